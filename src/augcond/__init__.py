@@ -1,0 +1,1 @@
+"""Synthetic training images by augmented conditioning of pretrained diffusion models."""

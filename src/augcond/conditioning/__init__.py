@@ -1,0 +1,1 @@
+"""Recipes that turn source images into a conditioning."""

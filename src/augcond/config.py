@@ -1,0 +1,344 @@
+"""The configuration of one run: every key, its default, and what is allowed.
+
+A config is a YAML file; `--set key=value` overrides single keys. Unknown keys and wrong values are errors that
+name the key. Relative paths are relative to the config file.
+"""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from augcond.errors import ConfigError
+
+RecipeName = Literal[
+    "text",
+    "image",
+    "dropout",
+    "mixup",
+    "cutmix",
+    "embed-mixup",
+    "embed-cutmix",
+    "mixup-dropout",
+    "cutmix-dropout",
+    "embed-mixup-dropout",
+    "embed-cutmix-dropout",
+]
+
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+
+class DataConfig(_Section):
+    """Where the labelled real images are and how they are decoded."""
+
+    source: Literal["folder", "list", "builtin"] = "folder"
+    path: Path | None = None
+    class_names: Path | None = None
+    """A file of `class_id<TAB>name` lines: the words that prompts use, where folders are called n01440764."""
+    background: str = "white"
+    """What lies behind transparent pixels: any colour name or #rrggbb."""
+    max_pixels: Annotated[int, Field(gt=0)] = 100_000_000
+    """Larger images are refused by their header, before they are decoded."""
+    max_bad_share: Share = 0.1
+    """A larger share of unreadable files stops the job with an error."""
+
+    @model_validator(mode="after")
+    def _path_fits_source(self) -> Self:
+        if self.source == "builtin" and self.path is not None:
+            raise ValueError("source 'builtin' takes no path")
+        if self.source != "builtin" and self.path is None:
+            raise ValueError(f"source {self.source!r} needs a path")
+        return self
+
+
+class PlanConfig(_Section):
+    """How many images to make for which class."""
+
+    per_class: Annotated[int, Field(ge=0)] | dict[str, Annotated[int, Field(ge=0)]] | None = None
+    """The same number for every class, or a mapping from class id to number (other classes get none)."""
+    fill_to: Annotated[int, Field(ge=1)] | None = None
+    """As many as make real + synthetic equal this number."""
+    seed: Annotated[int, Field(ge=0)] = 0
+
+    @model_validator(mode="before")
+    @classmethod
+    def _default_amount(cls, data: Any) -> Any:
+        if isinstance(data, dict) and data.get("per_class") is None and data.get("fill_to") is None:
+            return {**data, "per_class": 16}
+        return data
+
+    @model_validator(mode="after")
+    def _one_amount(self) -> Self:
+        if self.per_class is not None and self.fill_to is not None:
+            raise ValueError("give per_class or fill_to, not both")
+        return self
+
+
+class ConditioningConfig(_Section):
+    """Which recipes, and their parameters (design, section 3)."""
+
+    recipe: RecipeName | tuple[RecipeName, ...] = "embed-mixup-dropout"
+    alpha: Annotated[float, Field(gt=0)] = 1.0
+    """lambda ~ Beta(alpha, alpha); weights ~ Dirichlet(alpha, ...) for more than two sources."""
+    dropout: Share = 0.4
+    """Probability p that a feature of the embedding is set to 0."""
+    rescale: bool = False
+    """Divide what dropout keeps by 1 - p."""
+    mix_probability: Share = 1.0
+    """Probability that a mixing recipe mixes; otherwise the row is conditioned on its first source alone."""
+    sources: Annotated[int, Field(ge=2, le=16)] = 2
+    """How many images a mixup is made of."""
+    interpolation: Literal["linear", "slerp"] = "linear"
+    """How embed-mixup interpolates; slerp goes along the sphere and takes two sources."""
+    crop_scale: tuple[Share, Share] = (0.08, 1.0)
+    """Share of the area that a random resized crop keeps, lowest and highest."""
+    crop_ratio: tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]] = (3 / 4, 4 / 3)
+    """Aspect ratio of a random resized crop, lowest and highest."""
+    augment: tuple[dict[str, Any], ...] = ()
+    """torchvision v2 transforms on each source before encoding, such as
+    [{name: RandomHorizontalFlip}, {name: ColorJitter, brightness: 0.4}]."""
+
+    @field_validator("recipe")
+    @classmethod
+    def _distinct(cls, recipe: Any) -> Any:
+        if isinstance(recipe, tuple) and (not recipe or len(set(recipe)) != len(recipe)):
+            raise ValueError("name at least one recipe, each once")
+        return recipe
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.rescale and self.dropout == 1.0:
+            raise ValueError("rescale needs dropout < 1")
+        if self.sources > 2 and self.interpolation == "slerp":
+            raise ValueError("slerp takes two sources")
+        for low, high in (self.crop_scale, self.crop_ratio):
+            if low > high:
+                raise ValueError(f"the lowest value {low} lies above the highest {high}")
+        return self
+
+    @property
+    def recipes(self) -> tuple[RecipeName, ...]:
+        """All recipes of the run, one or several."""
+        return self.recipe if isinstance(self.recipe, tuple) else (self.recipe,)
+
+
+class GeneratorConfig(_Section):
+    """Which pretrained generator, and how it samples."""
+
+    name: str = "stable-unclip"
+    model: str = "builtin"
+    """`builtin`, a local folder, or a hub id such as sd2-community/stable-diffusion-2-1-unclip."""
+    revision: str | None = None
+    """Commit hash, tag or branch on the hub; recorded as the commit hash it stands for."""
+    guidance_scale: Annotated[float, Field(ge=0)] = 3.0
+    guidance_interval: tuple[Share, Share] = (0.0, 1.0)
+    """Part of the denoising, from start 0 to end 1, in which guidance is applied (arXiv 2404.07724)."""
+    negative_prompt: str = ""
+    noise_level: Annotated[int, Field(ge=0, le=999)] = 0
+    """Noise added to the image embedding, as a step of its own noise schedule."""
+    steps: Annotated[int, Field(ge=1, le=1000)] = 20
+    scheduler: str = "dpmsolver++"
+    """ddim, dpmsolver++, euler, pndm, ..., or the class name of any diffusers scheduler; `default`: the model's own."""
+    size: Annotated[int, Field(ge=8)] | None = None
+    """Edge length at which to generate; the model's own where null."""
+    dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
+    """auto: float16 on a GPU, float32 on a CPU."""
+    device: str = "auto"
+    compile: bool = False
+    published_dropout: bool = False
+    """Let dropout mask the noise-level half of unCLIP's vector too, as the published scripts do."""
+
+    @field_validator("guidance_interval")
+    @classmethod
+    def _ordered(cls, interval: tuple[float, float]) -> tuple[float, float]:
+        if interval[0] > interval[1]:
+            raise ValueError("the interval's start lies after its end")
+        return interval
+
+
+class OutputConfig(_Section):
+    """How generated images are stored."""
+
+    format: Literal["auto", "png", "webp", "jpeg"] = "auto"
+    """auto: lossless png up to 64 pixels, webp above."""
+    quality: Annotated[int, Field(ge=1, le=100)] = 90
+    size: Annotated[int, Field(ge=8)] | None = None
+    """Edge length at which to store; as generated where null."""
+
+
+class EngineConfig(_Section):
+    """How the work is cut and run; no setting here changes which images are meant."""
+
+    name: Literal["local"] = "local"
+    shard_size: Annotated[int, Field(ge=1)] = 256
+    batch_size: Annotated[int, Field(ge=1)] = 16
+    threads: Annotated[int, Field(ge=1)] | None = None
+    """Threads per worker for PyTorch on a CPU; all cores where null."""
+
+
+class EvaluationConfig(_Section):
+    """Bounds of the shot groups by real training images: many > `many`, few < `few`, medium between."""
+
+    many: Annotated[int, Field(ge=1)] = 100
+    few: Annotated[int, Field(ge=1)] = 20
+
+
+class RunConfig(_Section):
+    """Everything that defines one run."""
+
+    data: DataConfig
+    run: Path
+    plan: PlanConfig = PlanConfig()
+    conditioning: ConditioningConfig = ConditioningConfig()
+    prompt: str | tuple[str, ...] = "a photo of a {class_name}"
+    """One template or several (one is drawn per image); {class_name} is filled in."""
+    generator: GeneratorConfig = GeneratorConfig()
+    output: OutputConfig = OutputConfig()
+    engine: EngineConfig = EngineConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+
+    @field_validator("prompt")
+    @classmethod
+    def _templates_format(cls, prompt: str | tuple[str, ...]) -> str | tuple[str, ...]:
+        templates = (prompt,) if isinstance(prompt, str) else prompt
+        if not templates:
+            raise ValueError("give at least one prompt template")
+        for template in templates:
+            try:
+                template.format(class_name="x")
+            except (KeyError, IndexError, ValueError) as error:
+                raise ValueError(f"template {template!r} may hold no braces but {{class_name}}") from error
+        return prompt
+
+    @property
+    def prompts(self) -> tuple[str, ...]:
+        """All prompt templates, one or several."""
+        return (self.prompt,) if isinstance(self.prompt, str) else self.prompt
+
+
+_PATH_KEYS = (("data", "path"), ("data", "class_names"), ("run",))
+
+
+def load_config(path: Path, overrides: tuple[str, ...] = ()) -> RunConfig:
+    """Read a YAML config and apply `key=value` overrides, dotted keys, YAML values.
+
+    Raises:
+        ConfigError: the file cannot be read, or a key or value is wrong; all wrong keys are listed.
+    """
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"no config file at {path}") from None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigError(f"{path} cannot be read as YAML: {error}") from error
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path} must hold keys such as `data:` and `run:`")
+    return parse_config(values, overrides, base=path.parent, origin=str(path))
+
+
+def parse_config(
+    values: dict[str, Any], overrides: tuple[str, ...] = (), *, base: Path | None = None, origin: str = "config"
+) -> RunConfig:
+    """Return the config that nested `values` and `overrides` stand for.
+
+    Args:
+        values: nested keys as in the YAML file; not changed.
+        overrides: `dotted.key=value` texts; values are YAML. Paths in them are relative to the working directory.
+        base: the folder that relative paths of `values` are relative to; the working directory where None.
+        origin: how error messages call the config.
+
+    Raises:
+        ConfigError: a key or value is wrong; all wrong keys are listed.
+    """
+    values = _absolute_paths(values, base or Path.cwd())
+    for override in overrides:
+        key, separator, text = override.partition("=")
+        if not separator or not key.strip():
+            raise ConfigError(f"--set {override!r}: expected key=value, such as generator.steps=20")
+        _set(values, key.strip().split("."), _yaml_value(override, text))
+    values = _absolute_paths(values, Path.cwd())
+    try:
+        return RunConfig.model_validate(values)
+    except ValidationError as error:
+        raise ConfigError(f"{origin}:\n" + "\n".join(_explain(error))) from None
+
+
+def _yaml_value(override: str, text: str) -> Any:
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"--set {override!r}: the value is not YAML: {error}") from error
+
+
+def _set(values: dict[str, Any], keys: list[str], value: Any) -> None:
+    for key in keys[:-1]:
+        child = values.get(key)
+        values[key] = dict(child) if isinstance(child, dict) else {}
+        values = values[key]
+    values[keys[-1]] = value
+
+
+def _absolute_paths(values: dict[str, Any], base: Path) -> dict[str, Any]:
+    values = {key: dict(value) if isinstance(value, dict) else value for key, value in values.items()}
+    for *parents, last in _PATH_KEYS:
+        section = values
+        for key in parents:
+            section = section.get(key) if isinstance(section.get(key), dict) else {}  # type: ignore[assignment]
+        if isinstance(section.get(last), str | Path):
+            section[last] = base / Path(section[last]).expanduser()
+    model = values.get("generator", {}).get("model") if isinstance(values.get("generator"), dict) else None
+    if isinstance(model, str) and model.startswith((".", "~", "/")):
+        values["generator"]["model"] = str((base / Path(model).expanduser()).resolve())
+    return values
+
+
+def _explain(error: ValidationError) -> list[str]:
+    lines = []
+    for problem in error.errors():
+        # Unions add the tried type to the location; only keys that a user wrote are shown.
+        where = ".".join(str(part) for part in problem["loc"] if isinstance(part, int) or part in _all_keys())
+        key = where or str(problem["loc"][-1]) if problem["loc"] else ""
+        if problem["type"] == "extra_forbidden":
+            where = ".".join(map(str, problem["loc"]))
+            section = _section_at(tuple(map(str, problem["loc"][:-1])))
+            allowed = sorted(section.model_fields)
+            near = difflib.get_close_matches(str(problem["loc"][-1]), allowed, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            lines.append(f"  {where}: unknown key{hint} (allowed: {', '.join(allowed)})")
+        elif problem["type"] == "missing":
+            lines.append(f"  {key}: required")
+        else:
+            message = problem["msg"].removeprefix("Value error, ")
+            lines.append(f"  {key}: {message} (got {_shorten(problem['input'])})")
+    return lines
+
+
+def _section_at(location: tuple[str, ...]) -> type[BaseModel]:
+    section: type[BaseModel] = RunConfig
+    for key in location:
+        annotation = section.model_fields[key].annotation
+        if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
+            break
+        section = annotation
+    return section
+
+
+def _all_keys() -> set[str]:
+    keys = set(RunConfig.model_fields)
+    for field in RunConfig.model_fields.values():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            keys |= set(field.annotation.model_fields)
+    return keys
+
+
+def _shorten(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else text[:77] + "..."

@@ -1,0 +1,1 @@
+"""Pretrained image generators behind one interface."""
