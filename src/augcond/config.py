@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from augcond.errors import ConfigError
 
@@ -30,6 +30,14 @@ RecipeName = Literal[
 ]
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
+
+
+def _as_tuple(value: Any) -> Any:
+    return (value,) if isinstance(value, str) else value
+
+
+OneOrMore = BeforeValidator(_as_tuple)
+"""Lets a YAML file write one text where several are allowed."""
 
 
 class _Section(BaseModel):
@@ -85,7 +93,8 @@ class PlanConfig(_Section):
 class ConditioningConfig(_Section):
     """Which recipes, and their parameters (design, section 3)."""
 
-    recipe: RecipeName | tuple[RecipeName, ...] = "embed-mixup-dropout"
+    recipe: Annotated[tuple[RecipeName, ...], OneOrMore, Field(min_length=1)] = ("embed-mixup-dropout",)
+    """One recipe or several; with several, each class gets its number of images of each."""
     alpha: Annotated[float, Field(gt=0)] = 1.0
     """lambda ~ Beta(alpha, alpha); weights ~ Dirichlet(alpha, ...) for more than two sources."""
     dropout: Share = 0.4
@@ -108,9 +117,9 @@ class ConditioningConfig(_Section):
 
     @field_validator("recipe")
     @classmethod
-    def _distinct(cls, recipe: Any) -> Any:
-        if isinstance(recipe, tuple) and (not recipe or len(set(recipe)) != len(recipe)):
-            raise ValueError("name at least one recipe, each once")
+    def _distinct(cls, recipe: tuple[RecipeName, ...]) -> tuple[RecipeName, ...]:
+        if len(set(recipe)) != len(recipe):
+            raise ValueError("name each recipe once")
         return recipe
 
     @model_validator(mode="after")
@@ -123,11 +132,6 @@ class ConditioningConfig(_Section):
             if low > high:
                 raise ValueError(f"the lowest value {low} lies above the highest {high}")
         return self
-
-    @property
-    def recipes(self) -> tuple[RecipeName, ...]:
-        """All recipes of the run, one or several."""
-        return self.recipe if isinstance(self.recipe, tuple) else (self.recipe,)
 
 
 class GeneratorConfig(_Section):
@@ -178,6 +182,8 @@ class EngineConfig(_Section):
     """How the work is cut and run; no setting here changes which images are meant."""
 
     name: Literal["local"] = "local"
+    max_failed_share: Share = 0.5
+    """A shard in which a larger share of rows failed is kept, and stops the job with an error."""
     shard_size: Annotated[int, Field(ge=1)] = 256
     batch_size: Annotated[int, Field(ge=1)] = 16
     threads: Annotated[int, Field(ge=1)] | None = None
@@ -198,7 +204,7 @@ class RunConfig(_Section):
     run: Path
     plan: PlanConfig = PlanConfig()
     conditioning: ConditioningConfig = ConditioningConfig()
-    prompt: str | tuple[str, ...] = "a photo of a {class_name}"
+    prompt: Annotated[tuple[str, ...], OneOrMore, Field(min_length=1)] = ("a photo of a {class_name}",)
     """One template or several (one is drawn per image); {class_name} is filled in."""
     generator: GeneratorConfig = GeneratorConfig()
     output: OutputConfig = OutputConfig()
@@ -207,21 +213,13 @@ class RunConfig(_Section):
 
     @field_validator("prompt")
     @classmethod
-    def _templates_format(cls, prompt: str | tuple[str, ...]) -> str | tuple[str, ...]:
-        templates = (prompt,) if isinstance(prompt, str) else prompt
-        if not templates:
-            raise ValueError("give at least one prompt template")
-        for template in templates:
+    def _templates_format(cls, prompt: tuple[str, ...]) -> tuple[str, ...]:
+        for template in prompt:
             try:
                 template.format(class_name="x")
             except (KeyError, IndexError, ValueError) as error:
                 raise ValueError(f"template {template!r} may hold no braces but {{class_name}}") from error
         return prompt
-
-    @property
-    def prompts(self) -> tuple[str, ...]:
-        """All prompt templates, one or several."""
-        return (self.prompt,) if isinstance(self.prompt, str) else self.prompt
 
 
 _PATH_KEYS = (("data", "path"), ("data", "class_names"), ("run",))
@@ -301,24 +299,23 @@ def _absolute_paths(values: dict[str, Any], base: Path) -> dict[str, Any]:
 
 
 def _explain(error: ValidationError) -> list[str]:
-    lines = []
+    messages: dict[str, list[str]] = {}
     for problem in error.errors():
-        # Unions add the tried type to the location; only keys that a user wrote are shown.
-        where = ".".join(str(part) for part in problem["loc"] if isinstance(part, int) or part in _all_keys())
-        key = where or str(problem["loc"][-1]) if problem["loc"] else ""
+        location = problem["loc"]
         if problem["type"] == "extra_forbidden":
-            where = ".".join(map(str, problem["loc"]))
-            section = _section_at(tuple(map(str, problem["loc"][:-1])))
-            allowed = sorted(section.model_fields)
-            near = difflib.get_close_matches(str(problem["loc"][-1]), allowed, n=1)
+            key = ".".join(map(str, location))
+            allowed = sorted(_section_at(tuple(map(str, location[:-1]))).model_fields)
+            near = difflib.get_close_matches(str(location[-1]), allowed, n=1)
             hint = f"; did you mean {near[0]!r}?" if near else ""
-            lines.append(f"  {where}: unknown key{hint} (allowed: {', '.join(allowed)})")
-        elif problem["type"] == "missing":
-            lines.append(f"  {key}: required")
+            message = f"unknown key{hint} (allowed: {', '.join(allowed)})"
         else:
+            # Unions add the tried type to the location; only keys that a user could write are shown.
+            key = ".".join(str(part) for part in location if part in _ALL_KEYS) or "config"
             message = problem["msg"].removeprefix("Value error, ")
-            lines.append(f"  {key}: {message} (got {_shorten(problem['input'])})")
-    return lines
+            if problem["type"] != "missing":
+                message += f" (got {_shorten(problem['input'])})"
+        messages.setdefault(key, []).append(message)
+    return [f"  {key}: {'; or '.join(dict.fromkeys(texts))}" for key, texts in messages.items()]
 
 
 def _section_at(location: tuple[str, ...]) -> type[BaseModel]:
@@ -331,14 +328,11 @@ def _section_at(location: tuple[str, ...]) -> type[BaseModel]:
     return section
 
 
-def _all_keys() -> set[str]:
-    keys = set(RunConfig.model_fields)
-    for field in RunConfig.model_fields.values():
-        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
-            keys |= set(field.annotation.model_fields)
-    return keys
-
-
 def _shorten(value: Any) -> str:
     text = repr(value)
     return text if len(text) <= 80 else text[:77] + "..."
+
+
+_ALL_KEYS = set(RunConfig.model_fields).union(
+    *(_section_at((key,)).model_fields for key in RunConfig.model_fields if key != "run")
+)
