@@ -138,6 +138,7 @@ class GeneratorConfig(_Section):
     """Which pretrained generator, and how it samples."""
 
     name: str = "stable-unclip"
+    """See `augcond.generators.generator_names()`."""
     model: str = "builtin"
     """`builtin`, a local folder, or a hub id such as sd2-community/stable-diffusion-2-1-unclip."""
     revision: str | None = None

@@ -1,1 +1,7 @@
 """Engines that run the shards of a plan."""
+
+from augcond.engine.base import Engine, Job, NoProgress, Progress, Summary, count_for
+from augcond.engine.local import LocalEngine
+from augcond.engine.rows import BatchSize, Materials, generate_rows
+
+__all__ = ["BatchSize", "Engine", "Job", "LocalEngine", "Materials", "NoProgress", "Progress", "Summary", "count_for", "generate_rows"]

@@ -1,0 +1,305 @@
+"""The command line: parse, call, print. Nothing here knows how anything is done."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from augcond.errors import AugcondError, ConfigError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from augcond.config import RunConfig
+    from augcond.progress import ConsoleProgress
+    from augcond.store import RunFolder
+
+app = typer.Typer(
+    help="Synthetic training images by augmented conditioning of pretrained diffusion models.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+ConfigFile = Annotated[Path, typer.Argument(metavar="CONFIG", help="A YAML config of one run.")]
+RunPath = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder, or the config that made it.")]
+Data = Annotated[
+    str,
+    typer.Argument(
+        metavar="DATA", help="A folder with one sub-folder per class, a list file (.txt, .csv), a config, or 'builtin'."
+    ),
+]
+Set = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a key, such as generator.steps=10.")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
+
+
+def main() -> None:
+    """Run the command line; errors end with one message and exit code 1 or 2."""
+    try:
+        app()
+    except AugcondError as error:
+        typer.echo(f"error: {error}", err=True)
+        sys.exit(error.exit_code)
+    except OSError as error:
+        # A full disk, a lost mount, no permission: nothing half-done was committed.
+        typer.echo(f"error: {error}; what was committed is safe, run the same command again to go on", err=True)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        typer.echo("stopped; run the same command again to go on", err=True)
+        sys.exit(130)
+
+
+@app.command()
+def demo(
+    to: Annotated[Path, typer.Argument(help="Where the demo's run and pictures go.")] = Path("demo"),
+) -> None:
+    """Generate with the built-in world, check and export it, and draw a contact sheet.
+
+    Example: augcond demo
+    """
+    from augcond.demo import run_demo
+
+    run_demo(to, _console())
+
+
+@app.command()
+def inspect(data: Data, overrides: Set = None, as_json: AsJson = False) -> None:
+    """Show classes, counts, shot groups, and every unreadable file with its reason.
+
+    Example: augcond inspect photos/train
+    """
+    from augcond.datasets import load_dataset, summarize
+    from augcond.render import print_dataset
+
+    config = _data_config(data, overrides)
+    # Looking at bad data is what this command is for, so no share of bad files stops it.
+    tolerant = config.data.model_copy(update={"max_bad_share": 1.0})
+    with _progress("images read") as progress:
+        dataset = load_dataset(tolerant, progress=progress)
+    summary = summarize(dataset, config.evaluation)
+    if as_json:
+        _print_json(asdict(summary))
+    else:
+        print_dataset(summary, _console())
+
+
+@app.command()
+def plan(
+    config_file: ConfigFile,
+    overrides: Set = None,
+    timing: Annotated[
+        bool, typer.Option("--timing/--no-timing", help="Make a few images to estimate time and disk.")
+    ] = True,
+    as_json: AsJson = False,
+) -> None:
+    """Show the counts per class, the total, and the time and disk that they will take.
+
+    Nothing is written; augcond generate writes the plan before it makes the first image.
+
+    Example: augcond plan photos.yaml --set plan.fill_to=100
+    """
+    from augcond.datasets import load_dataset
+    from augcond.estimate import estimate_cost
+    from augcond.generators import load_generator
+    from augcond.pipeline import assemble, plan_for
+    from augcond.render import print_plan, summarize_plan
+
+    config = _load(config_file, overrides)
+    dataset = load_dataset(config.data)
+    made = plan_for(config, dataset)
+    estimate = None
+    if timing and len(made):
+        _, materials = assemble(config, dataset, made, load_generator(config.generator))
+        estimate = estimate_cost(made, materials, config.engine.batch_size)
+    summary = summarize_plan(made, dataset, estimate)
+    if as_json:
+        _print_json(asdict(summary))
+    else:
+        print_plan(summary, _console())
+
+
+@app.command()
+def generate(
+    config_file: ConfigFile,
+    overrides: Set = None,
+    part: Annotated[
+        str, typer.Option(metavar="i/n", help="Make the i-th of n parts; start one process for each.")
+    ] = "1/1",
+    reuse: Annotated[list[Path] | None, typer.Option(metavar="RUN", help="Take equal images from another run.")] = None,
+    overwrite: Annotated[bool, typer.Option(help="Delete the run's images and start anew.")] = False,
+    retry_failed: Annotated[bool, typer.Option(help="Try rows again that failed before.")] = False,
+) -> None:
+    """Make the images of a config; the same command resumes after any interruption.
+
+    Example: augcond generate photos.yaml --part 2/8
+    """
+    from augcond.pipeline import generate as run
+    from augcond.progress import log_to
+    from augcond.render import print_summary
+    from augcond.store import RunFolder
+
+    config = _load(config_file, overrides)
+    folder = RunFolder(config.run)
+    folder.create()
+    with log_to(folder.log_path), _progress("images") as progress:
+        summary = run(
+            config,
+            part=_part(part),
+            reuse=reuse or (),
+            overwrite=overwrite,
+            retry_failed=retry_failed,
+            progress=progress,
+        )
+    print_summary(summary, folder, _console())
+
+
+@app.command()
+def status(run: RunPath, as_json: AsJson = False) -> None:
+    """Show how many images are done, failed (by reason) and left, with rate and time left.
+
+    Example: augcond status runs/my-photos
+    """
+    from augcond.render import print_status
+    from augcond.store import run_status
+
+    now = run_status(_run_folder(run))
+    if as_json:
+        _print_json(asdict(now) | {"attempted": now.attempted})
+    else:
+        print_status(now, _console())
+
+
+@app.command()
+def check(run: RunPath, as_json: AsJson = False) -> None:
+    """Audit a run: every key once, every image decodes, every source is a training image.
+
+    Example: augcond check runs/my-photos
+    """
+    from augcond.render import print_audit
+    from augcond.store import audit_run
+
+    audit = audit_run(_run_folder(run))
+    if as_json:
+        _print_json(asdict(audit))
+    else:
+        print_audit(audit, _console())
+    if audit.problems:
+        raise typer.Exit(1)
+
+
+@app.command()
+def export(
+    run: RunPath,
+    to: Annotated[Path, typer.Option(help="The folder to write.")],
+    layout: Annotated[str, typer.Option("--format", help="imagefolder or webdataset.")] = "imagefolder",
+    overwrite: Annotated[bool, typer.Option(help="Replace what is there.")] = False,
+) -> None:
+    """Write the images as class folders with a metadata.csv, or as WebDataset tars.
+
+    Example: augcond export runs/my-photos --to synthetic --format webdataset
+    """
+    from augcond.store import export_run
+
+    if layout not in ("imagefolder", "webdataset"):
+        raise ConfigError(f"--format {layout!r}: expected imagefolder or webdataset")
+    count = export_run(_run_folder(run), to, layout, overwrite=overwrite)  # type: ignore[arg-type]
+    typer.echo(f"{count:,} images written to {to}")
+
+
+@app.command()
+def preview(
+    data: Data,
+    to: Annotated[Path, typer.Option(help="The PNG to write.")] = Path("preview.png"),
+    classes: Annotated[list[str] | None, typer.Option("--class", help="A class to show; may be repeated.")] = None,
+    per_class: Annotated[int, typer.Option(min=1, help="Lines per class.")] = 1,
+    overrides: Set = None,
+) -> None:
+    """Draw a contact sheet: some sources, and what every recipe makes of them.
+
+    Example: augcond preview photos/train --class cat --class dog
+    """
+    from augcond.conditioning import RECIPES
+    from augcond.datasets import load_dataset
+    from augcond.generators import load_generator
+    from augcond.preview import contact_sheet
+    from augcond.preview import preview as make
+
+    config = _data_config(data, (f"conditioning.recipe=[{', '.join(RECIPES)}]", *(overrides or ())))
+    dataset = load_dataset(config.data)
+    with _progress("images") as progress:
+        lines = make(
+            config, dataset, load_generator(config.generator), classes=classes, per_class=per_class, progress=progress
+        )
+    to.parent.mkdir(parents=True, exist_ok=True)
+    to.write_bytes(contact_sheet(lines, config.conditioning.recipe))
+    typer.echo(f"{to}")
+
+
+def _console() -> Console:
+    from augcond.render import plain_console
+
+    return plain_console()
+
+
+def _progress(what: str) -> ConsoleProgress:
+    from augcond.progress import ConsoleProgress
+    from augcond.render import plain_console
+
+    return ConsoleProgress(plain_console(stderr=True), what)
+
+
+def _print_json(value: Any) -> None:
+    typer.echo(json.dumps(value, indent=1, ensure_ascii=False))
+
+
+def _load(path: Path, overrides: list[str] | None) -> RunConfig:
+    from augcond.config import load_config
+
+    return load_config(path, tuple(overrides or ()))
+
+
+def _data_config(data: str, overrides: Any) -> RunConfig:
+    """Return the config that a DATA argument stands for; its run folder is never used."""
+    from augcond.config import load_config, parse_config
+
+    overrides = tuple(overrides or ())
+    path = Path(data)
+    if path.suffix.lower() in (".yaml", ".yml") and path.is_file():
+        return load_config(path, overrides)
+    if data == "builtin" and not path.exists():
+        section: dict[str, Any] = {"source": "builtin"}
+    elif path.is_dir():
+        section = {"source": "folder", "path": data}
+    elif path.is_file():
+        section = {"source": "list", "path": data}
+    else:
+        raise ConfigError(f"no folder or file at {data}: expected a folder with one sub-folder per class, a list file "
+                          "(.txt, .csv), a config (.yaml), or 'builtin'")
+    return parse_config({"data": section, "run": "unused"}, overrides)
+
+
+def _run_folder(path: Path) -> RunFolder:
+    from augcond.store import RunFolder
+
+    if path.suffix.lower() in (".yaml", ".yml") and path.is_file() and path.name != "config.yaml":
+        return RunFolder(_load(path, None).run)
+    return RunFolder(path.parent if path.name == "config.yaml" and path.is_file() else path)
+
+
+def _part(text: str) -> tuple[int, int]:
+    part, _, parts = text.partition("/")
+    if not (part.isdecimal() and parts.isdecimal()):
+        raise ConfigError(f"--part {text!r}: expected i/n with 1 <= i <= n, such as 2/8")
+    return int(part), int(parts)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,157 @@
+"""Plan rows -> generated images: decode, condition, generate, encode; in batches cut in plan order.
+
+No cache decides what is encoded or denoised together, so with the same batch size, threads and library versions the
+same rows give the same bytes, however often a run was stopped or split.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from PIL.Image import Image
+
+from augcond.conditioning import RECIPES, Conditioning, Draws, Prepared, combine, prepare
+from augcond.config import ConditioningConfig
+from augcond.datasets import DecodeSettings, Reader, decode
+from augcond.errors import ImageError
+from augcond.generators import Generator
+from augcond.planning import PlanRow
+from augcond.store.images import ImageFormat, encode_image
+from augcond.store.schema import ShardRow
+
+
+@dataclass(frozen=True, slots=True)
+class Materials:
+    """What every row of a run is made with.
+
+    Attributes:
+        reader: gives the bytes of a source image.
+        decoding: how they become images.
+        conditioning: parameters of the recipes.
+        generator: makes the images.
+        image_format: how they are stored.
+    """
+
+    reader: Reader
+    decoding: DecodeSettings
+    conditioning: ConditioningConfig
+    generator: Generator
+    image_format: ImageFormat
+
+
+@dataclass(slots=True)
+class BatchSize:
+    """The batch size of a worker; out of memory halves it for good.
+
+    Attributes:
+        current: rows per batch from now on.
+        notes: one line for every time it was halved.
+    """
+
+    current: int
+    notes: list[str] = field(default_factory=list)
+
+    def halve(self) -> None:
+        """Halve the batch size and note it."""
+        self.current = max(1, self.current // 2)
+        self.notes.append(f"out of memory: batch size halved to {self.current}")
+
+
+def generate_rows(
+    rows: Sequence[PlanRow],
+    materials: Materials,
+    batch_size: BatchSize,
+    on_batch: Callable[[list[ShardRow]], None] = lambda made: None,
+) -> list[ShardRow]:
+    """Return one shard row per plan row, in order: made, or failed with the reason.
+
+    Args:
+        rows: consecutive rows of the plan.
+        materials: what they are made with.
+        batch_size: rows per batch; halved where a batch does not fit into memory.
+        on_batch: called with each finished batch.
+
+    Raises:
+        torch.OutOfMemoryError: a single row does not fit.
+    """
+    made: list[ShardRow] = []
+    while len(made) < len(rows):
+        batch = rows[len(made) : len(made) + batch_size.current]
+        try:
+            finished = _generate_batch(batch, materials)
+        except torch.OutOfMemoryError:
+            if len(batch) == 1:
+                raise
+            _free_memory()
+            batch_size.halve()
+            continue
+        made += finished
+        on_batch(finished)
+    return made
+
+
+def _generate_batch(batch: Sequence[PlanRow], materials: Materials) -> list[ShardRow]:
+    ready: list[tuple[PlanRow, Prepared]] = []
+    finished: dict[str, ShardRow] = {}
+    for row in batch:
+        try:
+            images = _decode_sources(row, materials)
+        except (ImageError, OSError) as error:
+            finished[row.key] = ShardRow(row, None, error=f"source image unreadable: {_reason(error)}")
+        else:
+            recipe = RECIPES[row.recipe]
+            ready.append(
+                (row, prepare(recipe, materials.conditioning, images, row.source_keys, row.seed, materials.generator))
+            )
+    if ready:
+        conditioning, draws = _condition(ready, materials)
+        generated = materials.generator.generate(conditioning, [row.seed for row, _ in ready])
+        for (row, _), drawn, pixels, problem in zip(ready, draws, generated.images, generated.errors, strict=True):
+            image = None if problem else encode_image(pixels.numpy(), materials.image_format)
+            finished[row.key] = ShardRow(row, image, drawn, problem)
+    return [finished[row.key] for row in batch]
+
+
+def _condition(
+    ready: Iterable[tuple[PlanRow, Prepared]], materials: Materials
+) -> tuple[Conditioning, list[Draws]]:
+    """Encode the views of all rows in one batch, and combine each row's embeddings."""
+    ready = list(ready)
+    generator = materials.generator
+    views = torch.cat([prepared.views for _, prepared in ready])
+    encoded = generator.encode_images(views) if len(views) else views.new_zeros(0, *generator.embedding_shape)
+    embeddings, draws, with_image = [], [], []
+    for (row, prepared), own in zip(
+        ready, encoded.split([len(prepared.views) for _, prepared in ready]), strict=True
+    ):
+        if len(own):
+            embedding, drawn = combine(
+                RECIPES[row.recipe], materials.conditioning, own, prepared, row.seed
+            )
+        else:
+            embedding, drawn = own.new_zeros(generator.embedding_shape), prepared.draws
+        embeddings.append(embedding)
+        draws.append(drawn)
+        with_image.append(len(own) > 0)
+    prompts = tuple(row.prompt for row, _ in ready)
+    return Conditioning(torch.stack(embeddings), torch.tensor(with_image), prompts), draws
+
+
+def _decode_sources(row: PlanRow, materials: Materials) -> list[Image]:
+    decoded: dict[str, Image] = {}
+    for key in row.source_keys:
+        if key not in decoded:
+            decoded[key] = decode(materials.reader.read(key), materials.decoding)
+    return [decoded[key] for key in row.source_keys]
+
+
+def _reason(error: Exception) -> str:
+    """Return the reason without the file's name, so that equal reasons are counted together."""
+    return error.strerror or type(error).__name__ if isinstance(error, OSError) else str(error)
+
+
+def _free_memory() -> None:
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()

@@ -1,0 +1,325 @@
+"""Counts per class -> Plan: one row per image to make, complete before any is made."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from urllib.parse import quote
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from augcond.conditioning import RECIPES
+from augcond.conditioning.streams import PROMPT, SOURCES, numpy_stream, row_seed, row_seeds, stream_seed
+from augcond.config import ConditioningConfig, PlanConfig
+from augcond.datasets import Dataset
+from augcond.errors import PlanError, RunMismatchError
+
+_WORDS = pa.dictionary(pa.int32(), pa.string())
+
+PLAN_SCHEMA = pa.schema(
+    {
+        "shard": pa.int32(),
+        "key": pa.string(),
+        "label": pa.int32(),
+        "class_id": _WORDS,
+        "class_name": _WORDS,
+        "index": pa.int32(),
+        "recipe": _WORDS,
+        "source_keys": pa.list_(pa.string()),
+        "seed": pa.int64(),
+        "prompt": _WORDS,
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class PlanRow:
+    """One image to make.
+
+    Attributes:
+        key: `class/index/recipe`, unique in the run; the class id is percent-encoded.
+        label: index into the dataset's classes.
+        class_id: folder name of the class.
+        class_name: the words that prompts use.
+        index: counts the images of one class and recipe from 0.
+        recipe: name of the recipe.
+        source_keys: the real training images that this one is conditioned on; the first may repeat where a
+            class has fewer images than the recipe takes.
+        seed: 63 bits; the same for every recipe of one (class, index), so that recipes compare in pairs.
+        prompt: the text, filled in.
+    """
+
+    key: str
+    label: int
+    class_id: str
+    class_name: str
+    index: int
+    recipe: str
+    source_keys: tuple[str, ...]
+    seed: int
+    prompt: str
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """All images to make, in the order in which they are made.
+
+    Rows are ordered by index, then class, then recipe: a run that is stopped early holds some images of every
+    class, not all images of some.
+
+    Attributes:
+        table: `PLAN_SCHEMA`; the rows of one shard are consecutive.
+    """
+
+    table: pa.Table
+
+    def __len__(self) -> int:
+        """Return the number of rows."""
+        return int(self.table.num_rows)
+
+    @property
+    def shard_count(self) -> int:
+        """Number of shards."""
+        return int(self.table["shard"][-1].as_py()) + 1 if len(self) else 0
+
+    def shard(self, number: int) -> list[PlanRow]:
+        """Return the rows of shard `number`, in plan order."""
+        start, stop = self.shard_bounds(number)
+        return list(_rows(self.table.slice(start, stop - start)))
+
+    def shard_bounds(self, number: int) -> tuple[int, int]:
+        """Return the first row of shard `number` and the row after its last."""
+        shards = self.table["shard"].to_numpy()
+        return int(np.searchsorted(shards, number, "left")), int(np.searchsorted(shards, number, "right"))
+
+    def rows(self) -> Iterator[PlanRow]:
+        """Yield every row, in plan order."""
+        for start in range(0, len(self), 4096):
+            yield from _rows(self.table.slice(start, 4096))
+
+
+def _rows(table: pa.Table) -> Iterator[PlanRow]:
+    columns = {name: table[name].to_pylist() for name in PLAN_SCHEMA.names if name != "shard"}
+    columns["source_keys"] = [tuple(keys) for keys in columns["source_keys"]]
+    for values in zip(*columns.values(), strict=True):
+        yield PlanRow(**dict(zip(columns, values, strict=True)))
+
+
+def images_to_make(dataset: Dataset, config: PlanConfig) -> list[int]:
+    """Return how many images each class gets of each recipe, in label order.
+
+    Raises:
+        PlanError: `per_class` names a class that the dataset does not have.
+    """
+    if config.fill_to is not None:
+        return [max(0, config.fill_to - count) for count in dataset.counts()]
+    if isinstance(config.per_class, dict):
+        for name in config.per_class:
+            if name not in dataset.classes:
+                near = difflib.get_close_matches(name, dataset.classes, n=1)
+                hint = f"; did you mean {near[0]!r}?" if near else ""
+                raise PlanError(f"plan.per_class names the class {name!r}, which the data does not have{hint}")
+        return [config.per_class.get(name, 0) for name in dataset.classes]
+    return [config.per_class or 0] * len(dataset.classes)
+
+
+def make_plan(
+    dataset: Dataset,
+    config: PlanConfig,
+    conditioning: ConditioningConfig,
+    *,
+    prompts: Sequence[str],
+    shard_size: int = 256,
+) -> Plan:
+    """Return the plan: which image is made from which sources, with which seed and prompt.
+
+    A larger plan holds the rows of a smaller one, class by class, unchanged.
+
+    Args:
+        dataset: the real training images; nothing else is ever a source.
+        config: how many images per class.
+        conditioning: the recipes (every class gets its number of images of each) and how many sources they take.
+        prompts: templates in which {class_name} is filled in; one is drawn per (class, index).
+        shard_size: rows per shard.
+
+    Raises:
+        PlanError: a class that is to get images has no real image to be conditioned on.
+    """
+    amounts = np.array(images_to_make(dataset, config), dtype=np.int64)
+    recipes = conditioning.recipe
+    takes = [RECIPES[name].source_count(conditioning) for name in recipes]
+    members = _members(dataset)
+    for label, (amount, keys) in enumerate(zip(amounts, members, strict=True)):
+        if amount and any(takes) and not len(keys):
+            raise PlanError(
+                f"class {dataset.classes[label]!r} has no readable image to be conditioned on: add one, leave the "
+                "class out with plan.per_class, or use the recipe 'text' alone"
+            )
+
+    # One entry per (class, index), then one row per recipe of it.
+    labels = np.repeat(np.arange(len(amounts), dtype=np.int32), amounts)
+    index = np.concatenate([np.arange(n, dtype=np.int32) for n in amounts]) if labels.size else labels
+    order = np.lexsort((labels, index))
+    seeds = _per_class(amounts, lambda label, n: row_seeds(config.seed, dataset.classes[label], n), (), np.int64)
+    chosen = _per_class(
+        amounts,
+        lambda label, n: draw_sources(config.seed, dataset.classes[label], members[label], n, max(takes)),
+        (max(takes),),
+        np.int64,
+    )
+    template = np.zeros(labels.size, np.int32)
+    if len(prompts) > 1:
+        template[:] = [stream_seed(int(seed), PROMPT) % len(prompts) for seed in seeds]
+
+    repeated = np.repeat(order, len(recipes))
+    recipe = np.tile(np.arange(len(recipes), dtype=np.int32), labels.size)
+    return Plan(
+        _table(
+            dataset,
+            recipes,
+            prompts,
+            columns=_Columns(
+                labels[repeated],
+                index[repeated],
+                recipe,
+                seeds[repeated],
+                chosen[repeated],
+                np.array(takes, np.int64)[recipe],
+                template[repeated],
+            ),
+            shards=np.arange(repeated.size, dtype=np.int32) // shard_size,
+        )
+    )
+
+
+def _members(dataset: Dataset) -> list[np.ndarray]:
+    """Return the positions in `dataset.images` per class, sorted by key: the listing's order plays no part."""
+    labels = np.array([image.label for image in dataset.images], dtype=np.int64)
+    keys = [image.key for image in dataset.images]
+    by_key = np.array(sorted(range(len(keys)), key=keys.__getitem__), dtype=np.int64)
+    return [by_key[labels[by_key] == label] for label in range(len(dataset.classes))]
+
+
+def draw_sources(plan_seed: int, class_id: str, members: np.ndarray, count: int, takes: int) -> np.ndarray:
+    """Return the sources of images 0 .. count - 1 of one class, (count, takes).
+
+    Sources are drawn in shuffled rounds: every image of the class is first source once a round, second source
+    once a round, and so on; within a row they differ as long as the class has that many images, and repeat
+    after that. Image i has the same sources whatever `count` is.
+
+    Args:
+        plan_seed: seed of the plan.
+        class_id: the class; together with `plan_seed` it seeds the rounds.
+        members: (n,) positions of the images of this class.
+        count: number of images to make.
+        takes: number of sources of one image.
+    """
+    if not takes or not count or not len(members):
+        return np.zeros((count, takes), dtype=np.int64)
+    n = len(members)
+    rounds = []
+    for number in range(-(-count // n)):
+        generator = numpy_stream(row_seed(plan_seed, class_id, number), SOURCES)
+        shuffled = generator.permutation(members)
+        # Shifting one permutation keeps the sources of a row distinct and every image equally often in each place.
+        shifts = np.concatenate(([0], 1 + generator.permutation(n - 1)))
+        rounds.append(np.stack([np.roll(shuffled, -shifts[place % n]) for place in range(takes)], axis=1))
+    return np.concatenate(rounds)[:count]
+
+
+def _per_class(amounts: np.ndarray, draw: object, shape: tuple[int, ...], dtype: type) -> np.ndarray:
+    parts = [draw(label, int(n)) for label, n in enumerate(amounts) if n]  # type: ignore[operator]
+    return np.concatenate(parts) if parts else np.zeros((0, *shape), dtype)
+
+
+@dataclass(frozen=True, slots=True)
+class _Columns:
+    label: np.ndarray
+    index: np.ndarray
+    recipe: np.ndarray
+    seed: np.ndarray
+    sources: np.ndarray
+    takes: np.ndarray
+    template: np.ndarray
+
+
+def _table(
+    dataset: Dataset, recipes: Sequence[str], prompts: Sequence[str], *, columns: _Columns, shards: np.ndarray
+) -> pa.Table:
+    size = columns.label.size
+    class_count = len(dataset.classes)
+    escaped = pa.array([quote(name, safe=" ") for name in dataset.classes], pa.string())
+    key = pc.binary_join_element_wise(
+        escaped.take(pa.array(columns.label)),
+        pa.array(columns.index).cast(pa.string()),
+        pa.array(recipes, pa.string()).take(pa.array(columns.recipe)),
+        "/",
+    )
+    used = np.arange(columns.sources.shape[1])[None, :] < columns.takes[:, None]
+    offsets = np.concatenate(([0], np.cumsum(columns.takes))).astype(np.int32)
+    image_keys = pa.array([image.key for image in dataset.images], pa.string())
+    filled = [prompt.format(class_name=name) for prompt in prompts for name in dataset.class_names]
+    arrays = {
+        "shard": pa.array(shards),
+        "key": key,
+        "label": pa.array(columns.label),
+        "class_id": pa.DictionaryArray.from_arrays(pa.array(columns.label), pa.array(dataset.classes, pa.string())),
+        "class_name": _words(columns.label, dataset.class_names),
+        "index": pa.array(columns.index),
+        "recipe": pa.DictionaryArray.from_arrays(pa.array(columns.recipe), pa.array(recipes, pa.string())),
+        "source_keys": pa.ListArray.from_arrays(pa.array(offsets), image_keys.take(pa.array(columns.sources[used]))),
+        "seed": pa.array(columns.seed),
+        "prompt": _words(columns.template * class_count + columns.label, filled),
+    }
+    table = pa.Table.from_pydict(arrays, schema=PLAN_SCHEMA)
+    if table.num_rows != size:
+        raise AssertionError(f"{table.num_rows} rows for {size} entries")
+    return table
+
+
+def _words(positions: np.ndarray, words: Sequence[str]) -> pa.DictionaryArray:
+    """Dictionary-encode `words[positions]`, whose words may repeat (two classes may share a name)."""
+    distinct = list(dict.fromkeys(words))
+    where = {word: i for i, word in enumerate(distinct)}
+    lookup = np.array([where[word] for word in words], dtype=np.int32)
+    return pa.DictionaryArray.from_arrays(pa.array(lookup[positions]), pa.array(distinct, pa.string()))
+
+
+def grow_plan(existing: Plan, wanted: Plan, shard_size: int) -> Plan:
+    """Return `existing` with the rows of `wanted` that it lacks behind it, in shards of their own.
+
+    Shards that are done stay as they are.
+
+    Raises:
+        RunMismatchError: `existing` holds a row that `wanted` lacks or defines otherwise.
+    """
+    place = pc.index_in(existing.table["key"], value_set=wanted.table["key"])
+    if place.null_count:
+        missing = existing.table["key"].filter(pc.is_null(place))
+        raise RunMismatchError(
+            f"the run plans {len(missing)} images that this config does not, the first is {missing[0].as_py()!r}: "
+            "a run can grow, not shrink"
+        )
+    counterpart = wanted.table.take(place)
+    for name in PLAN_SCHEMA.names:
+        if name == "shard":
+            continue
+        old, new = existing.table[name], counterpart[name]
+        if name == "source_keys":
+            differs = np.array([a != b for a, b in zip(old.to_pylist(), new.to_pylist(), strict=True)], dtype=bool)
+        else:
+            kind = old.type.value_type if pa.types.is_dictionary(old.type) else old.type
+            differs = pc.not_equal(old.cast(kind), new.cast(kind)).to_numpy()
+        if differs.any():
+            row = int(np.argmax(differs))
+            raise RunMismatchError(
+                f"{name} of {existing.table['key'][row].as_py()!r} differs: the run has {old[row].as_py()!r}, "
+                f"this config gives {new[row].as_py()!r}"
+            )
+    extra = wanted.table.filter(pc.invert(pc.is_in(wanted.table["key"], value_set=existing.table["key"])))
+    shards = existing.shard_count + np.arange(extra.num_rows, dtype=np.int32) // shard_size
+    extra = extra.set_column(0, PLAN_SCHEMA.field("shard"), pa.array(shards))
+    return Plan(pa.concat_tables([existing.table, extra]).unify_dictionaries())

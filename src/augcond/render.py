@@ -1,0 +1,172 @@
+"""Print what the stages return, as tables for people. Class names are data: they are never read as markup."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.table import Table
+
+from augcond.progress import format_bytes, format_seconds
+
+if TYPE_CHECKING:
+    from augcond.datasets import Dataset, DatasetSummary
+    from augcond.engine import Summary
+    from augcond.estimate import Estimate
+    from augcond.planning import Plan
+    from augcond.store import Audit, RunFolder, RunStatus
+
+SHOWN = 40
+"""Rows of a table before the rest is only counted."""
+
+
+def plain_console(*, stderr: bool = False) -> Console:
+    """Return a console that prints text as it is: no markup, no emoji codes, no guessing at colours."""
+    return Console(stderr=stderr, markup=False, emoji=False, highlight=False)
+
+
+@dataclass(frozen=True, slots=True)
+class ClassPlan:
+    """Real and planned images of one class."""
+
+    class_id: str
+    class_name: str
+    real: int
+    planned: int
+
+
+@dataclass(frozen=True, slots=True)
+class PlanSummary:
+    """What `augcond plan` shows.
+
+    Attributes:
+        classes: counts per class, in label order.
+        recipes: the recipes of the plan.
+        total: rows of the plan.
+        seconds: estimated, with one process; None without timing.
+        bytes: estimated size of the images; None without timing.
+        timed_images: number of images made for the estimate.
+    """
+
+    classes: tuple[ClassPlan, ...]
+    recipes: tuple[str, ...]
+    total: int
+    seconds: float | None
+    bytes: float | None
+    timed_images: int
+
+
+def summarize_plan(plan: Plan, dataset: Dataset, estimate: Estimate | None) -> PlanSummary:
+    """Return counts per class and, where an estimate was made, time and disk."""
+    planned = [0] * len(dataset.classes)
+    for counts in plan.table["label"].value_counts().to_pylist():
+        planned[counts["values"]] = counts["counts"]
+    classes = zip(dataset.classes, dataset.class_names, dataset.counts(), planned, strict=True)
+    return PlanSummary(
+        classes=tuple(ClassPlan(*values) for values in classes),
+        recipes=tuple(plan.table["recipe"].unique().to_pylist()),
+        total=len(plan),
+        seconds=estimate.seconds if estimate else None,
+        bytes=estimate.bytes if estimate else None,
+        timed_images=estimate.timed_images if estimate else 0,
+    )
+
+
+def print_plan(summary: PlanSummary, console: Console) -> None:
+    """Print a table of classes, the total, and the cost."""
+    table = Table("class", "prompted as")
+    table.add_column("real", justify="right")
+    table.add_column("to make", justify="right")
+    for entry in summary.classes[:SHOWN]:
+        table.add_row(_visible(entry.class_id), _visible(entry.class_name), f"{entry.real:,}", f"{entry.planned:,}")
+    console.print(table)
+    _print_rest(len(summary.classes), "classes", console)
+    console.print(f"{summary.total:,} images by {', '.join(summary.recipes) or 'no recipe'}")
+    if summary.seconds is not None and summary.bytes is not None:
+        console.print(
+            f"about {format_seconds(summary.seconds)} with one process and {format_bytes(summary.bytes)} of disk, "
+            f"from {summary.timed_images} images timed on this machine"
+        )
+
+
+def print_dataset(summary: DatasetSummary, console: Console) -> None:
+    """Print classes, shot groups, and what cannot be used and why."""
+    table = Table("class", "prompted as")
+    table.add_column("images", justify="right")
+    table.add_column("unusable", justify="right")
+    table.add_column("shots")
+    for entry in summary.classes[:SHOWN]:
+        names = _visible(entry.class_id), _visible(entry.class_name)
+        table.add_row(*names, f"{entry.images:,}", f"{entry.rejected:,}", entry.shot_group)
+    console.print(table)
+    _print_rest(len(summary.classes), "classes", console)
+    groups = ", ".join(f"{group.classes:,} {group.shot_group}" for group in summary.shot_groups)
+    console.print(f"{summary.images:,} images in {len(summary.classes):,} classes ({groups})")
+    if summary.width and summary.height:
+        console.print(
+            f"width {summary.width.lowest} to {summary.width.highest} pixels (median {summary.width.median:g}), "
+            f"height {summary.height.lowest} to {summary.height.highest} (median {summary.height.median:g})"
+        )
+    if summary.ignored:
+        console.print(f"{len(summary.ignored):,} files ignored that are no images by their name")
+    if summary.rejected:
+        console.print(f"{len(summary.rejected):,} files cannot be used:")
+        for file in summary.rejected[:SHOWN]:
+            console.print(f"  {_visible(file.key)}: {_visible(file.reason)}", soft_wrap=True)
+        _print_rest(len(summary.rejected), "files", console)
+    for duplicate in summary.duplicates[:SHOWN]:
+        kind = "under several classes" if len(duplicate.class_ids) > 1 else "twice"
+        console.print(f"the same image {kind}: {_visible(', '.join(duplicate.keys))}", soft_wrap=True)
+    _print_rest(len(summary.duplicates), "duplicates", console)
+
+
+def print_summary(summary: Summary, folder: RunFolder, console: Console) -> None:
+    """Print what one call of generate did."""
+    if summary.shards == 0:
+        console.print(f"nothing left to do: {summary.skipped} shards were done before in {folder.path}")
+        return
+    attempted = summary.ok + summary.failed
+    console.print(
+        f"{summary.ok:,} images made, {summary.failed:,} failed ({attempted:,} attempted) in "
+        f"{format_seconds(summary.seconds)}; {summary.shards} shards in {folder.path}"
+    )
+    _print_reasons(summary.reasons, console)
+
+
+def print_status(status: RunStatus, console: Console) -> None:
+    """Print how far a run is."""
+    console.print(
+        f"{status.attempted:,} of {status.planned:,} attempted: {status.ok:,} ok, {status.failed:,} failed; "
+        f"{status.left:,} left"
+    )
+    _print_reasons(status.reasons, console)
+    console.print(f"{status.shards_done:,} of {status.shards:,} shards done, {format_bytes(status.bytes)}")
+    if status.images_per_second is not None and status.seconds_left is not None:
+        left = f", {format_seconds(status.seconds_left)} left with one process" if status.left else ""
+        console.print(f"{status.images_per_second:,.2f} images/s{left}")
+
+
+def print_audit(audit: Audit, console: Console) -> None:
+    """Print what an audit found."""
+    for problem in audit.problems[:SHOWN]:
+        console.print(f"problem: {_visible(problem)}", soft_wrap=True)
+    _print_rest(len(audit.problems), "problems", console)
+    left = f", {audit.shards_left} shards not done yet" if audit.shards_left else ""
+    verdict = "sound" if not audit.problems else f"{len(audit.problems)} problems"
+    console.print(f"{verdict}: {audit.shards} shards read, {audit.ok:,} images, {audit.failed:,} failed rows{left}")
+
+
+def _print_reasons(reasons: dict[str, int], console: Console) -> None:
+    for reason, count in reasons.items():
+        console.print(f"  {count:,} x {_visible(reason)}", soft_wrap=True)
+
+
+def _print_rest(total: int, what: str, console: Console) -> None:
+    if total > SHOWN:
+        console.print(f"... and {total - SHOWN:,} more {what} (--json shows all)")
+
+
+def _visible(text: str) -> str:
+    """Return `text` with control characters escaped: a file name must not steer the terminal."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

@@ -1,0 +1,20 @@
+"""Shards with provenance, markers, audit and export."""
+
+from augcond.store.audit import Audit, audit_run
+from augcond.store.export import ExportFormat, export_run
+from augcond.store.folder import RunFolder, RunPlan
+from augcond.store.schema import GenerationSettings, ShardRow
+from augcond.store.status import RunStatus, run_status
+
+__all__ = [
+    "Audit",
+    "ExportFormat",
+    "GenerationSettings",
+    "RunFolder",
+    "RunPlan",
+    "RunStatus",
+    "ShardRow",
+    "audit_run",
+    "export_run",
+    "run_status",
+]

@@ -1,0 +1,150 @@
+"""Export a run's images to layouts that other tools read: class folders, or WebDataset tars."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import shutil
+import tarfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+import pyarrow.parquet as pq
+
+from augcond.errors import RunError
+from augcond.store.folder import RunFolder, RunPlan
+from augcond.store.schema import OK
+
+ExportFormat = Literal["imagefolder", "webdataset"]
+
+_PROVENANCE = (
+    "key", "class_name", "recipe", "source_keys", "lam", "share", "weights", "seed", "prompt", "guidance_scale",
+    "steps", "generator", "revision",
+)  # fmt: skip
+
+
+def export_run(
+    folder: RunFolder,
+    to: Path,
+    layout: ExportFormat,
+    *,
+    overwrite: bool = False,
+    on_image: Callable[[], None] = lambda: None,
+) -> int:
+    """Write every image of the run to `to`, and return their number.
+
+    `imagefolder`: one sub-folder per class and `metadata.csv` with every image's origin; opens in torchvision's
+    ImageFolder and in `datasets.load_dataset("imagefolder", ...)`. `webdataset`: one tar per shard, with image,
+    `.cls` and `.json`.
+
+    Raises:
+        RunError: nothing is done yet, or `to` is not empty and `overwrite` is not given.
+    """
+    plan = folder.read_plan()
+    if not any(folder.markers(plan)):
+        raise RunError(f"{folder.path} holds no finished shard to export: run augcond generate first")
+    if to.exists() and (not to.is_dir() or any(to.iterdir())) and not overwrite:
+        raise RunError(f"{to} is not empty: name another folder, or replace it with --overwrite")
+    # Written beside its place and renamed last: a stopped export never looks like a whole one.
+    partial = to.with_name(f".{to.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    writer = _write_folders if layout == "imagefolder" else _write_tars
+    count = writer(folder, plan, partial, on_image)
+    if to.is_dir():
+        shutil.rmtree(to)
+    elif to.exists():
+        to.unlink()
+    partial.rename(to)
+    return count
+
+
+def finished_rows(folder: RunFolder, plan: RunPlan) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yield (shard, row as a dict of the shard's columns) of every image that was made, in plan order."""
+    for number, marker in enumerate(folder.markers(plan)):
+        if marker is not None:
+            for batch in pq.ParquetFile(folder.shard_path(number)).iter_batches(batch_size=64):
+                for values in batch.to_pylist():
+                    if values["status"] == OK:
+                        yield number, values
+
+
+def _write_folders(folder: RunFolder, plan: RunPlan, to: Path, on_image: Callable[[], None]) -> int:
+    names = folder_names(plan.classes)
+    for name in names:
+        (to / name).mkdir()
+    count = 0
+    with (to / "metadata.csv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["file_name", "label", "class_id", *_PROVENANCE])
+        for _, values in finished_rows(folder, plan):
+            _, index, recipe = values["key"].split("/")
+            relative = f"{names[values['label']]}/{int(index):06d}-{recipe}{Path(values['image']['path']).suffix}"
+            (to / relative).write_bytes(values["image"]["bytes"])
+            origin = (_cell(values[name]) for name in _PROVENANCE)
+            writer.writerow([relative, values["label"], plan.classes[values["label"]], *origin])
+            count += 1
+            on_image()
+    return count
+
+
+def _cell(value: Any) -> Any:
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, list) else value
+
+
+def _write_tars(folder: RunFolder, plan: RunPlan, to: Path, on_image: Callable[[], None]) -> int:
+    count, current = 0, -1
+    tar: tarfile.TarFile | None = None
+    try:
+        for shard, values in finished_rows(folder, plan):
+            if tar is None or shard != current:
+                if tar is not None:
+                    tar.close()
+                current, tar = shard, tarfile.open(to / f"{shard:05d}.tar", "w")
+            # WebDataset takes everything after the first dot for the kind of a member.
+            key = values["key"].replace(".", "%2E").replace("/", "-")
+            origin = {name: values[name] for name in _PROVENANCE} | {"class_id": plan.classes[values["label"]]}
+            _add(tar, key + Path(values["image"]["path"]).suffix, values["image"]["bytes"])
+            _add(tar, f"{key}.cls", str(values["label"]).encode())
+            _add(tar, f"{key}.json", json.dumps(origin, ensure_ascii=False).encode())
+            count += 1
+            on_image()
+    finally:
+        if tar is not None:
+            tar.close()
+    return count
+
+
+def _add(tar: tarfile.TarFile, name: str, data: bytes) -> None:
+    # A TarInfo made by hand holds no time, owner or host: the same run gives the same tar.
+    info = tarfile.TarInfo(name)
+    info.size = len(data)
+    tar.addfile(info, io.BytesIO(data))
+
+
+def folder_names(classes: tuple[str, ...]) -> list[str]:
+    """Return a folder name per class that is safe on any file system, readable, and different for each class.
+
+    Path separators, control characters, `%` and what Windows forbids are percent-encoded, as are leading and
+    trailing dots and spaces; names that would be too long or equal but for case get their label appended.
+    """
+    names: list[str] = []
+    taken: set[str] = set()
+    for label, class_id in enumerate(classes):
+        name = "".join(_escape(c) if c in '/\\:*?"<>|%' or ord(c) < 32 or c == "\x7f" else c for c in class_id)
+        inner = name.strip(". ")
+        head, tail = name[: len(name) - len(name.lstrip(". "))], name[len(name.rstrip(". ")) :] if inner else ""
+        name = "".join(map(_escape, head)) + inner + "".join(map(_escape, tail))
+        while len(name.encode()) > 200:
+            name = name[:-1]
+        if not name or name.casefold() in taken or len(name) < len(inner):
+            name += f"%{label}"
+        taken.add(name.casefold())
+        names.append(name)
+    return names
+
+
+def _escape(character: str) -> str:
+    return "".join(f"%{byte:02X}" for byte in character.encode())

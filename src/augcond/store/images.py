@@ -1,0 +1,72 @@
+"""Encode generated images for storage, and decode them again."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from PIL import Image
+
+from augcond.config import OutputConfig
+from augcond.errors import ImageError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+LARGEST_LOSSLESS = 64
+"""Edge length in pixels up to which `auto` stores png: 1.2 million pngs of 768 pixels would be a terabyte."""
+
+
+@dataclass(frozen=True, slots=True)
+class ImageFormat:
+    """How images are stored.
+
+    Attributes:
+        name: `png`, `webp` or `jpeg`.
+        quality: 1 to 100; unused for png.
+        size: edge length in pixels to resize to, or None to keep the generated size.
+    """
+
+    name: str
+    quality: int
+    size: int | None
+
+    @property
+    def extension(self) -> str:
+        """File name extension with its dot."""
+        return ".jpg" if self.name == "jpeg" else f".{self.name}"
+
+    @classmethod
+    def resolve(cls, config: OutputConfig, generated: tuple[int, int]) -> ImageFormat:
+        """Return the format for images generated at `generated` (height, width) pixels."""
+        edge = config.size or max(generated)
+        name = config.format if config.format != "auto" else ("png" if edge <= LARGEST_LOSSLESS else "webp")
+        return cls(name, config.quality, config.size)
+
+
+def encode_image(pixels: np.ndarray, image_format: ImageFormat) -> bytes:
+    """Return the encoded bytes of `pixels`, uint8 (H, W, 3)."""
+    image = Image.fromarray(pixels)
+    if image_format.size is not None and image.size != (image_format.size, image_format.size):
+        image = image.resize((image_format.size, image_format.size), Image.Resampling.LANCZOS)
+    buffer = io.BytesIO()
+    if image_format.name == "png":
+        image.save(buffer, "PNG")
+    else:
+        image.save(buffer, image_format.name.upper(), quality=image_format.quality)
+    return buffer.getvalue()
+
+
+def decode_stored(data: bytes) -> Image.Image:
+    """Return the image behind bytes that `encode_image` made, fully decoded.
+
+    Raises:
+        ImageError: the bytes are no whole image.
+    """
+    try:
+        image = Image.open(io.BytesIO(data))
+        image.load()
+    except (OSError, SyntaxError, ValueError) as error:
+        raise ImageError(f"does not decode: {error}") from error
+    return image

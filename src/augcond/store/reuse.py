@@ -1,0 +1,76 @@
+"""Take rows that another run has made already: those whose own fingerprint is equal."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from augcond.conditioning.base import Draws
+from augcond.planning import PlanRow
+from augcond.store.fingerprint import differences, row_fingerprint, settings_fingerprint
+from augcond.store.folder import RunFolder, RunPlan
+from augcond.store.schema import OK, ShardRow
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    folder: RunFolder
+    shard: int
+    position: int
+
+
+class ReusableRows:
+    """Finished rows of other runs, looked up by fingerprint.
+
+    Args:
+        plan: the plan that is to be filled.
+        source_hashes: sha256 of every real image of this run, by key.
+        folders: the runs to take rows from.
+    """
+
+    def __init__(self, plan: RunPlan, source_hashes: Mapping[str, str], folders: Sequence[RunFolder]) -> None:
+        self._settings = settings_fingerprint(plan.settings)
+        self._hashes = source_hashes
+        self._places: dict[str, _Place] = {}
+        for folder in folders:
+            other = folder.read_plan()
+            unequal = list(differences(other.settings, plan.settings))
+            if unequal:
+                logger.warning("nothing to reuse from %s: %s", folder.path, "; ".join(unequal))
+                continue
+            self._index(folder, other)
+
+    def __len__(self) -> int:
+        """Return the number of rows that could be taken."""
+        return len(self._places)
+
+    def _index(self, folder: RunFolder, plan: RunPlan) -> None:
+        hashes = {key: sha256 for key, (_, sha256) in folder.read_sources().items()}
+        for shard, marker in enumerate(folder.markers(plan)):
+            if marker is None:
+                continue
+            for position, row in enumerate(plan.plan.shard(shard)):
+                fingerprint = row_fingerprint(row, self._settings, hashes)
+                self._places.setdefault(fingerprint, _Place(folder, shard, position))
+
+    def __call__(self, rows: Sequence[PlanRow]) -> dict[str, ShardRow]:
+        """Return finished rows by key, for those of `rows` that another run has made."""
+        wanted: dict[tuple[RunFolder, int], list[tuple[PlanRow, int]]] = {}
+        for row in rows:
+            place = self._places.get(row_fingerprint(row, self._settings, self._hashes))
+            if place is not None:
+                wanted.setdefault((place.folder, place.shard), []).append((row, place.position))
+        found: dict[str, ShardRow] = {}
+        for (folder, shard), entries in wanted.items():
+            taken = pq.read_table(folder.shard_path(shard)).take(pa.array([position for _, position in entries]))
+            for (row, _), values in zip(entries, taken.to_pylist(), strict=True):
+                if values["status"] == OK:
+                    draws = Draws(values["lam"], values["share"], tuple(values["weights"]))
+                    found[row.key] = ShardRow(row, values["image"]["bytes"], draws)
+        return found
