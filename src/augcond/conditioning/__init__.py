@@ -1,1 +1,20 @@
-"""Recipes that turn source images into a conditioning."""
+"""Recipes that turn source images into a conditioning.
+
+`mix`, `cut` and `drop` are pure functions on tensors; `recipes` composes them; `streams` gives each row its random
+numbers. Importing this package does not import PyTorch.
+"""
+
+from augcond.conditioning.base import Conditioning, Draws, Prepared, Viewer
+from augcond.conditioning.recipes import RECIPES, Recipe, check_settings, combine, prepare
+
+__all__ = [
+    "RECIPES",
+    "Conditioning",
+    "Draws",
+    "Prepared",
+    "Recipe",
+    "Viewer",
+    "check_settings",
+    "combine",
+    "prepare",
+]

@@ -3,10 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
+    from PIL.Image import Image
     from torch import Tensor
+
+
+class Viewer(Protocol):
+    """What conditioning needs of a generator; every `augcond.generators.base.Generator` is one."""
+
+    encoder_size: int
+    """Edge length S in pixels of the image encoder's input."""
+
+    def view(self, image: Image) -> Tensor:
+        """Return the whole `image` (RGB) as the encoder's own preprocessing shows it, (3, S, S) in [0, 1]."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,10 +46,13 @@ class Draws:
     """What was drawn for one row; goes into the shard beside the image.
 
     Attributes:
-        lam: lambda as drawn from Beta(alpha, alpha), in [0, 1]; None where the recipe does not mix.
+        lam: lambda as drawn from Beta(alpha, alpha), in [0, 1]; 1 where `mix_probability` left the row unmixed;
+            None where the recipe does not mix. Of more than two sources, the first two share in the ratio
+            lambda : 1 - lambda.
         share: share of the first source that is really in the conditioning (a CutMix box is clipped at
             the border, a run of features is rounded), in [0, 1]; None where the recipe does not mix.
-        weights: weight of each source, sums to 1; empty where the recipe takes no image.
+        weights: weight of each source, in [0, 1], sum to 1; of a cut the effective shares; empty where the recipe
+            takes no image.
     """
 
     lam: float | None = None
@@ -51,7 +66,7 @@ class Prepared:
 
     Attributes:
         views: what to encode, float32, (n, 3, S, S) in [0, 1]; n is 0 for recipes without an image.
-        draws: what was drawn so far.
+        draws: what was drawn so far; a share that is decided among embeddings is still None.
     """
 
     views: Tensor

@@ -1,0 +1,265 @@
+"""The named recipes, and the two functions that turn one plan row's sources into its conditioning.
+
+    source images --prepare--> views --the generator's image encoder--> embeddings --combine--> one embedding
+
+A recipe is a composition, not code: what is mixed in pixels, what is mixed in embeddings, whether features are dropped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Literal
+
+from augcond.conditioning.base import Draws, Prepared
+from augcond.conditioning.streams import BOX, LAMBDA, MIX, RUN, numpy_stream
+from augcond.errors import ConfigError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+    from torch import Tensor
+
+    from augcond.conditioning.base import Viewer
+    from augcond.config import ConditioningConfig, RecipeName
+
+# PyTorch is imported by the functions that compute: planning, --help and status look recipes up and need none of it.
+
+Mix = Literal["mixup", "cutmix"]
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """A named way to turn source images into one conditioning.
+
+    Attributes:
+        name: as in the config and in shards.
+        with_image: False for `text`, which conditions on no image.
+        pixels: how random resized crops of the sources are mixed before the encoder.
+        embeddings: how the sources' embeddings are mixed.
+        dropout: whether features of the embedding are dropped at the end.
+    """
+
+    name: RecipeName
+    with_image: bool = True
+    pixels: Mix | None = None
+    embeddings: Mix | None = None
+    dropout: bool = False
+
+    @property
+    def mixes(self) -> bool:
+        """Whether the recipe mixes several sources."""
+        return self.pixels is not None or self.embeddings is not None
+
+    def source_count(self, settings: ConditioningConfig) -> int:
+        """Return how many sources one row takes: 0, 1, 2, or for mixups `settings.sources`.
+
+        CutMix is defined for two: beside mixups of more, it uses the first two of the row's sources.
+        """
+        if not self.with_image:
+            return 0
+        if not self.mixes:
+            return 1
+        return settings.sources if "mixup" in (self.pixels, self.embeddings) else 2
+
+
+_ALL = (
+    Recipe("text", with_image=False),
+    Recipe("image"),
+    Recipe("dropout", dropout=True),
+    Recipe("mixup", pixels="mixup"),
+    Recipe("cutmix", pixels="cutmix"),
+    Recipe("embed-mixup", embeddings="mixup"),
+    Recipe("embed-cutmix", embeddings="cutmix"),
+    Recipe("mixup-dropout", pixels="mixup", dropout=True),
+    Recipe("cutmix-dropout", pixels="cutmix", dropout=True),
+    Recipe("embed-mixup-dropout", embeddings="mixup", dropout=True),
+    Recipe("embed-cutmix-dropout", embeddings="cutmix", dropout=True),
+)
+
+RECIPES: Mapping[str, Recipe] = MappingProxyType({recipe.name: recipe for recipe in _ALL})
+"""All recipes by name, in the order in which they are shown."""
+
+
+def check_settings(settings: ConditioningConfig) -> None:
+    """Check what the config's types cannot: call it before any work is done.
+
+    Raises:
+        ConfigError: a transform of `augment:` is wrong, or `sources` or `interpolation` is set for recipes that none of
+            the run's recipes are.
+    """
+    recipes = [RECIPES[name] for name in settings.recipe]
+    named = f"{'recipe' if len(recipes) == 1 else 'recipes'} {', '.join(settings.recipe)}"
+    if settings.sources > 2 and all(recipe.source_count(settings) <= 2 for recipe in recipes):
+        raise ConfigError(
+            f"conditioning.sources: {settings.sources} does not apply to {named}, only to mixup and embed-mixup"
+        )
+    if settings.interpolation == "slerp" and all(recipe.embeddings != "mixup" for recipe in recipes):
+        raise ConfigError(f"conditioning.interpolation: slerp does not apply to {named}, only to embed-mixup")
+    if settings.augment:
+        from augcond.conditioning.augment import build_augment
+
+        build_augment(settings)
+
+
+def prepare(
+    recipe: Recipe,
+    settings: ConditioningConfig,
+    images: Sequence[Image],
+    source_keys: Sequence[str],
+    seed: int,
+    generator: Viewer,
+) -> Prepared:
+    """Return the views of one row that the image encoder has to see, and what was drawn.
+
+    Recipes that mix pixels give one view, mixed from random resized crops. The others give whole views: one, or one per
+    source for recipes that mix embeddings. A source that is there before (a class with one image) is a random resized
+    crop of itself, so that there is something to mix. A row that `mix_probability` leaves unmixed gives one view, its
+    first source as the recipe would have viewed it: a crop where pixels are mixed, whole where embeddings are.
+
+    Args:
+        recipe: one of `RECIPES`.
+        settings: the recipes' parameters.
+        images: the row's sources, RGB, as many as `recipe.source_count(settings)`; further ones are not used.
+        source_keys: the sources' keys, one per image.
+        seed: the row's seed; nothing else decides what is drawn.
+        generator: gives the whole view and the edge length of the encoder's input.
+
+    Raises:
+        ConfigError: a transform of `augment:` is wrong or does not apply to one of the images.
+        ValueError: too few images, or keys do not match them.
+    """
+    import torch
+
+    from augcond.conditioning.augment import build_augment
+    from augcond.conditioning.views import random_crop
+
+    count = recipe.source_count(settings)
+    if len(images) < count or len(source_keys) != len(images):
+        raise ValueError(
+            f"recipe {recipe.name} takes {count} images and a key for each "
+            f"(got {len(images)} images and {len(source_keys)} keys)"
+        )
+    size = generator.encoder_size
+    if count == 0:
+        return Prepared(torch.zeros(0, 3, size, size), Draws())
+
+    mixed = recipe.mixes and float(numpy_stream(seed, MIX).random()) < settings.mix_probability
+    draws = _draw(recipe, settings, count, seed) if mixed else _draws_of_first(recipe, count)
+    augment = build_augment(settings)
+    views = []
+    for index, image in enumerate(images[: count if mixed else 1]):
+        position = index + 1  # as in x1, x2
+        source = image if augment is None else augment(image, seed, position)
+        repeated = source_keys[index] in source_keys[:index]
+        if recipe.pixels is not None or repeated:
+            views.append(random_crop(source, size, settings, seed, position))
+        else:
+            views.append(generator.view(source).float())
+    stacked = torch.stack(views)
+    if recipe.pixels is not None and mixed:
+        return _mix_pixels(recipe.pixels, stacked, draws, seed)
+    return Prepared(stacked, draws)
+
+
+def combine(
+    recipe: Recipe, settings: ConditioningConfig, embeddings: Tensor, prepared: Prepared, seed: int
+) -> tuple[Tensor, Draws]:
+    """Return the image embedding that one row is conditioned on, and all that was drawn for it.
+
+    Args:
+        recipe: as given to `prepare`.
+        settings: as given to `prepare`.
+        embeddings: of the views, (n, *shape), in their order; shape is (D,) or (T, D).
+        prepared: what `prepare` returned for this row.
+        seed: as given to `prepare`.
+
+    Returns:
+        float32, (*shape), zeros where the recipe takes no image; and the final draws.
+    """
+    import torch
+
+    from augcond.conditioning.drop import dropout, dropout_mask
+
+    if len(embeddings) != len(prepared.views):
+        raise ValueError(f"{len(prepared.views)} views have as many embeddings (got {len(embeddings)})")
+    if not recipe.with_image:
+        return torch.zeros(embeddings.shape[1:]), prepared.draws
+    embeddings = embeddings.float()
+    if len(embeddings) == 1:  # nothing is left to mix: one source, pixels mixed before, or a row left unmixed
+        embedding, draws = embeddings[0], prepared.draws
+    elif recipe.embeddings == "mixup":
+        embedding, draws = _mix_embeddings(settings, embeddings, prepared.draws)
+    else:
+        embedding, draws = _cut_embeddings(embeddings, prepared.draws, seed)
+    if recipe.dropout:
+        kept = dropout_mask(seed, embedding.numel(), settings.dropout)
+        scale = 1.0 / (1.0 - settings.dropout) if settings.rescale else 1.0
+        embedding = dropout(embedding, kept, scale)
+    return embedding, draws
+
+
+def _draws_of_first(recipe: Recipe, count: int) -> Draws:
+    """Return the draws of a row that is conditioned on its first source alone."""
+    alone = 1.0 if recipe.mixes else None
+    return Draws(lam=alone, share=alone, weights=(1.0,) + (0.0,) * (count - 1))
+
+
+def _draw(recipe: Recipe, settings: ConditioningConfig, count: int, seed: int) -> Draws:
+    """Return what is known before the mixing; the share stays open where a cut decides it."""
+    from augcond.conditioning.mix import draw_weights
+
+    lam, weights = draw_weights(numpy_stream(seed, LAMBDA), settings.alpha, count)
+    cuts = "cutmix" in (recipe.pixels, recipe.embeddings)
+    return Draws(lam=lam, share=None if cuts else weights[0], weights=weights)
+
+
+def _centre(seed: int) -> tuple[float, float]:
+    vertical, horizontal = numpy_stream(seed, BOX).random(2)
+    return float(vertical), float(horizontal)
+
+
+def _cut_draws(draws: Draws, share: float) -> Draws:
+    return Draws(lam=draws.lam, share=share, weights=(share, 1.0 - share))
+
+
+def _drawn_lambda(draws: Draws) -> float:
+    if draws.lam is None:
+        raise ValueError("several embeddings without a lambda: were they prepared for another recipe?")
+    return draws.lam
+
+
+def _mix_pixels(operation: Mix, views: Tensor, draws: Draws, seed: int) -> Prepared:
+    from augcond.conditioning.cut import cutmix, cutmix_box
+    from augcond.conditioning.mix import mixup
+
+    if operation == "mixup":
+        return Prepared(mixup(views, draws.weights)[None], draws)
+    box = cutmix_box(_drawn_lambda(draws), _centre(seed), views.shape[-2], views.shape[-1])
+    view, share = cutmix(views[0], views[1], box)
+    return Prepared(view[None], _cut_draws(draws, share))
+
+
+def _mix_embeddings(settings: ConditioningConfig, embeddings: Tensor, draws: Draws) -> tuple[Tensor, Draws]:
+    from augcond.conditioning.mix import mixup, slerp
+
+    if settings.interpolation == "slerp":
+        return slerp(embeddings[0], embeddings[1], _drawn_lambda(draws)), draws
+    return mixup(embeddings, draws.weights), draws
+
+
+def _cut_embeddings(embeddings: Tensor, draws: Draws, seed: int) -> tuple[Tensor, Draws]:
+    from augcond.conditioning.cut import embed_cutmix, grid_edge, grid_mask, run_mask
+
+    lam = _drawn_lambda(draws)
+    first, second = embeddings[0], embeddings[1]
+    shape = first.shape
+    if first.dim() == 2 and shape[0] == 1:  # a single token is cut like a vector
+        first, second = first[0], second[0]
+    edge = grid_edge(len(first)) if first.dim() == 2 else None
+    if edge is not None:
+        replaced = grid_mask(lam, _centre(seed), edge)
+    else:
+        replaced = run_mask(lam, float(numpy_stream(seed, RUN).random()), len(first))
+    embedding, share = embed_cutmix(first, second, replaced)
+    return embedding.reshape(shape), _cut_draws(draws, share)
