@@ -44,7 +44,7 @@ _MODULES = {
     "run_status": "augcond.store",
 }
 
-__all__ = [  # noqa: RUF022 - in the order of `_MODULES`, which a test compares
+__all__ = [
     "AugcondError",
     "Dataset",
     "Generator",

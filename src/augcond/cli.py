@@ -281,8 +281,10 @@ def _data_config(data: str, overrides: Any) -> RunConfig:
     elif path.is_file():
         section = {"source": "list", "path": data}
     else:
-        raise ConfigError(f"no folder or file at {data}: expected a folder with one sub-folder per class, a list file "
-                          "(.txt, .csv), a config (.yaml), or 'builtin'")
+        raise ConfigError(
+            f"no folder or file at {data}: expected a folder with one sub-folder per class, a list file "
+            "(.txt, .csv), a config (.yaml), or 'builtin'"
+        )
     return parse_config({"data": section, "run": "unused"}, overrides)
 
 

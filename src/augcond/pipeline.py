@@ -97,9 +97,7 @@ def plan_for(config: RunConfig, dataset: Dataset) -> Plan:
     )
 
 
-def assemble(
-    config: RunConfig, dataset: Dataset, plan: Plan, generator: Generator
-) -> tuple[RunPlan, Materials]:
+def assemble(config: RunConfig, dataset: Dataset, plan: Plan, generator: Generator) -> tuple[RunPlan, Materials]:
     """Return `plan` with the settings and fingerprints of its shards, and what its rows are made with."""
     image_format = ImageFormat.resolve(config.output, generator.image_size)
     identity = generator.identity

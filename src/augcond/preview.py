@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from augcond.config import PlanConfig, RunConfig
 from augcond.datasets import Dataset, decode
@@ -17,7 +17,6 @@ from augcond.planning import make_plan
 from augcond.store.images import decode_stored
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
     from PIL.Image import Image
 
 
@@ -110,7 +109,7 @@ def contact_sheet(lines: Sequence[PreviewLine], recipes: Sequence[str]) -> bytes
     return buffer.getvalue()
 
 
-def _draw_line(line: PreviewLine, row: Sequence, columns: Sequence[str], sources: int) -> None:
+def _draw_line(line: PreviewLine, row: Sequence[Any], columns: Sequence[str], sources: int) -> None:
     for place, (axis, title) in enumerate(zip(row, columns, strict=True)):
         axis.set_xticks([])
         axis.set_yticks([])
@@ -126,5 +125,3 @@ def _draw_line(line: PreviewLine, row: Sequence, columns: Sequence[str], sources
     label = line.class_name if line.lam is None else f"{line.class_name}\nλ = {line.lam:.2f}"
     # Class names are shown as they are: `$` would start a formula.
     row[0].set_ylabel(label, fontsize=8, parse_math=False)
-
-

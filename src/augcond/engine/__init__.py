@@ -4,4 +4,15 @@ from augcond.engine.base import Engine, Job, NoProgress, Progress, Summary, coun
 from augcond.engine.local import LocalEngine
 from augcond.engine.rows import BatchSize, Materials, generate_rows
 
-__all__ = ["BatchSize", "Engine", "Job", "LocalEngine", "Materials", "NoProgress", "Progress", "Summary", "count_for", "generate_rows"]
+__all__ = [
+    "BatchSize",
+    "Engine",
+    "Job",
+    "LocalEngine",
+    "Materials",
+    "NoProgress",
+    "Progress",
+    "Summary",
+    "count_for",
+    "generate_rows",
+]

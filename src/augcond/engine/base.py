@@ -14,6 +14,7 @@ from typing import Protocol
 
 from augcond.engine.rows import BatchSize, Materials, generate_rows
 from augcond.errors import ConfigError, RunError
+from augcond.planning import PlanRow
 from augcond.store.commit import ShardFacts, ShardMarker, commit_shard
 from augcond.store.folder import RunFolder, RunPlan
 from augcond.store.locks import part_lock
@@ -75,7 +76,7 @@ class Job:
     part: int = 1
     parts: int = 1
     retry_failed: bool = False
-    reuse: Callable[[Sequence], dict[str, ShardRow]] | None = None
+    reuse: Callable[[Sequence[PlanRow]], dict[str, ShardRow]] | None = None
     progress: Progress = field(default_factory=NoProgress)
 
     def __post_init__(self) -> None:

@@ -6,7 +6,7 @@ same rows give the same bytes, however often a run was stopped or split.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -15,7 +15,7 @@ from PIL.Image import Image
 from augcond.conditioning import RECIPES, Conditioning, Draws, Prepared, combine, prepare
 from augcond.config import ConditioningConfig
 from augcond.datasets import DecodeSettings, Reader, decode
-from augcond.errors import ImageError
+from augcond.errors import ConfigError, ImageError
 from augcond.generators import Generator
 from augcond.planning import PlanRow
 from augcond.store.images import ImageFormat, encode_image
@@ -97,14 +97,12 @@ def _generate_batch(batch: Sequence[PlanRow], materials: Materials) -> list[Shar
     finished: dict[str, ShardRow] = {}
     for row in batch:
         try:
-            images = _decode_sources(row, materials)
+            ready.append((row, _prepare(row, materials)))
         except (ImageError, OSError) as error:
             finished[row.key] = ShardRow(row, None, error=f"source image unreadable: {_reason(error)}")
-        else:
-            recipe = RECIPES[row.recipe]
-            ready.append(
-                (row, prepare(recipe, materials.conditioning, images, row.source_keys, row.seed, materials.generator))
-            )
+        except ConfigError as error:
+            # Settings were checked before: what is left is a transform that one image is too small for, or the like.
+            finished[row.key] = ShardRow(row, None, error=str(error))
     if ready:
         conditioning, draws = _condition(ready, materials)
         generated = materials.generator.generate(conditioning, [row.seed for row, _ in ready])
@@ -114,29 +112,28 @@ def _generate_batch(batch: Sequence[PlanRow], materials: Materials) -> list[Shar
     return [finished[row.key] for row in batch]
 
 
-def _condition(
-    ready: Iterable[tuple[PlanRow, Prepared]], materials: Materials
-) -> tuple[Conditioning, list[Draws]]:
+def _prepare(row: PlanRow, materials: Materials) -> Prepared:
+    images = _decode_sources(row, materials)
+    recipe = RECIPES[row.recipe]
+    return prepare(recipe, materials.conditioning, images, row.source_keys, row.seed, materials.generator)
+
+
+def _condition(ready: Sequence[tuple[PlanRow, Prepared]], materials: Materials) -> tuple[Conditioning, list[Draws]]:
     """Encode the views of all rows in one batch, and combine each row's embeddings."""
-    ready = list(ready)
-    generator = materials.generator
     views = torch.cat([prepared.views for _, prepared in ready])
-    encoded = generator.encode_images(views) if len(views) else views.new_zeros(0, *generator.embedding_shape)
-    embeddings, draws, with_image = [], [], []
-    for (row, prepared), own in zip(
-        ready, encoded.split([len(prepared.views) for _, prepared in ready]), strict=True
-    ):
-        if len(own):
-            embedding, drawn = combine(
-                RECIPES[row.recipe], materials.conditioning, own, prepared, row.seed
-            )
-        else:
-            embedding, drawn = own.new_zeros(generator.embedding_shape), prepared.draws
-        embeddings.append(embedding)
-        draws.append(drawn)
-        with_image.append(len(own) > 0)
-    prompts = tuple(row.prompt for row, _ in ready)
-    return Conditioning(torch.stack(embeddings), torch.tensor(with_image), prompts), draws
+    shape = materials.generator.embedding_shape
+    encoded = materials.generator.encode_images(views) if len(views) else torch.zeros(0, *shape)
+    per_row = torch.split(encoded, [len(prepared.views) for _, prepared in ready])
+    combined = [
+        combine(RECIPES[row.recipe], materials.conditioning, own, prepared, row.seed)
+        for (row, prepared), own in zip(ready, per_row, strict=True)
+    ]
+    conditioning = Conditioning(
+        embeddings=torch.stack([embedding for embedding, _ in combined]),
+        with_image=torch.tensor([len(own) > 0 for own in per_row]),
+        prompts=tuple(row.prompt for row, _ in ready),
+    )
+    return conditioning, [draws for _, draws in combined]
 
 
 def _decode_sources(row: PlanRow, materials: Materials) -> list[Image]:

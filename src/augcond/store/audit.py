@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -55,7 +56,9 @@ def audit_run(folder: RunFolder, on_shard: Callable[[int, int], None] = lambda d
     ok = failed = 0
     for number, marker in enumerate(markers):
         if marker is not None:
-            problems += (f"shard {number:05d}: {problem}" for problem in _shard_problems(folder, plan, number, marker, sources))
+            problems += (
+                f"shard {number:05d}: {problem}" for problem in _shard_problems(folder, plan, number, marker, sources)
+            )
             ok += marker.ok
             failed += marker.failed
         on_shard(number + 1, len(markers))
@@ -64,7 +67,9 @@ def audit_run(folder: RunFolder, on_shard: Callable[[int, int], None] = lambda d
 
 
 def _stray_files(folder: RunFolder, plan: RunPlan) -> Iterator[str]:
-    expected = {path.name for n in range(len(plan.fingerprints)) for path in (folder.shard_path(n), folder.marker_path(n))}
+    expected = {
+        path.name for n in range(len(plan.fingerprints)) for path in (folder.shard_path(n), folder.marker_path(n))
+    }
     for path in sorted(folder.shards.iterdir()):
         if path.name.endswith(TEMPORARY):
             yield f"temporary file {path.name}: a process was killed or is at work; augcond generate removes it"
@@ -97,7 +102,7 @@ def _shard_problems(
         yield from (f"{row.key}: {problem}" for problem in _row_problems(row, values, sources))
 
 
-def _row_problems(row: PlanRow, values: dict, sources: dict[str, tuple[int, str]]) -> Iterator[str]:
+def _row_problems(row: PlanRow, values: dict[str, Any], sources: dict[str, tuple[int, str]]) -> Iterator[str]:
     if values["label"] != row.label or tuple(values["source_keys"]) != row.source_keys:
         yield "label or sources are not those of the plan"
     for key in row.source_keys:

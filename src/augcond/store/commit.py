@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 from collections import Counter
 from collections.abc import Mapping
@@ -20,6 +21,8 @@ import pyarrow.parquet as pq
 
 from augcond.errors import CorruptRunError
 from augcond.store.schema import FAILED
+
+logger = logging.getLogger(__name__)
 
 TEMPORARY = ".tmp"
 
@@ -121,7 +124,8 @@ def read_marker(path: Path) -> ShardMarker | None:
     except FileNotFoundError:
         return None
     except (ValueError, TypeError, KeyError):
-        # Markers are renamed into place whole; a broken one was edited or its disk is failing. The shard is remade.
+        # Markers are renamed into place whole; a broken one was edited, or its disk is failing.
+        logger.warning("%s is not a whole marker: its shard does not count as done", path)
         return None
 
 

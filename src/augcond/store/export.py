@@ -8,6 +8,8 @@ import json
 import shutil
 import tarfile
 from collections.abc import Callable, Iterator
+from itertools import accumulate, groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,6 +25,8 @@ _PROVENANCE = (
     "key", "class_name", "recipe", "source_keys", "lam", "share", "weights", "seed", "prompt", "guidance_scale",
     "steps", "generator", "revision",
 )  # fmt: skip
+
+_LONGEST_NAME = 200
 
 
 def export_run(
@@ -95,25 +99,18 @@ def _cell(value: Any) -> Any:
 
 
 def _write_tars(folder: RunFolder, plan: RunPlan, to: Path, on_image: Callable[[], None]) -> int:
-    count, current = 0, -1
-    tar: tarfile.TarFile | None = None
-    try:
-        for shard, values in finished_rows(folder, plan):
-            if tar is None or shard != current:
-                if tar is not None:
-                    tar.close()
-                current, tar = shard, tarfile.open(to / f"{shard:05d}.tar", "w")
-            # WebDataset takes everything after the first dot for the kind of a member.
-            key = values["key"].replace(".", "%2E").replace("/", "-")
-            origin = {name: values[name] for name in _PROVENANCE} | {"class_id": plan.classes[values["label"]]}
-            _add(tar, key + Path(values["image"]["path"]).suffix, values["image"]["bytes"])
-            _add(tar, f"{key}.cls", str(values["label"]).encode())
-            _add(tar, f"{key}.json", json.dumps(origin, ensure_ascii=False).encode())
-            count += 1
-            on_image()
-    finally:
-        if tar is not None:
-            tar.close()
+    count = 0
+    for shard, rows in groupby(finished_rows(folder, plan), key=itemgetter(0)):
+        with tarfile.open(to / f"{shard:05d}.tar", "w") as tar:
+            for _, values in rows:
+                # WebDataset takes everything after the first dot for the kind of a member.
+                key = values["key"].replace(".", "%2E").replace("/", "-")
+                origin = {name: values[name] for name in _PROVENANCE} | {"class_id": plan.classes[values["label"]]}
+                _add(tar, key + Path(values["image"]["path"]).suffix, values["image"]["bytes"])
+                _add(tar, f"{key}.cls", str(values["label"]).encode())
+                _add(tar, f"{key}.json", json.dumps(origin, ensure_ascii=False).encode())
+                count += 1
+                on_image()
     return count
 
 
@@ -127,23 +124,30 @@ def _add(tar: tarfile.TarFile, name: str, data: bytes) -> None:
 def folder_names(classes: tuple[str, ...]) -> list[str]:
     """Return a folder name per class that is safe on any file system, readable, and different for each class.
 
-    Path separators, control characters, `%` and what Windows forbids are percent-encoded, as are leading and
-    trailing dots and spaces; names that would be too long or equal but for case get their label appended.
+    Path separators, control characters, `%` and what Windows forbids are percent-encoded, as are leading and trailing
+    dots and spaces. Names that would be longer than 200 bytes are cut; those, and names equal but for case, get their
+    label appended.
     """
     names: list[str] = []
     taken: set[str] = set()
     for label, class_id in enumerate(classes):
-        name = "".join(_escape(c) if c in '/\\:*?"<>|%' or ord(c) < 32 or c == "\x7f" else c for c in class_id)
-        inner = name.strip(". ")
-        head, tail = name[: len(name) - len(name.lstrip(". "))], name[len(name.rstrip(". ")) :] if inner else ""
-        name = "".join(map(_escape, head)) + inner + "".join(map(_escape, tail))
-        while len(name.encode()) > 200:
-            name = name[:-1]
-        if not name or name.casefold() in taken or len(name) < len(inner):
+        last = len(class_id) - 1
+        escaped = [
+            _escape(c) if _is_unsafe(c) or (c in ". " and place in (0, last)) else c for place, c in enumerate(class_id)
+        ]
+        # Cut between characters, so that no escape is torn.
+        fitting = list(accumulate(len(c.encode()) for c in escaped))
+        kept = sum(size <= _LONGEST_NAME for size in fitting)
+        name = "".join(escaped[:kept])
+        if kept < len(escaped) or not name or name.casefold() in taken:
             name += f"%{label}"
         taken.add(name.casefold())
         names.append(name)
     return names
+
+
+def _is_unsafe(character: str) -> bool:
+    return character in '/\\:*?"<>|%' or ord(character) < 32 or character == "\x7f"
 
 
 def _escape(character: str) -> str:

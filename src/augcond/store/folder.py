@@ -132,7 +132,9 @@ class RunFolder:
         try:
             table = pq.read_table(self.plan_path)
         except FileNotFoundError:
-            raise RunError(f"{self.path} is no run: it has no plan.parquet (augcond generate CONFIG makes it)") from None
+            raise RunError(
+                f"{self.path} is no run: it has no plan.parquet (augcond generate CONFIG makes it)"
+            ) from None
         except (OSError, pa.ArrowException) as error:
             raise CorruptRunError(f"{self.plan_path} cannot be read: {error}") from error
         metadata = (table.schema.metadata or {}).get(_METADATA_KEY)
@@ -255,4 +257,3 @@ def _write_table(table: pa.Table, path: Path) -> None:
     sink = pa.BufferOutputStream()
     pq.write_table(table, sink, compression="zstd")
     write_atomically(path, sink.getvalue())
-
