@@ -1,0 +1,238 @@
+"""What a run measured: the schema of `results.json`, which reports and sweeps read.
+
+    Results
+    ├── arms: ArmResult              real-only, then one per recipe or baseline
+    │   └── seeds: SeedResult        one per trained model
+    └── differences: Difference      paired, every arm against the baselines
+
+Accuracies and calibration errors are shares in [0, 1]; differences are in [-1, 1].
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, fields
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+from augcond.errors import CorruptRunError, RunError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+FORMAT = 1
+"""Goes up with every change of the schema that an older reader would misunderstand."""
+
+REAL_ONLY = "real-only"
+"""Name of the arm that is trained on real images alone, with the run's own training settings."""
+
+ArmKind = Literal["real-only", "synthetic", "ceiling"]
+"""`ceiling`: as many unused real images in place of the synthetic ones."""
+
+MetricName = Literal["overall", "class_mean", "many", "medium", "few", "calibration_error"]
+METRICS: tuple[MetricName, ...] = get_args(MetricName)
+
+
+@dataclass(frozen=True, slots=True)
+class Metrics:
+    """How good predictions are.
+
+    Attributes:
+        overall: share of the test images that are classified right.
+        class_mean: mean over the classes of each class's accuracy; classes without a test image do not count.
+        many: the same over the classes with many real training images; None where there is no such class.
+        medium: the same over the medium classes.
+        few: the same over the few-shot classes.
+        calibration_error: expected calibration error of the highest probability, 15 bins of equal width.
+    """
+
+    overall: float
+    class_mean: float
+    many: float | None
+    medium: float | None
+    few: float | None
+    calibration_error: float
+
+
+@dataclass(frozen=True, slots=True)
+class Seeds:
+    """Which draw each part of an experiment is.
+
+    Attributes:
+        split: which real images are trained on; None without a split.
+        generation: the plan's seed: which sources, lambda and noise.
+        training: initial weights, order of the images and their augmentation.
+    """
+
+    split: int | None
+    generation: int
+    training: int
+
+
+@dataclass(frozen=True, slots=True)
+class SeedResult:
+    """One trained model on the whole test set, each image once.
+
+    Attributes:
+        seeds: which draw it is.
+        metrics: how good its predictions are.
+        per_class: accuracy per class in label order; None for a class without a test image.
+        confusion: number of test images by [true label][predicted label].
+        real_counts: real training images per class.
+        predictions: path of its predictions (parquet), relative to the run folder.
+    """
+
+    seeds: Seeds
+    metrics: Metrics
+    per_class: tuple[float | None, ...]
+    confusion: tuple[tuple[int, ...], ...]
+    real_counts: tuple[int, ...]
+    predictions: str
+
+
+@dataclass(frozen=True, slots=True)
+class ArmResult:
+    """One setting, over its seeds.
+
+    Attributes:
+        name: unique in the results, such as `real-only` or `embed-mixup-dropout`.
+        kind: what its training images are.
+        recipe: of the synthetic images; None where there are none.
+        real_images: real training images.
+        synthetic_images: synthetic ones (of a ceiling: unused real ones), after screening.
+        screened_out: synthetic ones that screening dropped.
+        steps: optimiser steps; the same for every arm.
+        leaky: the numbers come from a protocol with leaks, and must be shown as such.
+        seeds: one entry per model.
+        mean: of the metrics over the seeds.
+        spread: their standard deviation over the seeds (n - 1); None with a single seed.
+    """
+
+    name: str
+    kind: ArmKind
+    recipe: str | None
+    real_images: int
+    synthetic_images: int
+    screened_out: int
+    steps: int
+    leaky: bool
+    seeds: tuple[SeedResult, ...]
+    mean: Metrics
+    spread: Metrics | None
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """A metric of one arm minus the same of another, paired over seeds and test images.
+
+    Attributes:
+        arm: name of the arm.
+        baseline: name of the arm that is subtracted.
+        metric: which metric.
+        mean: the difference, as a mean over the seeds that both have.
+        low: lower end of its 95 % bootstrap interval.
+        high: upper end of its 95 % bootstrap interval.
+        seeds: number of seeds that both have; with one, the interval holds for that seed alone.
+    """
+
+    arm: str
+    baseline: str
+    metric: MetricName
+    mean: float
+    low: float
+    high: float
+    seeds: int
+
+
+@dataclass(frozen=True, slots=True)
+class Results:
+    """Everything that a run measured.
+
+    Attributes:
+        protocol: name of the protocol; None where the config spells its own.
+        leaky: the protocol leaks; true as soon as one arm is leaky.
+        leaks: which leaks were planted, by name; empty for an honest run.
+        classes: class ids in label order.
+        class_names: the words that prompts use.
+        real_counts: real training images per class, of the first seed.
+        test_images: size of the test set.
+        many: classes with more real training images count as many.
+        few: classes with fewer count as few.
+        model: name of the classifier's network.
+        arms: one entry per arm; the first is the baseline.
+        differences: every arm against the first, and against `text` where that is an arm.
+        format: see `FORMAT`.
+    """
+
+    protocol: str | None
+    leaky: bool
+    leaks: tuple[str, ...]
+    classes: tuple[str, ...]
+    class_names: tuple[str, ...]
+    real_counts: tuple[int, ...]
+    test_images: int
+    many: int
+    few: int
+    model: str
+    arms: tuple[ArmResult, ...]
+    differences: tuple[Difference, ...]
+    format: int = FORMAT
+
+    def arm(self, name: str) -> ArmResult:
+        """Return the arm called `name`.
+
+        Raises:
+            KeyError: there is none.
+        """
+        for arm in self.arms:
+            if arm.name == name:
+                return arm
+        raise KeyError(f"no arm {name!r}; the results have {', '.join(arm.name for arm in self.arms)}")
+
+
+def results_to_json(results: Results) -> str:
+    """Return `results` as the text of `results.json`."""
+    return json.dumps(asdict(results), indent=1, ensure_ascii=False) + "\n"
+
+
+def read_results(path: Path) -> Results:
+    """Return the results that `path` (a `results.json`) holds.
+
+    Raises:
+        RunError: there is no such file, or it is of another version of augcond.
+        CorruptRunError: it is not what augcond wrote.
+    """
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise RunError(f"no results at {path}: run augcond evaluate first") from None
+    except (OSError, ValueError) as error:
+        raise CorruptRunError(f"{path} cannot be read: {error}") from error
+    if not isinstance(values, dict) or values.get("format") != FORMAT:
+        raise RunError(f"{path} is not of format {FORMAT}: run augcond evaluate again")
+    try:
+        arms = tuple(_arm(arm) for arm in values["arms"])
+        differences = tuple(Difference(**difference) for difference in values["differences"])
+        return Results(**(_tuples(Results, values) | {"arms": arms, "differences": differences}))
+    except (KeyError, TypeError) as error:
+        raise CorruptRunError(f"{path} was not written by augcond: {error}") from error
+
+
+def _arm(values: dict[str, Any]) -> ArmResult:
+    seeds = tuple(
+        SeedResult(
+            **(
+                _tuples(SeedResult, seed)
+                | {"seeds": Seeds(**seed["seeds"]), "metrics": Metrics(**seed["metrics"])}
+                | {"confusion": tuple(tuple(row) for row in seed["confusion"])}
+            )
+        )
+        for seed in values["seeds"]
+    )
+    spread = Metrics(**values["spread"]) if values["spread"] is not None else None
+    return ArmResult(**(values | {"seeds": seeds, "mean": Metrics(**values["mean"]), "spread": spread}))
+
+
+def _tuples(schema: type, values: dict[str, Any]) -> dict[str, Any]:
+    """Return the fields of `schema` in `values` (all must be there), lists as tuples."""
+    named = {field.name: values[field.name] for field in fields(schema)}
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in named.items()}
