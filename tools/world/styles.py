@@ -91,13 +91,18 @@ def render(grey: Tensor, style: Style) -> Tensor:
     Returns:
         (B, 3, 32, 32) uint8 pictures.
     """
-    cloth = F.grid_sample(grey[:, None].float() / 255, _sampling_grid(style), mode="bilinear", align_corners=False)
+    cloth = place(grey, style)
     mask = (cloth * 6).clamp(max=1)
     ramp = torch.linspace(0, 1, SIZE)[None, None, :, None]
     backdrop = style.top[:, :, None, None] * (1 - ramp) + style.bottom[:, :, None, None] * ramp
     colour = style.garment[:, :, None, None] * (0.3 + 0.7 * cloth)
     picture = (backdrop + mask * (colour - backdrop)) * style.brightness[:, None, None, None]
     return (picture * 255).round().clamp(0, 255).to(torch.uint8)
+
+
+def place(grey: Tensor, style: Style) -> Tensor:
+    """(B, 1, 32, 32) brightness of the cloth in [0, 1] at its place in the picture, 0 where there is none."""
+    return F.grid_sample(grey[:, None].float() / 255, _sampling_grid(style), mode="bilinear", align_corners=False)
 
 
 def to_unit(pictures: Tensor) -> Tensor:
