@@ -7,41 +7,43 @@ name the key. Relative paths are relative to the config file.
 from __future__ import annotations
 
 import difflib
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
+from augcond.config_base import OneOrMore, RecipeName, Share
+from augcond.config_base import Section as _Section
+from augcond.config_protocols import with_protocol
+from augcond.config_training import (
+    EvaluationConfig,
+    LeakName,
+    ProtocolName,
+    ScreeningConfig,
+    SplitConfig,
+    TrainingConfig,
+)
 from augcond.errors import ConfigError
 
-RecipeName = Literal[
-    "text",
-    "image",
-    "dropout",
-    "mixup",
-    "cutmix",
-    "embed-mixup",
-    "embed-cutmix",
-    "mixup-dropout",
-    "cutmix-dropout",
-    "embed-mixup-dropout",
-    "embed-cutmix-dropout",
+__all__ = [
+    "ConditioningConfig",
+    "DataConfig",
+    "EngineConfig",
+    "EvaluationConfig",
+    "GeneratorConfig",
+    "LeakName",
+    "OutputConfig",
+    "PlanConfig",
+    "RecipeName",
+    "RunConfig",
+    "ScreeningConfig",
+    "SplitConfig",
+    "TrainingConfig",
+    "load_config",
+    "parse_config",
 ]
-
-Share = Annotated[float, Field(ge=0.0, le=1.0)]
-
-
-def _as_tuple(value: Any) -> Any:
-    return (value,) if isinstance(value, str) else value
-
-
-OneOrMore = BeforeValidator(_as_tuple)
-"""Lets a YAML file write one text where several are allowed."""
-
-
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
 
 
 class DataConfig(_Section):
@@ -49,6 +51,12 @@ class DataConfig(_Section):
 
     source: Literal["folder", "list", "builtin"] = "folder"
     path: Path | None = None
+    split: SplitConfig | None = None
+    """Which of these images are trained on; all of them where null."""
+    validation: Path | None = None
+    """Real images that choices are made on, in the same kind of source; the built-in world has its own."""
+    test: Path | None = None
+    """Real images that results are measured on, in the same kind of source; the built-in world has its own."""
     class_names: Path | None = None
     """A file of `class_id<TAB>name` lines: the words that prompts use, where folders are called n01440764."""
     background: str = "white"
@@ -60,8 +68,10 @@ class DataConfig(_Section):
 
     @model_validator(mode="after")
     def _path_fits_source(self) -> Self:
-        if self.source == "builtin" and self.path is not None:
-            raise ValueError("source 'builtin' takes no path")
+        if self.source == "builtin":
+            for key in ("path", "validation", "test"):
+                if getattr(self, key) is not None:
+                    raise ValueError(f"source 'builtin' takes no {key}")
         if self.source != "builtin" and self.path is None:
             raise ValueError(f"source {self.source!r} needs a path")
         return self
@@ -191,18 +201,15 @@ class EngineConfig(_Section):
     """Threads per worker for PyTorch on a CPU; all cores where null."""
 
 
-class EvaluationConfig(_Section):
-    """Bounds of the shot groups by real training images: many > `many`, few < `few`, medium between."""
-
-    many: Annotated[int, Field(ge=1)] = 100
-    few: Annotated[int, Field(ge=1)] = 20
-
-
 class RunConfig(_Section):
     """Everything that defines one run."""
 
     data: DataConfig
     run: Path
+    protocol: ProtocolName | None = None
+    """A preset of the sections below; what the config spells itself goes before it."""
+    leaks: tuple[LeakName, ...] = ()
+    """Leaks of published scripts to reproduce, for comparison only: results are marked leaky."""
     plan: PlanConfig = PlanConfig()
     conditioning: ConditioningConfig = ConditioningConfig()
     prompt: Annotated[tuple[str, ...], OneOrMore, Field(min_length=1)] = ("a photo of a {class_name}",)
@@ -210,6 +217,8 @@ class RunConfig(_Section):
     generator: GeneratorConfig = GeneratorConfig()
     output: OutputConfig = OutputConfig()
     engine: EngineConfig = EngineConfig()
+    training: TrainingConfig = TrainingConfig()
+    screening: ScreeningConfig = ScreeningConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
 
     @field_validator("prompt")
@@ -223,7 +232,7 @@ class RunConfig(_Section):
         return prompt
 
 
-_PATH_KEYS = (("data", "path"), ("data", "class_names"), ("run",))
+_PATH_KEYS = (("data", "path"), ("data", "validation"), ("data", "test"), ("data", "class_names"), ("run",))
 
 
 def load_config(path: Path, overrides: tuple[str, ...] = ()) -> RunConfig:
@@ -264,6 +273,7 @@ def parse_config(
             raise ConfigError(f"--set {override!r}: expected key=value, such as generator.steps=20")
         _set(values, key.strip().split("."), _yaml_value(override, text))
     values = _absolute_paths(values, Path.cwd())
+    values = with_protocol(values)
     try:
         return RunConfig.model_validate(values)
     except ValidationError as error:
@@ -296,6 +306,9 @@ def _absolute_paths(values: dict[str, Any], base: Path) -> dict[str, Any]:
     model = values.get("generator", {}).get("model") if isinstance(values.get("generator"), dict) else None
     if isinstance(model, str) and model.startswith((".", "~", "/")):
         values["generator"]["model"] = str((base / Path(model).expanduser()).resolve())
+    weights = values.get("training", {}).get("weights") if isinstance(values.get("training"), dict) else None
+    if isinstance(weights, str) and weights != "hub":
+        values["training"]["weights"] = str((base / Path(weights).expanduser()).resolve())
     return values
 
 
@@ -322,11 +335,24 @@ def _explain(error: ValidationError) -> list[str]:
 def _section_at(location: tuple[str, ...]) -> type[BaseModel]:
     section: type[BaseModel] = RunConfig
     for key in location:
-        annotation = section.model_fields[key].annotation
-        if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
-            break
-        section = annotation
+        field = section.model_fields.get(key)
+        section = next(iter(_sections_in(field.annotation)), section) if field else section
     return section
+
+
+def _sections_in(annotation: Any) -> Iterator[type[BaseModel]]:
+    """Yield the sections that a type such as `SplitConfig | None` may hold."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for part in get_args(annotation):
+        yield from _sections_in(part)
+
+
+def _keys_of(section: type[BaseModel]) -> Iterator[str]:
+    for name, field in section.model_fields.items():
+        yield name
+        for child in _sections_in(field.annotation):
+            yield from _keys_of(child)
 
 
 def _shorten(value: Any) -> str:
@@ -334,6 +360,4 @@ def _shorten(value: Any) -> str:
     return text if len(text) <= 80 else text[:77] + "..."
 
 
-_ALL_KEYS = set(RunConfig.model_fields).union(
-    *(_section_at((key,)).model_fields for key in RunConfig.model_fields if key != "run")
-)
+_ALL_KEYS = set(_keys_of(RunConfig))

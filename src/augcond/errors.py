@@ -4,8 +4,11 @@
     ├── ConfigError            a setting, argument or config file is wrong (exit code 2)
     ├── MissingExtraError      an optional dependency is not installed (exit code 2)
     ├── DatasetError           the labelled real images cannot be used
-    │   └── ImageError         one image cannot be decoded; recorded, never fatal to a job
+    │   ├── ImageError         one image cannot be decoded; recorded, never fatal to a job
+    │   └── SplitError         the images are too few, or not the ones, for the split
     ├── PlanError              no plan can be made from these counts, classes or sources
+    ├── LeakError              the training would see what it must not see, or learn from what is no training image
+    ├── TrainingError          a classifier cannot be built, loaded or trained
     ├── GeneratorError         the generator cannot be loaded or cannot generate
     └── RunError               a run folder cannot be used
         ├── RunMismatchError   the folder holds a run of other settings
@@ -40,6 +43,18 @@ class DatasetError(AugcondError):
 
 class ImageError(DatasetError):
     """One image cannot be decoded; the message is the reason, without the file's name."""
+
+
+class SplitError(DatasetError):
+    """The images are too few, or not the ones, for the split."""
+
+
+class LeakError(AugcondError):
+    """Training would see validation or test images, or synthetic ones whose source is no training image."""
+
+
+class TrainingError(AugcondError):
+    """A classifier cannot be built, loaded or trained."""
 
 
 class PlanError(AugcondError):

@@ -1,0 +1,210 @@
+"""The sections of a config that say what is trained on what: splits, training, evaluation, screening, protocols."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, field_validator, model_validator
+
+from augcond.config_base import AtLeastOne, Count, RecipeName, Section, Share
+
+SplitName = Literal["all", "long-tail", "few-shot"]
+ProtocolName = Literal["long-tail", "few-shot", "published"]
+LeakName = Literal["synthetic-validation", "whole-train-sources", "fixed-training-subset", "best-epoch"]
+
+_SPLIT_KEYS: dict[str, tuple[str, ...]] = {
+    "all": (),
+    "long-tail": ("imbalance", "head", "order"),
+    "few-shot": ("k",),
+}
+
+
+class SplitConfig(Section):
+    """Which of the labelled images are trained on, and which are held out for validation."""
+
+    name: SplitName = "all"
+    imbalance: Annotated[float, Field(ge=1)] | None = None
+    """long-tail: images of the largest class over those of the smallest; 100 where null."""
+    head: AtLeastOne | None = None
+    """long-tail: images of the largest class; as many as every class has where null."""
+    order: Literal["listed", "shuffled"] | None = None
+    """long-tail: the classes from head to tail in label order (as is usual), or in an order that the seed draws."""
+    k: AtLeastOne | None = None
+    """few-shot: images per class."""
+    validation_per_class: Count = 0
+    """Images per class that are held out for validation, where `data.validation` names no images of its own."""
+    seed: Count = 0
+
+    @model_validator(mode="after")
+    def _keys_fit_name(self) -> Self:
+        allowed = _SPLIT_KEYS[self.name]
+        for key in ("imbalance", "head", "order", "k"):
+            if key not in allowed and getattr(self, key) is not None:
+                raise ValueError(f"split {self.name!r} takes no {key}")
+        if self.name == "few-shot" and self.k is None:
+            raise ValueError("split 'few-shot' needs k, the number of images per class")
+        return self
+
+
+class AugmentConfig(Section):
+    """How training images are augmented, real and synthetic alike."""
+
+    crop: Literal["none", "pad", "resized"] = "pad"
+    """pad: shift by up to an eighth of the edge, as for small images; resized: random resized crop."""
+    scale: tuple[Share, Share] = (0.25, 1.0)
+    """Share of the area that a resized crop keeps, lowest and highest."""
+    flip: Share = 0.5
+    """Probability of a horizontal flip."""
+    transforms: tuple[dict[str, Any], ...] = ()
+    """torchvision v2 transforms on each image, such as [{name: RandAugment, magnitude: 9}]."""
+    mix: Literal["none", "mixup", "cutmix"] = "none"
+    """Mix the inputs of a batch, and their labels."""
+    mix_alpha: Annotated[float, Field(gt=0)] = 1.0
+
+    @field_validator("scale")
+    @classmethod
+    def _ordered(cls, scale: tuple[float, float]) -> tuple[float, float]:
+        if scale[0] > scale[1] or scale[0] == 0:
+            raise ValueError("expected 0 < lowest <= highest")
+        return scale
+
+
+class ArmConfig(Section):
+    """One row of the table of results: what is trained on, and with which settings of its own."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]*$")]
+    """Also the folder of its models."""
+    recipe: RecipeName | Literal["unused-real"] | None = None
+    """Synthetic images of this recipe; null: none. unused-real: real images that the split leaves out, as a ceiling."""
+    per_class: AtLeastOne | None = None
+    """Take only the first so many synthetic images per class; all where null."""
+    overrides: dict[str, Any] = Field(default_factory=dict)
+    """Keys of `training` that this arm sets otherwise."""
+
+
+_SAME_FOR_ALL = ("steps", "batch_size", "seeds", "arms", "image_size", "device")
+
+
+class TrainingConfig(Section):
+    """How classifiers are trained; every arm gets the same number of steps and images per step."""
+
+    model: str = "small-cnn"
+    """`small-cnn` (32 pixels, for a CPU), the name of a timm model, or, for a linear probe, `generator`: the image
+    encoder of the generator itself."""
+    mode: Literal["scratch", "finetune", "linear-probe"] = "scratch"
+    weights: str | None = None
+    """Weights to start from: `hub` (timm's own for this model) or a local safetensors file."""
+    revision: str | None = None
+    """Commit hash, tag or branch on the hub."""
+    image_size: Annotated[int, Field(ge=8)] | None = None
+    """Edge length in pixels of the network's input; the network's own where null."""
+    steps: AtLeastOne = 1000
+    """Optimiser steps: the budget, equal for every arm."""
+    batch_size: AtLeastOne = 64
+    """Images per step, over all devices."""
+    synthetic_share: Share = 0.5
+    mix: Literal["exact", "bernoulli"] = "exact"
+    """exact: this share of each batch is synthetic; bernoulli: each image is, with this probability."""
+    loss: Literal["cross-entropy", "balanced-softmax", "logit-adjustment"] = "balanced-softmax"
+    counts: Literal["real", "effective"] = "real"
+    """Class counts that balanced-softmax and logit-adjustment use: of the real images, or what batches really show."""
+    tau: Annotated[float, Field(ge=0)] = 1.0
+    """Strength of the logit adjustment."""
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    optimizer: str = "sgd"
+    """Any optimiser that timm knows, such as sgd, adamw or lamb."""
+    lr: Annotated[float, Field(gt=0)] = 0.1
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    weight_decay: Annotated[float, Field(ge=0)] = 5e-4
+    clip_norm: Annotated[float, Field(gt=0)] | None = None
+    schedule: Literal["cosine", "constant"] = "cosine"
+    warmup_steps: Count = 0
+    augment: AugmentConfig = AugmentConfig()
+    views: AtLeastOne = 1
+    """linear-probe: augmented views of each training image whose features are computed once, beside the plain one."""
+    seeds: AtLeastOne | tuple[Count, ...] = 3
+    """Number of training seeds (0, 1, ...), or the seeds themselves."""
+    checkpoint_every: AtLeastOne = 1000
+    """Steps between two checkpoints, from which an interrupted training goes on."""
+    device: str = "auto"
+    precision: Literal["no", "fp16", "bf16"] = "no"
+    """Mixed precision."""
+    max_memory_gb: Annotated[float, Field(ge=0)] = 4.0
+    """Images that take more, decoded, are decoded anew for every batch."""
+    arms: tuple[ArmConfig, ...] | None = None
+    """Rows of the table; real-only and one per recipe of the plan where null."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.mode == "scratch" and self.weights is not None:
+            raise ValueError("mode 'scratch' takes no weights: use finetune or linear-probe")
+        if self.mode == "finetune" and self.weights is None:
+            raise ValueError("mode 'finetune' needs weights: hub, or a safetensors file")
+        if self.model == "generator" and (self.mode != "linear-probe" or self.weights is not None):
+            raise ValueError("model 'generator' goes with mode linear-probe and no weights of its own")
+        if self.mode == "linear-probe" and self.model != "generator" and self.weights is None:
+            raise ValueError("mode 'linear-probe' needs weights: hub, or a safetensors file")
+        if self.mode == "linear-probe" and self.augment.mix != "none":
+            raise ValueError("augment.mix does not go with linear-probe, whose features are computed once")
+        if self.warmup_steps >= self.steps:
+            raise ValueError(f"warmup_steps ({self.warmup_steps}) must be less than steps ({self.steps})")
+        if self.seeds == ():
+            raise ValueError("seeds: name at least one")
+        return self
+
+    @field_validator("arms")
+    @classmethod
+    def _distinct(cls, arms: tuple[ArmConfig, ...] | None) -> tuple[ArmConfig, ...] | None:
+        if arms is not None:
+            if not arms:
+                raise ValueError("name at least one arm, or leave arms out")
+            if len({arm.name for arm in arms}) != len(arms):
+                raise ValueError("give each arm a name of its own")
+            for arm in arms:
+                for key in _SAME_FOR_ALL:
+                    if key in arm.overrides:
+                        raise ValueError(f"arm {arm.name!r}: {key} is the same for every arm")
+        return arms
+
+    @model_validator(mode="after")
+    def _arms_are_valid(self) -> Self:
+        for arm in self.arms or ():
+            self.for_arm(arm)
+        return self
+
+    @property
+    def training_seeds(self) -> tuple[int, ...]:
+        """The training seeds."""
+        return tuple(range(self.seeds)) if isinstance(self.seeds, int) else self.seeds
+
+    def for_arm(self, arm: ArmConfig) -> TrainingConfig:
+        """Return these settings with those that `arm` sets otherwise."""
+        values = self.model_dump(exclude={"arms"})
+        for key, value in arm.overrides.items():
+            nested = isinstance(value, dict) and isinstance(values.get(key), dict)
+            values[key] = {**values[key], **value} if nested else value
+        return TrainingConfig.model_validate(values)
+
+
+class EvaluationConfig(Section):
+    """Bounds of the shot groups by real training images (many > `many`, few < `few`, medium between), and intervals."""
+
+    many: AtLeastOne = 100
+    few: AtLeastOne = 20
+    bootstrap: AtLeastOne = 2000
+    """Resamples of an interval."""
+
+    @model_validator(mode="after")
+    def _apart(self) -> Self:
+        if self.few > self.many + 1:
+            raise ValueError(f"few ({self.few}) lies above many ({self.many}): a class would be both")
+        return self
+
+
+class ScreeningConfig(Section):
+    """Drop generated images that a judge places in another class."""
+
+    by: Literal["none", "classifier", "encoder"] = "none"
+    """classifier: one trained on the real training images; encoder: the nearest class mean of the generator's own."""
+    rejected_real: Annotated[float, Field(gt=0, lt=1)] = 0.05
+    """The threshold is where this share of the real validation images would be dropped."""

@@ -1,0 +1,73 @@
+"""Real images beside the training images: for validation (to choose on) and for test (to measure on)."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Literal
+
+from augcond.datasets.base import DecodeSettings
+from augcond.datasets.builtin import list_builtin
+from augcond.datasets.class_names import names_for
+from augcond.datasets.loading import list_images
+from augcond.datasets.splits import subset
+from augcond.datasets.verification import verify
+from augcond.errors import ConfigError, DatasetError
+
+if TYPE_CHECKING:
+    from augcond.config import DataConfig
+    from augcond.datasets.base import Dataset
+    from augcond.datasets.splits import Split
+
+HeldOutPart = Literal["validation", "test"]
+
+
+def load_held_out(config: DataConfig, part: HeldOutPart, dataset: Dataset, split: Split) -> Dataset:
+    """Return the validation or test images, with the classes of `dataset`.
+
+    Validation images come from `data.validation`, from the split, or from the built-in world; test images from
+    `data.test` or from the built-in world.
+
+    Args:
+        config: the `data` section.
+        part: which images.
+        dataset: all images that the split was drawn from.
+        split: names validation images where the config names none.
+
+    Raises:
+        ConfigError: the config names no such images.
+        DatasetError: they cannot be used, or have a class that `dataset` lacks.
+    """
+    path = config.validation if part == "validation" else config.test
+    if part == "validation" and path is None and split.validation:
+        return subset(dataset, split.validation)
+    if config.source == "builtin":
+        listing = list_builtin(part)
+        if config.class_names is not None:
+            listing = replace(listing, class_names=names_for(listing.classes, config.class_names))
+    elif path is None:
+        hint = " (or data.split.validation_per_class, the number to hold out)" if part == "validation" else ""
+        raise ConfigError(
+            f"data.{part} is not set: name a {config.source} of real images that are not trained on{hint}"
+        )
+    else:
+        listing = list_images(config.model_copy(update={"path": path}))
+    settings = DecodeSettings(background=config.background, max_pixels=config.max_pixels)
+    loaded = verify(listing, settings, max_bad_share=config.max_bad_share)
+    return _with_classes(loaded, dataset, f"data.{part}")
+
+
+def _with_classes(loaded: Dataset, dataset: Dataset, where: str) -> Dataset:
+    """Return `loaded` with labels into the classes of `dataset`."""
+    places = {class_id: label for label, class_id in enumerate(dataset.classes)}
+    unknown = [class_id for class_id in loaded.classes if class_id not in places]
+    if unknown:
+        raise DatasetError(
+            f"{where} has {len(unknown)} classes that the training data lacks, such as {unknown[0]!r}: "
+            "both need the same class names"
+        )
+    images = tuple(replace(image, label=places[loaded.classes[image.label]]) for image in loaded.images)
+    rejected = tuple(
+        replace(file, label=places[loaded.classes[file.label]]) if 0 <= file.label < len(loaded.classes) else file
+        for file in loaded.rejected
+    )
+    return replace(loaded, classes=dataset.classes, class_names=dataset.class_names, images=images, rejected=rejected)
