@@ -1,0 +1,263 @@
+"""Where a generator's weights lie, which revision they are, and what may be loaded of them.
+
+Weights are safetensors files, never pickles, and no code of a checkpoint is run. Finding a checkpoint imports
+neither torch nor diffusers.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import augcond
+from augcond.errors import ConfigError, GeneratorError
+from augcond.generators.base import GeneratorIdentity
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from augcond.config import GeneratorConfig
+
+_INDEX = "model_index.json"
+_LIBRARIES = frozenset({"diffusers", "transformers", "stable_diffusion"})
+_SUFFIXES = (".safetensors", ".json", ".txt", ".model")
+_VARIANTS = ("*.fp16*", "*.non_ema*", "*.ema*")
+_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+EXAMPLE_HUB_ID = "sd2-community/stable-diffusion-2-1-unclip"
+
+
+@dataclass(frozen=True, slots=True)
+class PipelineFormat:
+    """What a checkpoint folder must hold.
+
+    Attributes:
+        name: diffusers' class name of the pipeline.
+        models: components with weights, each a sub-folder with a safetensors file.
+    """
+
+    name: str
+    models: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A checkpoint in diffusers' pipeline layout on this machine.
+
+    Attributes:
+        folder: where it lies.
+        identity: which weights these are, wherever they lie.
+    """
+
+    folder: Path
+    identity: GeneratorIdentity
+
+
+def locate_checkpoint(config: GeneratorConfig, layout: PipelineFormat) -> Checkpoint:
+    """Return the checkpoint that `config.model` stands for, fetched from the hub where it is a hub id.
+
+    Args:
+        config: `model` is `builtin`, a local folder, or a hub id; `revision` goes with hub ids only.
+        layout: what the folder must hold.
+
+    Raises:
+        ConfigError: `model` is neither of the three, or a revision is given for a folder.
+        GeneratorError: the checkpoint is missing, cannot be fetched, is of another pipeline, or its weights are
+            not safetensors.
+    """
+    folder = _local_folder(config.model)
+    if folder is None:
+        folder, model, revision = _fetch(config.model, config.revision, layout)
+        _check(folder, layout, config.model)
+        return Checkpoint(folder, GeneratorIdentity(config.name, model, revision))
+    if config.revision is not None:
+        raise ConfigError(
+            f"generator.revision: {config.model} is a folder, which is identified by its contents; "
+            "a revision belongs to a hub id"
+        )
+    _check(folder, layout, config.model)
+    model = "builtin" if config.model == "builtin" else folder.resolve().name
+    return Checkpoint(folder, GeneratorIdentity(config.name, model, hash_checkpoint(folder)))
+
+
+def hash_checkpoint(folder: Path) -> str:
+    """Return `sha256:` and a hash over the relative paths and contents of all weights and configs.
+
+    What counts are `model_index.json` and the files of the components that it names. Hidden files, read-me files and
+    files of other kinds change nothing, nor does where the folder lies.
+    """
+    paths = sorted(_checkpoint_files(folder), key=lambda path: path.relative_to(folder).as_posix())
+    # File by file, in threads: hashing releases the interpreter lock, and real checkpoints have gigabytes.
+    with ThreadPoolExecutor() as threads:
+        digests = list(threads.map(_digest, paths))
+    total = hashlib.sha256()
+    for path, digest in zip(paths, digests, strict=True):
+        total.update(f"{path.relative_to(folder).as_posix()}\0{digest}\n".encode())
+    return f"sha256:{total.hexdigest()}"
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _checkpoint_files(folder: Path) -> Iterator[Path]:
+    yield folder / _INDEX
+    for component in _components(_read_index(folder, str(folder))):
+        for path in (folder / component).rglob("*"):
+            inside = path.relative_to(folder)
+            hidden = any(part.startswith(".") for part in inside.parts)
+            if (
+                path.is_file()
+                and path.suffix in _SUFFIXES
+                and not hidden
+                and not path.stem.lower().startswith("readme")
+            ):
+                yield path
+
+
+def _components(index: dict[str, Any]) -> list[str]:
+    """Return the names of the components that a `model_index.json` names, without those that are null."""
+    return [
+        name
+        for name, value in index.items()
+        if not name.startswith("_") and isinstance(value, list) and len(value) == 2 and value[0] is not None
+    ]
+
+
+def _local_folder(model: str) -> Path | None:
+    """Return the folder that `model` stands for, or None where it is a hub id."""
+    if model == "builtin":
+        folder = Path(augcond.__file__).parent / "assets" / "world" / "checkpoint"
+        if not folder.is_dir():
+            raise GeneratorError(
+                "generator.model: this installation lacks the built-in checkpoint (assets/world/checkpoint in the "
+                f"package): reinstall augcond, or name a folder or a hub id such as {EXAMPLE_HUB_ID}"
+            )
+        return folder
+    folder = Path(model).expanduser()
+    if folder.is_dir():
+        return folder
+    if model.startswith((".", "~")) or folder.is_absolute() or not _HUB_ID.fullmatch(model):
+        raise ConfigError(
+            f"generator.model: no folder {model}; expected `builtin`, a checkpoint's folder, or a hub id such as "
+            f"{EXAMPLE_HUB_ID}"
+        )
+    return None
+
+
+def _fetch(model: str, revision: str | None, layout: PipelineFormat) -> tuple[Path, str, str]:
+    """Return the local folder, hub id and commit hash of a hub checkpoint; only what is loaded is fetched."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
+
+    wanted = f"{model} at revision {revision}" if revision else model
+    try:
+        # A branch or tag may move: it is resolved once, here, and everything else is asked for by commit.
+        snapshot = Path(snapshot_download(model, revision=revision, allow_patterns=[_INDEX]))
+        commit = snapshot.name
+        if (snapshot / _INDEX).is_file():
+            parts = _components(_check_index(snapshot, layout, model))
+            patterns = [_INDEX, *(f"{part}/*{suffix}" for part in parts for suffix in _SUFFIXES)]
+            snapshot_download(model, revision=commit, allow_patterns=patterns, ignore_patterns=list(_VARIANTS))
+    except GeneratorError:
+        raise
+    except GatedRepoError as error:
+        raise GeneratorError(
+            f"generator.model: {wanted} asks you to accept its licence on huggingface.co first; then log in with "
+            "`hf auth login`"
+        ) from error
+    except (RepositoryNotFoundError, RevisionNotFoundError) as error:
+        raise GeneratorError(
+            f"generator.model: the hub has no {wanted}; check the name, or log in with `hf auth login` if it is private"
+        ) from error
+    except Exception as error:  # whatever the network stack raises, the user needs the same two ways out
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise GeneratorError(
+            f"generator.model: {wanted} is not in the local cache and cannot be fetched ({reason}); connect to the "
+            "network, or set generator.model to a local folder"
+        ) from error
+    return snapshot, model, commit
+
+
+def _read_index(folder: Path, model: str) -> dict[str, Any]:
+    try:
+        index = json.loads((folder / _INDEX).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise GeneratorError(
+            f"generator.model: {model} holds no {_INDEX}: expected a checkpoint in diffusers' pipeline layout, as "
+            "written by save_pretrained"
+        ) from None
+    except (OSError, ValueError) as error:
+        raise GeneratorError(f"generator.model: {model}/{_INDEX} cannot be read: {error}") from error
+    if not isinstance(index, dict):
+        raise GeneratorError(f"generator.model: {model}/{_INDEX} is not a JSON object")
+    return index
+
+
+def _check_index(folder: Path, layout: PipelineFormat, model: str) -> dict[str, Any]:
+    index = _read_index(folder, model)
+    found = index.get("_class_name")
+    if found != layout.name:
+        raise GeneratorError(f"generator.model: {model} is a {found}; this generator needs a {layout.name}")
+    for name in _components(index):
+        if index[name][0] not in _LIBRARIES:
+            raise GeneratorError(
+                f"generator.model: {model} wants component {name!r} from {index[name][0]!r}; code other than "
+                "diffusers' and transformers' is not run"
+            )
+    missing = sorted(set(layout.models) - set(_components(index)))
+    if missing:
+        raise GeneratorError(f"generator.model: {model} lacks {', '.join(missing)} in its {_INDEX}")
+    return index
+
+
+def _check(folder: Path, layout: PipelineFormat, model: str) -> None:
+    _check_index(folder, layout, model)
+    for name in layout.models:
+        if not any((folder / name).glob("*.safetensors")):
+            raise GeneratorError(
+                f"generator.model: no safetensors weights in {model}/{name}; pickled weights (.bin, .ckpt) are not "
+                "loaded: convert them with save_pretrained(..., safe_serialization=True), or complete the download"
+            )
+
+
+def load_pipeline(checkpoint: Checkpoint, layout: PipelineFormat) -> Any:
+    """Return the diffusers pipeline of a checkpoint, its models in evaluation mode.
+
+    Raises:
+        GeneratorError: diffusers cannot load it.
+    """
+    import diffusers
+
+    try:
+        with quiet_progress():
+            # No dtype is asked for: its argument has changed its name, and every model is cast afterwards.
+            return getattr(diffusers, layout.name).from_pretrained(
+                checkpoint.folder, use_safetensors=True, local_files_only=True
+            )
+    except Exception as error:  # from any library that reads a part of it
+        raise GeneratorError(
+            f"generator.model: {checkpoint.identity.model} cannot be loaded as a {layout.name}: {error}"
+        ) from error
+
+
+@contextmanager
+def quiet_progress() -> Iterator[None]:
+    """Switch the progress bars of diffusers and transformers off for a while."""
+    from diffusers.utils import logging as diffusers_logging
+    from transformers.utils import logging as transformers_logging
+
+    active = [log for log in (diffusers_logging, transformers_logging) if log.is_progress_bar_enabled()]
+    for log in active:
+        log.disable_progress_bar()
+    try:
+        yield
+    finally:
+        for log in active:
+            log.enable_progress_bar()
