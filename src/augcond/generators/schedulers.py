@@ -1,0 +1,145 @@
+"""diffusers' schedulers by name, and the proof that their noise can be seeded per row."""
+
+from __future__ import annotations
+
+import copy
+import difflib
+import inspect
+from typing import TYPE_CHECKING, Any
+
+import diffusers
+import torch
+
+from augcond.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from torch import Tensor
+
+_SHORT_NAMES: dict[str, tuple[str, dict[str, Any]]] = {
+    "ddim": ("DDIMScheduler", {}),
+    "ddpm": ("DDPMScheduler", {}),
+    "deis": ("DEISMultistepScheduler", {}),
+    "dpmsolver++": ("DPMSolverMultistepScheduler", {"algorithm_type": "dpmsolver++"}),
+    "dpmsolver++-sde": ("DPMSolverMultistepScheduler", {"algorithm_type": "sde-dpmsolver++"}),
+    "dpmsolver++-single": ("DPMSolverSinglestepScheduler", {"algorithm_type": "dpmsolver++"}),
+    "euler": ("EulerDiscreteScheduler", {}),
+    "euler-ancestral": ("EulerAncestralDiscreteScheduler", {}),
+    "heun": ("HeunDiscreteScheduler", {}),
+    "kdpm2": ("KDPM2DiscreteScheduler", {}),
+    "kdpm2-ancestral": ("KDPM2AncestralDiscreteScheduler", {}),
+    "lms": ("LMSDiscreteScheduler", {}),
+    "pndm": ("PNDMScheduler", {}),
+    "unipc": ("UniPCMultistepScheduler", {}),
+}
+_KARRAS = "-karras"
+# They denoise the same way, though diffusers lists no compatible schedulers for them (they want distilled models).
+_ALSO_COMPATIBLE = frozenset({"LCMScheduler", "TCDScheduler"})
+
+
+def scheduler_names() -> tuple[str, ...]:
+    """Return the short names of schedulers, without `default` and the `-karras` variants."""
+    return tuple(_SHORT_NAMES)
+
+
+class SchedulerFactory:
+    """Makes fresh schedulers of one kind, so that no state of one batch reaches the next.
+
+    Args:
+        name: `default` for the model's own, a short name, or the class name of a diffusers scheduler; with
+            `-karras` appended, on the noise levels of Karras et al. (arXiv 2206.00364).
+        own: the model's own scheduler; its noise schedule and prediction type are taken over.
+        steps: number of denoising steps.
+
+    Raises:
+        ConfigError: there is no such scheduler, it cannot denoise with this model or in so many steps, or it draws
+            noise that cannot be seeded per row.
+    """
+
+    def __init__(self, name: str, own: Any, steps: int) -> None:
+        self.name = name
+        self._steps = steps
+        self._template = own if name == "default" else _build(name, own)
+        self._check_rows_are_independent()
+
+    def new(self, device: torch.device) -> Any:
+        """Return a scheduler with its time steps on `device`."""
+        # Copied rather than built from its config, which logs the keys that do not apply every time.
+        scheduler = copy.deepcopy(self._template)
+        scheduler.set_timesteps(self._steps, device=device)
+        return scheduler
+
+    def _check_rows_are_independent(self) -> None:
+        """Denoise two rows together and alone with a stand-in for the UNet; a few milliseconds."""
+        cpu = torch.device("cpu")
+        # Schedulers that ignore the generators draw from the global state, which must stay as it was.
+        with torch.random.fork_rng(devices=[]):
+            try:
+                together = _denoise_stand_in(self.new(cpu), (1, 2))
+                alone = torch.cat([_denoise_stand_in(self.new(cpu), (seed,)) for seed in (1, 2)])
+            except Exception as error:  # each scheduler has its own way to refuse
+                raise ConfigError(
+                    f"generator.scheduler: {self.name!r} cannot denoise in {self._steps} steps with this model: {error}"
+                ) from error
+        if not torch.allclose(together, alone, rtol=1e-4, atol=1e-5, equal_nan=True):
+            raise ConfigError(
+                f"generator.scheduler: {self.name!r} draws noise that cannot be seeded per image, so images would "
+                f"depend on their batch; choose another, such as {', '.join(_SHORT_NAMES)}"
+            )
+
+
+def step_arguments(scheduler: Any, generators: Sequence[torch.Generator]) -> dict[str, Any]:
+    """Return what `scheduler.step` needs beyond its tensors: one generator per row where it draws noise."""
+    if "generator" in inspect.signature(scheduler.step).parameters:
+        return {"generator": list(generators)}
+    return {}
+
+
+def _denoise_stand_in(scheduler: Any, seeds: tuple[int, ...]) -> Tensor:
+    generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+    noise = torch.cat([torch.randn(1, 1, 2, 2, generator=generator) for generator in generators])
+    latents: Tensor = noise * scheduler.init_noise_sigma
+    arguments = step_arguments(scheduler, generators)
+    for timestep in scheduler.timesteps:
+        prediction = torch.tanh(scheduler.scale_model_input(latents, timestep))
+        latents = scheduler.step(prediction, timestep, latents, **arguments, return_dict=False)[0]
+    return latents
+
+
+def _build(name: str, own: Any) -> Any:
+    kind, options = _resolve(name)
+    known = inspect.signature(kind.__init__).parameters
+    if "clip_sample" in known and "clip_sample" not in own.config:
+        # Some schedulers clip to [-1, 1] unless told not to, which is meant for pixels and ruins latents.
+        options = {**options, "clip_sample": False}
+    if name.endswith(_KARRAS):
+        if "use_karras_sigmas" not in known:
+            raise ConfigError(f"generator.scheduler: {kind.__name__} has no {_KARRAS} variant")
+        options = {**options, "use_karras_sigmas": True}
+    try:
+        scheduler = kind.from_config(own.config, **options)
+    except Exception as error:  # a missing package, or a noise schedule that it does not know
+        raise ConfigError(f"generator.scheduler: {name!r} cannot be used with this model: {error}") from error
+    prediction = own.config.get("prediction_type", "epsilon")
+    if scheduler.config.get("prediction_type", "epsilon") != prediction:
+        raise ConfigError(f"generator.scheduler: {name!r} does not know this model's prediction type, {prediction}")
+    return scheduler
+
+
+def _resolve(name: str) -> tuple[type[Any], dict[str, Any]]:
+    base = name.removesuffix(_KARRAS)
+    class_name, options = _SHORT_NAMES.get(base, (base, {}))
+    kind = getattr(diffusers, class_name, None)
+    if not (isinstance(kind, type) and issubclass(kind, diffusers.SchedulerMixin)):
+        known = ("default", *_SHORT_NAMES)
+        near = difflib.get_close_matches(name, known, n=1)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        raise ConfigError(
+            f"generator.scheduler: no scheduler {name!r}; {hint}known: {', '.join(known)}, most of them with "
+            f"{_KARRAS} too, and the class names of diffusers' schedulers"
+        )
+    compatible = "DDIMScheduler" in getattr(kind, "_compatibles", ()) or class_name in _ALSO_COMPATIBLE
+    if not compatible or "Inverse" in class_name:
+        raise ConfigError(f"generator.scheduler: {class_name} does not denoise models of this kind")
+    return kind, options

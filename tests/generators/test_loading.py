@@ -1,0 +1,159 @@
+import json
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from augcond.config import GeneratorConfig
+from augcond.errors import ConfigError, GeneratorError
+from augcond.generators import load_generator
+from augcond.generators.loading import hash_checkpoint, locate_checkpoint
+from augcond.generators.stable_unclip import LAYOUT
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+
+@pytest.fixture
+def folder(tiny_folder, tmp_path):
+    return shutil.copytree(tiny_folder, tmp_path / "model")
+
+
+def locate(model, **settings):
+    return locate_checkpoint(GeneratorConfig(model=str(model), **settings), LAYOUT)
+
+
+def test_a_folder_is_known_by_its_name_and_contents(tiny_folder, tiny_generator):
+    identity = tiny_generator().identity
+    assert (identity.name, identity.model) == ("stable-unclip", "tiny")
+    assert identity.revision == hash_checkpoint(tiny_folder)
+    assert identity.revision.startswith("sha256:")
+    assert len(identity.revision) == 7 + 64
+    assert locate(tiny_folder).identity == identity
+
+
+def test_the_hash_follows_weights_and_configs_only(folder, tmp_path):
+    before = hash_checkpoint(folder)
+    moved = folder.rename(tmp_path / "elsewhere")
+    for extra in ("README.md", ".gitattributes", "unet/.cache.json", "vae/README.txt", "log.txt", "unet/old.bin"):
+        (moved / extra).write_text("not a weight")
+    (moved / ".cache").mkdir()
+    (moved / ".cache" / "x.json").write_text("{}")
+    assert hash_checkpoint(moved) == before
+
+    weights = moved / "unet" / "diffusion_pytorch_model.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(content)
+    changed_weight = hash_checkpoint(moved)
+    assert changed_weight != before
+    config = moved / "scheduler" / "scheduler_config.json"
+    config.write_text(config.read_text().replace("v_prediction", "epsilon"))
+    changed_config = hash_checkpoint(moved)
+    assert changed_config not in (before, changed_weight)
+    (moved / "vae" / "config.json").rename(moved / "vae" / "config2.json")
+    assert hash_checkpoint(moved) not in (before, changed_weight, changed_config)
+
+
+def test_folders_that_are_no_checkpoint(tmp_path, folder):
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    with pytest.raises(GeneratorError, match=r"empty holds no model_index\.json: expected a checkpoint"):
+        locate(empty)
+    index = folder / "model_index.json"
+    content = json.loads(index.read_text())
+
+    index.write_text(json.dumps({**content, "_class_name": "StableDiffusionPipeline"}))
+    with pytest.raises(GeneratorError, match="is a StableDiffusionPipeline; this generator needs a StableUnCLIP"):
+        locate(folder)
+    index.write_text(json.dumps({**content, "unet": ["my_code", "UNet"]}))
+    with pytest.raises(GeneratorError, match="wants component 'unet' from 'my_code'; code other than"):
+        locate(folder)
+    index.write_text(json.dumps({**content, "image_encoder": [None, None]}))
+    with pytest.raises(GeneratorError, match=r"lacks image_encoder in its model_index\.json"):
+        locate(folder)
+    index.write_text("{")
+    with pytest.raises(GeneratorError, match=r"model_index\.json cannot be read"):
+        locate(folder)
+    index.write_text("[]")
+    with pytest.raises(GeneratorError, match="is not a JSON object"):
+        locate(folder)
+
+
+def test_weights_that_are_not_safetensors(folder):
+    weights = folder / "unet" / "diffusion_pytorch_model.safetensors"
+    weights.rename(weights.with_suffix(".bin"))
+    with pytest.raises(GeneratorError, match=r"no safetensors weights in .*/model/unet; pickled weights"):
+        load_generator(GeneratorConfig(model=str(folder)))
+
+
+def test_weights_that_are_damaged(folder):
+    weights = folder / "vae" / "diffusion_pytorch_model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1000])
+    with pytest.raises(GeneratorError, match="model cannot be loaded as a StableUnCLIPImg2ImgPipeline"):
+        load_generator(GeneratorConfig(model=str(folder)))
+
+
+@pytest.mark.parametrize("model", ["./nowhere", "/nowhere/at/all", "just-a-name", "a/b/c", "~/nowhere-at-all"])
+def test_models_that_are_nothing(model):
+    with pytest.raises(ConfigError, match=rf"no folder {model}; expected `builtin`, a checkpoint's folder"):
+        locate(model)
+
+
+def test_a_revision_belongs_to_a_hub_id(tiny_folder):
+    with pytest.raises(ConfigError, match=r"generator\.revision: .* is a folder"):
+        locate(tiny_folder, revision="main")
+
+
+def test_the_builtin_checkpoint_may_be_missing(tmp_path, monkeypatch):
+    monkeypatch.setattr("augcond.__file__", str(tmp_path / "__init__.py"))
+    with pytest.raises(GeneratorError, match="lacks the built-in checkpoint"):
+        locate("builtin")
+
+
+def test_the_builtin_checkpoint_is_called_builtin(tiny_folder, tmp_path, monkeypatch):
+    shutil.copytree(tiny_folder, tmp_path / "assets" / "world" / "checkpoint")
+    monkeypatch.setattr("augcond.__file__", str(tmp_path / "__init__.py"))
+    checkpoint = locate("builtin")
+    assert checkpoint.identity.model == "builtin"
+    assert checkpoint.identity.revision == hash_checkpoint(tiny_folder)
+
+
+@pytest.fixture
+def hub_cache(tiny_folder, tmp_path, monkeypatch):
+    """A hub cache that holds the tiny checkpoint, on a machine that is offline."""
+    repository = tmp_path / "hub" / "models--someone--tiny"
+    shutil.copytree(tiny_folder, repository / "snapshots" / COMMIT)
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text(COMMIT)
+    for name, value in {"HF_HUB_CACHE": str(tmp_path / "hub"), "HF_HUB_OFFLINE": True}.items():
+        monkeypatch.setattr(f"huggingface_hub.constants.{name}", value)
+    return repository
+
+
+@pytest.mark.parametrize("revision", [None, "main", COMMIT])
+def test_a_hub_id_in_the_cache_is_pinned_to_its_commit(hub_cache, tiny_folder, revision):
+    checkpoint = locate("someone/tiny", revision=revision)
+    assert checkpoint.identity.model == "someone/tiny"
+    assert checkpoint.identity.revision == COMMIT
+    assert hash_checkpoint(checkpoint.folder) == hash_checkpoint(tiny_folder)
+
+
+def test_a_hub_id_without_network(hub_cache):
+    with pytest.raises(
+        GeneratorError,
+        match=r"nobody/nothing at revision v2 is not in the local cache and cannot be fetched .* local folder",
+    ):
+        locate("nobody/nothing", revision="v2")
+
+
+def test_a_hub_id_of_another_pipeline(hub_cache):
+    index = hub_cache / "snapshots" / COMMIT / "model_index.json"
+    index.write_text(index.read_text().replace("StableUnCLIPImg2ImgPipeline", "KandinskyPipeline"))
+    with pytest.raises(GeneratorError, match="someone/tiny is a KandinskyPipeline"):
+        locate("someone/tiny")
+
+
+def test_importing_generators_imports_no_torch():
+    code = "import sys, augcond.generators.loading; print({'torch', 'diffusers', 'numpy'} & set(sys.modules))"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "set()\n"
