@@ -52,7 +52,10 @@ def generate(
     """
     folder = RunFolder(config.run)
     folder.create()
-    dataset = load_dataset(config.data, cache=folder.decoded_path)
+    with exclusive(folder.locks / "plan.lock"):
+        # Of several parts that start together one decodes the images, and the others take its word.
+        folder.remove_temporary()
+        dataset = load_dataset(config.data, cache=folder.decoded_path)
     plan = plan_for(config, dataset)
     generator = load_generator(config.generator)
     run_plan, materials = assemble(config, dataset, plan, generator)

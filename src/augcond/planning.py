@@ -304,9 +304,7 @@ def grow_plan(existing: Plan, wanted: Plan, shard_size: int) -> Plan:
             "a run can grow, not shrink"
         )
     counterpart = wanted.table.take(place)
-    for name in PLAN_SCHEMA.names:
-        if name == "shard":
-            continue
+    for name in ("label", "class_id", "class_name", "seed", "prompt", "source_keys"):
         old, new = existing.table[name], counterpart[name]
         if name == "source_keys":
             differs = np.array([a != b for a, b in zip(old.to_pylist(), new.to_pylist(), strict=True)], dtype=bool)

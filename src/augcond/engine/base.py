@@ -128,7 +128,7 @@ class Engine(ABC):
             RunError: most rows of a shard failed; the shard is committed, with its reasons.
         """
         with part_lock(job.folder.locks, job.part, job.parts):
-            job.folder.remove_temporary(job.is_mine)
+            job.folder.remove_temporary_shards(job.is_mine)
             pending = job.pending()
             mine = sum(map(job.is_mine, range(len(job.plan.fingerprints))))
             bounds = [job.plan.plan.shard_bounds(number) for number in pending]

@@ -39,6 +39,7 @@ def image_settings(
         },
         "conditioning": conditioning,
         "data": {"background": decoding.background},
+        "plan": {"seed": config.plan.seed},
         "output": {"format": image_format.name, "quality": image_format.quality, "size": image_format.size},
     }
 

@@ -190,7 +190,12 @@ class RunFolder:
         """Return the marker of every shard, None where it is not done."""
         return [self.done(number, fingerprint) for number, fingerprint in enumerate(run_plan.fingerprints)]
 
-    def remove_temporary(self, mine: Callable[[int], bool]) -> None:
+    def remove_temporary(self) -> None:
+        """Delete half-written files of the plan and its sources; call it while no other process writes those."""
+        for path in self.path.glob(f"*{TEMPORARY}"):
+            path.unlink(missing_ok=True)
+
+    def remove_temporary_shards(self, mine: Callable[[int], bool]) -> None:
         """Delete what a killed process left half-written, of the shards for which `mine(number)` holds."""
         for path in self.shards.glob(f"*{TEMPORARY}"):
             number = path.name.split(".", 1)[0]

@@ -1,0 +1,74 @@
+"""Run `generate` in a process that kills itself at a chosen moment."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+from pathlib import Path
+
+from augcond.config import RunConfig
+
+# Children fork from a server that has imported everything once and runs no threads.
+_context = multiprocessing.get_context("forkserver")
+_context.set_forkserver_preload(
+    ["augcond.pipeline", "augcond.testing", "augcond.conditioning.views", "datasets", "tests.engine.killing"]
+)
+
+KILLED = -signal.SIGKILL
+
+
+def generate_and_kill(config: RunConfig, point: str, nth: int, *, after: bool = False) -> int:
+    """Start `generate` in a process and kill it at the `nth` (from 1) call of `point`; return its exit code.
+
+    Args:
+        config: the run.
+        point: `batch`, `write` (of the parquet file), `fsync`, `rename` or `folder` (its fsync).
+        nth: which call.
+        after: kill right after the call returned rather than before it starts.
+    """
+    process = _context.Process(target=_run, args=(config, point, nth, after))
+    process.start()
+    process.join(120)
+    assert process.exitcode is not None, "the process hangs"
+    return process.exitcode
+
+
+def generate_alone(config: RunConfig) -> int:
+    """Run `generate` to its end in a process of its own."""
+    return generate_and_kill(config, "batch", 10**9)
+
+
+def _run(config: RunConfig, point: str, nth: int, after: bool) -> None:
+    from augcond import pipeline
+    from augcond.engine import rows
+    from augcond.store import commit
+
+    calls = 0
+
+    def killing(function):
+        def wrapper(*args, **kwargs):
+            nonlocal calls
+            calls += 1
+            if calls == nth and not after:
+                os.kill(os.getpid(), signal.SIGKILL)
+            result = function(*args, **kwargs)
+            if calls == nth and after:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return result
+
+        return wrapper
+
+    if point == "batch":
+        rows._generate_batch = killing(rows._generate_batch)
+    elif point == "write":
+        commit.pq.write_table = killing(commit.pq.write_table)
+    elif point == "fsync":
+        commit.os.fsync = killing(commit.os.fsync)
+    elif point == "rename":
+        Path.replace = killing(Path.replace)
+    elif point == "folder":
+        commit.sync_folder = killing(commit.sync_folder)
+    else:
+        raise ValueError(point)
+    pipeline.generate(config)

@@ -1,0 +1,112 @@
+from __future__ import annotations
+
+import json
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from augcond.conditioning import Draws
+from augcond.errors import CorruptRunError
+from augcond.planning import PlanRow
+from augcond.store import commit
+from augcond.store.commit import ShardFacts, commit_shard, read_marker, write_atomically
+from augcond.store.schema import GenerationSettings, ShardRow, shard_table
+from tests.toy import png
+
+FACTS = ShardFacts("fingerprint", 8, ("a note",), 1.5, {"torch": "2"})
+SETTINGS = GenerationSettings(3.0, 20, "fake:fake", "1", ".png")
+
+
+def rows(count: int) -> list[ShardRow]:
+    made = []
+    for i in range(count):
+        row = PlanRow(f"cat/{i}/mixup", 0, "cat", "cat", i, "mixup", ("a.png", "b.png"), i, "a photo of a cat")
+        failed = i % 3 == 2
+        made.append(
+            ShardRow(row, None, error="constant image")
+            if failed
+            else ShardRow(row, png(i), Draws(0.25, 0.25, (0.25, 0.75)))
+        )
+    return made
+
+
+@pytest.fixture
+def table() -> pa.Table:
+    return shard_table(rows(7), ("cat", "dog"), SETTINGS)
+
+
+def test_marker_counts_and_hashes_what_was_written(tmp_path, table):
+    path, marker_path = tmp_path / "00000.parquet", tmp_path / "00000.done.json"
+    marker = commit_shard(table, path, marker_path, FACTS)
+    assert read_marker(marker_path) == marker
+    assert (marker.rows, marker.ok, marker.failed, marker.reasons) == (7, 5, 2, {"constant image": 2})
+    assert marker.sha256 == commit.file_sha256(path)
+    assert marker.bytes == path.stat().st_size
+    assert pq.read_table(path).equals(table)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["00000.done.json", "00000.parquet"]
+
+
+def test_same_table_gives_same_bytes(tmp_path, table):
+    for name in ("a", "b"):
+        commit_shard(table, tmp_path / name, tmp_path / f"{name}.json", FACTS)
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
+def test_a_disk_that_reads_back_other_keys_is_noticed(tmp_path, table, monkeypatch):
+    other = table.slice(0, 3)
+    monkeypatch.setattr(commit.pq, "read_table", lambda *_, **__: other)
+    with pytest.raises(CorruptRunError, match="reads back with other keys"):
+        commit_shard(table, tmp_path / "00000.parquet", tmp_path / "00000.done.json", FACTS)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_full_disk_leaves_no_marker_and_the_error_passes(tmp_path, table, monkeypatch):
+    def full(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    (tmp_path / "00000.done.json").write_text("{}")
+    monkeypatch.setattr(commit.os, "fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        commit_shard(table, tmp_path / "00000.parquet", tmp_path / "00000.done.json", FACTS)
+    assert {p.name for p in tmp_path.iterdir()} <= {"00000.parquet.tmp"}
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "null", '{"rows": 3}', '{"notes": 3}'])
+def test_broken_markers_do_not_count(tmp_path, text, caplog):
+    path = tmp_path / "00000.done.json"
+    path.write_text(text)
+    assert read_marker(path) is None
+    assert "not a whole marker" in caplog.text
+
+
+def test_missing_marker_is_no_news(tmp_path, caplog):
+    assert read_marker(tmp_path / "00000.done.json") is None
+    assert not caplog.text
+
+
+def test_write_atomically_replaces(tmp_path):
+    path = tmp_path / "file"
+    write_atomically(path, b"old")
+    write_atomically(path, b"new")
+    assert path.read_bytes() == b"new"
+    assert [p.name for p in tmp_path.iterdir()] == ["file"]
+
+
+def test_marker_is_readable_json(tmp_path, table):
+    commit_shard(table, tmp_path / "s", tmp_path / "m", FACTS)
+    assert json.loads((tmp_path / "m").read_text())["notes"] == ["a note"]
+
+
+def test_hugging_face_datasets_shows_an_image_and_a_class_label(tmp_path, table):
+    from datasets import ClassLabel, Image, load_dataset
+
+    path = tmp_path / "00000.parquet"
+    commit_shard(table, path, tmp_path / "m", FACTS)
+    loaded = load_dataset("parquet", data_files=str(path), cache_dir=str(tmp_path / "cache"))["train"]
+    assert isinstance(loaded.features["image"], Image)
+    assert loaded.features["label"] == ClassLabel(names=["cat", "dog"])
+    assert loaded[0]["image"].size == (20, 20)
+    assert loaded[2]["image"] is None
+    assert loaded[0]["source_keys"] == ["a.png", "b.png"]
+    assert loaded.features["label"].int2str(loaded[0]["label"]) == "cat"

@@ -1,0 +1,79 @@
+"""Small labelled image sets and configs that tests of every stage share."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from augcond.config import RunConfig, parse_config
+from augcond.datasets import Dataset, ImageRecord
+
+
+class MemoryReader:
+    """Serves encoded images from a dictionary."""
+
+    def __init__(self, files: Mapping[str, bytes]) -> None:
+        self._files = dict(files)
+
+    def read(self, key: str) -> bytes:
+        return self._files[key]
+
+
+def png(seed: int, size: tuple[int, int] = (20, 20)) -> bytes:
+    rng = np.random.default_rng(seed)
+    buffer = io.BytesIO()
+    Image.fromarray(rng.integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def toy_dataset(counts: Mapping[str, int]) -> Dataset:
+    """Return a dataset in memory with so many images per class."""
+    files = {f"{name}/{i}.png": png(hash_of(name, i)) for name, count in counts.items() for i in range(count)}
+    labels = {name: label for label, name in enumerate(counts)}
+    images = tuple(
+        ImageRecord(key, labels[key.rsplit("/", 1)[0]], 20, 20, hashlib.sha256(data).hexdigest())
+        for key, data in files.items()
+    )
+    return Dataset(tuple(counts), tuple(counts), images, (), MemoryReader(files))
+
+
+def hash_of(*parts: object) -> int:
+    return int.from_bytes(hashlib.sha256(repr(parts).encode()).digest()[:4], "little")
+
+
+def write_photos(root: Path, counts: Mapping[str, int]) -> Path:
+    """Write a folder of class folders and return it."""
+    for name, count in counts.items():
+        (root / name).mkdir(parents=True)
+        for i in range(count):
+            (root / name / f"{i}.png").write_bytes(png(hash_of(name, i), (16 + i, 24)))
+    return root
+
+
+def toy_config(root: Path, counts: Mapping[str, int] | None = None, **sections: Any) -> RunConfig:
+    """Return the config of a small run of the fake generator under `root`, whose photos are written if missing."""
+    photos = root / "photos"
+    if not photos.exists():
+        write_photos(photos, counts or {"cat": 3, "dog": 4})
+    values: dict[str, Any] = {
+        "data": {"path": photos},
+        "run": root / "run",
+        "plan": {"per_class": 5},
+        "conditioning": {"recipe": ["text", "image", "mixup", "embed-cutmix-dropout"]},
+        "generator": {"name": "fake"},
+        "engine": {"shard_size": 16, "batch_size": 6},
+    }
+    for name, value in sections.items():
+        values[name] = {**values[name], **value} if isinstance(values.get(name), dict) else value
+    return parse_config(values)
+
+
+def shard_bytes(run: Path) -> dict[str, bytes]:
+    """Return the bytes of every shard of a run, by file name."""
+    return {path.name: path.read_bytes() for path in sorted((run / "shards").glob("*.parquet"))}
