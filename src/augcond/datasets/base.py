@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 
 class Reader(Protocol):
@@ -18,6 +18,15 @@ class Reader(Protocol):
         ...
 
 
+@runtime_checkable
+class StatReader(Reader, Protocol):
+    """A reader that can tell, without reading an image, whether it has changed."""
+
+    def stat(self, key: str) -> tuple[int, int] | None:
+        """Return size in bytes and time of change in ns; None where that cannot be told."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Listing:
     """Images and labels as listed, none of them opened yet.
@@ -29,6 +38,7 @@ class Listing:
         labels: index into `classes`, one per key.
         reader: gives the bytes behind a key.
         ignored: files that are no images by their name (`Thumbs.db`), as paths relative to the root.
+        rejected: images that cannot even be listed, such as those whose name is not UTF-8; not among `keys`.
     """
 
     classes: tuple[str, ...]
@@ -37,6 +47,7 @@ class Listing:
     labels: tuple[int, ...]
     reader: Reader
     ignored: tuple[str, ...] = ()
+    rejected: tuple[RejectedFile, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +83,9 @@ class DecodeSettings:
     """How encoded bytes become RGB images.
 
     Attributes:
-        background: colour behind transparent pixels.
-        max_pixels: larger images are refused by their header.
+        background: colour behind transparent pixels: a name or #rrggbb, as in `PIL.ImageColor`.
+        max_pixels: larger images are refused by their header. Pillow's own limit (twice `Image.MAX_IMAGE_PIXELS`,
+            178,956,970 pixels) holds besides.
     """
 
     background: str = "white"
