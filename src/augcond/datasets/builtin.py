@@ -1,0 +1,94 @@
+"""The built-in world's small dataset, which ships with the package."""
+
+from __future__ import annotations
+
+import io
+import json
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib.resources import files
+from typing import TYPE_CHECKING, Literal
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from augcond.datasets.base import Listing
+from augcond.errors import DatasetError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+WorldPart = Literal["pool", "validation", "test"]
+
+
+@dataclass(frozen=True, slots=True)
+class ParquetReader:
+    """Reads images out of one part of the world, which each process loads once.
+
+    Attributes:
+        part: which part.
+        folder: where its parquet file lies; the package's own assets where None.
+    """
+
+    part: WorldPart
+    folder: Path | None = None
+
+    def read(self, key: str) -> bytes:
+        """Return the encoded image behind `key`.
+
+        Raises:
+            FileNotFoundError: there is no such key in this part.
+        """
+        try:
+            return _load(self.part, self.folder).images[key]
+        except KeyError:
+            raise FileNotFoundError(f"no image {key} in the {self.part} of the built-in world") from None
+
+
+@dataclass(frozen=True, slots=True)
+class _World:
+    classes: tuple[str, ...]
+    images: dict[str, bytes]
+    labels: tuple[int, ...]
+
+
+def list_builtin(part: WorldPart = "pool", *, folder: Path | None = None) -> Listing:
+    """Return one part of the built-in world: real garments in one narrow style.
+
+    Keys are `class/source file-number.png`, such as `t-shirt/train-31531.png`, after the picture's row in the official
+    Fashion-MNIST files; they are unique over all parts.
+
+    Args:
+        part: `pool` to train on (200 a class), `validation` (50 a class) or `test` (300 a class).
+        folder: a folder with another world's `<part>.parquet`; the package's own assets where None.
+
+    Raises:
+        DatasetError: the part's file is missing or damaged.
+    """
+    world = _load(part, folder)
+    return Listing(
+        classes=world.classes,
+        class_names=world.classes,
+        keys=tuple(world.images),
+        labels=world.labels,
+        reader=ParquetReader(part, folder),
+    )
+
+
+@lru_cache(maxsize=8)
+def _load(part: WorldPart, folder: Path | None) -> _World:
+    origin = (folder or files("augcond").joinpath("assets", "world")).joinpath(f"{part}.parquet")
+    try:
+        table = pq.read_table(io.BytesIO(origin.read_bytes()))
+        info = json.loads(table.schema.metadata[b"huggingface"])["info"]
+        classes = tuple(info["features"]["label"]["names"])
+        rows = table.select(["image", "label", "source_file", "source_index"]).to_pylist()
+        keys = [f"{classes[row['label']]}/{row['source_file']}-{row['source_index']:05d}.png" for row in rows]
+        images = {key: bytes(row["image"]["bytes"]) for key, row in zip(keys, rows, strict=True)}
+    except FileNotFoundError:
+        raise DatasetError(f"{origin} is missing: reinstall augcond") from None
+    except (OSError, pa.ArrowException, KeyError, IndexError, TypeError, ValueError) as error:
+        raise DatasetError(f"{origin} is damaged ({error}): reinstall augcond") from error
+    if len(images) != len(rows):
+        raise DatasetError(f"{origin} is damaged (a picture comes twice): reinstall augcond")
+    return _World(classes, images, tuple(row["label"] for row in rows))

@@ -1,0 +1,69 @@
+"""Lines and CSV rows of small text files, with their line numbers."""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from augcond.errors import DatasetError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A CSV row.
+
+    Attributes:
+        line: number of the (last) line it stands in, from 1.
+        cells: its fields, at least one.
+    """
+
+    line: int
+    cells: tuple[str, ...]
+
+
+def text_rows(path: Path) -> Iterator[tuple[int, str]]:
+    """Yield number and text of each line that is neither blank nor a comment (#), stripped of blanks and tabs.
+
+    Raises:
+        DatasetError: the file cannot be read.
+    """
+    for number, line in enumerate(_lines(path), start=1):
+        text = line.strip(" \t\r\n")
+        if text and not text.startswith("#"):
+            yield number, text
+
+
+def csv_rows(path: Path, delimiter: str = ",") -> Iterator[Row]:
+    """Yield the rows of a CSV file but blank ones and comments (lines that start with an unquoted #).
+
+    Raises:
+        DatasetError: the file cannot be read, or is no well-formed CSV; the message names the line.
+    """
+    # A comment becomes a blank line, not none, so that line numbers stay right.
+    lines = ("\n" if line.startswith("#") else line for line in _lines(path))
+    reader = csv.reader(lines, delimiter=delimiter, strict=True)
+    try:
+        for cells in reader:
+            if any(cell.strip() for cell in cells):
+                yield Row(reader.line_num, tuple(cells))
+    except csv.Error as error:
+        raise DatasetError(f"{path} line {reader.line_num}: {error}") from error
+
+
+def _lines(path: Path) -> list[str]:
+    """Return the lines of a UTF-8 text, each with its end. Only newlines end one: names may hold U+2028."""
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+    except FileNotFoundError:
+        raise DatasetError(f"no file at {path}") from None
+    except OSError as error:
+        raise DatasetError(f"{path} cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        line = path.read_bytes()[: error.start].count(b"\n") + 1
+        raise DatasetError(f"{path} line {line}: not UTF-8; save the file as UTF-8") from error
+    return [line + "\n" for line in text.replace("\r\n", "\n").removesuffix("\n").split("\n")]

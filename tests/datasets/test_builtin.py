@@ -1,0 +1,71 @@
+from __future__ import annotations
+
+import json
+import pickle
+from collections import Counter
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from augcond.datasets import DecodeSettings, decode, list_builtin
+from augcond.errors import DatasetError
+from tests.datasets.photos import CLASSES, encode, picture
+
+
+@pytest.mark.parametrize(("part", "per_class"), [("pool", 200), ("validation", 50), ("test", 300)])
+def test_each_part(part, per_class):
+    listing = list_builtin(part)
+    assert len(listing.classes) == 10
+    assert Counter(listing.labels) == dict.fromkeys(range(10), per_class)
+    assert len(set(listing.keys)) == len(listing.keys)
+    for key, label in zip(listing.keys, listing.labels, strict=True):
+        assert key.split("/")[0] == listing.classes[label]
+    assert decode(listing.reader.read(listing.keys[-1]), DecodeSettings()).size == (32, 32)
+
+
+def test_parts_share_no_key_and_agree_on_classes():
+    parts = [list_builtin(part) for part in ("pool", "validation", "test")]
+    assert len({key for part in parts for key in part.keys}) == sum(len(part.keys) for part in parts)
+    assert len({part.classes for part in parts}) == 1
+    assert list_builtin() == parts[0]
+
+
+def test_reader_is_picklable_and_refuses_unknown_keys():
+    listing = list_builtin("validation")
+    reader = pickle.loads(pickle.dumps(listing.reader))  # noqa: S301
+    assert reader.read(listing.keys[0]) == listing.reader.read(listing.keys[0])
+    assert len(pickle.dumps(reader)) < 1000
+    with pytest.raises(FileNotFoundError, match="no image x in the validation"):
+        reader.read("x")
+
+
+def write_world(folder, numbers):
+    import numpy as np
+
+    data = encode(picture(np.random.default_rng(0), 8, 8), "PNG")
+    rows = [
+        {"image": {"bytes": data, "path": None}, "label": 1, "source_file": "train", "source_index": number}
+        for number in numbers
+    ]
+    features = {"label": {"names": list(CLASSES), "_type": "ClassLabel"}}
+    metadata = {"huggingface": json.dumps({"info": {"features": features}})}
+    pq.write_table(pa.Table.from_pylist(rows).replace_schema_metadata(metadata), folder / "pool.parquet")
+
+
+def test_another_folder(tmp_path):
+    write_world(tmp_path, [3, 14])
+    listing = list_builtin(folder=tmp_path)
+    assert listing.classes == CLASSES
+    assert listing.keys == ("golden_retriever/train-00003.png", "golden_retriever/train-00014.png")
+
+
+def test_damaged_worlds(tmp_path):
+    with pytest.raises(DatasetError, match=r"pool.parquet is missing: reinstall"):
+        list_builtin(folder=tmp_path)
+    (tmp_path / "pool.parquet").write_bytes(b"PAR1")
+    with pytest.raises(DatasetError, match=r"pool.parquet is damaged"):
+        list_builtin(folder=tmp_path)
+    write_world(tmp_path, [3, 3])
+    with pytest.raises(DatasetError, match=r"a picture comes twice"):
+        list_builtin(folder=tmp_path)

@@ -1,0 +1,71 @@
+from __future__ import annotations
+
+import pytest
+
+from augcond.datasets import read_class_names
+from augcond.datasets.class_names import names_for
+from augcond.errors import DatasetError
+
+
+@pytest.fixture
+def write(tmp_path):
+    def make(content: str, name: str = "names.txt"):
+        path = tmp_path / name
+        path.write_bytes(content.encode())
+        return path
+
+    return make
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("names.txt", "n01\ttench\nn02\tgreat  white shark\n"),
+        ("names.txt", "\ufeff# ImageNet\r\nn01 tench\r\n\r\n  n02   great white shark  \r\n"),
+        ("names.csv", "n01,tench\nn02,great white shark\n"),
+        ("names.csv", 'class_id,name,notes\nn01,tench,a fish\n# c\n"n02","great white shark",\n'),
+    ],
+)
+def test_formats(write, name, content):
+    assert read_class_names(write(content, name)) == {"n01": "tench", "n02": "great white shark"}
+
+
+def test_ids_may_hold_blanks_before_a_tab_and_names_commas_in_quotes(write):
+    assert read_class_names(write("tree frog\tgreen frog")) == {"tree frog": "green frog"}
+    assert read_class_names(write('id,name\nx,"cat, tabby"\n', "n.csv")) == {"x": "cat, tabby"}
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("n.txt", "a cat\nb\n", "n.txt line 2: expected a class id and a name"),
+        ("n.txt", "a cat\n\na dog\n", "n.txt line 3: class 'a' was named before, in line 1"),
+        ("n.txt", "# only this\n", "n.txt names no classes"),
+        ("n.csv", "a,cat\nb,\n", "n.csv line 2: expected"),
+    ],
+)
+def test_errors(write, name, content, message):
+    with pytest.raises(DatasetError, match=message):
+        read_class_names(write(content, name))
+
+
+def test_missing_and_unknown_classes(write):
+    path = write("n01440764 tench\nn01443537 goldfish\n")
+    assert names_for(["n01443537", "n01440764"], path) == ("goldfish", "tench")
+    with pytest.raises(DatasetError, match=r"names no class 'cat', 'dog': add a line for each"):
+        names_for(["cat", "dog", "n01440764", "n01443537"], path)
+    with pytest.raises(DatasetError, match=r"names no class 'n0144353' \(is 'n01443537' in the file meant to be 'n014"):
+        names_for(["n01440764", "n0144353"], path)
+    with pytest.raises(
+        DatasetError, match=r"names classes that the dataset has not: 'n01443537'; the dataset's are 'n01"
+    ):
+        names_for(["n01440764"], path)
+
+
+def test_without_a_file_ids_are_names():
+    assert names_for(["golden_retriever", "a  b", "_", "n01"], None) == ("golden retriever", "a b", "_", "n01")
+
+
+def test_missing_file(tmp_path):
+    with pytest.raises(DatasetError, match="no file at"):
+        read_class_names(tmp_path / "nowhere")
