@@ -1,1 +1,71 @@
-"""Labelled real images."""
+"""Labelled real images: listed, decoded once, found whole, or recorded with the reason why not."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from augcond.datasets.base import (
+        Dataset,
+        DecodeSettings,
+        ImageRecord,
+        Listing,
+        Reader,
+        RejectedFile,
+        StatReader,
+    )
+    from augcond.datasets.builtin import list_builtin
+    from augcond.datasets.class_names import read_class_names
+    from augcond.datasets.decoding import decode, probe
+    from augcond.datasets.folder import list_folder
+    from augcond.datasets.listfile import list_from_file
+    from augcond.datasets.loading import list_images, load_dataset
+    from augcond.datasets.summary import DatasetSummary, shot_group, summarize
+    from augcond.datasets.verification import verify
+
+__all__ = [
+    "Dataset",
+    "DatasetSummary",
+    "DecodeSettings",
+    "ImageRecord",
+    "Listing",
+    "Reader",
+    "RejectedFile",
+    "StatReader",
+    "decode",
+    "list_builtin",
+    "list_folder",
+    "list_from_file",
+    "list_images",
+    "load_dataset",
+    "probe",
+    "read_class_names",
+    "shot_group",
+    "summarize",
+    "verify",
+]
+
+# Loaded at first use: Pillow and pyarrow take longer to import than `augcond --help` may take.
+_MODULES = {
+    "base": ("Dataset", "DecodeSettings", "ImageRecord", "Listing", "Reader", "RejectedFile", "StatReader"),
+    "builtin": ("list_builtin",),
+    "class_names": ("read_class_names",),
+    "decoding": ("decode", "probe"),
+    "folder": ("list_folder",),
+    "listfile": ("list_from_file",),
+    "loading": ("list_images", "load_dataset"),
+    "summary": ("DatasetSummary", "shot_group", "summarize"),
+    "verification": ("verify",),
+}
+_HOME = {name: module for module, names in _MODULES.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return __all__
