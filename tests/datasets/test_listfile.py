@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from augcond.datasets import list_from_file
@@ -115,6 +115,7 @@ def test_class_names(write):
     assert list_from_file(write("a.jpg 1\nb.jpg 0\n"), names).class_names == ("great white shark", "tench")
 
 
+@settings(deadline=None)  # machines under load are slow
 @given(st.binary(max_size=200), st.sampled_from(["fuzz.txt", "fuzz.csv", "fuzz.tsv"]))
 def test_any_bytes_are_a_list_or_a_clear_error(tmp_path_factory, data, name):
     path = tmp_path_factory.getbasetemp() / name
@@ -130,6 +131,7 @@ def test_any_bytes_are_a_list_or_a_clear_error(tmp_path_factory, data, name):
 WORDS = st.text(st.characters(codec="utf-8", exclude_characters="\n\r\0"), min_size=1, max_size=12)
 
 
+@settings(deadline=None)  # machines under load are slow
 @given(st.dictionaries(WORDS, st.integers(-5, 2000), min_size=1, max_size=20))
 def test_every_path_comes_back_with_its_label(tmp_path_factory, labels):
     path = tmp_path_factory.getbasetemp() / "any.txt"
