@@ -52,9 +52,6 @@ def main() -> None:
         # A full disk, a lost mount, no permission: nothing half-done was committed.
         typer.echo(f"error: {error}; what was committed is safe, run the same command again to go on", err=True)
         sys.exit(1)
-    except KeyboardInterrupt:
-        typer.echo("stopped; run the same command again to go on", err=True)
-        sys.exit(130)
 
 
 @app.command()
@@ -149,15 +146,19 @@ def generate(
     config = _load(config_file, overrides)
     folder = RunFolder(config.run)
     folder.create()
-    with log_to(folder.log_path), _progress("images") as progress:
-        summary = run(
-            config,
-            part=_part(part),
-            reuse=reuse or (),
-            overwrite=overwrite,
-            retry_failed=retry_failed,
-            progress=progress,
-        )
+    try:
+        with log_to(folder.log_path), _progress("images") as progress:
+            summary = run(
+                config,
+                part=_part(part),
+                reuse=reuse or (),
+                overwrite=overwrite,
+                retry_failed=retry_failed,
+                progress=progress,
+            )
+    except KeyboardInterrupt:
+        typer.echo("stopped; run the same command again to go on", err=True)
+        raise typer.Exit(130) from None
     print_summary(summary, folder, _console())
 
 

@@ -20,7 +20,8 @@ def names_for(classes: Sequence[str], class_names_file: Path | None) -> tuple[st
     """Return the name of every class: from the file, or else the class id with `_` as a space.
 
     Raises:
-        DatasetError: the file cannot be read, names a class that there is not, or lacks one.
+        DatasetError: the file cannot be read, or lacks a class. Further classes in it do no harm: one file can serve
+            every subset of a dataset.
     """
     if class_names_file is None:
         return tuple(" ".join(class_id.replace("_", " ").split()) or class_id for class_id in classes)
@@ -31,11 +32,6 @@ def names_for(classes: Sequence[str], class_names_file: Path | None) -> tuple[st
         near = difflib.get_close_matches(missing[0], unknown, n=1)
         hint = f" (is {near[0]!r} in the file meant to be {missing[0]!r}?)" if near else ""
         raise DatasetError(f"{class_names_file} names no class {_some(missing)}{hint}: add a line for each")
-    if unknown:
-        raise DatasetError(
-            f"{class_names_file} names classes that the dataset has not: {_some(unknown)}; "
-            f"the dataset's are {_some(classes)}. Remove those lines, or correct the ids"
-        )
     return tuple(names[class_id] for class_id in classes)
 
 

@@ -1,0 +1,117 @@
+"""Tamper with a finished run; the audit must say so."""
+
+from __future__ import annotations
+
+import json
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from augcond.errors import CorruptRunError, RunError
+from augcond.pipeline import generate
+from augcond.store import RunFolder, audit_run
+from augcond.store.commit import file_sha256
+from tests.toy import toy_config
+
+
+@pytest.fixture
+def run(tmp_path):
+    config = toy_config(tmp_path, plan={"per_class": 3}, engine={"shard_size": 12})
+    generate(config)
+    return RunFolder(config.run)
+
+
+def rewrite_shard(run: RunFolder, number: int, change) -> None:
+    """Change a shard's table and make its marker agree, as a careless script would."""
+    path, marker_path = run.shard_path(number), run.marker_path(number)
+    pq.write_table(change(pq.read_table(path)), path)
+    marker = json.loads(marker_path.read_text())
+    marker |= {"sha256": file_sha256(path), "bytes": path.stat().st_size}
+    marker_path.write_text(json.dumps(marker))
+
+
+def set_value(table: pa.Table, column: str, row: int, value) -> pa.Table:
+    values = table[column].to_pylist()
+    values[row] = value
+    place = table.schema.get_field_index(column)
+    return table.set_column(place, table.schema.field(column), pa.array(values, table.schema.field(column).type))
+
+
+def test_sound_run(run):
+    audit = audit_run(run)
+    assert (audit.problems, audit.shards, audit.shards_left, audit.ok, audit.failed) == ((), 2, 0, 24, 0)
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "complaint"),
+    [
+        ("image", {"bytes": b"rubbish", "path": "x.png"}, "does not decode"),
+        ("image", None, "holds no image"),
+        ("key", "cat/99/image", "its keys are not those of the plan"),
+        ("label", 1, "label or sources are not those of the plan"),
+        ("source_keys", ["dog/0.png"], "label or sources are not those of the plan"),
+        ("status", "failed", "its marker says"),
+    ],
+)
+def test_changed_row(run, column, value, complaint):
+    rewrite_shard(run, 0, lambda table: set_value(table, column, 1, value))
+    assert any(complaint in problem for problem in audit_run(run).problems)
+
+
+def test_changed_bytes(run):
+    path = run.shard_path(1)
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+    assert any("sha256 differs" in problem for problem in audit_run(run).problems)
+
+
+def test_source_that_is_no_training_image(run):
+    sources = pq.read_table(run.sources_path)
+    kept = [key != "cat/0.png" for key in sources["key"].to_pylist()]
+    pq.write_table(sources.filter(pa.array(kept)), run.sources_path)
+    assert any("'cat/0.png' is no training image" in problem for problem in audit_run(run).problems)
+
+
+def test_source_of_another_class(run):
+    sources = pq.read_table(run.sources_path)
+    pq.write_table(set_value(sources, "label", sources["key"].to_pylist().index("cat/0.png"), 1), run.sources_path)
+    assert any("'cat/0.png' is of another class" in problem for problem in audit_run(run).problems)
+
+
+def test_stray_and_temporary_files(run):
+    (run.shards / "00000.parquet.tmp").write_bytes(b"")
+    (run.shards / "00009.parquet").write_bytes(b"")
+    problems = audit_run(run).problems
+    assert any("temporary file 00000.parquet.tmp" in problem for problem in problems)
+    assert any("00009.parquet belongs to no shard" in problem for problem in problems)
+
+
+def test_shard_cut_short(run):
+    path = run.shard_path(0)
+    path.write_bytes(path.read_bytes()[:-1])
+    audit = audit_run(run)
+    assert any("shard 00000: its marker is broken" in problem for problem in audit.problems)
+    assert audit.shards_left == 1
+
+
+def test_unfinished_run_is_no_problem(run):
+    run.marker_path(1).unlink()
+    run.shard_path(1).unlink()
+    audit = audit_run(run)
+    assert (audit.problems, audit.shards_left) == ((), 1)
+
+
+def test_no_run(tmp_path):
+    with pytest.raises(RunError, match=r"has no plan\.parquet"):
+        audit_run(RunFolder(tmp_path))
+
+
+def test_foreign_plan(run):
+    pq.write_table(pa.table({"a": [1]}), run.plan_path)
+    with pytest.raises(CorruptRunError, match="was not written by augcond"):
+        audit_run(run)
+    run.plan_path.write_bytes(b"rubbish")
+    with pytest.raises(CorruptRunError, match="cannot be read"):
+        audit_run(run)

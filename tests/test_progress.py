@@ -1,0 +1,54 @@
+from __future__ import annotations
+
+import io
+import logging
+
+import pytest
+from rich.console import Console
+
+from augcond import progress
+from augcond.progress import ConsoleProgress, format_bytes, format_seconds, log_to
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0, "0 s"), (59.4, "59 s"), (59.6, "1 min 00 s"), (3600, "1 h 00 min"), (90061, "1 d 1 h")],
+)
+def test_seconds(seconds, text):
+    assert format_seconds(seconds) == text
+
+
+@pytest.mark.parametrize(("count", "text"), [(0, "0 B"), (999, "999 B"), (1500, "1.5 kB"), (2.5e13, "25.0 TB")])
+def test_bytes(count, text):
+    assert format_bytes(count) == text
+
+
+def test_plain_lines_where_there_is_no_terminal(monkeypatch):
+    monkeypatch.setattr(progress, "PLAIN_INTERVAL", 0.0)
+    stream = io.StringIO()
+    with ConsoleProgress(Console(file=stream)) as shown:
+        shown.start(10)
+        shown.advance(4, 1)
+    lines = stream.getvalue().splitlines()
+    assert lines[0].startswith("4/10 images, ")
+    assert lines[0].endswith("left, 1 failed")
+    assert "\x1b" not in stream.getvalue()
+
+
+def test_a_bar_on_a_terminal():
+    stream = io.StringIO()
+    with ConsoleProgress(Console(file=stream, force_terminal=True, width=100), "pictures") as shown:
+        shown(0, 8)
+        shown(8, 8)
+    assert "pictures" in stream.getvalue()
+    assert "8/8" in stream.getvalue()
+
+
+def test_log_file_gets_what_augcond_logs_and_is_released(tmp_path):
+    path = tmp_path / "run" / "log.txt"
+    with log_to(path):
+        logging.getLogger("augcond.engine").info("shard 1")
+    logging.getLogger("augcond.engine").info("not here")
+    text = path.read_text()
+    assert "shard 1" in text
+    assert "not here" not in text
