@@ -30,11 +30,14 @@ class Conditioning:
         with_image: (B,) bool; False asks for the generator's own unconditional image input, which is
             *not* an embedding of zeros (design, section 3, recipe `text`).
         prompts: B prompts.
+        dropout: the share p of features that each row's recipe drops, 0 where it drops none. The embeddings come
+            with it already applied; only `published_dropout` needs it, to mask more than the embedding.
     """
 
     embeddings: Tensor
     with_image: Tensor
     prompts: tuple[str, ...]
+    dropout: tuple[float, ...] = ()
 
     def __len__(self) -> int:
         """Return the number of images, B."""

@@ -132,6 +132,7 @@ def _condition(ready: Sequence[tuple[PlanRow, Prepared]], materials: Materials) 
         embeddings=torch.stack([embedding for embedding, _ in combined]),
         with_image=torch.tensor([len(own) > 0 for own in per_row]),
         prompts=tuple(row.prompt for row, _ in ready),
+        dropout=tuple(materials.conditioning.dropout if RECIPES[row.recipe].dropout else 0.0 for row, _ in ready),
     )
     return conditioning, [draws for _, draws in combined]
 
