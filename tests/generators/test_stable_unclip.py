@@ -1,10 +1,12 @@
 import logging
+from dataclasses import dataclass
 
 import pytest
 import torch
 from PIL import Image
 
 from augcond.conditioning.base import Conditioning
+from augcond.conditioning.drop import dropout_mask
 from augcond.conditioning.streams import EMBEDDING_NOISE, INITIAL_NOISE, torch_stream
 from augcond.errors import ConfigError, GeneratorError
 from augcond.generators import load_generator
@@ -27,6 +29,19 @@ def pipeline(tiny_folder):
 
 def noise(seeds, purpose, *shape):
     return torch.cat([torch.randn(1, *shape, generator=torch_stream(seed, purpose)) for seed in seeds])
+
+
+def record_unet_calls(generator, monkeypatch):
+    """Return a list that fills with (number of rows, keyword arguments) of the UNet's calls."""
+    calls = []
+    forward = generator._unet.forward
+
+    def recorded(sample, *args, **kwargs):
+        calls.append((len(sample), kwargs))
+        return forward(sample, *args, **kwargs)
+
+    monkeypatch.setattr(generator._unet, "forward", recorded)
+    return calls
 
 
 def pipeline_images(pipeline, conditioning, seeds, scheduler, steps, **settings):
@@ -138,21 +153,17 @@ def test_generation_leaves_the_global_random_state_alone(tiny_config, conditioni
 
 def test_rows_without_an_image_get_the_unconditional_image_input(tiny_generator, conditioning, monkeypatch):
     generator = tiny_generator(steps=1, guidance_scale=4.0)
-    seen = []
-    forward = generator._unet.forward
-    monkeypatch.setattr(
-        generator._unet, "forward", lambda *args, **kwargs: seen.append(kwargs) or forward(*args, **kwargs)
-    )
+    calls = record_unet_calls(generator, monkeypatch)
     generator.generate(conditioning, SEEDS)
-    unconditional, conditional = seen[0]["class_labels"].chunk(2)
+    unconditional, conditional = calls[0][1]["class_labels"].chunk(2)
     assert not unconditional.any()
     assert conditional[:3].abs().sum(1).all()
     assert not conditional[3].any()
     # Zeros as an *embedding* are something else: noise is added, and the noise level stays.
     zeros = Conditioning(torch.zeros(4, 16), torch.tensor([True] * 4), conditioning.prompts)
     generator.generate(zeros, SEEDS)
-    assert seen[1]["class_labels"][7].abs().sum() > 1
-    negative = seen[0]["encoder_hidden_states"][:4]
+    assert calls[1][1]["class_labels"][7].abs().sum() > 1
+    negative = calls[0][1]["encoder_hidden_states"][:4]
     assert torch.equal(negative, negative[:1].expand(4, -1, -1))
 
 
@@ -162,6 +173,35 @@ def test_text_rows_ignore_their_embedding(tiny_generator, conditioning):
     other[3] = 9.0
     same = generator.generate(Conditioning(other, conditioning.with_image, conditioning.prompts), SEEDS)
     assert torch.equal(same.images, generator.generate(conditioning, SEEDS).images)
+
+
+@dataclass(frozen=True)
+class DroppedConditioning(Conditioning):
+    """A conditioning that says with which probability features of each row were dropped."""
+
+    dropout: tuple[float, ...] = ()
+
+
+def test_published_dropout_masks_the_noise_level_too(tiny_generator, conditioning, monkeypatch):
+    shares = (0.4, 0.0, 0.7, 0.0)
+    masks = torch.stack([dropout_mask(seed, 32, p) for seed, p in zip(SEEDS, shares, strict=True)])
+    dropped = torch.where(masks[:, :16], conditioning.embeddings, 0.0)
+    vectors = {}
+    for published in (False, True):
+        generator = tiny_generator(published_dropout=published, guidance_scale=1.0, steps=1)
+        calls = record_unet_calls(generator, monkeypatch)
+        # As published: nothing is dropped before the noise. As in a recipe: it is. The mask afterwards evens it out.
+        for embeddings in (conditioning.embeddings, dropped):
+            rows = DroppedConditioning(embeddings, conditioning.with_image, conditioning.prompts, shares)
+            generator.generate(rows, SEEDS)
+        vectors[published] = [call["class_labels"] for _, call in calls]
+        monkeypatch.undo()
+    expected = torch.where(masks, vectors[False][0], 0.0)
+    assert torch.equal(vectors[True][0], expected)
+    assert torch.equal(vectors[True][1], expected)
+    assert (expected[2, 16:] == 0).float().mean() > 0.4
+    with pytest.raises(ValueError, match="published_dropout needs the share dropped of each row"):
+        tiny_generator(published_dropout=True, guidance_scale=1.0, steps=1).generate(conditioning, SEEDS)
 
 
 def test_guidance_interval_equals_a_written_out_loop(pipeline, tiny_generator, conditioning, rows):
@@ -202,13 +242,9 @@ def test_steps_without_guidance_skip_the_unconditional_half(
     tiny_generator, conditioning, monkeypatch, settings, batches
 ):
     generator = tiny_generator(scheduler="ddim", **settings)
-    seen = []
-    forward = generator._unet.forward
-    monkeypatch.setattr(
-        generator._unet, "forward", lambda *args, **kwargs: seen.append(len(args[0])) or forward(*args, **kwargs)
-    )
+    calls = record_unet_calls(generator, monkeypatch)
     generator.generate(conditioning, SEEDS)
-    assert seen == batches
+    assert [rows for rows, _ in calls] == batches
 
 
 @pytest.mark.parametrize(

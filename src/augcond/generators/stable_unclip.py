@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from augcond.conditioning.drop import dropout_mask
 from augcond.conditioning.streams import EMBEDDING_NOISE, INITIAL_NOISE, torch_stream
 from augcond.errors import ConfigError, GeneratorError
 from augcond.generators.base import Generated, Generator
@@ -50,12 +51,27 @@ LAYOUT = PipelineFormat(
 
 @dataclass(frozen=True, slots=True)
 class _Batch:
-    """The part of a conditioning that is denoised together, and the seeds of its rows."""
+    """What is denoised together, row by row.
+
+    Attributes:
+        embeddings: image embeddings, (B, D), float32 on the CPU.
+        with_image: (B,) bool; False for rows that get the unconditional image input.
+        text: prompt embeddings, (B, L, C), on the device.
+        kept: (B, 2D) bool, what published dropout leaves of the image input; None where it is off.
+        seeds: of the B rows.
+    """
 
     embeddings: Tensor
     with_image: Tensor
     text: Tensor
+    kept: Tensor | None
     seeds: Sequence[int]
+
+    def row(self, index: int, text: Tensor) -> _Batch:
+        """Return a batch of one row, with another prompt embedding (1, L, C)."""
+        one = slice(index, index + 1)
+        kept = None if self.kept is None else self.kept[one]
+        return _Batch(self.embeddings[one], self.with_image[one], text, kept, self.seeds[one])
 
 
 class StableUnCLIP(Generator):
@@ -140,14 +156,17 @@ class StableUnCLIP(Generator):
         with torch.inference_mode(), out_of_memory_errors():
             text = self._prompts.encode(conditioning.prompts)
             negative = self._prompts.encode([self._config.negative_prompt])[0]
-            batch = _Batch(conditioning.embeddings, conditioning.with_image, text, seeds)
+            kept = self._published_dropout(conditioning, seeds) if self._config.published_dropout else None
+            batch = _Batch(conditioning.embeddings, conditioning.with_image, text, kept, seeds)
             latents = self._denoise(batch, negative)
             images = decode(self._vae, latents)
             errors = find_errors(latents, images)
             if self._dtype != torch.float32:
                 for row, error in enumerate(errors):
                     if error is not None:
-                        images[row], errors[row] = self._retry(conditioning, seeds, row, latents[row : row + 1])
+                        images[row], errors[row] = self._retry(
+                            batch, row, conditioning.prompts[row], latents[row : row + 1]
+                        )
         return images.clone(), errors
 
     def _denoise(self, batch: _Batch, negative: Tensor) -> Tensor:
@@ -185,12 +204,24 @@ class StableUnCLIP(Generator):
             levels, self.embedding_shape[0], flip_sin_to_cos=True, downscale_freq_shift=0
         )
         vectors = torch.cat([embeddings, level_embeddings], dim=1)
+        if batch.kept is not None:
+            vectors = torch.where(batch.kept.to(self._device), vectors, 0.0)
         # Rows without an image get what the model was trained on for "no image": zeros in both halves.
         return torch.where(batch.with_image.to(self._device)[:, None], vectors, 0.0)
 
-    def _retry(
-        self, conditioning: Conditioning, seeds: Sequence[int], row: int, latents: Tensor
-    ) -> tuple[Tensor, str | None]:
+    def _published_dropout(self, conditioning: Conditioning, seeds: Sequence[int]) -> Tensor:
+        """Return the published dropout's mask over [embedding, noise level], (B, 2D) bool.
+
+        Its first half is the recipe's own mask, already applied: what is left of the embedding passes through the noise
+        feature by feature, so masking again afterwards gives what the published scripts compute.
+        """
+        dropped: Sequence[float] = getattr(conditioning, "dropout", ())
+        if len(dropped) != len(seeds):
+            raise ValueError("published_dropout needs the share dropped of each row, as conditioning.dropout")
+        length = 2 * self.embedding_shape[0]
+        return torch.stack([dropout_mask(seed, length, p) for seed, p in zip(seeds, dropped, strict=True)])
+
+    def _retry(self, batch: _Batch, row: int, prompt: str, latents: Tensor) -> tuple[Tensor, str | None]:
         """Return the image of one failed row made in float32, and what is wrong with it now.
 
         The VAE of Stable Diffusion overflows in float16 now and then: where the latents are fine, only it runs again.
@@ -200,11 +231,9 @@ class StableUnCLIP(Generator):
                 images = decode(self._vae, latents)
                 errors = find_errors(latents, images)
                 if errors != [None]:
-                    text = self._prompts.encode_uncached(conditioning.prompts[row])[None]
+                    text = self._prompts.encode_uncached(prompt)[None]
                     negative = self._prompts.encode_uncached(self._config.negative_prompt)
-                    one = slice(row, row + 1)
-                    batch = _Batch(conditioning.embeddings[one], conditioning.with_image[one], text, seeds[one])
-                    latents = self._denoise(batch, negative)
+                    latents = self._denoise(batch.row(row, text), negative)
                     images = decode(self._vae, latents)
                     errors = find_errors(latents, images)
         except torch.OutOfMemoryError:
