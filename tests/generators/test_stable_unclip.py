@@ -1,5 +1,4 @@
 import logging
-from dataclasses import dataclass
 
 import pytest
 import torch
@@ -175,13 +174,6 @@ def test_text_rows_ignore_their_embedding(tiny_generator, conditioning):
     assert torch.equal(same.images, generator.generate(conditioning, SEEDS).images)
 
 
-@dataclass(frozen=True)
-class DroppedConditioning(Conditioning):
-    """A conditioning that says with which probability features of each row were dropped."""
-
-    dropout: tuple[float, ...] = ()
-
-
 def test_published_dropout_masks_the_noise_level_too(tiny_generator, conditioning, monkeypatch):
     shares = (0.4, 0.0, 0.7, 0.0)
     masks = torch.stack([dropout_mask(seed, 32, p) for seed, p in zip(SEEDS, shares, strict=True)])
@@ -192,7 +184,7 @@ def test_published_dropout_masks_the_noise_level_too(tiny_generator, conditionin
         calls = record_unet_calls(generator, monkeypatch)
         # As published: nothing is dropped before the noise. As in a recipe: it is. The mask afterwards evens it out.
         for embeddings in (conditioning.embeddings, dropped):
-            rows = DroppedConditioning(embeddings, conditioning.with_image, conditioning.prompts, shares)
+            rows = Conditioning(embeddings, conditioning.with_image, conditioning.prompts, shares)
             generator.generate(rows, SEEDS)
         vectors[published] = [call["class_labels"] for _, call in calls]
         monkeypatch.undo()

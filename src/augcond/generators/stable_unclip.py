@@ -215,11 +215,10 @@ class StableUnCLIP(Generator):
         Its first half is the recipe's own mask, already applied: what is left of the embedding passes through the noise
         feature by feature, so masking again afterwards gives what the published scripts compute.
         """
-        dropped: Sequence[float] = getattr(conditioning, "dropout", ())
-        if len(dropped) != len(seeds):
+        if len(conditioning.dropout) != len(seeds):
             raise ValueError("published_dropout needs the share dropped of each row, as conditioning.dropout")
         length = 2 * self.embedding_shape[0]
-        return torch.stack([dropout_mask(seed, length, p) for seed, p in zip(seeds, dropped, strict=True)])
+        return torch.stack([dropout_mask(seed, length, p) for seed, p in zip(seeds, conditioning.dropout, strict=True)])
 
     def _retry(self, batch: _Batch, row: int, prompt: str, latents: Tensor) -> tuple[Tensor, str | None]:
         """Return the image of one failed row made in float32, and what is wrong with it now.
