@@ -82,7 +82,7 @@ class ArmConfig(Section):
     """Keys of `training` that this arm sets otherwise."""
 
 
-_SAME_FOR_ALL = ("steps", "batch_size", "seeds", "arms", "image_size", "device")
+_SAME_FOR_ALL = ("steps", "batch_size", "seeds", "arms", "image_size", "device", "precision")
 
 
 class TrainingConfig(Section):
@@ -126,7 +126,8 @@ class TrainingConfig(Section):
     """Number of training seeds (0, 1, ...), or the seeds themselves."""
     checkpoint_every: AtLeastOne = 1000
     """Steps between two checkpoints, from which an interrupted training goes on."""
-    device: str = "auto"
+    device: Literal["auto", "cpu"] = "auto"
+    """auto: what Accelerate finds, one process per GPU under `accelerate launch`."""
     precision: Literal["no", "fp16", "bf16"] = "no"
     """Mixed precision."""
     max_memory_gb: Annotated[float, Field(ge=0)] = 4.0

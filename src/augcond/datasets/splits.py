@@ -192,9 +192,14 @@ def read_split(path: Path) -> Split:
     """
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
-        parameters = tuple((name, value) for name, value in values.pop("parameters"))
-        return Split(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}, parameters=parameters)
+        return Split(
+            kind=values["kind"],
+            seed=values["seed"],
+            parameters=tuple((name, value) for name, value in values["parameters"]),
+            train=tuple(values["train"]),
+            validation=tuple(values["validation"]),
+        )
     except FileNotFoundError:
         raise RunError(f"{path} is missing: run augcond generate first") from None
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+    except (OSError, ValueError, TypeError, KeyError) as error:
         raise CorruptRunError(f"{path} was not written by augcond: {error}") from error

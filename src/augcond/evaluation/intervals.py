@@ -1,0 +1,130 @@
+"""Means and spreads over seeds, and paired bootstrap intervals of the difference between two settings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from augcond.conditioning.streams import numpy_stream
+from augcond.evaluation.metrics import Predictions, confusion_matrix, metric_weights
+from augcond.evaluation.results import METRICS, Difference, MetricName, Metrics, Seeds
+
+if TYPE_CHECKING:
+    from augcond.config import EvaluationConfig
+
+_SEED = 0  # the same resamples for every pair: intervals compare
+_CHUNK = 256  # resamples at a time
+
+
+def mean_metrics(metrics: Sequence[Metrics]) -> Metrics:
+    """Return the mean of each metric; None where any is None."""
+    return _over(metrics, lambda values: float(np.mean(values)))
+
+
+def spread_metrics(metrics: Sequence[Metrics]) -> Metrics | None:
+    """Return the standard deviation (n - 1) of each metric; None for fewer than two."""
+    if len(metrics) < 2:
+        return None
+    return _over(metrics, lambda values: float(np.std(values, ddof=1)))
+
+
+def _over(metrics: Sequence[Metrics], reduce: Callable[[list[float]], float]) -> Metrics:
+    reduced: dict[str, Any] = {}
+    for name in METRICS:
+        values = [getattr(entry, name) for entry in metrics]
+        reduced[name] = None if None in values else reduce(values)
+    return Metrics(**reduced)
+
+
+@dataclass(frozen=True, slots=True)
+class SeedPredictions:
+    """Predictions of one trained model, with the real training images per class that it had."""
+
+    predictions: Predictions
+    real_counts: tuple[int, ...]
+
+
+Trained = Mapping[Seeds, SeedPredictions]
+"""The models of one arm, by seed."""
+
+
+def compare(arm: str, baseline: str, models: Mapping[str, Trained], bounds: EvaluationConfig) -> list[Difference]:
+    """Return the differences of all accuracies between two arms, with their 95 % intervals.
+
+    A resample draws seeds, and test images within each class, with replacement; both arms get the same ones, so what
+    makes a seed or an image easy for both cancels. With few seeds the interval is too narrow for the spread over
+    seeds (three seeds have few resamples): read it beside the spread.
+
+    Args:
+        arm: name of one arm.
+        baseline: name of the arm to subtract.
+        models: the models of each arm; seeds that only one of the two has are left out.
+        bounds: of the shot groups, and the number of resamples.
+
+    Raises:
+        ValueError: no seed is in both arms, or they were tested on different images.
+    """
+    shared = [seeds for seeds in models[arm] if seeds in models[baseline]]
+    if not shared:
+        raise ValueError(f"{arm!r} and {baseline!r} have no seed in common")
+    pairs = [(models[arm][seeds], models[baseline][seeds]) for seeds in shared]
+    first = pairs[0][0].predictions
+    for left, right in pairs:
+        for side in (left.predictions, right.predictions):
+            if side.keys != first.keys or not np.array_equal(side.labels, first.labels):
+                raise ValueError(f"{arm!r} and {baseline!r} were tested on different images")
+    tested = confusion_matrix(first).sum(axis=1)
+    weights = [metric_weights(left.real_counts, tested.tolist(), bounds) for left, _ in pairs]
+    names: list[MetricName] = [
+        name for name in ("overall", "class_mean", "many", "medium", "few") if all(name in entry for entry in weights)
+    ]
+    differences = np.stack(
+        [left.predictions.correct.astype(float) - right.predictions.correct for left, right in pairs]
+    )
+    resampled = _resample(differences, first.labels, len(tested), bounds.bootstrap)
+    plain = _class_means(differences, np.ones((1, len(first.labels))), first.labels, len(tested))[0]
+    found = []
+    for name in names:
+        per_seed = np.stack([entry[name] for entry in weights])  # (S, C)
+        value = float(np.mean(np.sum(plain * per_seed, axis=1)))
+        drawn = np.einsum("bsc,sc,bs->b", resampled.classes, per_seed, resampled.seeds)
+        low, high = np.quantile(drawn, [0.025, 0.975])
+        found.append(Difference(arm, baseline, name, value, float(low), float(high), len(shared)))
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class _Resamples:
+    """`classes`: mean difference per class, (B, S, C); `seeds`: weight of each seed, (B, S), rows sum to 1."""
+
+    classes: np.ndarray
+    seeds: np.ndarray
+
+
+def _resample(differences: np.ndarray, labels: np.ndarray, classes: int, count: int) -> _Resamples:
+    rng = numpy_stream(_SEED, "bootstrap")
+    seeds = differences.shape[0]
+    drawn = rng.multinomial(seeds, np.full(seeds, 1 / seeds), count) / seeds
+    members = [np.flatnonzero(labels == label) for label in range(classes)]
+    parts = []
+    for start in range(0, count, _CHUNK):
+        size = min(_CHUNK, count - start)
+        times = np.zeros((size, len(labels)))
+        for own in members:
+            if len(own):
+                times[:, own] = rng.multinomial(len(own), np.full(len(own), 1 / len(own)), size)
+        parts.append(_class_means(differences, times, labels, classes))
+    return _Resamples(np.concatenate(parts), drawn)
+
+
+def _class_means(differences: np.ndarray, times: np.ndarray, labels: np.ndarray, classes: int) -> np.ndarray:
+    """Return the mean difference per class, (B, S, C), of images that come `times` (B, N) often; 0 without images."""
+    means = np.zeros((len(times), len(differences), classes))
+    for label in range(classes):
+        own = np.flatnonzero(labels == label)
+        if len(own):
+            means[:, :, label] = times[:, own] @ differences[:, own].T / len(own)
+    return means

@@ -1,0 +1,76 @@
+"""The guards: training sees no validation or test image, and no synthetic one that was made from anything else."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from augcond.errors import LeakError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from augcond.datasets import Dataset
+
+
+def check_sources(
+    rows: Iterable[tuple[str, Sequence[str]]], training: Dataset, source_hashes: Mapping[str, str] | None = None
+) -> None:
+    """Refuse synthetic images whose sources are not training images of the split.
+
+    Args:
+        rows: key and source keys of each synthetic image.
+        training: the training images of the split.
+        source_hashes: sha256 by key of the real images as they were when the run was planned; None skips the
+            comparison with their contents now.
+
+    Raises:
+        LeakError: naming the synthetic image and its source.
+    """
+    now = {image.key: image.sha256 for image in training.images}
+    for key, sources in rows:
+        for source in sources:
+            if source not in now:
+                raise LeakError(
+                    f"the synthetic image {key!r} was made from {source!r}, which is no training image of the split: "
+                    "its generation saw images that the classifier must not see. Generate anew with this split"
+                )
+            if source_hashes is not None and source_hashes.get(source) != now[source]:
+                raise LeakError(
+                    f"the synthetic image {key!r} was made from {source!r}, whose contents have changed since: "
+                    "generate anew"
+                )
+
+
+def check_apart(training: Dataset, held_out: Dataset, what: str) -> None:
+    """Refuse held-out images that are among the training images, by their key or by their bytes.
+
+    Keys count only within one source: two folders may both have a `cat/1.jpg`. An image that was encoded anew is not
+    recognised.
+
+    Args:
+        training: the training images.
+        held_out: validation or test images.
+        what: how the message calls them.
+
+    Raises:
+        LeakError: naming the first such image.
+    """
+    found = overlap(training, held_out)
+    if found:
+        key, other = found[0]
+        raise LeakError(
+            f"{len(found)} {what} images are training images too, such as {key!r} (in training: {other!r}): "
+            "remove them from one of the two"
+        )
+
+
+def overlap(training: Dataset, held_out: Dataset) -> list[tuple[str, str]]:
+    """Return (held-out key, training key) of every held-out image that is also a training image."""
+    by_hash = {image.sha256: image.key for image in training.images}
+    keys = {image.key for image in training.images} if training.reader == held_out.reader else set()
+    found = []
+    for image in held_out.images:
+        other = image.key if image.key in keys else by_hash.get(image.sha256)
+        if other is not None:
+            found.append((image.key, other))
+    return found

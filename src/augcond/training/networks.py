@@ -1,0 +1,228 @@
+"""Classifiers: timm's networks by name, and one small network of our own for 32-pixel images on a CPU."""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from augcond.conditioning.streams import seeded
+from augcond.errors import ConfigError, TrainingError
+
+if TYPE_CHECKING:
+    from augcond.config import TrainingConfig
+
+SMALL_CNN = "small-cnn"
+
+
+class SmallCnn(nn.Module):
+    """A residual network of 0.4 M parameters and 15 M multiplications per 32-pixel image.
+
+    It answers to the same methods as timm's networks.
+    """
+
+    def __init__(self, num_classes: int, width: int = 32) -> None:
+        super().__init__()
+        self.num_features = 4 * width
+        self.stages = nn.Sequential(
+            _convolution(3, width),
+            nn.MaxPool2d(2),
+            _convolution(width, 2 * width),
+            nn.MaxPool2d(2),
+            _convolution(2 * width, 4 * width),
+            nn.MaxPool2d(2),
+            _Residual(4 * width),
+        )
+        self.head = nn.Linear(self.num_features, num_classes) if num_classes else nn.Identity()
+
+    def forward_features(self, images: Tensor) -> Tensor:
+        """Return feature maps, (B, 4 width, S/8, S/8), of normalised images, (B, 3, S, S)."""
+        features: Tensor = self.stages(images)
+        return features
+
+    def forward_head(self, features: Tensor, pre_logits: bool = False) -> Tensor:
+        """Return logits (B, C), or pooled features (B, 4 width) where `pre_logits`, of feature maps."""
+        pooled = features.amax(dim=(2, 3))
+        logits: Tensor = pooled if pre_logits else self.head(pooled)
+        return logits
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return logits, (B, C), of normalised images, (B, 3, S, S)."""
+        return self.forward_head(self.forward_features(images))
+
+
+class _Residual(nn.Module):
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.branch = nn.Sequential(_convolution(channels, channels), _convolution(channels, channels))
+
+    def forward(self, features: Tensor) -> Tensor:
+        summed: Tensor = features + self.branch(features)
+        return summed
+
+
+def _convolution(inputs: int, outputs: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(inputs, outputs, 3, padding=1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU(inplace=True)
+    )
+
+
+class Classifier(nn.Module):
+    """A network with the normalisation that its inputs need.
+
+    Args:
+        network: one of timm's, or like them.
+        mean: of each channel.
+        std: of each channel.
+        size: edge length S of its input.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, network: nn.Module, mean: tuple[float, ...], std: tuple[float, ...], size: int) -> None:
+        super().__init__()
+        self.network = network
+        self.size = size
+        self.register_buffer("mean", torch.tensor(mean)[:, None, None], persistent=False)
+        self.register_buffer("std", torch.tensor(std)[:, None, None], persistent=False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return logits, (B, C), of images (B, 3, S, S) in [0, 1]."""
+        logits: Tensor = self.network((images - self.mean) / self.std)
+        return logits
+
+    def features(self, images: Tensor) -> Tensor:
+        """Return what the classifying layer receives, (B, D), of images (B, 3, S, S) in [0, 1]."""
+        network: Any = self.network
+        maps = network.forward_features((images - self.mean) / self.std)
+        features: Tensor = network.forward_head(maps, pre_logits=True)
+        return features
+
+
+@dataclass(frozen=True, slots=True)
+class _Description:
+    """What has to be known of a network before it is built."""
+
+    size: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    fixed_size: bool
+
+
+def input_size(config: TrainingConfig) -> int:
+    """Return the edge length of the input of the network that `config.model` names.
+
+    Raises:
+        ConfigError: there is no such network.
+    """
+    return config.image_size or _describe(config.model).size
+
+
+def build_classifier(config: TrainingConfig, classes: int, seed: int) -> Classifier:
+    """Return the network that `config.model` names, with fresh or pretrained weights.
+
+    Args:
+        config: model, weights and image size.
+        classes: number of classes, C.
+        seed: of the fresh weights; the classifying layer is fresh unless the weights are of C classes.
+
+    Raises:
+        ConfigError: there is no such network.
+        TrainingError: the weights cannot be loaded, or are of another network.
+    """
+    about = _describe(config.model)
+    size = config.image_size or about.size
+    with seeded(seed, "initial-weights"):
+        if config.model == SMALL_CNN:
+            network: nn.Module = SmallCnn(classes)
+            classifier = ("head",)
+        else:
+            import timm
+
+            sized = {"img_size": size} if about.fixed_size and size != about.size else {}
+            network = timm.create_model(config.model, num_classes=classes, **sized)
+            named = network.pretrained_cfg.get("classifier") or ()  # type: ignore[union-attr, operator]
+            classifier = (named,) if isinstance(named, str) else tuple(named)
+    if config.weights is not None:
+        _load(network, _weights_file(config), classifier)
+    return Classifier(network, about.mean, about.std, size)
+
+
+def _describe(name: str) -> _Description:
+    if name == SMALL_CNN:
+        return _Description(32, (0.5,) * 3, (0.5,) * 3, fixed_size=False)
+    import timm
+
+    architecture, _, _ = name.partition(".")
+    if not timm.is_model(architecture):
+        known = [*timm.list_models(), SMALL_CNN]
+        near = difflib.get_close_matches(name, known, n=3)
+        hint = f"did you mean {' or '.join(map(repr, near))}? " if near else ""
+        raise ConfigError(f"training.model: no network {name!r}; {hint}see timm.list_models(), or use {SMALL_CNN!r}")
+    try:
+        found = timm.get_pretrained_cfg(name, allow_unregistered=False)
+    except RuntimeError:
+        raise ConfigError(
+            f"training.model: timm knows no weights {name!r}; see timm.list_pretrained('{architecture}*')"
+        ) from None
+    if found is None:
+        raise ConfigError(f"training.model: timm does not say what input {name!r} takes")
+    return _Description(found.input_size[-1], tuple(found.mean), tuple(found.std), bool(found.fixed_input_size))
+
+
+def _weights_file(config: TrainingConfig) -> Path:
+    if config.weights != "hub":
+        path = Path(str(config.weights))
+        if path.suffix != ".safetensors":
+            raise ConfigError(f"training.weights: {path} is no .safetensors file; nothing else is loaded")
+        return path
+    if config.model == SMALL_CNN:
+        raise ConfigError(f"training.weights: there are no pretrained weights of {SMALL_CNN} on the hub")
+    import timm
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    found = timm.get_pretrained_cfg(config.model)
+    if found is None or not found.hf_hub_id:
+        raise ConfigError(f"training.weights: timm has no weights of {config.model!r} on the hub")
+    try:
+        # timm itself would fall back to a pickle; only safetensors are loaded here.
+        return Path(hf_hub_download(found.hf_hub_id, "model.safetensors", revision=config.revision))
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        raise TrainingError(
+            f"the weights of {config.model} cannot be fetched from {found.hf_hub_id}: {error}; download "
+            "model.safetensors yourself and name it as training.weights"
+        ) from error
+
+
+def _load(network: nn.Module, path: Path, classifier: tuple[str, ...]) -> None:
+    """Load every weight but those of a classifying layer for other classes."""
+    try:
+        weights = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise TrainingError(f"{path} cannot be loaded: {error}") from error
+    own = network.state_dict()
+    # Models that augcond saved carry the name of their wrapper.
+    weights = {name.removeprefix("network."): tensor for name, tensor in weights.items()}
+    heads = tuple(f"{name}." for name in classifier)
+    kept = {
+        name: tensor
+        for name, tensor in weights.items()
+        if not (name.startswith(heads) and (name not in own or tensor.shape != own[name].shape))
+    }
+    missing = [name for name in own if name not in kept and not name.startswith(heads)]
+    strange = [name for name in kept if name not in own or kept[name].shape != own[name].shape]
+    if missing or strange:
+        example = (missing or strange)[0]
+        raise TrainingError(
+            f"{path} holds the weights of another network: {len(missing)} are missing and {len(strange)} do not fit, "
+            f"such as {example!r}"
+        )
+    network.load_state_dict(kept, strict=False)

@@ -1,0 +1,123 @@
+"""Linear probes: features of a frozen encoder, computed once per view, and a linear layer on them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torchvision.transforms.v2 import functional as images_v2
+
+from augcond.conditioning.streams import seeded
+from augcond.training.augmentation import BatchAugmentation
+
+if TYPE_CHECKING:
+    from augcond.config_training import AugmentConfig
+    from augcond.generators import Generator
+    from augcond.training.images import ImageSet
+    from augcond.training.networks import Classifier
+
+_BATCH = 128
+
+
+class Encoder(Protocol):
+    """A frozen encoder of images."""
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Return features (B, D), float32 on the CPU, of images (B, 3, S, S) in [0, 1]."""
+        ...
+
+
+class BackboneEncoder:
+    """A pretrained network without its classifying layer, frozen: also the statistics of its BatchNorm layers.
+
+    Args:
+        classifier: the network.
+        device: where it runs.
+    """
+
+    def __init__(self, classifier: Classifier, device: torch.device) -> None:
+        # In eval mode: in training mode a forward pass alone would move the running statistics.
+        self._classifier = classifier.eval().requires_grad_(False).to(device)
+        self._device = device
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Return features (B, D)."""
+        with torch.inference_mode():
+            return self._classifier.features(images.to(self._device)).float().cpu().clone()
+
+
+class GeneratorEncoder:
+    """The generator's own image encoder; token embeddings are averaged.
+
+    Args:
+        generator: whose encoder it is.
+    """
+
+    def __init__(self, generator: Generator) -> None:
+        self._generator = generator
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Return features (B, D)."""
+        views = [self._generator.view(images_v2.to_pil_image(image)) for image in images]
+        embeddings = self._generator.encode_images(torch.stack(views))
+        return embeddings.float().mean(dim=1) if embeddings.dim() == 3 else embeddings.float()
+
+
+def plain_features(encoder: Encoder, images: ImageSet) -> Tensor:
+    """Return the features of the images as they are, (N, D)."""
+    return torch.cat([encoder(batch.float() / 255) for _, batch in _batches(images)])
+
+
+def view_features(
+    encoder: Encoder, images: ImageSet, augment: AugmentConfig, size: int, views: int, seed: int
+) -> Tensor:
+    """Return the features of `views` augmented views of each image, (views, N, D).
+
+    Args:
+        encoder: frozen.
+        images: of the size that the augmentation takes.
+        augment: how views differ.
+        size: edge length of the encoder's input.
+        views: number of views, V.
+        seed: draws the augmentation.
+    """
+    augmentation = BatchAugmentation(augment, size)
+    return torch.stack(
+        [
+            torch.cat([encoder(augmentation(batch, seed, f"view-{view}-{start}")) for start, batch in _batches(images)])
+            for view in range(views)
+        ]
+    )
+
+
+def _batches(images: ImageSet) -> list[tuple[int, Tensor]]:
+    starts = range(0, len(images), _BATCH)
+    return [(s, images.pixels.batch(np.arange(s, min(s + _BATCH, len(images))))) for s in starts]
+
+
+class LinearHead(nn.Module):
+    """A linear layer on standardised features.
+
+    Args:
+        features: real training features, (N, D), whose mean and deviation standardise all others.
+        classes: number of classes.
+        seed: of the initial weights.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, features: Tensor, classes: int, seed: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", features.mean(dim=0))
+        # A single image per class can leave a feature constant.
+        self.register_buffer("std", features.std(dim=0, correction=0).clamp_min(1e-6))
+        with seeded(seed, "initial-weights"):
+            self.linear = nn.Linear(features.shape[1], classes)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Return logits (B, C) of features (B, D)."""
+        logits: Tensor = self.linear((features - self.mean) / self.std)
+        return logits

@@ -1,0 +1,129 @@
+"""Which real and which synthetic images make up each batch.
+
+What a batch holds is a function of the seed and the step alone, so a resumed training sees what an uninterrupted one
+sees. Images come in shuffled rounds: none is seen twice before all are seen once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from augcond.conditioning.streams import numpy_stream
+from augcond.errors import TrainingError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+Mix = Literal["exact", "bernoulli"]
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Positions of the images of one step, among the real and among the synthetic ones."""
+
+    real: np.ndarray
+    synthetic: np.ndarray
+
+    def part(self, rank: int, world: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return the real and synthetic positions of process `rank` of `world`: every `world`-th of the batch."""
+        whole = np.arange(len(self.real) + len(self.synthetic))[rank::world]
+        real = whole[whole < len(self.real)]
+        return self.real[real], self.synthetic[whole[len(real) :] - len(self.real)]
+
+
+@dataclass(frozen=True, slots=True)
+class MixSettings:
+    """How batches are mixed.
+
+    Attributes:
+        batch_size: images per step.
+        share: share of synthetic images, in [0, 1].
+        mix: `exact`: each batch holds this share (where it is no whole number, rounded down or up so that the sum
+            over the steps is right); `bernoulli`: each image is synthetic with this probability.
+    """
+
+    batch_size: int
+    share: float
+    mix: Mix
+
+
+class MixedSampler:
+    """Batches of real and synthetic images.
+
+    Args:
+        real: number of real images.
+        synthetic: number of synthetic images.
+        settings: how they are mixed.
+        seed: seed of the training.
+        steps: number of batches.
+
+    Raises:
+        TrainingError: images are asked for of which there are none.
+    """
+
+    def __init__(self, real: int, synthetic: int, settings: MixSettings, seed: int, steps: int) -> None:
+        if settings.share < 1 and not real:
+            raise TrainingError("there are no real images to train on")
+        if settings.share > 0 and not synthetic:
+            raise TrainingError(
+                "there are no synthetic images to train on: run augcond generate first, or loosen the screening"
+            )
+        self.steps = steps
+        self._real = _Rounds(real, seed, "real-order")
+        self._synthetic = _Rounds(synthetic, seed, "synthetic-order")
+        size = settings.batch_size
+        if settings.mix == "exact":
+            # The small number keeps 0.3 * 10 = 3.0000000000000004 and its like from rounding the wrong way.
+            ends = np.floor(np.arange(steps + 1) * (size * settings.share) + 1e-9).astype(np.int64)
+        else:
+            drawn = numpy_stream(seed, "bernoulli-mix").binomial(size, settings.share, steps)
+            ends = np.concatenate(([0], np.cumsum(drawn)))
+        self._synthetic_ends = ends
+        self._real_ends = np.arange(steps + 1) * size - ends
+
+    def __call__(self, step: int) -> Batch:
+        """Return the batch of step `step`, counted from 0."""
+        return Batch(
+            self._real(int(self._real_ends[step]), int(self._real_ends[step + 1])),
+            self._synthetic(int(self._synthetic_ends[step]), int(self._synthetic_ends[step + 1])),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Rounds:
+    """An endless sequence of shuffled rounds through `count` things."""
+
+    count: int
+    seed: int
+    purpose: str
+
+    def __call__(self, start: int, stop: int) -> np.ndarray:
+        if start == stop:
+            return np.zeros(0, np.int64)
+        first, last = start // self.count, (stop - 1) // self.count
+        rounds = [_round(self.count, self.seed, f"{self.purpose}-{number}") for number in range(first, last + 1)]
+        return np.concatenate(rounds)[start - first * self.count : stop - first * self.count]
+
+
+@lru_cache(maxsize=16)
+def _round(count: int, seed: int, purpose: str) -> np.ndarray:
+    return numpy_stream(seed, purpose).permutation(count)
+
+
+def effective_counts(real: Sequence[int], synthetic: Sequence[int], share: float) -> list[float]:
+    """Return the class distribution that batches show, scaled to the number of real images.
+
+    Args:
+        real: real images per class.
+        synthetic: synthetic images per class.
+        share: share of synthetic images in a batch.
+    """
+    total = sum(real)
+    shown = (1 - share) * np.asarray(real, float)
+    if share:
+        shown = shown + share * np.asarray(synthetic, float) * total / sum(synthetic)
+    return [float(value) for value in shown]

@@ -1,0 +1,167 @@
+"""The synthetic images of a run as training images: one recipe, the first so many per class, after screening."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import torch
+
+from augcond.errors import RunError
+from augcond.store.images import decode_stored
+from augcond.store.schema import OK
+from augcond.training.images import DecodedPixels, ImageSet, MemoryPixels, Pixels, square
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from PIL.Image import Image
+    from torch import Tensor
+
+    from augcond.store import RunFolder
+
+
+@dataclass(frozen=True, slots=True)
+class SyntheticRows:
+    """Which generated images a run holds, without their pixels.
+
+    Attributes:
+        keys: one per image.
+        labels: int64, (N,).
+        recipes: recipe of each.
+        index: number of each within its class and recipe, int64, (N,).
+        sources: source keys of each.
+        shards: shard of each, int64, (N,), ascending.
+        places: row of each within its shard, int64, (N,).
+    """
+
+    keys: tuple[str, ...]
+    labels: np.ndarray
+    recipes: tuple[str, ...]
+    index: np.ndarray
+    sources: tuple[tuple[str, ...], ...]
+    shards: np.ndarray
+    places: np.ndarray
+
+    def select(self, recipe: str, per_class: int | None = None, dropped: Collection[str] = ()) -> np.ndarray:
+        """Return the positions of the images of `recipe`.
+
+        Args:
+            recipe: its name.
+            per_class: the first so many of each class, as planned; all where None.
+            dropped: keys that screening dropped.
+        """
+        out = set(dropped)
+        return np.array(
+            [
+                position
+                for position, (name, key) in enumerate(zip(self.recipes, self.keys, strict=True))
+                if name == recipe and (per_class is None or self.index[position] < per_class) and key not in out
+            ],
+            dtype=np.int64,
+        )
+
+
+_COLUMNS = ["key", "label", "recipe", "source_keys", "status"]
+
+
+def read_synthetic(folder: RunFolder) -> SyntheticRows:
+    """Return every image that the run has made.
+
+    Raises:
+        RunError: the run is not generated to the end.
+    """
+    plan = folder.read_plan()
+    markers = folder.markers(plan)
+    left = sum(marker is None for marker in markers)
+    if left:
+        raise RunError(
+            f"{left} of {len(markers)} shards of {folder.path} are not generated yet: run augcond generate first"
+        )
+    parts: list[pa.Table] = []
+    for number in range(len(markers)):
+        table = pq.read_table(folder.shard_path(number), columns=_COLUMNS)
+        places = pa.array(np.arange(table.num_rows))
+        table = table.append_column("place", places).append_column("shard", pa.array([number] * table.num_rows))
+        parts.append(table.filter(pc.equal(table["status"], OK)).replace_schema_metadata(None))
+    if not parts:
+        empty = np.zeros(0, np.int64)
+        return SyntheticRows((), empty, (), empty, (), empty, empty)
+    table = pa.concat_tables(parts)
+    keys = tuple(table["key"].to_pylist())
+    return SyntheticRows(
+        keys=keys,
+        labels=table["label"].to_numpy().astype(np.int64),
+        recipes=tuple(table["recipe"].to_pylist()),
+        index=np.array([int(key.split("/")[1]) for key in keys], dtype=np.int64),
+        sources=tuple(tuple(sources) for sources in table["source_keys"].to_pylist()),
+        shards=table["shard"].to_numpy().astype(np.int64),
+        places=table["place"].to_numpy().astype(np.int64),
+    )
+
+
+def synthetic_images(
+    folder: RunFolder, rows: SyntheticRows, positions: np.ndarray, size: int, max_bytes: float
+) -> ImageSet:
+    """Return the images at `positions` as squares of `size` pixels.
+
+    Where they would take more than `max_bytes` decoded, they are written, still encoded, to one file under the run
+    folder that is mapped into memory, and decoded for each batch.
+
+    Args:
+        folder: the run.
+        rows: what it holds.
+        positions: which images.
+        size: edge length in pixels.
+        max_bytes: of memory.
+    """
+    in_memory = len(positions) * 3 * size * size <= max_bytes
+    pixels: Pixels
+    if in_memory:
+        pixels = MemoryPixels(_decoded(folder, rows, positions, size))
+    else:
+        recipe = rows.recipes[int(positions[0])]
+        encoded = _mapped(folder, rows, positions, folder.path / "cache" / f"{recipe}.arrow")
+
+        def opener(position: int) -> Image:
+            return decode_stored(encoded[position].as_py())
+
+        pixels = DecodedPixels(len(positions), opener, size)
+    return ImageSet(tuple(rows.keys[p] for p in positions), torch.from_numpy(rows.labels[positions]), pixels)
+
+
+def _decoded(folder: RunFolder, rows: SyntheticRows, positions: np.ndarray, size: int) -> Tensor:
+    images = torch.empty(len(positions), 3, size, size, dtype=torch.uint8)
+    done = 0
+    with ThreadPoolExecutor(thread_name_prefix="decode") as threads:
+        for encoded in _encoded(folder, rows, positions):
+            for image in threads.map(lambda data: square(decode_stored(data), size), encoded):
+                images[done] = image
+                done += 1
+    return images
+
+
+def _mapped(folder: RunFolder, rows: SyntheticRows, positions: np.ndarray, path: Path) -> pa.ChunkedArray:
+    path.parent.mkdir(exist_ok=True)
+    schema = pa.schema({"image": pa.binary()})
+    temporary = path.with_name(path.name + ".tmp")
+    with pa.OSFile(str(temporary), "wb") as sink, pa.ipc.new_file(sink, schema) as writer:
+        for encoded in _encoded(folder, rows, positions):
+            writer.write_batch(pa.record_batch([pa.array(encoded, pa.binary())], schema=schema))
+    temporary.replace(path)
+    return pa.ipc.open_file(pa.memory_map(str(path))).read_all()["image"]
+
+
+def _encoded(folder: RunFolder, rows: SyntheticRows, positions: np.ndarray) -> Iterator[list[bytes]]:
+    """Yield the encoded images at `positions`, shard by shard; positions ascend, and so do shards."""
+    shards = rows.shards[positions]
+    for shard in np.unique(shards):
+        places = rows.places[positions[shards == shard]]
+        images = pq.read_table(folder.shard_path(int(shard)), columns=["image"])["image"]
+        yield [image["bytes"] for image in images.take(pa.array(places)).to_pylist()]

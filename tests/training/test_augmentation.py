@@ -1,0 +1,83 @@
+"""Augmentation: right sizes and ranges, drawn by the seed, and different for each image."""
+
+import pytest
+import torch
+
+from augcond.config_training import AugmentConfig
+from augcond.errors import ConfigError
+from augcond.training.augmentation import BatchAugmentation, mix_inputs
+
+IMAGES = torch.randint(0, 256, (6, 3, 16, 16), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+
+
+def test_no_augmentation_is_the_image_itself():
+    plain = BatchAugmentation(AugmentConfig(crop="none", flip=0), 16)
+    assert torch.equal(plain(IMAGES, 0, "x"), IMAGES / 255)
+
+
+def test_flips_are_whole_images():
+    flipped = BatchAugmentation(AugmentConfig(crop="none", flip=0.5), 16)(IMAGES, 0, "x")
+    same = [torch.equal(one, other) for one, other in zip(flipped, IMAGES / 255, strict=True)]
+    mirrored = [torch.equal(one, other.flip(-1)) for one, other in zip(flipped, IMAGES / 255, strict=True)]
+    assert all(a != b for a, b in zip(same, mirrored, strict=True))
+    assert any(same)
+    assert any(mirrored)
+
+
+def test_shifts_move_each_image_by_its_own_offset():
+    shifted = BatchAugmentation(AugmentConfig(crop="pad", flip=0), 16)(IMAGES, 3, "x")
+    assert shifted.shape == (6, 3, 16, 16)
+    offsets = set()
+    for image, origin in zip(shifted, IMAGES / 255, strict=True):
+        found = [
+            (y, x)
+            for y in range(-2, 3)
+            for x in range(-2, 3)
+            if torch.equal(image[:, 4:12, 4:12], origin[:, 4 + y : 12 + y, 4 + x : 12 + x])
+        ]
+        assert len(found) == 1
+        offsets.add(found[0])
+    assert len(offsets) > 1
+
+
+def test_resized_crops_of_flat_images_stay_flat():
+    crop = BatchAugmentation(AugmentConfig(crop="resized", flip=0), 14)
+    assert crop.stored_size == 16
+    flat = torch.full((4, 3, 16, 16), 90, dtype=torch.uint8)
+    assert torch.allclose(crop(flat, 0, "x"), torch.full((4, 3, 14, 14), 90 / 255), atol=1e-5)
+    assert crop(IMAGES, 0, "x").shape == (6, 3, 14, 14)
+
+
+def test_the_whole_image_is_one_of_the_crops():
+    whole = BatchAugmentation(AugmentConfig(crop="resized", flip=0, scale=(1, 1)), 14)
+    ramp = torch.arange(16, dtype=torch.uint8).mul(15).expand(1, 3, 16, 16)
+    crop = whole(ramp, 1, "x")
+    assert crop.min() >= 0
+    assert crop[0, 0, 0, -1] > crop[0, 0, 0, 0]
+
+
+@pytest.mark.parametrize("config", [{"crop": "resized"}, {"crop": "pad", "transforms": [{"name": "RandAugment"}]}])
+def test_draws_are_those_of_seed_and_purpose(config):
+    augment = BatchAugmentation(AugmentConfig.model_validate(config), 14 if config["crop"] == "resized" else 16)
+    first = augment(IMAGES, 0, "augment-1")
+    torch.rand(3)
+    assert torch.equal(first, augment(IMAGES, 0, "augment-1"))
+    assert not torch.equal(first, augment(IMAGES, 0, "augment-2"))
+    assert not torch.equal(first, augment(IMAGES, 1, "augment-1"))
+    assert first.min() >= 0
+    assert first.max() <= 1
+
+
+def test_wrong_transforms_name_their_key():
+    with pytest.raises(ConfigError, match=r"training\.augment\.transforms\[0\]: torchvision has no v2 transform"):
+        BatchAugmentation(AugmentConfig(transforms=({"name": "RandAugmentt"},)), 16)
+
+
+@pytest.mark.parametrize("name", ["mixup", "cutmix"])
+def test_mixed_inputs_have_label_distributions(name):
+    labels = torch.arange(6) % 3
+    images, targets = mix_inputs(IMAGES / 255, labels, 3, AugmentConfig(mix=name), 0, "mix")
+    assert images.shape == (6, 3, 16, 16)
+    assert torch.allclose(targets.sum(1), torch.ones(6))
+    again, _ = mix_inputs(IMAGES / 255, labels, 3, AugmentConfig(mix=name), 0, "mix")
+    assert torch.equal(images, again)

@@ -1,0 +1,111 @@
+"""Training learns, and a resumed training equals an uninterrupted one."""
+
+import pytest
+import torch
+from torch import nn
+
+from augcond.errors import ConfigError, TrainingError
+from augcond.training.inputs import ImageInputs
+from augcond.training.loop import Task, fit
+from augcond.training.networks import build_classifier
+from augcond.training.objective import make_objective
+from augcond.training.sampling import MixedSampler, MixSettings
+from tests.training.toys import CLASSES, SIZE, toy_images, toy_settings
+
+
+def task(config, *, seed=0, **keys):
+    real, synthetic = toy_images(6), toy_images(10, seed=1, name="synthetic")
+    mix = MixSettings(config.batch_size, config.synthetic_share, config.mix)
+    sampler = MixedSampler(len(real), len(synthetic), mix, seed, config.steps)
+    network = build_classifier(config, CLASSES, seed)
+    return Task(
+        module=nn.Sequential(network, nn.Dropout(0.3)) if config.loss == "cross-entropy" else network,
+        inputs=ImageInputs((real, synthetic), sampler, config.augment, SIZE, CLASSES, seed),
+        objective=make_objective("balanced-softmax", [6, 6, 6], ("a", "b", "c")),
+        config=config,
+        seed=seed,
+        fingerprint="f",
+        **keys,
+    )
+
+
+class Stopped(Exception):
+    pass
+
+
+def stop_at(step):
+    def on_step(done, module):
+        if done == step:
+            raise Stopped
+
+    return on_step
+
+
+def test_a_training_learns_the_colours():
+    made = task(toy_settings(steps=30, lr=0.05))
+    history = fit(made)
+    assert history[-1][0] == 30
+    test = toy_images(20, seed=9)
+    with torch.inference_mode():
+        predicted = made.module(test.pixels.batch(range(60)).float() / 255).argmax(1)
+    assert (predicted == test.labels).float().mean() > 0.9
+    assert not made.module.training
+
+
+SETTINGS = {
+    "sgd": {"augment": {"transforms": [{"name": "RandAugment"}], "mix": "cutmix"}},
+    "adamw": {"optimizer": "adamw", "lr": 1e-3, "mix": "bernoulli", "augment": {"crop": "resized"}, "clip_norm": 1.0},
+    "dropout": {"loss": "cross-entropy"},
+}
+
+
+@pytest.mark.parametrize("name", ["sgd", "adamw", "dropout"])
+def test_a_resumed_training_equals_an_uninterrupted_one(tmp_path, name):
+    config = toy_settings(checkpoint_every=3, warmup_steps=2, **SETTINGS[name])
+    whole = task(config)
+    history = fit(whole)
+    path = tmp_path / "checkpoint.safetensors"
+    # Stopped after step 5 the training goes on from the checkpoint of step 3, and after step 7 from that of step 6.
+    for step in (5, 7):
+        with pytest.raises(Stopped):
+            fit(task(config, checkpoint=path, on_step=stop_at(step)))
+    torch.manual_seed(1234)  # the process's own random state plays no part
+    resumed = task(config, checkpoint=path)
+    seen = []
+    resumed_history = fit(
+        Task(**{f: getattr(resumed, f) for f in Task.__slots__} | {"on_step": lambda done, module: seen.append(done)})
+    )
+    assert seen == [7, 8]
+    assert resumed_history == history
+    for tensor, other in zip(whole.module.state_dict().values(), resumed.module.state_dict().values(), strict=True):
+        assert torch.equal(tensor, other)
+
+
+def test_a_checkpoint_of_another_training_or_a_broken_one_is_passed_over(tmp_path):
+    config = toy_settings(steps=4, checkpoint_every=2)
+    path = tmp_path / "checkpoint.safetensors"
+    fit(task(config, checkpoint=path))
+    seen = []
+    other = task(config, seed=1, checkpoint=path, on_step=lambda done, module: seen.append(done))
+    fit(Task(**{f: getattr(other, f) for f in Task.__slots__} | {"fingerprint": "other"}))
+    assert seen == [1, 2, 3, 4]
+    path.write_bytes(path.read_bytes()[:100])
+    seen.clear()
+    fit(task(config, checkpoint=path, on_step=lambda done, module: seen.append(done)))
+    assert seen == [1, 2, 3, 4]
+
+
+def test_mixed_precision_and_full_precision_in_one_process():
+    half, full = (fit(task(toy_settings(steps=2, precision=precision))) for precision in ("bf16", "no"))
+    assert half != full
+    assert half[-1][1] == pytest.approx(full[-1][1], rel=0.1)
+
+
+def test_a_diverging_loss_says_what_to_do():
+    with pytest.raises(TrainingError, match=r"lower training\.lr"):
+        fit(task(toy_settings(steps=20, lr=1e30)))
+
+
+def test_an_unknown_optimiser_is_a_config_error():
+    with pytest.raises(ConfigError, match=r"training\.optimizer 'sdg'"):
+        fit(task(toy_settings(optimizer="sdg")))

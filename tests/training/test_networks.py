@@ -1,0 +1,78 @@
+"""Networks by name, their weights, and frozen ones that stay as they are."""
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from augcond.errors import ConfigError, TrainingError
+from augcond.training.networks import build_classifier, input_size
+from augcond.training.probing import BackboneEncoder, LinearHead, plain_features, view_features
+from tests.training.toys import SIZE, toy_images, toy_settings
+
+
+def saved(tmp_path, classes=3):
+    path = tmp_path / "small.safetensors"
+    save_file(build_classifier(toy_settings(), classes, seed=5).state_dict(), path)
+    return str(path)
+
+
+def test_weights_are_drawn_by_the_seed_alone():
+    first, again, other = (build_classifier(toy_settings(), 3, seed) for seed in (1, 1, 2))
+    images = torch.rand(2, 3, SIZE, SIZE)
+    assert torch.equal(first.eval()(images), again.eval()(images))
+    assert not torch.equal(first(images), other.eval()(images))
+    assert sum(p.numel() for p in first.parameters()) < 500_000
+
+
+def test_timm_networks_by_name():
+    config = toy_settings(model="resnet10t", image_size=32)
+    network = build_classifier(config, 3, seed=0).eval()
+    assert network(torch.rand(2, 3, 32, 32)).shape == (2, 3)
+    assert input_size(toy_settings(model="resnet10t", image_size=None)) == 176
+    with pytest.raises(ConfigError, match=r"no network 'resnet51x'; did you mean"):
+        build_classifier(toy_settings(model="resnet51x"), 3, seed=0)
+
+
+def test_weights_of_other_classes_keep_all_but_the_classifying_layer(tmp_path):
+    path = saved(tmp_path, classes=7)
+    config = toy_settings(mode="finetune", weights=path)
+    network = build_classifier(config, 3, seed=0).eval()
+    origin = build_classifier(toy_settings(), 7, seed=5).eval()
+    images = torch.rand(2, 3, SIZE, SIZE)
+    assert torch.equal(network.features(images), origin.features(images))
+    assert network(images).shape == (2, 3)
+
+
+def test_weights_of_another_network_and_pickles_are_refused(tmp_path):
+    path = saved(tmp_path)
+    with pytest.raises(TrainingError, match="weights of another network"):
+        build_classifier(toy_settings(model="resnet10t", mode="finetune", weights=path), 3, seed=0)
+    with pytest.raises(ConfigError, match=r"is no \.safetensors file"):
+        build_classifier(toy_settings(mode="finetune", weights=str(tmp_path / "w.pth")), 3, seed=0)
+    with pytest.raises(TrainingError, match="cannot be loaded"):
+        build_classifier(toy_settings(mode="finetune", weights=str(tmp_path / "none.safetensors")), 3, seed=0)
+
+
+def test_a_frozen_backbone_does_not_move(tmp_path):
+    config = toy_settings(mode="linear-probe", weights=saved(tmp_path))
+    network = build_classifier(config, 3, seed=0).train()
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    encoder = BackboneEncoder(network, torch.device("cpu"))
+    images = toy_images(4)
+    plain = plain_features(encoder, images)
+    views = view_features(encoder, images, config.augment, SIZE, 3, seed=0)
+    assert plain.shape == (12, 128)
+    assert views.shape == (3, 12, 128)
+    assert not torch.equal(views[0], views[1])
+    assert not network.training
+    for name, tensor in network.state_dict().items():
+        assert torch.equal(tensor, before[name]), name
+    assert not any(parameter.requires_grad for parameter in network.parameters())
+
+
+def test_a_linear_head_standardises_features():
+    features = torch.randn(50, 4) * 3 + 7
+    head = LinearHead(features, 2, seed=0)
+    assert torch.allclose(head.mean, features.mean(0))
+    assert head(features).shape == (50, 2)
+    assert torch.isfinite(LinearHead(torch.ones(3, 4), 2, seed=0)(torch.ones(3, 4))).all()
