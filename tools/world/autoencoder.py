@@ -15,14 +15,14 @@ from pathlib import Path
 
 import torch
 from diffusers import AutoencoderTiny
-from torch import Generator, Tensor, nn
-from torch.nn import functional as F
-
 from tools.world.data import split_garments
 from tools.world.garments import Garments
 from tools.world.optimizer import MuonAdamW
 from tools.world.styles import draw_broad, draw_narrow, render, to_unit
-from tools.world.training import BUILD_FOLDER, TrainingPlan, load_average, start_workers, train
+from tools.world.training import BUILD_FOLDER, TrainingPlan, load_average, train
+from tools.world.workers import start_workers
+from torch import Generator, Tensor, nn
+from torch.nn import functional as F
 
 PATCH = 4
 LATENT_CHANNELS = 8

@@ -13,14 +13,13 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 import torch
-from torch import Tensor
-
 from tools.world.autoencoder import build_autoencoder, load_or_fit_code
 from tools.world.captions import name_colours
 from tools.world.data import split_garments
 from tools.world.encoders import Encoders, build
 from tools.world.styles import draw_broad, render, to_unit
 from tools.world.training import BUILD_FOLDER, load_average
+from torch import Tensor
 
 _CHUNK = 500
 logger = logging.getLogger(__name__)
@@ -39,6 +38,7 @@ class Bank:
         mean: (1, D) mean embedding.
         std: (1, D) spread of the embeddings.
         caption_states: (captions + 1, 16, W) text encoder output, the empty prompt last.
+        projection: (D, W) the image encoder's last weight, scaled as it was for `embeddings`.
     """
 
     latents: Tensor
@@ -49,6 +49,7 @@ class Bank:
     mean: Tensor
     std: Tensor
     caption_states: Tensor
+    projection: Tensor
 
 
 def load_bank(folder: Path) -> Bank:
@@ -57,7 +58,7 @@ def load_bank(folder: Path) -> Bank:
 
 
 def load_encoders(folder: Path) -> Encoders:
-    """The trained encoders of a build folder, the embedding scaled to a mean square of one (see `rescale`)."""
+    """The trained encoders of a build folder."""
     encoders = build(folder)
     encoders.load_state_dict(load_average(folder / "encoders"))
     return encoders.eval()
@@ -101,6 +102,7 @@ def make_bank(folder: Path, styles: int) -> Bank:
         mean=embeddings.mean(0, keepdim=True),
         std=embeddings.std(0, keepdim=True),
         caption_states=torch.cat(states),
+        projection=encoders.vision.visual_projection.weight.detach(),
     )
 
 

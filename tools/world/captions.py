@@ -11,10 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Generator, Tensor
-
 from tools.world.garments import CLASS_NAMES
 from tools.world.styles import rgb_to_hsv
+from torch import Generator, Tensor
 
 if TYPE_CHECKING:
     from transformers import CLIPTokenizer
@@ -37,7 +36,9 @@ def name_colours(rgb: Tensor) -> Tensor:
     return torch.where((saturation < 0.18) | (value < 0.2), plain, names)
 
 
-def draw_captions(colours: Tensor, labels: Tensor, backdrops: Tensor, rates: tuple[float, float, float], generator: Generator) -> Tensor:
+def draw_captions(
+    colours: Tensor, labels: Tensor, backdrops: Tensor, rates: tuple[float, float, float], generator: Generator
+) -> Tensor:
     """Draw a caption for each picture.
 
     Args:

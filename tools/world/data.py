@@ -1,6 +1,6 @@
 """Write the world's small dataset: pool, validation and test in the narrow style, and the record of who saw what.
 
-    python -m tools.world.data
+python -m tools.world.data
 """
 
 from __future__ import annotations
@@ -15,10 +15,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 from PIL import Image
-from torch import Tensor
-
 from tools.world.garments import CLASS_NAMES, DEFAULT_FOLDER, Garments, first_per_class, partition, read_official
 from tools.world.styles import draw_narrow, render
+from torch import Tensor
 
 ASSETS = Path(__file__).parents[2] / "src/augcond/assets/world"
 PER_CLASS = {"pool": 200, "validation": 50, "test": 300}

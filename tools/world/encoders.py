@@ -2,9 +2,9 @@
 
     python -m tools.world.encoders --build world-build
 
-Five losses on two views (same colours; other rotation, size, brightness) of each garment: class, captions against
-pictures (every true caption is a positive), the other view among the batch, the colours, and a map of the cloth from
-the patch tokens. The embedding so keeps class, instance and style.
+Losses on two views (same colours; other rotation, size, brightness) of each garment: class, the answers and features of
+a small convolutional teacher, captions against pictures (every true caption is a positive), the other view among the
+batch, the colours, and a map of the cloth from the patch tokens. The embedding so keeps class, instance and style.
 """
 
 from __future__ import annotations
@@ -15,20 +15,22 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import Generator, Tensor, nn
-from torch.nn import functional as F
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPVisionConfig, CLIPVisionModelWithProjection
-
 from tools.world.captions import MAX_TOKENS, build_tokenizer, caption_table, consistent, draw_captions, name_colours
+from tools.world.classifiers import Judge, load_judge
 from tools.world.data import split_garments
 from tools.world.garments import CLASS_NAMES, Garments
 from tools.world.optimizer import MuonAdamW
 from tools.world.styles import SIZE, draw_broad, jitter, place, render, to_unit
-from tools.world.training import BUILD_FOLDER, TrainingPlan, start_workers, train
+from tools.world.training import BUILD_FOLDER, TrainingPlan, train
+from tools.world.workers import start_workers
+from torch import Generator, Tensor, nn
+from torch.nn import functional as F
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPVisionConfig, CLIPVisionModelWithProjection
 
 EMBEDDING = 128
 TEXT_WIDTH = 128
 CAPTION_RATES = (0.35, 1.0, 0.35)  # colour, garment, backdrop: the encoders always hear the garment
+TEACHER_FEATURES = 96
 _PATCH = 4
 _TEMPERATURE = 0.1
 logger = logging.getLogger(__name__)
@@ -36,7 +38,18 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Two views of B garments: `pictures` (2B, 3, 32, 32) in [-1, 1], the rest per garment or per view."""
+    """Two views of B garments.
+
+    Attributes:
+        pictures: (2B, 3, 32, 32) in [-1, 1].
+        cloth: (2B, 64, 16) brightness of the cloth in every patch.
+        labels: (2B,) class.
+        colours: (2B, 6) garment and backdrop, RGB in [0, 1].
+        captions: (B,) caption numbers.
+        true: (2B, B) whether a caption is true of a picture.
+        answers: (2B, 10) the teacher's logits.
+        features: (2B, F) the teacher's features.
+    """
 
     pictures: Tensor
     cloth: Tensor
@@ -44,6 +57,8 @@ class Batch:
     colours: Tensor
     captions: Tensor
     true: Tensor
+    answers: Tensor
+    features: Tensor
 
 
 class Encoders(nn.Module):
@@ -57,6 +72,7 @@ class Encoders(nn.Module):
         width = self.vision.config.hidden_size
         self.class_head = nn.Linear(EMBEDDING, len(CLASS_NAMES))
         self.colour_head = nn.Linear(EMBEDDING, 6)
+        self.feature_head = nn.Linear(EMBEDDING, TEACHER_FEATURES)
         self.cloth_head = nn.Linear(width, _PATCH * _PATCH)
         self.log_scale = nn.Parameter(torch.tensor(2.3))
         self.register_buffer("tokens", tokens, persistent=False)
@@ -84,15 +100,19 @@ class Encoders(nn.Module):
         return self.text_projection(self.text(self.tokens[captions]).pooler_output)
 
     def losses(self, batch: Batch, keep: Tensor | None) -> dict[str, Tensor]:
-        """The five named losses, weighted."""
+        """The named losses, weighted."""
         embeddings, states = self.see(batch.pictures, keep)
         cloth = batch.cloth if keep is None else batch.cloth[torch.arange(len(keep))[:, None], keep]
         unit = F.normalize(embeddings, dim=1)
         similarity = unit @ F.normalize(self.read(batch.captions), dim=1).T * self.log_scale.exp().clamp(max=50)
+        answers = self.class_head(embeddings)
+        features = (batch.features - batch.features.mean(0)) / (batch.features.std(0) + 1e-3)
         return {
-            "class": F.cross_entropy(self.class_head(embeddings), batch.labels, label_smoothing=0.05),
-            "captions": 0.25 * _many_positives(similarity, batch.true),
-            "instance": 0.25 * _instance_loss(unit),
+            "class": 0.3 * F.cross_entropy(answers, batch.labels),
+            "answers": 0.7 * F.cross_entropy(answers, batch.answers.softmax(1)),
+            "features": F.mse_loss(self.feature_head(embeddings), features),
+            "captions": 0.2 * _many_positives(similarity, batch.true),
+            "instance": 0.05 * _instance_loss(unit),
             "colour": F.smooth_l1_loss(self.colour_head(embeddings), batch.colours, beta=0.1) * 2,
             "cloth": F.mse_loss(self.cloth_head(states), cloth) * 4,
         }
@@ -128,7 +148,7 @@ def text_config(vocabulary: int, eos_token: int) -> CLIPTextConfig:
     )
 
 
-def draw_batch(garments: Garments, count: int, generator: Generator) -> Batch:
+def draw_batch(garments: Garments, teacher: Judge, count: int, generator: Generator) -> Batch:
     """Draw `count` garments in broad styles, two views each, and one caption for each garment."""
     rows = torch.randint(len(garments), (count,), generator=generator)
     grey, labels = garments.images[rows], garments.labels[rows]
@@ -137,13 +157,19 @@ def draw_batch(garments: Garments, count: int, generator: Generator) -> Batch:
     facts = name_colours(style.garment), labels, name_colours(style.backdrop)
     captions = draw_captions(*facts, CAPTION_RATES, generator)
     cloth = torch.cat([place(grey, view) for view in views])
+    pictures = to_unit(torch.cat([render(grey, view) for view in views]))
+    with torch.no_grad():
+        features = teacher.features(pictures)
+        answers = teacher.head(features)
     return Batch(
-        pictures=to_unit(torch.cat([render(grey, view) for view in views])),
+        pictures=pictures,
         cloth=F.unfold(cloth, _PATCH, stride=_PATCH).transpose(1, 2),
         labels=labels.repeat(2),
         colours=torch.cat([style.garment, style.backdrop], dim=1).repeat(2, 1),
         captions=captions,
         true=consistent(captions, *facts).repeat(2, 1),
+        answers=answers,
+        features=features,
     )
 
 
@@ -184,12 +210,13 @@ def main() -> None:
     """Train both encoders."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--build", type=Path, default=BUILD_FOLDER)
-    parser.add_argument("--images", type=int, default=500_000, help="pictures seen, two views each counted")
-    parser.add_argument("--kept", type=int, default=32, help="patches of the 64 that are looked at")
+    parser.add_argument("--images", type=int, default=350_000, help="pictures seen, two views each counted")
+    parser.add_argument("--kept", type=int, default=40, help="patches of the 64 that are looked at")
     parser.add_argument("--whole", type=float, default=0.2, help="last share of the training that sees all patches")
     arguments = parser.parse_args()
     start_workers()
     garments = split_garments()["generator"]
+    teacher = load_judge(arguments.build, "teacher")
     torch.manual_seed(0)
     model = build(arguments.build)
     plan = TrainingPlan(arguments.images, batch_size=256, ema_decay=0.995, log_steps=25)
@@ -197,7 +224,7 @@ def main() -> None:
     masked_steps = round(plan.steps * (1 - arguments.whole))
 
     def losses_of(step: int, generator: Generator) -> dict[str, Tensor]:
-        batch = draw_batch(garments, plan.local_batch // 2, generator)
+        batch = draw_batch(garments, teacher, plan.local_batch // 2, generator)
         keep = draw_patches(plan.local_batch, arguments.kept, generator) if step < masked_steps else None
         return model.losses(batch, keep)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import torch
+from tools.world.workers import sum_over_workers, worker_count, worker_rank
 from torch import Tensor, nn
 
 _COEFFICIENTS = (3.4445, -4.7750, 2.0315)
@@ -42,21 +43,27 @@ class MuonAdamW(torch.optim.Optimizer):
     def step(self) -> None:  # type: ignore[override]
         """Update every parameter that has a gradient."""
         for group in self.param_groups:
-            for parameter in group["params"]:
-                if parameter.grad is None:
-                    continue
+            parameters = [parameter for parameter in group["params"] if parameter.grad is not None]
+            updates = self._muon(parameters, group) if group["muon"] else [self._adam(p, group) for p in parameters]
+            for parameter, update in zip(parameters, updates, strict=True):
                 parameter.mul_(1 - group["lr"] * group["weight_decay"])
-                update = self._muon(parameter, group) if group["muon"] else self._adam(parameter, group)
                 parameter.add_(update, alpha=-group["lr"])
 
-    def _muon(self, parameter: nn.Parameter, group: dict) -> Tensor:
-        state = self.state[parameter]
-        if not state:
-            state["momentum"] = torch.zeros_like(parameter)
-        momentum = state["momentum"].lerp_(parameter.grad, 1 - group["momentum"])
-        direction = parameter.grad.lerp(momentum, group["momentum"]).flatten(1)
-        scale = max(1.0, direction.shape[0] / direction.shape[1]) ** 0.5
-        return orthogonalise(direction).reshape(parameter.shape) * scale
+    def _muon(self, parameters: list[nn.Parameter], group: dict) -> list[Tensor]:
+        """Orthogonalise the momenta; processes that train together do a share each and exchange the results."""
+        updates = []
+        for number, parameter in enumerate(parameters):
+            state = self.state[parameter]
+            if not state:
+                state["momentum"] = torch.zeros_like(parameter)
+            momentum = state["momentum"].lerp_(parameter.grad, 1 - group["momentum"])
+            if number % worker_count() == worker_rank():
+                direction = parameter.grad.lerp(momentum, group["momentum"]).flatten(1)
+                scale = max(1.0, direction.shape[0] / direction.shape[1]) ** 0.5
+                updates.append((orthogonalise(direction) * scale).flatten())
+            else:
+                updates.append(torch.zeros(parameter.numel()))
+        return [update.reshape(p.shape) for update, p in zip(sum_over_workers(updates), parameters, strict=True)]
 
     def _adam(self, parameter: nn.Parameter, group: dict) -> Tensor:
         state = self.state[parameter]

@@ -146,7 +146,11 @@ def _draw_colours(
     saturation: tuple[float, float],
     value: tuple[float, float],
 ) -> Tensor:
-    channels = (_uniform(shape, generator, *hue), _uniform(shape, generator, *saturation), _uniform(shape, generator, *value))
+    channels = (
+        _uniform(shape, generator, *hue),
+        _uniform(shape, generator, *saturation),
+        _uniform(shape, generator, *value),
+    )
     return hsv_to_rgb(torch.stack(channels, dim=-1))
 
 

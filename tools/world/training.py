@@ -1,8 +1,4 @@
-"""One training loop for every model of the world: seeded by step, logged, and resumable after kill -9.
-
-Two processes of one thread are faster here than one process of two threads, so every script may also be started as
-`torchrun --nproc-per-node 2 -m tools.world.<name> ...`; each process then takes its share of every batch.
-"""
+"""One training loop for every model of the world: seeded by step, logged, and resumable after kill -9."""
 
 from __future__ import annotations
 
@@ -16,8 +12,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
-from torch import distributed
 from torch import Generator, Tensor, nn
+
+from tools.world.workers import sum_over_workers, worker_count, worker_rank
 
 BUILD_FOLDER = Path("world-build")
 logger = logging.getLogger(__name__)
@@ -81,23 +78,6 @@ class MovingAverage:
                 self.shadow[name].copy_(value)
 
 
-def start_workers() -> None:
-    """Join the other processes, if torchrun started this one."""
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    if "WORLD_SIZE" in os.environ:
-        distributed.init_process_group("gloo")
-
-
-def worker_count() -> int:
-    """How many processes train together."""
-    return distributed.get_world_size() if distributed.is_initialized() else 1
-
-
-def worker_rank() -> int:
-    """This process among them; 0 logs and saves."""
-    return distributed.get_rank() if distributed.is_initialized() else 0
-
-
 def step_generator(seed: int, step: int) -> Generator:
     """The generator of one training step in this process."""
     return torch.Generator().manual_seed((seed * 8 + worker_rank()) * 10_000_019 + step)
@@ -130,12 +110,14 @@ def train(
     started = saved = time.monotonic() - seconds
     saved += seconds
     sums: dict[str, float] = {}
+    summed = 0
     while step < plan.steps:
         for group, peak in zip(optimizer.param_groups, peaks, strict=True):
             group["lr"] = peak * plan.rate_at(step)
         losses = losses_of(step, step_generator(plan.seed, step))
         torch.stack(list(losses.values())).sum().backward()
-        _average_gradients(model)
+        if worker_count() > 1:
+            _average_gradients(model)
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
@@ -143,10 +125,11 @@ def train(
         step += 1
         for name, value in losses.items():
             sums[name] = sums.get(name, 0.0) + value.item()
+        summed += 1
         if step % plan.log_steps == 0 or step == plan.steps:
             record = {"step": step, "images": step * plan.batch_size, "seconds": round(time.monotonic() - started, 1)}
-            _log(folder, record | {name: round(value / plan.log_steps, 5) for name, value in sums.items()})
-            sums = {}
+            _log(folder, record | {name: round(value / summed, 5) for name, value in sums.items()})
+            sums, summed = {}, 0
         if time.monotonic() - saved > plan.save_seconds or step == plan.steps:
             _save(folder, model, optimizer, average, step, time.monotonic() - started, plan)
             saved = time.monotonic()
@@ -165,14 +148,9 @@ def read_log(folder: Path) -> Iterator[dict[str, float]]:
 
 
 def _average_gradients(model: nn.Module) -> None:
-    if worker_count() == 1:
-        return
     gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
-    flat = torch.cat([gradient.flatten() for gradient in gradients])
-    distributed.all_reduce(flat)
-    flat /= worker_count()
-    for gradient, mean in zip(gradients, flat.split([gradient.numel() for gradient in gradients]), strict=True):
-        gradient.copy_(mean.view(gradient.shape))
+    for gradient, total in zip(gradients, sum_over_workers(gradients), strict=True):
+        gradient.copy_(total / worker_count())
 
 
 def _log(folder: Path, record: dict[str, float]) -> None:

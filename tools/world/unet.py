@@ -15,14 +15,14 @@ from pathlib import Path
 import torch
 from diffusers import DDPMScheduler, UNet2DConditionModel
 from diffusers.models.embeddings import get_timestep_embedding
-from torch import Generator, Tensor, nn
-
 from tools.world.autoencoder import LATENT_CHANNELS
 from tools.world.bank import Bank, load_bank
 from tools.world.captions import CAPTION_COUNT, draw_captions
 from tools.world.encoders import EMBEDDING, TEXT_WIDTH
 from tools.world.optimizer import MuonAdamW
-from tools.world.training import BUILD_FOLDER, TrainingPlan, start_workers, train
+from tools.world.training import BUILD_FOLDER, TrainingPlan, train
+from tools.world.workers import start_workers
+from torch import Generator, Tensor, nn
 
 CAPTION_RATES = (0.3, 0.92, 0.3)  # how often colour, garment and backdrop are named
 DROP_IMAGE, DROP_TEXT, DROP_BOTH = 0.3, 0.08, 0.1
@@ -36,12 +36,12 @@ def build_unet() -> UNet2DConditionModel:
         sample_size=8,
         in_channels=LATENT_CHANNELS,
         out_channels=LATENT_CHANNELS,
-        block_out_channels=(64, 160),
+        block_out_channels=(64, 128),
         layers_per_block=1,
         down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
         up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
         norm_num_groups=16,
-        attention_head_dim=(2, 5),  # heads, despite the name; 32 channels each
+        attention_head_dim=(2, 4),  # heads, despite the name; 32 channels each
         cross_attention_dim=TEXT_WIDTH,
         use_linear_projection=True,
         class_embed_type="projection",
@@ -96,7 +96,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--build", type=Path, default=BUILD_FOLDER)
     parser.add_argument("--images", type=int, default=600_000, help="latents seen when the schedule ends")
-    parser.add_argument("--batch-size", type=int, default=128)
+    parser.add_argument("--batch-size", type=int, default=192)
     parser.add_argument("--init-from", type=Path, help="a checkpoint folder whose UNet is the start")
     parser.add_argument("--seed", type=int, default=0, help="give another one when going on from an export")
     arguments = parser.parse_args()
@@ -107,6 +107,7 @@ def main() -> None:
         model = UNet2DConditionModel.from_pretrained(arguments.init_from, subfolder="unet", use_safetensors=True)
     else:
         model = build_unet()
+    model.to(memory_format=torch.channels_last)
     schedule = noise_schedule()
     ratio = schedule.alphas_cumprod / (1 - schedule.alphas_cumprod)
     weights = ratio.clamp(max=_SNR_CAP) / (ratio + 1)
@@ -120,7 +121,7 @@ def main() -> None:
         vectors, captions = condition(bank, rows, schedule, generator)
         steps = torch.randint(1000, (plan.local_batch,), generator=generator)
         noise = torch.randn(latents.shape, generator=generator)
-        noisy = schedule.add_noise(latents, noise, steps)
+        noisy = schedule.add_noise(latents, noise, steps).contiguous(memory_format=torch.channels_last)
         predicted = model(noisy, steps, encoder_hidden_states=captions, class_labels=vectors).sample
         errors = (predicted - schedule.get_velocity(latents, noise, steps)).pow(2).mean((1, 2, 3))
         return {"v": (errors * weights[steps]).mean()}
