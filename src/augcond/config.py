@@ -161,11 +161,12 @@ class GeneratorConfig(_Section):
     """Noise added to the image embedding, as a step of its own noise schedule."""
     steps: Annotated[int, Field(ge=1, le=1000)] = 20
     scheduler: str = "dpmsolver++"
-    """ddim, dpmsolver++, euler, pndm, ..., or the class name of any diffusers scheduler; `default`: the model's own."""
+    """ddim, dpmsolver++, euler, pndm, ... (some with -karras), or the class name of any diffusers scheduler;
+    `default`: the model's own."""
     size: Annotated[int, Field(ge=8)] | None = None
     """Edge length at which to generate; the model's own where null."""
     dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
-    """auto: float16 on a GPU, float32 on a CPU."""
+    """auto: float16 on CUDA, float32 elsewhere."""
     device: str = "auto"
     compile: bool = False
     published_dropout: bool = False

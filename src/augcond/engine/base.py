@@ -131,8 +131,8 @@ class Engine(ABC):
             job.folder.remove_temporary_shards(job.is_mine)
             pending = job.pending()
             mine = sum(map(job.is_mine, range(len(job.plan.fingerprints))))
-            bounds = [job.plan.plan.shard_bounds(number) for number in pending]
-            job.progress.start(sum(stop - start for start, stop in bounds))
+            bounds = job.plan.plan.bounds()
+            job.progress.start(sum(bounds[number][1] - bounds[number][0] for number in pending))
             logger.info("%d of %d shards to do", len(pending), mine)
             markers: list[ShardMarker] = []
             for number, marker in self.schedule(job, pending):

@@ -8,17 +8,23 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from augcond.config import RunConfig
 from augcond.datasets import DecodeSettings
 from augcond.generators import GeneratorIdentity
-from augcond.planning import Plan, PlanRow
+from augcond.planning import Plan
 from augcond.store.images import ImageFormat
 
 IMAGES_VERSION = 1
 """Goes up whenever a change of this code makes other images of the same settings."""
+
+_CHUNK = 65_536
+"""Rows whose definitions are text in memory at once."""
 
 _HOW_NOT_WHAT = {"model", "name", "revision", "dtype", "device", "compile"}
 
@@ -44,39 +50,55 @@ def image_settings(
     }
 
 
-def row_fingerprint(row: PlanRow, settings: str, source_hashes: Mapping[str, str]) -> str:
-    """Return the hex digest of what defines the image of `row`.
+def row_fingerprints(rows: pa.Table, settings: Mapping[str, Any], source_hashes: Mapping[str, str]) -> Iterator[str]:
+    """Yield the hex digest of what defines the image of each row.
 
     Args:
-        row: the row; its place in the plan does not count.
-        settings: digest of the run's settings, from `settings_fingerprint`.
+        rows: rows of a plan; their places in it do not count.
+        settings: what all rows share, from `image_settings`.
         source_hashes: sha256 of every real image, by key.
     """
-    sources = [source_hashes[key] for key in row.source_keys]
-    # Which sources are the same image decides what is cropped, so keys count beside contents.
-    parts = (settings, row.key, str(row.seed), row.prompt, *row.source_keys, *sources)
-    return hashlib.sha256("\0".join(parts).encode()).hexdigest()
-
-
-def settings_fingerprint(settings: Mapping[str, Any]) -> str:
-    """Return the hex digest of nested plain values."""
-    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
+    shared = _digest(settings)
+    keys = pa.array(source_hashes.keys(), pa.string())
+    hashes = pa.array(source_hashes.values(), pa.string())
+    for start in range(0, rows.num_rows, _CHUNK):
+        chunk = rows.slice(start, _CHUNK).combine_chunks()
+        sources = chunk["source_keys"].combine_chunks()
+        contents = hashes.take(pc.index_in(sources.flatten(), value_set=keys))
+        # Which sources are the same image decides what is cropped, so their keys count beside their contents.
+        lines = pc.binary_join_element_wise(
+            shared,
+            chunk["key"],
+            chunk["class_id"].cast(pa.string()),
+            chunk["seed"].cast(pa.string()),
+            chunk["prompt"].cast(pa.string()),
+            pc.binary_join(sources, "\0"),
+            pc.binary_join(pa.ListArray.from_arrays(_offsets(sources), contents), "\0"),
+            "\0",
+        )
+        yield from (hashlib.sha256(line.encode()).hexdigest() for line in lines.to_pylist())
 
 
 def shard_fingerprints(plan: Plan, settings: Mapping[str, Any], source_hashes: Mapping[str, str]) -> list[str]:
-    """Return one hex digest per shard, over its rows and their labels in order."""
-    digest = settings_fingerprint(settings)
-    fingerprints: list[str] = []
-    shards: Iterable[int] = plan.table["shard"].to_pylist()
-    current, running = 0, hashlib.sha256()
-    for shard, row in zip(shards, plan.rows(), strict=True):
-        if shard != current:
-            fingerprints.append(running.hexdigest())
-            current, running = shard, hashlib.sha256()
-        running.update(f"{row.label}\0{row.class_name}\0{row_fingerprint(row, digest, source_hashes)}\n".encode())
-    if len(plan):
-        fingerprints.append(running.hexdigest())
+    """Return one hex digest per shard, over its rows, their labels and their class names, in order."""
+    rows = row_fingerprints(plan.table, settings, source_hashes)
+    fingerprints = []
+    for start, stop in plan.bounds():
+        shard = plan.table.slice(start, stop - start)
+        # `rows` stands last: zip takes nothing of it once the labels are used up.
+        named = zip(shard["label"].to_pylist(), shard["class_name"].to_pylist(), rows, strict=False)
+        text = "".join(f"{label}\0{name}\0{row}\n" for label, name, row in named)
+        fingerprints.append(hashlib.sha256(text.encode()).hexdigest())
     return fingerprints
+
+
+def _digest(settings: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
+
+
+def _offsets(lists: pa.ListArray) -> pa.Array:
+    """Return offsets that start at 0, which those of a slice do not."""
+    return pc.subtract(lists.offsets, lists.offsets[0])
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> Iterator[str]:

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 
 from augcond.conditioning.base import Draws
 from augcond.planning import PlanRow
-from augcond.store.fingerprint import differences, row_fingerprint, settings_fingerprint
+from augcond.store.fingerprint import differences, row_fingerprints
 from augcond.store.folder import RunFolder, RunPlan
 from augcond.store.schema import OK, ShardRow
 
@@ -26,7 +26,7 @@ class _Place:
 
 
 class ReusableRows:
-    """Finished rows of other runs, looked up by fingerprint.
+    """Finished rows of other runs that a plan can take, because they are defined by the same.
 
     Args:
         plan: the plan that is to be filled.
@@ -35,39 +35,37 @@ class ReusableRows:
     """
 
     def __init__(self, plan: RunPlan, source_hashes: Mapping[str, str], folders: Sequence[RunFolder]) -> None:
-        self._settings = settings_fingerprint(plan.settings)
-        self._hashes = source_hashes
+        fingerprints = row_fingerprints(plan.plan.table, plan.settings, source_hashes)
+        self._wanted = dict(zip(fingerprints, plan.plan.table["key"].to_pylist(), strict=True))
         self._places: dict[str, _Place] = {}
         for folder in folders:
             other = folder.read_plan()
             unequal = list(differences(other.settings, plan.settings))
             if unequal:
                 logger.warning("nothing to reuse from %s: %s", folder.path, "; ".join(unequal))
-                continue
-            self._index(folder, other)
+            else:
+                self._find(folder, other)
 
-    def __len__(self) -> int:
-        """Return the number of rows that could be taken."""
-        return len(self._places)
-
-    def _index(self, folder: RunFolder, plan: RunPlan) -> None:
+    def _find(self, folder: RunFolder, plan: RunPlan) -> None:
         hashes = {key: sha256 for key, (_, sha256) in folder.read_sources().items()}
-        for shard, marker in enumerate(folder.markers(plan)):
+        fingerprints = list(row_fingerprints(plan.plan.table, plan.settings, hashes))
+        for shard, (marker, (start, stop)) in enumerate(zip(folder.markers(plan), plan.plan.bounds(), strict=True)):
             if marker is None:
                 continue
-            for position, row in enumerate(plan.plan.shard(shard)):
-                fingerprint = row_fingerprint(row, self._settings, hashes)
-                self._places.setdefault(fingerprint, _Place(folder, shard, position))
+            for position, fingerprint in enumerate(fingerprints[start:stop]):
+                key = self._wanted.get(fingerprint)
+                if key is not None:
+                    self._places.setdefault(key, _Place(folder, shard, position))
 
     def __call__(self, rows: Sequence[PlanRow]) -> dict[str, ShardRow]:
         """Return finished rows by key, for those of `rows` that another run has made."""
-        wanted: dict[tuple[RunFolder, int], list[tuple[PlanRow, int]]] = {}
+        by_shard: dict[tuple[RunFolder, int], list[tuple[PlanRow, int]]] = {}
         for row in rows:
-            place = self._places.get(row_fingerprint(row, self._settings, self._hashes))
+            place = self._places.get(row.key)
             if place is not None:
-                wanted.setdefault((place.folder, place.shard), []).append((row, place.position))
+                by_shard.setdefault((place.folder, place.shard), []).append((row, place.position))
         found: dict[str, ShardRow] = {}
-        for (folder, shard), entries in wanted.items():
+        for (folder, shard), entries in by_shard.items():
             taken = pq.read_table(folder.shard_path(shard)).take(pa.array([position for _, position in entries]))
             for (row, _), values in zip(entries, taken.to_pylist(), strict=True):
                 if values["status"] == OK:
