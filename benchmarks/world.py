@@ -18,10 +18,6 @@ from pathlib import Path
 
 import torch
 from diffusers import StableUnCLIPImg2ImgPipeline
-from torch import Tensor, nn
-from torch.nn import functional as F
-from torchvision.transforms.v2.functional import to_pil_image
-
 from tools.world.autoencoder import fit_linear_code, mean_errors
 from tools.world.classifiers import Judge, draw_domains, draw_labelled, judge, load_judge
 from tools.world.data import SEEDS, narrow_pictures, split_garments
@@ -30,6 +26,9 @@ from tools.world.garments import CLASS_NAMES, Garments
 from tools.world.sampling import Settings, embed, open_pipeline, sample
 from tools.world.sheets import save_sheet
 from tools.world.styles import draw_broad, jitter, render, to_unit
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torchvision.transforms.v2.functional import to_pil_image
 
 REPOSITORY = Path(__file__).parents[1]
 GUIDANCES = (1.0, 2.0, 3.0, 4.0, 7.0, 10.0)

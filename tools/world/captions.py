@@ -6,6 +6,7 @@ caption has a number, and one table holds the tokens of all of them.
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -107,16 +108,21 @@ def build_tokenizer(folder: Path) -> CLIPTokenizer:
             left += right
     vocabulary += list(dict.fromkeys(left + right for left, right in merges))
     vocabulary += ["<|startoftext|>", "<|endoftext|>"]
+    numbers = {token: number for number, token in enumerate(vocabulary)}
+    start, end = vocabulary[-2:]
     tokenizer = CLIPTokenizer(
-        vocab={token: number for number, token in enumerate(vocabulary)},
+        vocab=numbers,
         merges=merges,
         model_max_length=MAX_TOKENS,
-        unk_token="<|endoftext|>",
-        bos_token="<|startoftext|>",
-        eos_token="<|endoftext|>",
-        pad_token="<|endoftext|>",
+        unk_token=end,
+        bos_token=start,
+        eos_token=end,
+        pad_token=end,
     )
     tokenizer.save_pretrained(folder)
+    # transformers 4 reads these two instead of tokenizer.json
+    (folder / "vocab.json").write_text(json.dumps(numbers) + "\n")
+    (folder / "merges.txt").write_text("#version: 0.2\n" + "".join(f"{left} {right}\n" for left, right in merges))
     return CLIPTokenizer.from_pretrained(folder)
 
 

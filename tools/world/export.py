@@ -1,4 +1,4 @@
-"""Export the trained parts as one Stable unCLIP pipeline folder, float16 on disk, and prove that it opens and generates.
+"""Export the trained parts as one Stable unCLIP folder, float16 on disk, and prove that it opens and generates.
 
 python -m tools.world.export --build world-build
 """

@@ -1,4 +1,4 @@
-"""Sample from an exported checkpoint with diffusers' own parts, also without an image (which the pipeline call cannot)."""
+"""Sample from an exported checkpoint with diffusers' own parts, also without an image, which the pipeline cannot."""
 
 from __future__ import annotations
 

@@ -5,16 +5,14 @@ from __future__ import annotations
 import json
 import logging
 import math
-import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
-from torch import Generator, Tensor, nn
-
 from tools.world.workers import sum_over_workers, worker_count, worker_rank
+from torch import Generator, Tensor, nn
 
 BUILD_FOLDER = Path("world-build")
 logger = logging.getLogger(__name__)
@@ -182,7 +180,7 @@ def _save(
     }
     temporary = folder / "checkpoint.tmp"
     torch.save(state, temporary)
-    os.replace(temporary, folder / "checkpoint.pt")  # a kill leaves the old checkpoint or the new one, never half
+    temporary.replace(folder / "checkpoint.pt")  # a kill leaves the old checkpoint or the new one, never half
 
 
 def _resume(

@@ -112,7 +112,7 @@ def main() -> None:
     ratio = schedule.alphas_cumprod / (1 - schedule.alphas_cumprod)
     weights = ratio.clamp(max=_SNR_CAP) / (ratio + 1)
     plan = TrainingPlan(
-        arguments.images, arguments.batch_size, ema_decay=0.999, seed=arguments.seed, warmup=200, log_steps=100
+        arguments.images, arguments.batch_size, ema_decay=0.998, seed=arguments.seed, warmup=200, log_steps=100
     )
 
     def losses_of(_: int, generator: Generator) -> dict[str, Tensor]:

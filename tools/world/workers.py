@@ -1,7 +1,7 @@
 """Training in several processes at once.
 
-Two processes of one thread are faster on two cores than one process of two threads, so every training script may also be
-started as `torchrun --nproc-per-node 2 -m tools.world.<name> ...`; each process then takes its share of every batch.
+Two processes of one thread are faster on two cores than one process of two threads, so every training script may also
+be started as `torchrun --nproc-per-node 2 -m tools.world.<name> ...`; each process then takes its share of every batch.
 """
 
 from __future__ import annotations
