@@ -1,0 +1,124 @@
+"""What everything around the networks costs, and what batches gain over one image at a time.
+
+    python benchmarks/overhead.py            # prints JSON and writes benchmarks/results/overhead.json
+
+Generation: 512 images of the built-in checkpoint through `augcond.generate`, into a run folder. While it runs, the
+calls of the image encoder, the text encoder, the UNet and the VAE are timed; the overhead is the whole wall time, after
+loading, over the sum of those calls. Then one image at a time with two encodings each, as the published scripts work,
+at equal steps: the ratio of the two rates is from this one run.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from augcond.config import RunConfig, parse_config
+from augcond.datasets import load_dataset
+from augcond.engine import BatchSize, Job, LocalEngine, generate_rows
+from augcond.generators import load_generator
+from augcond.pipeline import assemble, plan_for
+from augcond.store import RunFolder
+
+IMAGES = 512
+SINGLES = 32
+RECIPE = "embed-mixup-dropout"
+
+
+class Stopwatch:
+    """Sums the time of calls."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    def time(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Return `function`, timed under `name`."""
+
+        def timed(*args: Any, **kwargs: Any) -> Any:
+            started = time.perf_counter()
+            try:
+                return function(*args, **kwargs)
+            finally:
+                self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - started
+
+        return timed
+
+
+def configuration(run: Path) -> RunConfig:
+    """Return the config of 512 images of the built-in world."""
+    return parse_config(
+        {
+            "data": {"source": "builtin"},
+            "plan": {"per_class": IMAGES // 10 + 1},
+            "conditioning": {"recipe": RECIPE},
+            "run": run,
+        }
+    )
+
+
+def main() -> None:
+    """Measure and report."""
+    with tempfile.TemporaryDirectory() as folder:
+        config = configuration(Path(folder) / "run")
+        dataset = load_dataset(config.data)
+        generator: Any = load_generator(config.generator)
+        plan = plan_for(config, dataset)
+        run_plan, materials = assemble(config, dataset, plan, generator)
+        rows = [row for _, row in zip(range(IMAGES), plan.rows(), strict=False)]
+        generate_rows(rows[:16], materials, BatchSize(16))  # warm up
+
+        stopwatch = Stopwatch()
+        originals = {name: getattr(generator, name) for name in ("_image_encoder", "_text_encoder", "_unet")}
+        for name, module in originals.items():
+            module.forward = stopwatch.time(name.removeprefix("_"), module.forward)
+        generator._vae.decode = stopwatch.time("vae", generator._vae.decode)
+
+        run = RunFolder(config.run)
+        run.create()
+        job = Job(folder=run, plan=run_plan, materials=materials, batch_size=config.engine.batch_size)
+        started = time.perf_counter()
+        summary = LocalEngine().run(job)
+        wall = time.perf_counter() - started
+        networks = dict(stopwatch.seconds)
+
+        started = time.perf_counter()
+        for row in rows[:SINGLES]:
+            generate_rows([row], materials, BatchSize(1))
+        singles = time.perf_counter() - started
+
+    bare = sum(networks.values())
+    batched_rate, single_rate = summary.ok / wall, SINGLES / singles
+    result = {
+        "images": summary.ok,
+        "recipe": RECIPE,
+        "steps": config.generator.steps,
+        "guidance_scale": config.generator.guidance_scale,
+        "batch_size": config.engine.batch_size,
+        "wall_seconds": round(wall, 2),
+        "network_seconds": {name: round(value, 2) for name, value in networks.items()},
+        "overhead": round(wall / bare, 3),
+        "images_per_second": {
+            "batched": round(batched_rate, 2),
+            "one at a time": round(single_rate, 2),
+            "ratio": round(batched_rate / single_rate, 2),
+        },
+        "threads": torch.get_num_threads(),
+        "load_average": round(os.getloadavg()[0], 2),
+        "torch": torch.__version__,
+        "limit": {"overhead": 1.10},
+    }
+    text = json.dumps(result, indent=1)
+    (Path(__file__).parent / "results" / "overhead.json").write_text(text + "\n")
+    sys.stdout.write(text + "\n")
+
+
+if __name__ == "__main__":
+    main()
