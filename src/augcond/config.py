@@ -16,6 +16,7 @@ from pydantic import BaseModel, Field, ValidationError, field_validator, model_v
 
 from augcond.config_base import OneOrMore, RecipeName, Share
 from augcond.config_base import Section as _Section
+from augcond.config_data import DataConfig, HuggingFaceConfig, WebDatasetConfig
 from augcond.config_protocols import with_protocol
 from augcond.config_training import (
     EvaluationConfig,
@@ -33,6 +34,7 @@ __all__ = [
     "EngineConfig",
     "EvaluationConfig",
     "GeneratorConfig",
+    "HuggingFaceConfig",
     "LeakName",
     "OutputConfig",
     "PlanConfig",
@@ -41,40 +43,10 @@ __all__ = [
     "ScreeningConfig",
     "SplitConfig",
     "TrainingConfig",
+    "WebDatasetConfig",
     "load_config",
     "parse_config",
 ]
-
-
-class DataConfig(_Section):
-    """Where the labelled real images are and how they are decoded."""
-
-    source: Literal["folder", "list", "builtin"] = "folder"
-    path: Path | None = None
-    split: SplitConfig | None = None
-    """Which of these images are trained on; all of them where null."""
-    validation: Path | None = None
-    """Real images that choices are made on, in the same kind of source; the built-in world has its own."""
-    test: Path | None = None
-    """Real images that results are measured on, in the same kind of source; the built-in world has its own."""
-    class_names: Path | None = None
-    """A file of `class_id<TAB>name` lines: the words that prompts use, where folders are called n01440764."""
-    background: str = "white"
-    """What lies behind transparent pixels: any colour name or #rrggbb."""
-    max_pixels: Annotated[int, Field(gt=0)] = 100_000_000
-    """Larger images are refused by their header, before they are decoded."""
-    max_bad_share: Share = 0.1
-    """A larger share of unreadable files stops the job with an error."""
-
-    @model_validator(mode="after")
-    def _path_fits_source(self) -> Self:
-        if self.source == "builtin":
-            for key in ("path", "validation", "test"):
-                if getattr(self, key) is not None:
-                    raise ValueError(f"source 'builtin' takes no {key}")
-        if self.source != "builtin" and self.path is None:
-            raise ValueError(f"source {self.source!r} needs a path")
-        return self
 
 
 class PlanConfig(_Section):

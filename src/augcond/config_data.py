@@ -1,0 +1,102 @@
+"""The `data` section of a config: where the labelled real images are and how they are read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal, Self, get_args
+
+from pydantic import Field, model_validator
+
+from augcond.config_base import Section, Share
+from augcond.config_training import SplitConfig
+
+BenchmarkName = Literal["imagenet-lt", "places-lt", "pascal-voc", "coco", "caltech101", "flowers102"]
+SourceName = Literal["folder", "list", "builtin", "huggingface", "webdataset", BenchmarkName]
+
+BENCHMARK_NAMES: tuple[str, ...] = get_args(BenchmarkName)
+
+
+class HuggingFaceConfig(Section):
+    """A dataset of the Hugging Face hub, or in one of its formats at `data.path`."""
+
+    id: str | None = None
+    """Hub id, such as uoft-cs/cifar10; null where `data.path` names a folder or file."""
+    revision: str | None = None
+    """Commit hash, tag or branch on the hub."""
+    config: str | None = None
+    """The dataset's configuration, where it has several."""
+    image: str | None = None
+    """Column of the images; null: the only one of type Image, or the one called image or img."""
+    label: str | None = None
+    """Column of the labels; null: the only one of type ClassLabel, or the one called label, labels or class."""
+    train: str = "train"
+    """Split that holds the images to learn from."""
+    validation: str | None = None
+    """Split of real images that choices are made on."""
+    test: str | None = None
+    """Split of real images that results are measured on."""
+
+
+class WebDatasetConfig(Section):
+    """Which members of WebDataset shards are image and label."""
+
+    image: str | None = None
+    """Extension of the images, such as jpg; null: any image format."""
+    label: str | None = None
+    """Extension of the labels: cls, txt, or json:KEY; null: the first of cls, json (its `label`) and txt there is."""
+
+
+class DataConfig(Section):
+    """Where the labelled real images are and how they are decoded."""
+
+    source: SourceName = "folder"
+    """What `path` is: a folder of class folders, a list file, WebDataset shards, a benchmark's root folder, ..."""
+    path: Path | None = None
+    huggingface: HuggingFaceConfig | None = None
+    webdataset: WebDatasetConfig | None = None
+    split: SplitConfig | None = None
+    """Which of these images are trained on; all of them where null."""
+    validation: Path | None = None
+    """Real images that choices are made on, in the same kind of source; the built-in world and some benchmarks have
+    their own."""
+    test: Path | None = None
+    """Real images that results are measured on, in the same kind of source; the built-in world and the benchmarks have
+    their own."""
+    class_names: Path | None = None
+    """A file of `class_id<TAB>name` lines: the words that prompts use, where folders are called n01440764."""
+    background: str = "white"
+    """What lies behind transparent pixels: any colour name or #rrggbb."""
+    max_pixels: Annotated[int, Field(gt=0)] = 100_000_000
+    """Larger images are refused by their header, before they are decoded."""
+    max_bad_share: Share = 0.1
+    """A larger share of unreadable files stops the job with an error."""
+
+    @model_validator(mode="after")
+    def _path_fits_source(self) -> Self:
+        if self.source == "builtin":
+            self._refuse("path", "validation", "test")
+        elif self.source in BENCHMARK_NAMES:
+            self._refuse("validation", "test")
+        hub = self.huggingface.id if self.huggingface is not None else None
+        if self.source == "huggingface" and hub is not None and self.path is not None:
+            raise ValueError("give data.path or data.huggingface.id, not both")
+        if self.source != "builtin" and self.path is None and hub is None:
+            instead = " or huggingface.id" if self.source == "huggingface" else ""
+            raise ValueError(f"source {self.source!r} needs a path{instead}")
+        return self
+
+    @model_validator(mode="after")
+    def _sections_fit_source(self) -> Self:
+        for name in ("huggingface", "webdataset"):
+            if self.source != name:
+                self._refuse(name)
+        if self.huggingface is not None:
+            for part in ("validation", "test"):
+                if getattr(self, part) is not None and getattr(self.huggingface, part) is not None:
+                    raise ValueError(f"give data.{part} or data.huggingface.{part}, not both")
+        return self
+
+    def _refuse(self, *keys: str) -> None:
+        for key in keys:
+            if getattr(self, key) is not None:
+                raise ValueError(f"source {self.source!r} takes no {key}")
