@@ -1,19 +1,24 @@
 """THE MAP: every stage, called once, in order.
 
-    dataset -> plan -> conditioning -> generator -> engine -> store
+    dataset -> plan -> conditioning -> generator -> engine -> store -> training -> evaluation
 
-`generate` is the main job; the functions below it look at a run or at what a run would be.
+`generate`, `train` and `evaluate` are the main jobs, and `run` is all three; the functions below them look at what a
+run would be.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 from augcond.conditioning import check_settings
 from augcond.config import RunConfig
 from augcond.datasets import Dataset, load_dataset
 from augcond.engine import Job, LocalEngine, Materials, NoProgress, Progress, Summary
+from augcond.evaluation.evaluator import evaluate_models
+from augcond.evaluation.results import Results
+from augcond.evaluation.screening import screened_out
 from augcond.generators import Generator, load_generator
 from augcond.planning import Plan, make_plan
 from augcond.store.fingerprint import image_settings
@@ -22,6 +27,11 @@ from augcond.store.images import ImageFormat
 from augcond.store.locks import exclusive
 from augcond.store.reuse import ReusableRows
 from augcond.store.schema import GenerationSettings
+from augcond.training.arms import arms_of
+from augcond.training.experiment import load_experiment, settle_split, split_path
+from augcond.training.models import ModelCard
+from augcond.training.published import draw_split, source_images
+from augcond.training.trainer import train_arms
 
 
 def generate(
@@ -55,7 +65,9 @@ def generate(
     with exclusive(folder.locks / "plan.lock"):
         # Of several parts that start together one decodes the images, and the others take its word.
         folder.remove_temporary()
-        dataset = load_dataset(config.data, cache=folder.decoded_path)
+        pool = load_dataset(config.data, cache=folder.decoded_path)
+    # Only training images of the split are ever sources.
+    dataset = source_images(config, pool, draw_split(config, pool))
     plan = plan_for(config, dataset)
     generator = load_generator(config.generator)
     run_plan, materials = assemble(config, dataset, plan, generator)
@@ -63,6 +75,8 @@ def generate(
         if overwrite:
             with exclusive(folder.locks / "parts.lock", f"other processes work on {folder.path}: stop them first"):
                 folder.clear()
+                split_path(folder).unlink(missing_ok=True)
+        settle_split(config, folder, pool)
         run_plan = settle_plan(folder, run_plan, dataset, shard_size=config.engine.shard_size)
         folder.write_plan(run_plan, config, dataset)
     others = [RunFolder(path) for path in reuse] + ([folder] if retry_failed else [])
@@ -81,6 +95,59 @@ def generate(
             progress=progress or NoProgress(),
         )
     )
+
+
+def train(config: RunConfig, *, overwrite: bool = False, progress: Progress | None = None) -> list[ModelCard]:
+    """Train every arm of the run with every training seed; call it again to resume after any interruption.
+
+    Args:
+        config: the run, generated to the end (arms of real images alone need no generation).
+        overwrite: train models anew that were trained with other settings or images.
+        progress: is told how many optimiser steps are done.
+
+    Returns:
+        What each model is; they lie in RUN/models.
+
+    Raises:
+        LeakError: a synthetic image's source is no training image, or a training image is held out too.
+        RunMismatchError: the run has another split, or a model was trained with other settings.
+        RunError: the run is not generated to the end.
+        TrainingError: a training cannot be done, or diverged.
+    """
+    experiment = load_experiment(config)
+    dropped = screened_out(experiment)
+    return train_arms(experiment, dropped=dropped, overwrite=overwrite, progress=progress)
+
+
+def evaluate(config: RunConfig, *, progress: Progress | None = None) -> Results:
+    """Judge every trained model on the test set, each image once, and write RUN/results.json.
+
+    Raises:
+        LeakError: see `train`; or test images are training images.
+        RunError: there is no trained model.
+        ConfigError: the config names no test images.
+    """
+    return evaluate_models(load_experiment(config), progress=progress)
+
+
+def run(config: RunConfig, *, progress: Callable[[str], AbstractContextManager[Progress]] | None = None) -> Results:
+    """Generate, train and evaluate; call it again to resume after any interruption.
+
+    Args:
+        config: the run.
+        progress: given the name of a stage's items, returns what is told how far the stage is.
+
+    Raises:
+        AugcondError: as the stages do.
+    """
+    stage = progress or (lambda what: nullcontext(NoProgress()))
+    if any(arm.kind == "synthetic" for arm in arms_of(config)):
+        with stage("images") as told:
+            generate(config, progress=told)
+    with stage("training steps") as told:
+        train(config, progress=told)
+    with stage("models judged") as told:
+        return evaluate(config, progress=told)
 
 
 def plan_for(config: RunConfig, dataset: Dataset) -> Plan:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from PIL import Image
 
-from augcond.config import TrainingConfig
+from augcond.config import RunConfig, TrainingConfig, parse_config
 from augcond.training.images import ImageSet, MemoryPixels
 
 CLASSES = 3
@@ -27,3 +30,37 @@ def toy_settings(**keys: Any) -> TrainingConfig:
     """Return settings of a training that takes a second."""
     values: dict[str, Any] = {"image_size": SIZE, "steps": 8, "batch_size": 8, "device": "cpu", "lr": 0.02, "seeds": 1}
     return TrainingConfig.model_validate(values | keys)
+
+
+def write_colours(root: Path, per_class: int | list[int], *, seed: int = 0) -> Path:
+    """Write a folder of three classes whose images are told by their colour, and return it."""
+    rng = np.random.default_rng(seed)
+    counts = per_class if isinstance(per_class, list) else [per_class] * CLASSES
+    for label, count in enumerate(counts):
+        folder = root / "abc"[label]
+        folder.mkdir(parents=True)
+        for i in range(count):
+            pixels = rng.integers(0, 120, (SIZE, SIZE, 3), dtype=np.uint8)
+            pixels[..., label] += 100
+            Image.fromarray(pixels).save(folder / f"{i}.png")
+    return root
+
+
+def toy_run(root: Path, **sections: Any) -> RunConfig:
+    """Return the config of a small run of the fake generator, with training, validation and test images of its own."""
+    if not (root / "train").exists():
+        for part, count, seed in (("train", [12, 8, 6], 0), ("validation", 5, 1), ("test", 8, 2)):
+            write_colours(root / part, count, seed=seed)
+    values: dict[str, Any] = {
+        "data": {"path": root / "train", "validation": root / "validation", "test": root / "test"},
+        "run": root / "run",
+        "plan": {"per_class": 4},
+        "conditioning": {"recipe": ["text", "mixup"]},
+        "generator": {"name": "fake"},
+        "engine": {"shard_size": 8, "batch_size": 8},
+        "training": {"image_size": SIZE, "steps": 6, "batch_size": 8, "device": "cpu", "lr": 0.05, "seeds": 2},
+        "evaluation": {"many": 10, "few": 7, "bootstrap": 100},
+    }
+    for name, value in sections.items():
+        values[name] = {**values[name], **value} if isinstance(values.get(name), dict) else value
+    return parse_config(values)

@@ -15,18 +15,29 @@ from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from augcond.errors import CorruptRunError, RunError
+from augcond.training.identity import REAL_ONLY, ArmKind, Seeds
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+__all__ = [
+    "FORMAT",
+    "METRICS",
+    "REAL_ONLY",
+    "ArmKind",
+    "ArmResult",
+    "Difference",
+    "MetricName",
+    "Metrics",
+    "Results",
+    "SeedResult",
+    "Seeds",
+    "read_results",
+    "results_to_json",
+]
+
 FORMAT = 1
 """Goes up with every change of the schema that an older reader would misunderstand."""
-
-REAL_ONLY = "real-only"
-"""Name of the arm that is trained on real images alone, with the run's own training settings."""
-
-ArmKind = Literal["real-only", "synthetic", "ceiling"]
-"""`ceiling`: as many unused real images in place of the synthetic ones."""
 
 MetricName = Literal["overall", "class_mean", "many", "medium", "few", "calibration_error"]
 METRICS: tuple[MetricName, ...] = get_args(MetricName)
@@ -51,21 +62,6 @@ class Metrics:
     medium: float | None
     few: float | None
     calibration_error: float
-
-
-@dataclass(frozen=True, slots=True)
-class Seeds:
-    """Which draw each part of an experiment is.
-
-    Attributes:
-        split: which real images are trained on; None without a split.
-        generation: the plan's seed: which sources, lambda and noise.
-        training: initial weights, order of the images and their augmentation.
-    """
-
-    split: int | None
-    generation: int
-    training: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,59 @@
+"""Predictions of a trained model on disk: one row per test image."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from augcond.errors import CorruptRunError
+from augcond.evaluation.metrics import Predictions
+from augcond.store.commit import write_atomically
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+def predictions_path(run: Path, arm: str, training_seed: int) -> Path:
+    """Return where the predictions of an arm and a training seed are kept."""
+    return run / "predictions" / arm / f"seed-{training_seed}.parquet"
+
+
+def save_predictions(path: Path, predictions: Predictions, classes: Sequence[str]) -> None:
+    """Write key, true label, predicted label and the probability of every class of each test image, at once."""
+    width = predictions.probabilities.shape[1]
+    flat = pa.array(predictions.probabilities.astype(np.float32).ravel())
+    table = pa.table(
+        {
+            "key": pa.array(predictions.keys, pa.string()),
+            "label": pa.array(predictions.labels, pa.int64()),
+            "class_id": pa.array([classes[label] for label in predictions.labels], pa.string()),
+            "predicted": pa.array(predictions.predicted, pa.int64()),
+            "predicted_class_id": pa.array([classes[label] for label in predictions.predicted], pa.string()),
+            "confidence": pa.array(predictions.probabilities.max(axis=1), pa.float64()),
+            "probabilities": pa.FixedSizeListArray.from_arrays(flat, width),
+        }
+    )
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink, compression="zstd")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, sink.getvalue())
+
+
+def read_predictions(path: Path) -> Predictions:
+    """Return what `save_predictions` wrote; probabilities are rounded to float32.
+
+    Raises:
+        CorruptRunError: the file is missing or damaged.
+    """
+    try:
+        table = pq.read_table(path, columns=["key", "label", "probabilities"])
+        flat = table["probabilities"].combine_chunks().flatten().to_numpy()
+        return Predictions(
+            tuple(table["key"].to_pylist()), table["label"].to_numpy(), flat.reshape(table.num_rows, -1).astype(float)
+        )
+    except (OSError, pa.ArrowException, ValueError) as error:
+        raise CorruptRunError(f"{path} cannot be read: {error}") from error

@@ -1,0 +1,150 @@
+"""Screening: drop generated images that a judge places in another class.
+
+The judge gives each image a margin: its score for the image's own class minus the best score of any other. The
+threshold is the margin below which a stated share of *real validation images* falls; synthetic images never set it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from augcond.datasets.held_out import load_held_out
+from augcond.errors import LeakError, RunError
+from augcond.store.commit import write_atomically
+from augcond.training.arms import Arm
+from augcond.training.identity import REAL_ONLY
+from augcond.training.leaks import check_apart
+from augcond.training.probing import plain_features
+from augcond.training.run_images import RunImages
+from augcond.training.synthetic import synthetic_images
+from augcond.training.trainer import train_one
+
+if TYPE_CHECKING:
+    from augcond.training.experiment import Experiment
+    from augcond.training.images import ImageSet
+
+Judge = Callable[["ImageSet"], Tensor]
+"""Gives scores (N, C) of images."""
+
+
+@dataclass(frozen=True, slots=True)
+class Screening:
+    """What screening found.
+
+    Attributes:
+        by: which judge.
+        threshold: images of a smaller margin are dropped.
+        rejected_real: share of the real validation images that would be dropped.
+        validation_accuracy: share of the real validation images that the judge places right.
+        kept: number of synthetic images that stay.
+        dropped: number of those that go.
+    """
+
+    by: str
+    threshold: float
+    rejected_real: float
+    validation_accuracy: float
+    kept: int
+    dropped: int
+
+
+def margins(scores: Tensor, labels: Tensor) -> Tensor:
+    """Return, per image, the score of its label minus the best other score, (N,).
+
+    Args:
+        scores: (N, C).
+        labels: int64, (N,).
+    """
+    own = scores.gather(1, labels[:, None]).squeeze(1)
+    others = scores.scatter(1, labels[:, None], -torch.inf)
+    return own - others.amax(dim=1)
+
+
+def threshold_from(real_margins: Tensor, rejected_real: float) -> float:
+    """Return the margin below which (at most) a share `rejected_real` of the real margins, (N,), falls."""
+    return float(np.quantile(real_margins.double().numpy(), rejected_real, method="lower"))
+
+
+def screened_out(experiment: Experiment) -> tuple[str, ...]:
+    """Return the keys of the synthetic images that screening drops; none where it is off.
+
+    Writes RUN/screening.parquet (key, margin, kept) and RUN/screening.json.
+
+    Raises:
+        ConfigError: there are no validation images.
+        LeakError: validation images are training images.
+        RunError: the run was not generated.
+    """
+    config = experiment.config.screening
+    if config.by == "none":
+        return ()
+    rows = experiment.rows
+    if rows is None:
+        raise RunError(f"{experiment.folder.path} has no synthetic images to screen: run augcond generate first")
+    if experiment.config.leaks:
+        raise LeakError("screening chooses on validation images: it does not go with a protocol that leaks them")
+    validation = load_held_out(experiment.config.data, "validation", experiment.pool, experiment.split)
+    check_apart(experiment.training, validation, "validation")
+    images = RunImages(experiment)
+    judge, size = _classifier(images) if config.by == "classifier" else _nearest_class_mean(images)
+    real = images.load(validation, size)
+    scores = judge(real)
+    threshold = threshold_from(margins(scores, real.labels), config.rejected_real)
+    positions = np.arange(len(rows.keys))
+    synthetic = synthetic_images(experiment.folder, rows, positions, size, experiment.max_bytes)
+    found = margins(judge(synthetic), synthetic.labels)
+    kept = found >= threshold
+    _save(
+        experiment,
+        Screening(
+            by=config.by,
+            threshold=threshold,
+            rejected_real=float((margins(scores, real.labels) < threshold).float().mean()),
+            validation_accuracy=float((scores.argmax(dim=1) == real.labels).float().mean()),
+            kept=int(kept.sum()),
+            dropped=int((~kept).sum()),
+        ),
+        pa.table({"key": synthetic.keys, "margin": found.double().numpy(), "kept": kept.numpy()}),
+    )
+    return tuple(key for key, keep in zip(synthetic.keys, kept.tolist(), strict=True) if not keep)
+
+
+def _save(experiment: Experiment, screening: Screening, table: pa.Table) -> None:
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink, compression="zstd")
+    folder = experiment.folder.path
+    write_atomically(folder / "screening.parquet", sink.getvalue())
+    write_atomically(folder / "screening.json", (json.dumps(asdict(screening), indent=1) + "\n").encode())
+
+
+def _classifier(images: RunImages) -> tuple[Judge, int]:
+    """Return log probabilities by a classifier that is trained on the real training images alone."""
+    config = images.experiment.config.training
+    arm = Arm(REAL_ONLY, "real-only", None, None, config)
+    model, card = train_one(images, arm, config.training_seeds[0])
+    shift = torch.tensor(card.test_shift)
+    return lambda judged: torch.log_softmax(model.logits(model.module, judged) + shift, dim=1), model.size
+
+
+def _nearest_class_mean(images: RunImages) -> tuple[Judge, int]:
+    """Return cosine similarities to the class means of the real training images, by the generator's own encoder."""
+    config = images.experiment.config.training.model_copy(
+        update={"model": "generator", "mode": "linear-probe", "weights": None, "image_size": None}
+    )
+    encoder = images.encoder(config)
+    real = images.real(encoder.size)
+    features = functional.normalize(plain_features(encoder.encode, real), dim=1)
+    sums = torch.zeros(len(images.experiment.pool.classes), features.shape[1]).index_add_(0, real.labels, features)
+    # A class without training images has mean 0, and so similarity 0 to everything.
+    means = functional.normalize(sums, dim=1)
+    return lambda judged: functional.normalize(plain_features(encoder.encode, judged), dim=1) @ means.T, encoder.size

@@ -1,0 +1,95 @@
+"""The arms of a run: which rows the table of results has, and what each is trained on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from augcond.config_training import ArmConfig
+from augcond.errors import ConfigError, TrainingError
+from augcond.planning import images_to_make
+from augcond.training.identity import REAL_ONLY, ArmKind
+
+if TYPE_CHECKING:
+    from augcond.config import RunConfig, TrainingConfig
+    from augcond.datasets import Dataset
+    from augcond.datasets.splits import Split
+
+UNUSED_REAL = "unused-real"
+
+
+@dataclass(frozen=True, slots=True)
+class Arm:
+    """One setting to train.
+
+    Attributes:
+        name: unique among the arms.
+        kind: what its images are.
+        recipe: of its synthetic images; None where there are none.
+        per_class: take only the first so many of each class; all where None.
+        config: its training settings.
+    """
+
+    name: str
+    kind: ArmKind
+    recipe: str | None
+    per_class: int | None
+    config: TrainingConfig
+
+    @property
+    def share(self) -> float:
+        """Share of a batch that is not the split's real images."""
+        return 0.0 if self.kind == "real-only" else self.config.synthetic_share
+
+
+def arms_of(config: RunConfig) -> tuple[Arm, ...]:
+    """Return the arms of a run: those that it names, or real-only and one per recipe of the plan.
+
+    Raises:
+        ConfigError: an arm's recipe is not planned.
+    """
+    training = config.training
+    named = training.arms or (
+        ArmConfig(name=REAL_ONLY),
+        *(ArmConfig(name=recipe, recipe=recipe) for recipe in config.conditioning.recipe),
+    )
+    planned = (*config.conditioning.recipe, UNUSED_REAL, None)
+    for arm in named:
+        if arm.recipe not in planned:
+            raise ConfigError(
+                f"training.arms: {arm.name!r} trains on {arm.recipe!r}, which conditioning.recipe does not name"
+            )
+    kinds: dict[str | None, ArmKind] = {None: "real-only", UNUSED_REAL: "ceiling"}
+    return tuple(
+        Arm(arm.name, kinds.get(arm.recipe, "synthetic"), arm.recipe, arm.per_class, training.for_arm(arm))
+        for arm in named
+    )
+
+
+def unused_real(config: RunConfig, pool: Dataset, split: Split, training: Dataset, per_class: int | None) -> list[str]:
+    """Return keys of real images that the split leaves out, as many per class as the plan makes synthetic ones.
+
+    Args:
+        config: its plan says how many.
+        pool: all labelled images.
+        split: neither its training nor its validation images are taken.
+        training: the training images of the split.
+        per_class: at most so many of each class.
+
+    Raises:
+        TrainingError: a class has too few unused images.
+    """
+    used = {*split.train, *split.validation}
+    free: list[list[str]] = [[] for _ in pool.classes]
+    for image in pool.images:
+        if image.key not in used:
+            free[image.label].append(image.key)
+    keys: list[str] = []
+    for class_id, own, wanted in zip(pool.classes, free, images_to_make(training, config.plan), strict=True):
+        count = wanted if per_class is None else min(wanted, per_class)
+        if len(own) < count:
+            raise TrainingError(
+                f"class {class_id!r} has {len(own)} unused real images; the ceiling takes as many as planned, {count}"
+            )
+        keys += sorted(own)[:count]
+    return keys

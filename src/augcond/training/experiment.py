@@ -1,0 +1,120 @@
+"""What all arms of a run share: the split, the images, and the guards that they passed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from augcond.datasets import load_dataset
+from augcond.datasets.held_out import load_held_out
+from augcond.datasets.splits import read_split, save_split, subset
+from augcond.errors import RunMismatchError
+from augcond.store import RunFolder
+from augcond.store.commit import write_atomically
+from augcond.training.leaks import check_apart, check_sources
+from augcond.training.published import draw_split, leaky_validation_keys
+from augcond.training.synthetic import SyntheticRows, read_synthetic
+
+if TYPE_CHECKING:
+    from augcond.config import RunConfig
+    from augcond.datasets import Dataset
+    from augcond.datasets.splits import Split
+
+
+@dataclass(frozen=True, slots=True)
+class Experiment:
+    """A run that is ready to be trained on.
+
+    Attributes:
+        config: the run's.
+        folder: the run's.
+        pool: all labelled images.
+        split: which of them are trained on.
+        training: those images.
+        rows: the synthetic images; None where the run was not generated.
+    """
+
+    config: RunConfig
+    folder: RunFolder
+    pool: Dataset
+    split: Split
+    training: Dataset
+    rows: SyntheticRows | None
+
+    @property
+    def max_bytes(self) -> float:
+        """So many bytes of decoded images are held in memory."""
+        return self.config.training.max_memory_gb * 1e9
+
+
+def split_path(folder: RunFolder) -> Path:
+    """Return where a run keeps its split."""
+    return folder.path / "split.json"
+
+
+def settle_split(config: RunConfig, folder: RunFolder, pool: Dataset) -> Split:
+    """Return the split of a run, the one that it was generated with, and save it where it is new.
+
+    Raises:
+        RunMismatchError: the run has another split than the config asks for.
+        SplitError: there are too few images.
+    """
+    wanted = draw_split(config, pool)
+    path = split_path(folder)
+    if path.exists():
+        existing = read_split(path)
+        if existing != wanted:
+            raise RunMismatchError(
+                f"{folder.path} was made with another split ({existing.kind}, seed {existing.seed}, "
+                f"{len(existing.train)} training images) than this config asks for ({wanted.kind}, seed {wanted.seed}, "
+                f"{len(wanted.train)}), or of other images: name another folder as `run`"
+            )
+        return existing
+    write_atomically(path, save_split(wanted).encode())
+    return wanted
+
+
+def load_experiment(config: RunConfig) -> Experiment:
+    """Return the run's images after every guard has passed them.
+
+    Raises:
+        LeakError: a synthetic image's source is no training image, or training images are held-out images too.
+        RunMismatchError: the run has another split.
+        RunError: the run is not generated to the end.
+        DatasetError: the real images cannot be used.
+    """
+    folder = RunFolder(config.run)
+    folder.create()
+    pool = load_dataset(config.data, cache=folder.decoded_path)
+    split = settle_split(config, folder, pool)
+    training = subset(pool, split.train)
+    rows = read_synthetic(folder) if folder.plan_path.exists() else None
+    if rows is not None and "whole-train-sources" not in config.leaks:
+        hashes = {key: sha256 for key, (_, sha256) in folder.read_sources().items()}
+        check_sources(zip(rows.keys, rows.sources, strict=True), training, hashes)
+    _check_held_out(config, pool, split, training)
+    return Experiment(config, folder, pool, split, training, rows)
+
+
+def _check_held_out(config: RunConfig, pool: Dataset, split: Split, training: Dataset) -> None:
+    builtin = config.data.source == "builtin"
+    if builtin or config.data.test is not None:
+        check_apart(training, load_held_out(config.data, "test", pool, split), "test")
+    if builtin or config.data.validation is not None or split.validation:
+        check_apart(training, load_held_out(config.data, "validation", pool, split), "validation")
+
+
+def evaluation_images(experiment: Experiment) -> Dataset:
+    """Return the images that results are measured on: the test set, or what a leaky protocol takes for one.
+
+    Raises:
+        ConfigError: the config names no test images.
+        LeakError: some of them are training images.
+    """
+    config, pool = experiment.config, experiment.pool
+    if "fixed-training-subset" in config.leaks:
+        return subset(pool, leaky_validation_keys(config, pool))
+    test = load_held_out(config.data, "test", pool, experiment.split)
+    check_apart(experiment.training, test, "test")
+    return test

@@ -1,0 +1,138 @@
+"""What one training consists of: the network, its inputs and how it is judged; for whole networks and for probes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from augcond.training.augmentation import BatchAugmentation
+from augcond.training.inputs import FeatureInputs, ImageInputs, Inputs
+from augcond.training.loop import make_accelerator
+from augcond.training.models import image_logits, load_weights
+from augcond.training.networks import build_classifier, input_size
+from augcond.training.probing import LinearHead, plain_features, view_features
+from augcond.training.sampling import MixedSampler, MixSettings
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from augcond.config import TrainingConfig
+    from augcond.training.arms import Arm
+    from augcond.training.images import ImageSet
+    from augcond.training.run_images import FrozenEncoder, RunImages
+
+_VIEW_SEED = 0  # the views of an image are computed once and shared by all training seeds
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A network, and how it judges images.
+
+    Attributes:
+        module: what is or was trained.
+        size: edge length of the images that it judges.
+        logits: gives the logits (N, C) of images of that size by a network like `module`.
+    """
+
+    module: nn.Module
+    size: int
+    logits: Callable[[nn.Module, ImageSet], Tensor]
+
+
+def prepare_training(images: RunImages, arm: Arm, seed: int) -> tuple[Model, Inputs]:
+    """Return what `arm` trains with a training seed, and the batches for it.
+
+    Raises:
+        TrainingError: there are no images of a kind that the arm asks for, or weights that do not fit.
+        ConfigError: there is no such network.
+    """
+    return _probe(images, arm, seed) if arm.config.mode == "linear-probe" else _whole(images, arm, seed)
+
+
+def _whole(images: RunImages, arm: Arm, seed: int) -> tuple[Model, Inputs]:
+    config = arm.config
+    classes = len(images.experiment.pool.classes)
+    size = input_size(config)
+    stored = BatchAugmentation(config.augment, size).stored_size
+    real, added = images.real(stored), images.added(arm, stored)
+    inputs = ImageInputs((real, added), _sampler(arm, real, added, seed), config.augment, size, classes, seed)
+    return Model(build_classifier(config, classes, seed), size, _judge(config)), inputs
+
+
+def _judge(config: TrainingConfig) -> Callable[[nn.Module, ImageSet], Tensor]:
+    device = make_accelerator(config).device
+    return lambda module, judged: image_logits(module, judged, device)
+
+
+def _probe(images: RunImages, arm: Arm, seed: int) -> tuple[Model, Inputs]:
+    classes = len(images.experiment.pool.classes)
+    encoder = images.encoder(arm.config)
+    real, added = images.real(encoder.size), images.added(arm, encoder.size)
+    real_features = _features(images, arm, lambda size: images.real(size), encoder)
+    added_features = _features(images, arm, lambda size: images.added(arm, size), encoder, like=real_features)
+    sampler = _sampler(arm, real, added, seed)
+    inputs = FeatureInputs(real_features, real.labels, added_features, added.labels, sampler, seed)
+    return Model(LinearHead(real_features.flatten(0, 1), classes, seed), encoder.size, _probe_judge(encoder)), inputs
+
+
+def _probe_judge(encoder: FrozenEncoder) -> Callable[[nn.Module, ImageSet], Tensor]:
+    known: dict[tuple[str, ...], Tensor] = {}
+
+    def logits(module: nn.Module, judged: ImageSet) -> Tensor:
+        if judged.keys not in known:
+            known[judged.keys] = plain_features(encoder.encode, judged)
+        mode = module.training
+        module.eval()
+        with torch.inference_mode():
+            found: Tensor = module.cpu()(known[judged.keys])
+        module.train(mode)
+        return found
+
+    return logits
+
+
+def _features(
+    images: RunImages,
+    arm: Arm,
+    load: Callable[[int], ImageSet],
+    encoder: FrozenEncoder,
+    like: Tensor | None = None,
+) -> Tensor:
+    """Return the plain features and those of the augmented views, (1 + views, N, D); empty without images."""
+    config = arm.config
+    plain = load(encoder.size)
+    if not len(plain) and like is not None:
+        return like[:, :0]
+    stored = load(BatchAugmentation(config.augment, encoder.size).stored_size)
+    views = view_features(encoder.encode, stored, config.augment, encoder.size, config.views, _VIEW_SEED)
+    return torch.cat([plain_features(encoder.encode, plain)[None], views])
+
+
+def _sampler(arm: Arm, real: ImageSet, added: ImageSet, seed: int) -> MixedSampler:
+    settings = MixSettings(arm.config.batch_size, arm.share, arm.config.mix)
+    return MixedSampler(len(real), len(added), settings, seed, arm.config.steps)
+
+
+def load_model(images: RunImages, config: TrainingConfig, folder: Path) -> Model:
+    """Return the trained model in `folder`, which was trained with `config`, ready to be judged.
+
+    Raises:
+        CorruptRunError: its weights are missing or damaged.
+    """
+    classes = len(images.experiment.pool.classes)
+    if config.mode == "linear-probe":
+        encoder = images.encoder(config)
+        width = plain_features(encoder.encode, images.real(encoder.size).take([0])).shape[1]
+        module: nn.Module = LinearHead(torch.zeros(1, width), classes, seed=0)
+        model = Model(module, encoder.size, _probe_judge(encoder))
+    else:
+        # The weights that it started from are not needed again.
+        fresh = config.model_copy(update={"mode": "scratch", "weights": None})
+        module = build_classifier(fresh, classes, seed=0)
+        model = Model(module, input_size(config), _judge(config))
+    load_weights(folder, module)
+    return model

@@ -1,0 +1,144 @@
+"""Trained classifiers on disk, under RUN/models/ARM/seed-N/, and their logits."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+from torch import Tensor, nn
+
+from augcond.config import TrainingConfig
+from augcond.errors import CorruptRunError, RunError
+from augcond.store.commit import write_atomically
+from augcond.training.identity import ArmKind, Seeds
+
+if TYPE_CHECKING:
+    from augcond.training.images import ImageSet
+
+CARD = "model.json"
+WEIGHTS = "model.safetensors"
+CHECKPOINT = "checkpoint.safetensors"
+_BATCH = 256
+
+
+@dataclass(frozen=True, slots=True)
+class ModelCard:
+    """What a trained classifier is.
+
+    Attributes:
+        arm: name of its arm.
+        kind: what it was trained on.
+        recipe: of its synthetic images; None where there are none.
+        seeds: which draw it is.
+        fingerprint: of its settings and images.
+        classes: class ids in label order.
+        real_counts: real training images per class.
+        real_images: real training images.
+        synthetic_images: synthetic ones (of a ceiling: unused real ones).
+        screened_out: synthetic ones that screening dropped.
+        test_shift: added to its logits at test time, (C,).
+        leaks: the leaks that it was trained with; empty for an honest one.
+        history: (step, loss) now and then.
+        training: its settings, as in a config.
+        note: anything else to know, such as which step was kept.
+    """
+
+    arm: str
+    kind: ArmKind
+    recipe: str | None
+    seeds: Seeds
+    fingerprint: str
+    classes: tuple[str, ...]
+    real_counts: tuple[int, ...]
+    real_images: int
+    synthetic_images: int
+    screened_out: int
+    test_shift: tuple[float, ...]
+    leaks: tuple[str, ...]
+    history: tuple[tuple[int, float], ...]
+    training: dict[str, Any]
+    note: str = ""
+
+    @property
+    def config(self) -> TrainingConfig:
+        """Its settings."""
+        return TrainingConfig.model_validate(self.training)
+
+
+def model_folder(run: Path, arm: str, training_seed: int) -> Path:
+    """Return the folder of the model of an arm and a training seed."""
+    return run / "models" / arm / f"seed-{training_seed}"
+
+
+def save_model(folder: Path, card: ModelCard, module: nn.Module) -> None:
+    """Write weights and then the card, each at once; a folder with a card is a whole model."""
+    folder.mkdir(parents=True, exist_ok=True)
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in module.state_dict().items()}
+    write_atomically(folder / WEIGHTS, save(tensors))
+    write_atomically(folder / CARD, (json.dumps(asdict(card), indent=1, ensure_ascii=False) + "\n").encode())
+    (folder / CHECKPOINT).unlink(missing_ok=True)
+
+
+def read_card(folder: Path) -> ModelCard | None:
+    """Return the card of the model in `folder`, None where there is none.
+
+    Raises:
+        CorruptRunError: the card is not what augcond wrote.
+    """
+    path = folder / CARD
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        values["seeds"] = Seeds(**values["seeds"])
+        values["history"] = tuple((step, loss) for step, loss in values["history"])
+        for name in ("classes", "real_counts", "test_shift", "leaks"):
+            values[name] = tuple(values[name])
+        return ModelCard(**values)
+    except FileNotFoundError:
+        return None
+    except (ValueError, TypeError, KeyError) as error:
+        raise CorruptRunError(f"{path} was not written by augcond: {error}") from error
+
+
+def read_cards(run: Path) -> list[ModelCard]:
+    """Return the cards of all trained models of a run, sorted by arm and seed.
+
+    Raises:
+        RunError: there is none.
+    """
+    found = [read_card(path.parent) for path in sorted((run / "models").glob(f"*/seed-*/{CARD}"))]
+    cards = [card for card in found if card is not None]
+    if not cards:
+        raise RunError(f"{run} holds no trained model: run augcond train first")
+    return sorted(cards, key=lambda card: (card.arm, card.seeds.training))
+
+
+def load_weights(folder: Path, module: nn.Module) -> None:
+    """Put the weights of the model in `folder` into `module`.
+
+    Raises:
+        CorruptRunError: they are missing, damaged or of another network.
+    """
+    path = folder / WEIGHTS
+    try:
+        module.load_state_dict(load_file(path))
+    except (OSError, SafetensorError, RuntimeError) as error:
+        raise CorruptRunError(f"{path} cannot be loaded: {error}") from error
+
+
+def image_logits(module: nn.Module, images: ImageSet, device: torch.device) -> Tensor:
+    """Return the logits, float32 (N, C), of images that are not augmented; `module` is left in the mode it was in."""
+    training = module.training
+    module.eval().to(device)
+    parts = []
+    with torch.inference_mode():
+        for start in range(0, len(images), _BATCH):
+            batch = images.pixels.batch(np.arange(start, min(start + _BATCH, len(images))))
+            parts.append(module(batch.to(device).float() / 255).float().cpu())
+    module.train(training)
+    return torch.cat(parts)

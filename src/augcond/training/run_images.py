@@ -1,0 +1,154 @@
+"""The images of a run as its arms need them, each read once."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from augcond.datasets.splits import subset
+from augcond.errors import RunError
+from augcond.generators import load_generator
+from augcond.training.arms import Arm, unused_real
+from augcond.training.images import ImageSet, real_images
+from augcond.training.loop import make_accelerator
+from augcond.training.networks import build_classifier, input_size
+from augcond.training.probing import BackboneEncoder, Encoder, GeneratorEncoder
+from augcond.training.published import replace_by_synthetic
+from augcond.training.synthetic import SyntheticRows, synthetic_images
+
+if TYPE_CHECKING:
+    from augcond.config import TrainingConfig
+    from augcond.datasets import Dataset
+    from augcond.generators import Generator
+    from augcond.training.experiment import Experiment
+
+
+@dataclass(frozen=True, slots=True)
+class FrozenEncoder:
+    """A frozen encoder and the edge length of the images that it takes."""
+
+    encode: Encoder
+    size: int
+
+
+class RunImages:
+    """Real and synthetic images of a run, and the frozen encoders of its linear probes.
+
+    Args:
+        experiment: the run.
+        dropped: keys of the synthetic images that screening dropped.
+    """
+
+    def __init__(self, experiment: Experiment, dropped: Collection[str] = ()) -> None:
+        self.experiment = experiment
+        self._dropped = frozenset(dropped)
+        self._real: dict[int, ImageSet] = {}
+        self._added: tuple[object, ImageSet] | None = None
+        self._encoders: dict[object, FrozenEncoder] = {}
+        self._generator: Generator | None = None
+
+    def real(self, size: int) -> ImageSet:
+        """Return the training images of the split, at `size` pixels."""
+        if size not in self._real:
+            self._real[size] = self.load(self.experiment.training, size)
+        return self._real[size]
+
+    def load(self, dataset: Dataset, size: int) -> ImageSet:
+        """Return the images of `dataset` at `size` pixels."""
+        return real_images(dataset, size, self.experiment.max_bytes)
+
+    def judged(self, dataset: Dataset, arm: Arm, size: int, seed: int) -> ImageSet:
+        """Return the images that a model of `arm` is judged on: those of `dataset`, unless the protocol leaks.
+
+        Args:
+            dataset: from `evaluation_images`.
+            arm: whose model it is.
+            size: edge length in pixels.
+            seed: its training seed, which draws the images that the leak `synthetic-validation` replaces.
+        """
+        images = self.load(dataset, size)
+        if "synthetic-validation" in self.experiment.config.leaks and arm.kind == "synthetic":
+            images = replace_by_synthetic(images, self.added(arm, size), seed)
+        return images
+
+    def added(self, arm: Arm, size: int) -> ImageSet:
+        """Return what `arm` is trained on beside the real images of the split: often a lot, so only the last is kept.
+
+        Raises:
+            RunError: the arm needs synthetic images, and the run was not generated.
+        """
+        key = (arm.recipe, arm.per_class, size)
+        if self._added is None or self._added[0] != key:
+            self._added = (key, self._load_added(arm, size))
+        return self._added[1]
+
+    def _load_added(self, arm: Arm, size: int) -> ImageSet:
+        run = self.experiment
+        if arm.kind == "real-only":
+            return self.real(size).take([])
+        if arm.kind == "ceiling":
+            return self.load(subset(run.pool, self.added_keys(arm)), size)
+        positions = self._positions(arm, self._dropped)
+        if not len(positions):
+            return self.real(size).take([])
+        return synthetic_images(run.folder, self._rows(arm), positions, size, run.max_bytes)
+
+    def added_keys(self, arm: Arm) -> tuple[str, ...]:
+        """Return the keys of what `arm` is trained on beside the real images of the split."""
+        if arm.kind == "real-only":
+            return ()
+        if arm.kind == "ceiling":
+            run = self.experiment
+            return tuple(unused_real(run.config, run.pool, run.split, run.training, arm.per_class))
+        keys = self._rows(arm).keys
+        return tuple(keys[position] for position in self._positions(arm, self._dropped))
+
+    def added_counts(self, arm: Arm) -> list[int]:
+        """Return their number per class."""
+        if arm.kind == "synthetic":
+            labels = self._rows(arm).labels[self._positions(arm, self._dropped)]
+        else:
+            chosen = subset(self.experiment.pool, self.added_keys(arm))
+            labels = np.array([image.label for image in chosen.images], dtype=np.int64)
+        return [int(count) for count in np.bincount(labels, minlength=len(self.experiment.pool.classes))]
+
+    def screened_out(self, arm: Arm) -> int:
+        """Return how many synthetic images of `arm` screening dropped."""
+        if arm.kind != "synthetic" or not self._dropped:
+            return 0
+        return len(self._positions(arm, ())) - len(self._positions(arm, self._dropped))
+
+    def _rows(self, arm: Arm) -> SyntheticRows:
+        rows = self.experiment.rows
+        if rows is None:
+            raise RunError(
+                f"{self.experiment.folder.path} has no synthetic images for the arm {arm.name!r}: "
+                "run augcond generate first"
+            )
+        return rows
+
+    def _positions(self, arm: Arm, dropped: Collection[str]) -> np.ndarray:
+        return self._rows(arm).select(str(arm.recipe), arm.per_class, dropped)
+
+    @property
+    def generator(self) -> Generator:
+        """The run's generator, loaded at first use."""
+        if self._generator is None:
+            self._generator = load_generator(self.experiment.config.generator)
+        return self._generator
+
+    def encoder(self, config: TrainingConfig) -> FrozenEncoder:
+        """Return the frozen encoder of a linear probe."""
+        key = (config.model, config.weights, config.revision, config.image_size)
+        if key not in self._encoders:
+            self._encoders[key] = self._load_encoder(config)
+        return self._encoders[key]
+
+    def _load_encoder(self, config: TrainingConfig) -> FrozenEncoder:
+        if config.model == "generator":
+            return FrozenEncoder(GeneratorEncoder(self.generator), config.image_size or self.generator.encoder_size)
+        network = build_classifier(config, len(self.experiment.pool.classes), seed=0)
+        return FrozenEncoder(BackboneEncoder(network, make_accelerator(config).device), input_size(config))

@@ -1,0 +1,205 @@
+"""Train every arm of a run with every training seed; models that are there already are kept."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import shutil
+from collections.abc import Collection
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from augcond.engine.base import NoProgress
+from augcond.errors import RunMismatchError
+from augcond.store.locks import exclusive
+from augcond.training.arms import Arm, arms_of
+from augcond.training.experiment import Experiment, evaluation_images
+from augcond.training.identity import Seeds
+from augcond.training.learners import Model, prepare_training
+from augcond.training.loop import Task, fit, make_accelerator
+from augcond.training.models import CHECKPOINT, ModelCard, model_folder, read_card, save_model
+from augcond.training.objective import Objective, make_objective
+from augcond.training.published import BestEpoch
+from augcond.training.run_images import RunImages
+from augcond.training.sampling import effective_counts
+
+if TYPE_CHECKING:
+    from augcond.engine import Progress
+
+logger = logging.getLogger(__name__)
+
+_HOW_NOT_WHAT = {"seeds", "arms", "checkpoint_every", "device", "max_memory_gb"}
+
+
+def train_arms(
+    experiment: Experiment,
+    *,
+    dropped: Collection[str] = (),
+    overwrite: bool = False,
+    progress: Progress | None = None,
+) -> list[ModelCard]:
+    """Train what is not trained yet, and return the cards of all models, arm by arm.
+
+    Args:
+        experiment: the run; it has passed the guards.
+        dropped: keys of the synthetic images that screening dropped.
+        overwrite: train models anew that were trained with other settings or images.
+        progress: is told how many optimiser steps are done.
+
+    Raises:
+        RunMismatchError: there is a model of other settings or images, and `overwrite` is not given.
+        RunLockedError: another process trains this run.
+        RunError: an arm needs synthetic images, and there are none.
+        TrainingError: a training cannot be done, or diverged.
+    """
+    progress = progress or NoProgress()
+    arms = arms_of(experiment.config)
+    seeds = experiment.config.training.training_seeds
+    images = RunImages(experiment, dropped)
+    accelerator = make_accelerator(experiment.config.training)
+    lock = experiment.folder.locks / f"train-{accelerator.process_index}.lock"
+    with exclusive(lock, f"another process trains {experiment.folder.path}: wait for it"):
+        # All of them before the first: what is wrong with the last arm shows now, not in some hours.
+        jobs = [(arm, _card(images, arm, seed)) for arm in arms for seed in seeds]
+        found = [_existing(experiment, card, overwrite=overwrite) for _, card in jobs]
+        progress.start(sum(arm.config.steps for (arm, _), done in zip(jobs, found, strict=True) if done is None))
+        return [done or _train(images, arm, card, progress) for (arm, card), done in zip(jobs, found, strict=True)]
+
+
+def train_one(images: RunImages, arm: Arm, seed: int) -> tuple[Model, ModelCard]:
+    """Train `arm` with a training seed, without keeping anything on disk.
+
+    Raises:
+        TrainingError: the training cannot be done, or diverged.
+    """
+    model, inputs = prepare_training(images, arm, seed)
+    card = _card(images, arm, seed)
+    history = fit(Task(model.module, inputs, _objective(images, arm), arm.config, seed))
+    return model, replace(card, history=tuple(history))
+
+
+def _existing(run: Experiment, card: ModelCard, *, overwrite: bool) -> ModelCard | None:
+    """Return the card of the trained model that `card` describes, None where it is still to train."""
+    folder = model_folder(run.folder.path, card.arm, card.seeds.training)
+    found = read_card(folder)
+    if found is None or found.fingerprint == card.fingerprint:
+        return found
+    if not overwrite:
+        raise RunMismatchError(
+            f"{folder} holds a model of other settings or images ({_difference(found, card)}): train with "
+            "--overwrite to replace it, or give the arm another name"
+        )
+    shutil.rmtree(folder)
+    return None
+
+
+def _train(images: RunImages, arm: Arm, card: ModelCard, progress: Progress) -> ModelCard:
+    run, seed = images.experiment, card.seeds.training
+    folder = model_folder(run.folder.path, arm.name, seed)
+    folder.mkdir(parents=True, exist_ok=True)
+    model, inputs = prepare_training(images, arm, seed)
+    best = _best_epoch(images, arm, seed, model, card) if "best-epoch" in run.config.leaks else None
+
+    def on_step(done: int, module: torch.nn.Module) -> None:
+        progress.advance(1, 0)
+        if best is not None:
+            best(done, module)
+
+    task = Task(
+        module=model.module,
+        inputs=inputs,
+        objective=_objective(images, arm),
+        config=arm.config,
+        seed=seed,
+        fingerprint=card.fingerprint,
+        # The best epoch so far is not in a checkpoint.
+        checkpoint=None if best else folder / CHECKPOINT,
+        on_step=on_step,
+    )
+    card = replace(card, history=tuple(fit(task)))
+    if best is not None:
+        best.restore(model.module)
+        card = replace(card, note=f"step {best.at} of {arm.config.steps} was best on the images that are reported")
+    accelerator = make_accelerator(arm.config)
+    if accelerator.is_main_process:
+        save_model(folder, card, model.module)
+    accelerator.wait_for_everyone()
+    logger.info("trained %s, seed %d: loss %.4f", arm.name, seed, card.history[-1][1])
+    return card
+
+
+def _objective(images: RunImages, arm: Arm) -> Objective:
+    run = images.experiment
+    counts: list[float] = [float(count) for count in run.training.counts()]
+    if arm.config.counts == "effective":
+        counts = effective_counts(run.training.counts(), images.added_counts(arm), arm.share)
+    return make_objective(
+        arm.config.loss,
+        counts,
+        run.pool.classes,
+        tau=arm.config.tau,
+        label_smoothing=arm.config.label_smoothing,
+    )
+
+
+def _card(images: RunImages, arm: Arm, seed: int) -> ModelCard:
+    run = images.experiment
+    added_keys = images.added_keys(arm)
+    training = arm.config.model_dump(mode="json", exclude=_HOW_NOT_WHAT)
+    split = run.config.data.split
+    return ModelCard(
+        arm=arm.name,
+        kind=arm.kind,
+        recipe=arm.recipe,
+        seeds=Seeds(split.seed if split is not None else None, run.config.plan.seed, seed),
+        fingerprint=_fingerprint(images, arm, seed, added_keys, training),
+        classes=run.pool.classes,
+        real_counts=tuple(run.training.counts()),
+        real_images=len(run.training.images),
+        synthetic_images=len(added_keys),
+        screened_out=images.screened_out(arm),
+        test_shift=tuple(float(shift) for shift in _objective(images, arm).test_shift),
+        leaks=run.config.leaks,
+        history=(),
+        training=training,
+    )
+
+
+def _fingerprint(images: RunImages, arm: Arm, seed: int, added_keys: Collection[str], training: dict[str, Any]) -> str:
+    """Return the hex digest of all that decides a model: settings, seed, real images and synthetic ones."""
+    run = images.experiment
+    shards = list(run.folder.read_plan().fingerprints) if arm.kind == "synthetic" else []
+    about = {
+        "training": training,
+        "seed": seed,
+        "recipe": arm.recipe,
+        "leaks": run.config.leaks,
+        "real": sorted((image.key, image.label, image.sha256) for image in run.training.images),
+        "added": sorted(added_keys),
+        "shards": shards,
+    }
+    return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()
+
+
+def _difference(found: ModelCard, card: ModelCard) -> str:
+    for key, value in card.training.items():
+        if found.training.get(key) != value:
+            return f"training.{key}: it has {found.training.get(key)!r}, this config {value!r}"
+    for name in ("recipe", "leaks", "real_images", "synthetic_images"):
+        if getattr(found, name) != getattr(card, name):
+            return f"{name}: it has {getattr(found, name)!r}, this run {getattr(card, name)!r}"
+    return "its images were others"
+
+
+def _best_epoch(images: RunImages, arm: Arm, seed: int, model: Model, card: ModelCard) -> BestEpoch:
+    judged = images.judged(evaluation_images(images.experiment), arm, model.size, seed)
+    shift = torch.tensor(card.test_shift)
+
+    def accuracy(module: torch.nn.Module) -> float:
+        predicted = (model.logits(module, judged) + shift).argmax(dim=1)
+        return float((predicted == judged.labels).float().mean())
+
+    return BestEpoch(accuracy, arm.config.steps)

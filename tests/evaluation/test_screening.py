@@ -1,0 +1,49 @@
+"""Screening: margins, a threshold from real validation images, and what is dropped."""
+
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from augcond.errors import ConfigError, LeakError
+from augcond.evaluation.screening import margins, screened_out, threshold_from
+from augcond.pipeline import generate, run
+from augcond.training.experiment import load_experiment
+from tests.training.toys import toy_run
+
+
+def test_margins_by_hand():
+    scores = torch.tensor([[3.0, 1.0, 2.0], [3.0, 1.0, 2.0]])
+    assert margins(scores, torch.tensor([0, 1])).tolist() == [1.0, -2.0]
+
+
+def test_the_threshold_rejects_the_stated_share_of_real_images():
+    real = torch.arange(100).float()
+    for share in (0.05, 0.2, 0.501):
+        rejected = int((real < threshold_from(real, share)).sum())
+        assert share * 100 - 1 <= rejected <= share * 100
+
+
+@pytest.mark.parametrize("by", ["classifier", "encoder"])
+def test_images_of_another_class_are_dropped(tmp_path, by):
+    # The fake generator's patterns have nothing to do with their class: most are placed in another.
+    config = toy_run(tmp_path, plan={"per_class": 12}, screening={"by": by}, training={"steps": 25, "seeds": 1})
+    generate(config)
+    dropped = screened_out(load_experiment(config))
+    table = pq.read_table(config.run / "screening.parquet").to_pylist()
+    assert len(table) == 72
+    assert dropped == tuple(row["key"] for row in table if not row["kept"])
+    assert 0 < len(dropped) < 72
+    results = run(config)
+    for arm in results.arms[1:]:
+        assert arm.synthetic_images + arm.screened_out == 36
+    assert sum(arm.screened_out for arm in results.arms) == len(dropped)
+
+
+def test_screening_needs_real_validation_images(tmp_path):
+    config = toy_run(tmp_path, screening={"by": "encoder"}, data={"validation": None})
+    generate(config)
+    with pytest.raises(ConfigError, match=r"data\.validation is not set"):
+        screened_out(load_experiment(config))
+    leaky = toy_run(tmp_path, screening={"by": "encoder"}, leaks=["best-epoch"])
+    with pytest.raises(LeakError):
+        screened_out(load_experiment(leaky))

@@ -1,0 +1,108 @@
+"""Each of the four leaks of the published scripts, planted: refused as an accident, flagged where it is asked for."""
+
+import pytest
+import torch
+
+from augcond.datasets import load_dataset
+from augcond.datasets.splits import few_shot, subset
+from augcond.errors import ConfigError, LeakError
+from augcond.pipeline import generate, run, train
+from augcond.training.experiment import evaluation_images, load_experiment
+from augcond.training.leaks import check_apart, check_sources, overlap
+from augcond.training.published import BestEpoch, draw_split, leaky_validation_keys, replace_by_synthetic
+from tests.toy import toy_dataset
+from tests.training.toys import toy_images, toy_run
+
+FEW = {"split": {"name": "few-shot", "k": 3, "seed": 1}}
+LEAKS = ["synthetic-validation", "whole-train-sources", "fixed-training-subset", "best-epoch"]
+
+
+def test_a_source_that_is_no_training_image_is_named():
+    pool = toy_dataset({"a": 4, "b": 4})
+    split = few_shot(pool, 2, seed=0)
+    training = subset(pool, split.train)
+    outside = next(image.key for image in pool.images if image.key not in split.train)
+    check_sources([("a/0/image", split.train[:2])], training)
+    with pytest.raises(LeakError, match=rf"'a/1/image' was made from '{outside}', which is no training image"):
+        check_sources([("a/0/image", split.train[:2]), ("a/1/image", (split.train[0], outside))], training)
+    with pytest.raises(LeakError, match="contents have changed"):
+        check_sources([("a/0/image", split.train[:1])], training, {split.train[0]: "other"})
+
+
+def test_conditioning_on_the_whole_train_split_is_refused(tmp_path):
+    config = toy_run(tmp_path, plan={"per_class": 8}, data=FEW, conditioning={"recipe": "image"})
+    generate(config.model_copy(update={"leaks": ("whole-train-sources",)}))
+    with pytest.raises(LeakError, match="which is no training image of the split"):
+        train(config)
+
+
+def test_a_subset_that_never_varies_is_refused(tmp_path):
+    """The training subset of seed 0 under another seed's name overlaps that seed's validation images."""
+    config = toy_run(tmp_path, data=FEW, leaks=["fixed-training-subset"])
+    pool = load_dataset(config.data)
+    training = subset(pool, draw_split(config, pool).train)
+    assert set(draw_split(config, pool).train) == set(few_shot(pool, 3, seed=0).train)
+    validation = subset(pool, leaky_validation_keys(config, pool))
+    assert overlap(training, validation)
+    with pytest.raises(LeakError, match="validation images are training images too"):
+        check_apart(training, validation, "validation")
+
+
+def test_overlap_by_bytes_across_folders_and_by_key_within_one():
+    pool = toy_dataset({"a": 4})
+    training, held_out = subset(pool, ["a/0.png", "a/1.png"]), subset(pool, ["a/1.png", "a/2.png"])
+    assert overlap(training, held_out) == [("a/1.png", "a/1.png")]
+    elsewhere = toy_dataset({"a": 2})
+    assert overlap(training, elsewhere) == [("a/0.png", "a/0.png"), ("a/1.png", "a/1.png")]
+    other = toy_dataset({"b": 2})
+    assert overlap(training, other) == []
+
+
+def test_replaced_validation_images_keep_key_and_label():
+    validation, synthetic = toy_images(40), toy_images(5, seed=1, name="synthetic")
+    replaced = replace_by_synthetic(validation, synthetic, seed=0)
+    assert replaced.keys == validation.keys
+    places = range(len(validation))
+    same = (replaced.pixels.batch(places) == validation.pixels.batch(places)).flatten(1).all(dim=1)
+    assert 0.3 < same.float().mean() < 0.7
+    own = {
+        (int(label), image.sum().item()) for image, label in zip(synthetic.pixels.images, synthetic.labels, strict=True)
+    }
+    for place in torch.nonzero(~same).flatten().tolist():
+        assert (int(replaced.labels[place]), replaced.pixels.batch([place]).sum().item()) in own
+
+
+def test_the_best_epoch_is_kept_and_put_back():
+    module = torch.nn.Linear(1, 1)
+    accuracies = iter([0.2, 0.9, 0.4])
+    best = BestEpoch(lambda _: next(accuracies), steps=3)
+    for step in (1, 2, 3):
+        torch.nn.init.constant_(module.weight, step)
+        best(step, module)
+    best.restore(module)
+    assert (best.at, best.best, module.weight.item()) == (2, 0.9, 2.0)
+
+
+@pytest.mark.parametrize("leaks", [[leak] for leak in LEAKS] + [LEAKS])
+def test_a_planted_leak_is_flagged_in_the_results(tmp_path, leaks):
+    config = toy_run(
+        tmp_path, data=FEW, leaks=leaks, conditioning={"recipe": "image"}, training={"seeds": 1, "steps": 3}
+    )
+    results = run(config)
+    assert results.leaky
+    assert results.leaks == tuple(leaks)
+    assert all(arm.leaky for arm in results.arms)
+    judged = evaluation_images(load_experiment(config))
+    assert len(judged.images) == results.test_images == (26 - 9 if "fixed-training-subset" in leaks else 24)
+
+
+def test_an_honest_run_says_so_and_models_of_a_leaky_one_are_not_mixed_in(tmp_path):
+    config = toy_run(tmp_path, data=FEW, leaks=["best-epoch"], training={"seeds": 1, "steps": 3})
+    run(config)
+    with pytest.raises(Exception, match="leaks: it has \\('best-epoch',\\), this run \\(\\)"):
+        run(config.model_copy(update={"leaks": ()}))
+
+
+def test_fixed_training_subset_needs_a_few_shot_split(tmp_path):
+    with pytest.raises(ConfigError, match="fixed-training-subset needs"):
+        train(toy_run(tmp_path, leaks=["fixed-training-subset"]))
