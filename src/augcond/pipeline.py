@@ -87,6 +87,7 @@ def generate(
             plan=run_plan,
             materials=materials,
             batch_size=config.engine.batch_size,
+            threads=config.engine.threads,
             max_failed_share=config.engine.max_failed_share,
             part=part[0],
             parts=part[1],
@@ -148,6 +149,23 @@ def run(config: RunConfig, *, progress: Callable[[str], AbstractContextManager[P
         train(config, progress=told)
     with stage("models judged") as told:
         return evaluate(config, progress=told)
+
+
+def load_training_images(
+    config: RunConfig, *, cache: Path | None = None, progress: Callable[[int, int], None] | None = None
+) -> Dataset:
+    """Return the real images that a run may be conditioned on: the training images of its split.
+
+    Args:
+        config: the run.
+        cache: see `augcond.datasets.verify`.
+        progress: see `augcond.datasets.verify`.
+
+    Raises:
+        DatasetError: the real images cannot be used, or are too few for the split.
+    """
+    pool = load_dataset(config.data, cache=cache, progress=progress)
+    return source_images(config, pool, draw_split(config, pool))
 
 
 def plan_for(config: RunConfig, dataset: Dataset) -> Plan:

@@ -14,7 +14,7 @@ from augcond.store.commit import ShardFacts, commit_shard, read_marker, write_at
 from augcond.store.schema import GenerationSettings, ShardRow, shard_table
 from tests.toy import png
 
-FACTS = ShardFacts("fingerprint", 8, ("a note",), 1.5, {"torch": "2"})
+FACTS = ShardFacts("fingerprint", 8, 2, ("a note",), 1.5, {"torch": "2"})
 SETTINGS = GenerationSettings(3.0, 20, "fake:fake", "1", ".png")
 
 

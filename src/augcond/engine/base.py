@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from importlib.metadata import version
 from typing import Protocol
 
+import torch
+
 from augcond.engine.rows import BatchSize, Materials, generate_rows
 from augcond.errors import ConfigError, RunError
 from augcond.planning import PlanRow
@@ -61,6 +63,7 @@ class Job:
         plan: its plan, with the fingerprint of each shard.
         materials: what rows are made with.
         batch_size: rows per batch.
+        threads: of PyTorch on a CPU; as they are where None.
         max_failed_share: a shard in which a larger share failed stops the job, after it is committed.
         part: this process makes the shards whose number is `part` - 1 modulo `parts`.
         parts: number of processes that share the run.
@@ -72,6 +75,7 @@ class Job:
     plan: RunPlan
     materials: Materials
     batch_size: int
+    threads: int | None = None
     max_failed_share: float = 0.5
     part: int = 1
     parts: int = 1
@@ -134,6 +138,8 @@ class Engine(ABC):
             bounds = job.plan.plan.bounds()
             job.progress.start(sum(bounds[number][1] - bounds[number][0] for number in pending))
             logger.info("%d of %d shards to do", len(pending), mine)
+            if job.threads is not None:
+                torch.set_num_threads(job.threads)
             markers: list[ShardMarker] = []
             for number, marker in self.schedule(job, pending):
                 markers.append(marker)
@@ -181,6 +187,7 @@ def run_shard(job: Job, number: int, batch_size: BatchSize) -> ShardMarker:
         ShardFacts(
             fingerprint=job.plan.fingerprints[number],
             batch_size=batch_size.current,
+            threads=torch.get_num_threads(),
             notes=notes,
             seconds=time.monotonic() - started,
             versions=library_versions(),

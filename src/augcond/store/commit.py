@@ -40,6 +40,7 @@ class ShardMarker:
         failed: rows without an image.
         reasons: how many rows failed for which reason.
         batch_size: the smallest batch that rows were cut into; less than configured after out of memory.
+        threads: of PyTorch on a CPU; with batch size and versions they decide the last bits.
         notes: what the engine had to do, such as halving the batch.
         seconds: time it took, without loading.
         versions: of the libraries that decide the bytes.
@@ -53,6 +54,7 @@ class ShardMarker:
     failed: int
     reasons: Mapping[str, int]
     batch_size: int
+    threads: int
     notes: tuple[str, ...]
     seconds: float
     versions: Mapping[str, str]
@@ -64,6 +66,7 @@ class ShardFacts:
 
     fingerprint: str
     batch_size: int
+    threads: int
     notes: tuple[str, ...]
     seconds: float
     versions: Mapping[str, str]
@@ -110,6 +113,7 @@ def _marker(table: pa.Table, written: Path, facts: ShardFacts) -> ShardMarker:
         failed=failed,
         reasons=dict(sorted(reasons.items())),
         batch_size=facts.batch_size,
+        threads=facts.threads,
         notes=facts.notes,
         seconds=round(facts.seconds, 3),
         versions=dict(facts.versions),
