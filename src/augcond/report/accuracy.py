@@ -1,0 +1,164 @@
+"""Accuracy as the page shows it: one line per arm, and each class's change."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from statistics import fmean
+from typing import TYPE_CHECKING
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from augcond.evaluation.results import ArmResult, Difference, Metrics, Results
+from augcond.report.figures import FAINT, INK, MADE, REAL, shorten
+from augcond.report.verdict import overall_gain
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+SHOWN: tuple[tuple[str, str], ...] = (
+    ("overall", "overall"),
+    ("class_mean", "class mean"),
+    ("many", "many"),
+    ("medium", "medium"),
+    ("few", "few"),
+    ("calibration_error", "ECE"),
+)
+"""Metrics and what their columns are called."""
+
+KINDS = {"real-only": "real only", "synthetic": "real + generated", "ceiling": "real + unused real"}
+_NAMED = 40
+
+
+@dataclass(frozen=True, slots=True)
+class ArmLine:
+    """One line of the table.
+
+    Attributes:
+        arm: what was measured.
+        kind: what it was trained on, in words.
+        cells: per metric of `SHOWN` mean and spread; None where there is none.
+        gain: over the first arm, with its interval; None for the first arm itself.
+    """
+
+    arm: ArmResult
+    kind: str
+    cells: tuple[tuple[float | None, float | None], ...]
+    gain: Difference | None
+
+
+@dataclass(frozen=True, slots=True)
+class ClassLine:
+    """Accuracy of one class: the first arm's, and the change that each other arm brings; None without test images."""
+
+    class_name: str
+    real: int
+    baseline: float | None
+    changes: tuple[float | None, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Accuracy:
+    """What the accuracy section shows.
+
+    Attributes:
+        results: as measured.
+        lines: one per arm.
+        classes: one line per class, in label order.
+        others: names of the arms that the changes belong to.
+    """
+
+    results: Results
+    lines: tuple[ArmLine, ...]
+    classes: tuple[ClassLine, ...]
+    others: tuple[str, ...]
+
+
+def view_accuracy(results: Results) -> Accuracy:
+    """Return the lines of the table and the change per class."""
+    base, *others = [_per_class(arm) for arm in results.arms]
+    classes = tuple(
+        ClassLine(
+            name,
+            results.real_counts[label],
+            base[label],
+            tuple(_minus(values[label], base[label]) for values in others),
+        )
+        for label, name in enumerate(results.class_names)
+    )
+    lines = tuple(ArmLine(arm, KINDS[arm.kind], _cells(arm), overall_gain(results, arm)) for arm in results.arms)
+    return Accuracy(results, lines, classes, tuple(arm.name for arm in results.arms[1:]))
+
+
+def _cells(arm: ArmResult) -> tuple[tuple[float | None, float | None], ...]:
+    return tuple((_metric(arm.mean, name), _metric(arm.spread, name)) for name, _ in SHOWN)
+
+
+def _metric(metrics: Metrics | None, name: str) -> float | None:
+    value: float | None = None if metrics is None else getattr(metrics, name)
+    return value
+
+
+def _per_class(arm: ArmResult) -> list[float | None]:
+    columns = zip(*(seed.per_class for seed in arm.seeds), strict=True)
+    return [fmean(known) if (known := [v for v in column if v is not None]) else None for column in columns]
+
+
+def _minus(value: float | None, other: float | None) -> float | None:
+    return None if value is None or other is None else value - other
+
+
+def draw_gains(accuracy: Accuracy) -> Figure | None:
+    """Return each arm's gain in overall accuracy with its 95 % interval, or None where nothing was compared."""
+    lines = [line for line in accuracy.lines if line.gain is not None]
+    if not lines:
+        return None
+    figure = Figure(figsize=(5.4, 0.9 + 0.34 * len(lines)))
+    axes = figure.add_subplot()
+    for place, line in enumerate(lines):
+        gain = line.gain
+        if gain is None:
+            continue
+        colour = MADE if line.arm.kind == "synthetic" else REAL
+        axes.plot([100 * gain.low, 100 * gain.high], [place, place], color=colour, linewidth=2)
+        axes.plot(100 * gain.mean, place, "o", color=colour, markersize=6)
+    axes.axvline(0, color=FAINT, linewidth=1, zorder=0)
+    names = [shorten(f"{line.arm.name}{' (leaky)' if line.arm.leaky else ''}", 36) for line in lines]
+    axes.set_yticks(range(len(lines)), names, parse_math=False)
+    axes.set_ylim(len(lines) - 0.5, -0.5)
+    axes.tick_params(axis="y", length=0)
+    axes.set_xlabel(f"points of test accuracy over {accuracy.lines[0].arm.name}, with 95 % intervals")
+    return figure
+
+
+def draw_class_changes(accuracy: Accuracy) -> Figure | None:
+    """Return the change per class over its number of real images, one panel per arm; None where there is no arm."""
+    count = min(len(accuracy.others), 6)
+    if not count:
+        return None
+    columns = min(count, 3)
+    rows = -(-count // columns)
+    figure = Figure(figsize=(5.4, 0.5 + 1.9 * rows))
+    panels = np.atleast_1d(figure.subplots(rows, columns, sharex=True, sharey=True)).ravel()
+    for place, axes in enumerate(panels):
+        if place >= count:
+            axes.axis("off")
+            continue
+        points = [(line.real, line.changes[place]) for line in accuracy.classes if line.changes[place] is not None]
+        axes.axhline(0, color=FAINT, linewidth=1, zorder=0)
+        if points:
+            axes.scatter([x for x, _ in points], [100 * (y or 0.0) for _, y in points], s=14, color=MADE, alpha=0.7)
+        axes.set_title(shorten(accuracy.others[place], 30), fontsize=9, color=INK, parse_math=False)
+        if min((x for x, _ in points), default=0) > 0:
+            axes.set_xscale("log")
+    figure.supxlabel("real training images of the class", fontsize=9)
+    figure.supylabel("change in points", fontsize=9)
+    return figure
+
+
+def shown_changes(accuracy: Accuracy, count: int = _NAMED) -> Sequence[ClassLine]:
+    """Return the classes whose accuracy changes most under any arm, at most `count`, most changed first."""
+    return sorted(
+        accuracy.classes,
+        key=lambda line: -max((abs(change) for change in line.changes if change is not None), default=0.0),
+    )[:count]

@@ -1,0 +1,188 @@
+"""From a run folder to RUN/report: the page, its pictures, and the figures as files."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from augcond.errors import ConfigError, GeneratorError
+from augcond.evaluation.features import load_extractor
+from augcond.evaluation.results import read_results
+from augcond.generators import load_generator
+from augcond.report.accuracy import Accuracy, draw_class_changes, draw_gains, view_accuracy
+from augcond.report.facts import RunFacts, disk_use, read_facts
+from augcond.report.figures import draw_counts, draw_shares, drawing, inline_svg, save_figure
+from augcond.report.page import MissView, Page, render_page
+from augcond.report.pictures import SourceImages, Thumbnails, gallery_data
+from augcond.report.quality import Miss, Quality, measure
+from augcond.report.sample import Group, gallery_positions, read_groups, read_rows
+from augcond.report.sheet import draw_gallery
+from augcond.report.verdict import answers
+from augcond.store import RunFolder
+
+RESULTS = "results.json"
+
+
+@dataclass(frozen=True, slots=True)
+class ReportSettings:
+    """What a report shows and measures.
+
+    Attributes:
+        metrics: measure the images with a feature extractor.
+        features: its name; see `augcond.evaluation.features`.
+        samples: images per recipe, and real images, that are measured.
+        pictures: about so many pictures are in the gallery, sources included.
+    """
+
+    metrics: bool = True
+    features: str = "generator"
+    samples: int = 1000
+    pictures: int = 2500
+
+    def __post_init__(self) -> None:
+        if self.samples < 2 or self.pictures < 1:
+            raise ConfigError(f"a report needs samples >= 2 and pictures >= 1, not {self.samples} and {self.pictures}")
+
+
+def write_report(
+    folder: RunFolder, settings: ReportSettings | None = None, *, on_stage: Callable[[str], None] = lambda stage: None
+) -> Path:
+    """Write RUN/report and return the path of its page, `index.html`.
+
+    A report that is there already is replaced, once the new one is whole.
+
+    Args:
+        folder: the run; it may be unfinished.
+        settings: the defaults where None.
+        on_stage: told what is done now.
+
+    Raises:
+        RunError: there is no run there, or its results are of another version.
+        CorruptRunError: the run is not what augcond wrote.
+        GeneratorError: the feature extractor cannot be loaded.
+    """
+    settings = settings or ReportSettings()
+    on_stage("reading the run")
+    facts = read_facts(folder)
+    results_path = folder.path / RESULTS
+    results = read_results(results_path) if results_path.exists() else None
+    # Written beside its place and renamed last: a stopped report never looks like a whole one.
+    partial = folder.path / ".report.partial"
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir()
+    sources = SourceImages(facts)
+    quality, unmeasured = _measure(facts, sources, settings, on_stage)
+    on_stage("writing pictures")
+    page = _write_pictures(partial, facts, sources, quality, settings.pictures)
+    on_stage("drawing figures")
+    accuracy = view_accuracy(results) if results is not None else None
+    drawn = _draw(facts, quality, accuracy)
+    sheet = draw_gallery(page.groups, sources, facts.recipes)
+    svg = {
+        name: save_figure(figure, partial / "figures", name)
+        for name, figure in (drawn | {"gallery": sheet}).items()
+        if figure is not None
+    }
+    html = render_page(
+        Page(
+            facts=facts,
+            answers=answers(facts, quality, results, disk := disk_use(folder.path)),
+            quality=quality,
+            unmeasured=unmeasured,
+            accuracy=accuracy,
+            gallery=page.gallery,
+            wrong_class=page.wrong_class,
+            wrong_style=page.wrong_style,
+            figures={name: inline_svg(text) for name, text in svg.items() if name in drawn},
+            files=tuple(sorted(path.name for path in (partial / "figures").glob("*"))),
+            sources_problem=sources.problem,
+            lost_sources=page.lost_sources,
+            disk=disk,
+        )
+    )
+    (partial / "index.html").write_text(html, encoding="utf-8")
+    report = folder.path / "report"
+    shutil.rmtree(report, ignore_errors=True)
+    partial.rename(report)
+    return report / "index.html"
+
+
+def _measure(
+    facts: RunFacts, sources: SourceImages, settings: ReportSettings, on_stage: Callable[[str], None]
+) -> tuple[Quality | None, str]:
+    """Return what was measured, or None and the reason."""
+    if not settings.metrics:
+        return None, "Not measured: the report was made with --no-metrics."
+    if not facts.made.any():
+        return None, "Not measured: no image has been made yet."
+    if sources.problem:
+        return None, f"Not measured: the real images to compare with cannot be read ({sources.problem})."
+    on_stage(f"measuring with {settings.features}")
+    try:
+        extractor = load_extractor(settings.features, lambda: load_generator(facts.config.generator))
+    except GeneratorError as error:
+        raise GeneratorError(f"{error}; augcond report --no-metrics makes the page without it") from error
+    label = facts.plan.columns.generator if settings.features == "generator" else settings.features
+    name = f"the image encoder of {label}" if settings.features == "generator" else label
+    quality = measure(facts, sources, extractor, name, samples=settings.samples)
+    return quality, "" if quality else "Not measured: there are too few real images to compare with."
+
+
+@dataclass(frozen=True, slots=True)
+class _Pictures:
+    gallery: dict[str, object]
+    groups: list[Group]
+    wrong_class: tuple[MissView, ...]
+    wrong_style: tuple[MissView, ...]
+    lost_sources: int
+
+
+def _write_pictures(
+    folder: Path, facts: RunFacts, sources: SourceImages, quality: Quality | None, pictures: int
+) -> _Pictures:
+    chosen = gallery_positions(facts, pictures)
+    thumbnails = Thumbnails.sized_for(folder, sources, min(pictures, sum(2 + len(group) for group in chosen)))
+    # First the misses: they are few, and the gallery may reach the limit.
+    wrong_class = _views(facts, quality.wrong_class if quality else (), thumbnails)
+    wrong_style = _views(facts, quality.wrong_style if quality else (), thumbnails)
+    first: list[Group] = []
+    gallery = gallery_data(facts, _keep_first(read_groups(facts, chosen), first), thumbnails)
+    return _Pictures(gallery, first, wrong_class, wrong_style, len(thumbnails.lost))
+
+
+_SHEET_LINES = 6
+
+
+def _keep_first(groups: Iterable[Group], first: list[Group]) -> Iterator[Group]:
+    for group in groups:
+        if len(first) < _SHEET_LINES:
+            first.append(group)
+        yield group
+
+
+def _views(facts: RunFacts, misses: tuple[Miss, ...], thumbnails: Thumbnails) -> tuple[MissView, ...]:
+    rows = {row.position: row for row in read_rows(facts, [miss.position for miss in misses])}
+    return tuple(
+        MissView(
+            row=(row := rows[miss.position]),
+            image=thumbnails.generated(row),
+            sources=tuple((thumbnails.source(key), key) for key in dict.fromkeys(row.source_keys)),
+            score=miss.score,
+            looks_like=miss.looks_like,
+        )
+        for miss in misses
+    )
+
+
+def _draw(facts: RunFacts, quality: Quality | None, accuracy: Accuracy | None) -> dict[str, Figure | None]:
+    with drawing():
+        return {
+            "class-counts": draw_counts(facts.classes) if facts.classes else None,
+            "misses": draw_shares(quality) if quality is not None else None,
+            "accuracy-gain": draw_gains(accuracy) if accuracy is not None else None,
+            "class-change": draw_class_changes(accuracy) if accuracy is not None else None,
+        }

@@ -1,0 +1,124 @@
+"""The page itself: one HTML file with its style and script inside; pictures and figures lie beside it."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from dataclasses import dataclass
+from importlib.resources import files
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from augcond.progress import format_bytes, format_seconds
+from augcond.report.accuracy import SHOWN, Accuracy, shown_changes
+from augcond.report.facts import RunFacts, failures_by_reason, planned_by_recipe, portable_config
+from augcond.report.quality import Quality
+from augcond.report.sample import SampledRow
+from augcond.report.verdict import Answer, gain_text, percent
+
+_NONE = "\N{EN DASH}"
+
+
+@dataclass(frozen=True, slots=True)
+class MissView:
+    """One generated image that misses its class or style, with its pictures' file names (None: cannot be read)."""
+
+    row: SampledRow
+    image: str | None
+    sources: tuple[tuple[str | None, str], ...]
+    score: float
+    looks_like: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """All that the page shows.
+
+    Attributes:
+        facts: the run.
+        answers: the summary.
+        quality: None where it was not measured.
+        unmeasured: why it was not; empty where it was.
+        accuracy: None without results.
+        gallery: plain values that the script shows.
+        wrong_class: worst semantic errors.
+        wrong_style: worst domain shifts.
+        figures: inline SVG by name.
+        files: names of the figure files.
+        sources_problem: why the real images cannot be read; empty where they can.
+        lost_sources: how many single real images could not be read.
+        disk: bytes of the run folder.
+    """
+
+    facts: RunFacts
+    answers: tuple[Answer, ...]
+    quality: Quality | None
+    unmeasured: str
+    accuracy: Accuracy | None
+    gallery: dict[str, object]
+    wrong_class: tuple[MissView, ...]
+    wrong_style: tuple[MissView, ...]
+    figures: dict[str, str]
+    files: tuple[str, ...]
+    sources_problem: str
+    lost_sources: int
+    disk: int
+
+
+def render_page(page: Page) -> str:
+    """Return the HTML of `page`; every text of the run is escaped."""
+    style, script = (_asset(name) for name in ("report.css", "report.js"))
+    return (
+        _environment()
+        .get_template("index.html")
+        .render(
+            page=page,
+            facts=page.facts,
+            status=page.facts.status,
+            quality=page.quality,
+            accuracy=page.accuracy,
+            figures={name: Markup(svg) for name, svg in page.figures.items()},  # noqa: S704 - drawn and escaped by matplotlib
+            reasons=failures_by_reason(page.facts),
+            planned=planned_by_recipe(page.facts),
+            config=portable_config(page.facts),
+            changes=shown_changes(page.accuracy) if page.accuracy else (),
+            metric_names=[title for _, title in SHOWN],
+            style=Markup(style),  # noqa: S704 - our own file
+            script=Markup(script),  # noqa: S704 - our own file
+            script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+        )
+    )
+
+
+def _asset(name: str) -> str:
+    return files("augcond.report").joinpath("templates", name).read_text(encoding="utf-8")
+
+
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("augcond.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(
+        count=lambda value: f"{value:,}",
+        percent=lambda value: _NONE if value is None else percent(value, 1),
+        number=_number,
+        points=lambda value: _NONE if value is None else f"{100 * value:+.1f}",
+        bytes=format_bytes,
+        seconds=format_seconds,
+        gain=gain_text,
+    )
+    return environment
+
+
+def _number(value: float | None) -> str:
+    """Return about four significant digits, in columns that line up, without an exponent where that reads well."""
+    if value is None:
+        return _NONE
+    if value != 0 and abs(value) < 5e-4:
+        return f"{value:.1e}"
+    return f"{value:.3f}" if abs(value) < 10 else f"{value:,.1f}"

@@ -1,0 +1,280 @@
+"""How generated images look to an image encoder: metrics per recipe, and the worst misses."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from PIL.Image import Image
+from torch import Tensor
+
+from augcond.evaluation import distribution as metrics
+from augcond.evaluation.features import Extractor, extract_features
+from augcond.evaluation.fidelity import Fidelity, class_fidelity, real_fidelity
+from augcond.report.facts import RunFacts
+from augcond.report.pictures import SourceImages
+from augcond.report.sample import read_rows, real_positions, recipe_positions
+from augcond.store.images import decode_stored
+
+SHIFT_QUANTILE = 0.95
+"""An image farther from its class's real images than this share of them is from the others counts as shifted."""
+_PER_CLASS = 4
+"""Real images per class that the class means are made of at least, where there are so many."""
+_MOST_REAL = 20_000
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """Features of some images: of real ones, or of those that one recipe made.
+
+    Attributes:
+        positions: rows of the plan, or places in the list of real images.
+        labels: (N,) int64.
+        features: (N, D) float32.
+    """
+
+    positions: tuple[int, ...]
+    labels: Tensor
+    features: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Measures:
+    """What was measured of one sample; None where it is not defined, as for a sample that is too small.
+
+    Attributes:
+        name: the recipe, or what the reference is.
+        images: size of the sample.
+        semantic_error: share nearest to another class's mean.
+        domain_shift: share farther from its class's real images than 95 % of these are from each other.
+        frechet: see `augcond.evaluation.distribution.frechet_distance`.
+        kernel: see `kernel_distance`.
+        mmd: see `gaussian_mmd`, with the bandwidth of the real images.
+        neighbourhoods: precision, recall, density, coverage.
+        pairwise: see `mean_pairwise_distance`.
+        vendi: see `vendi_score`.
+    """
+
+    name: str
+    images: int
+    semantic_error: float | None
+    domain_shift: float | None
+    frechet: float | None
+    kernel: float | None
+    mmd: float | None
+    neighbourhoods: metrics.Neighbourhoods | None
+    pairwise: float | None
+    vendi: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Miss:
+    """One generated image that misses its class or its style.
+
+    Attributes:
+        position: its row in the plan.
+        score: margin by which it is nearer to another class, or distance to its nearest real image.
+        looks_like: the class that it is nearer to; None for a miss of style.
+    """
+
+    position: int
+    score: float
+    looks_like: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Quality:
+    """What was measured of a run.
+
+    Attributes:
+        extractor: name of the feature extractor.
+        real_images: size of the real sample that everything is compared with.
+        threshold: distance above which an image counts as shifted; None where no class has two real images.
+        reference: the real images themselves, half against half, each left out of what it is compared with.
+        recipes: one entry per recipe with images.
+        wrong_class: the worst semantic errors, worst first.
+        wrong_style: the worst domain shifts, worst first.
+    """
+
+    extractor: str
+    real_images: int
+    threshold: float | None
+    reference: Measures
+    recipes: tuple[Measures, ...]
+    wrong_class: tuple[Miss, ...]
+    wrong_style: tuple[Miss, ...]
+
+
+def measure(
+    facts: RunFacts, sources: SourceImages, extractor: Extractor, name: str, *, samples: int, worst: int = 12
+) -> Quality | None:
+    """Return what the features of a bounded, stratified sample say; None without generated or real images.
+
+    Args:
+        facts: the run.
+        sources: opens the real images.
+        extractor: gives the features.
+        name: what the extractor is called on the page.
+        samples: images per recipe.
+        worst: how many misses of each kind to list.
+    """
+    real = _real_sample(facts, sources, extractor, samples)
+    made = {recipe: _recipe_sample(facts, recipe, extractor, samples) for recipe in facts.recipes}
+    made = {recipe: sample for recipe, sample in made.items() if len(sample.positions)}
+    if real is None or not made:
+        return None
+    own = real_fidelity(real.features, real.labels)
+    distances = own.shift[~own.shift.isnan()]
+    threshold = float(distances.quantile(SHIFT_QUANTILE)) if len(distances) else None
+    judged = {recipe: _judge(sample, real) for recipe, sample in made.items()}
+    return Quality(
+        extractor=name,
+        real_images=len(real.positions),
+        threshold=threshold,
+        reference=_reference(real, own, threshold),
+        recipes=tuple(_measures(recipe, sample, real, judged[recipe], threshold) for recipe, sample in made.items()),
+        wrong_class=_wrong_class(facts, made, judged, worst),
+        wrong_style=_wrong_style(made, judged, threshold, worst),
+    )
+
+
+def _real_sample(facts: RunFacts, sources: SourceImages, extractor: Extractor, samples: int) -> Sample | None:
+    listed = facts.folder.read_sources()
+    keys, labels = list(listed), [label for label, _ in listed.values()]
+    count = min(_MOST_REAL, max(samples, _PER_CLASS * len(facts.classes)))
+    kept: list[int] = []
+
+    def images() -> Iterator[Image]:
+        for place in real_positions(labels, count):
+            image = sources.open(keys[place])
+            if image is not None:
+                kept.append(place)
+                yield image
+
+    features = extract_features(images(), extractor)
+    return Sample(tuple(kept), torch.tensor([labels[place] for place in kept]), features) if len(kept) > 1 else None
+
+
+def _recipe_sample(facts: RunFacts, recipe: str, extractor: Extractor, samples: int) -> Sample:
+    labels: list[int] = []
+    positions: list[int] = []
+
+    def images() -> Iterator[Image]:
+        # Only features are kept: the encoded images of many recipes would fill the memory.
+        for row in read_rows(facts, recipe_positions(facts, recipe, samples)):
+            if row.image is not None:
+                labels.append(row.label)
+                positions.append(row.position)
+                yield decode_stored(row.image)
+
+    features = extract_features(images(), extractor)
+    return Sample(tuple(positions), torch.tensor(labels, dtype=torch.int64), features)
+
+
+@dataclass(frozen=True, slots=True)
+class _Judged:
+    """Fidelity of those rows of a sample whose class has a real image; `rows` are their places in the sample."""
+
+    rows: Tensor
+    fidelity: Fidelity
+
+
+def _judge(sample: Sample, real: Sample) -> _Judged:
+    rows = torch.isin(sample.labels, real.labels).nonzero().flatten()
+    return _Judged(rows, class_fidelity(sample.features[rows], sample.labels[rows], real.features, real.labels))
+
+
+def _measures(name: str, sample: Sample, real: Sample, judged: _Judged, threshold: float | None) -> Measures:
+    return Measures(
+        name=name,
+        images=len(sample.positions),
+        semantic_error=_error_share(judged.fidelity, sample.labels[judged.rows]),
+        domain_shift=_shift_share(judged.fidelity, threshold),
+        frechet=_defined(metrics.frechet_distance, real.features, sample.features),
+        kernel=_defined(metrics.kernel_distance, real.features, sample.features),
+        mmd=_defined(metrics.gaussian_mmd, real.features, sample.features),
+        neighbourhoods=_neighbourhoods(real.features, sample.features),
+        pairwise=_defined(metrics.mean_pairwise_distance, sample.features, sample.labels),
+        vendi=_defined(metrics.vendi_score, sample.features),
+    )
+
+
+def _reference(real: Sample, own: Fidelity, threshold: float | None) -> Measures:
+    first, second = _halves(real.labels)
+    one, other = real.features[first], real.features[second]
+    return Measures(
+        name="real images, half against half",
+        images=len(real.positions),
+        semantic_error=_error_share(own, real.labels),
+        domain_shift=_shift_share(own, threshold),
+        frechet=_defined(metrics.frechet_distance, one, other),
+        kernel=_defined(metrics.kernel_distance, one, other),
+        mmd=_defined(metrics.gaussian_mmd, one, other),
+        neighbourhoods=_neighbourhoods(one, other),
+        pairwise=_defined(metrics.mean_pairwise_distance, real.features, real.labels),
+        vendi=_defined(metrics.vendi_score, real.features),
+    )
+
+
+def _halves(labels: Tensor) -> tuple[Tensor, Tensor]:
+    """Return every other image of each class, and the others."""
+    array = labels.numpy()
+    by_label = np.argsort(array, kind="stable")
+    rank = np.empty(len(array), dtype=np.int64)
+    rank[by_label] = np.arange(len(array)) - np.searchsorted(array[by_label], array[by_label])
+    return torch.from_numpy(rank % 2 == 0), torch.from_numpy(rank % 2 == 1)
+
+
+def _defined(metric: Callable[..., float], *features: Tensor) -> float | None:
+    """Return the metric, or None where it is not defined: too few samples, or all of them equal."""
+    try:
+        return metric(*features)
+    except ValueError:
+        return None
+
+
+def _neighbourhoods(real: Tensor, generated: Tensor) -> metrics.Neighbourhoods | None:
+    try:
+        return metrics.neighbourhoods(real, generated)
+    except ValueError:
+        return None
+
+
+def _error_share(fidelity: Fidelity, labels: Tensor) -> float | None:
+    judged = ~fidelity.margin.isnan()
+    if not judged.any():
+        return None
+    return float((fidelity.nearest[judged] != labels[judged]).double().mean())
+
+
+def _shift_share(fidelity: Fidelity, threshold: float | None) -> float | None:
+    judged = fidelity.shift[~fidelity.shift.isnan()]
+    return float((judged > threshold).double().mean()) if threshold is not None and len(judged) else None
+
+
+def _wrong_class(facts: RunFacts, made: dict[str, Sample], judged: dict[str, _Judged], worst: int) -> tuple[Miss, ...]:
+    misses = []
+    for recipe, found in judged.items():
+        for row, margin, nearest in zip(
+            found.rows.tolist(), found.fidelity.margin.tolist(), found.fidelity.nearest.tolist(), strict=True
+        ):
+            if margin > 0:
+                misses.append(Miss(made[recipe].positions[row], margin, facts.classes[nearest].class_name))
+    return _worst(misses, worst)
+
+
+def _wrong_style(
+    made: dict[str, Sample], judged: dict[str, _Judged], threshold: float | None, worst: int
+) -> tuple[Miss, ...]:
+    misses = []
+    for recipe, found in judged.items():
+        for row, shift in zip(found.rows.tolist(), found.fidelity.shift.tolist(), strict=True):
+            if threshold is not None and shift > threshold:
+                misses.append(Miss(made[recipe].positions[row], shift, None))
+    return _worst(misses, worst)
+
+
+def _worst(misses: Sequence[Miss], count: int) -> tuple[Miss, ...]:
+    return tuple(sorted(misses, key=lambda miss: (-miss.score, miss.position))[:count])

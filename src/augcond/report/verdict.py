@@ -1,0 +1,196 @@
+"""The six questions that the page answers first, each in a sentence or two."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from augcond.evaluation.results import ArmResult, Difference, Results
+from augcond.progress import format_bytes, format_seconds
+from augcond.report.facts import RunFacts
+from augcond.report.quality import Quality
+
+Tone = Literal["good", "look", "unknown"]
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One question and its answer.
+
+    Attributes:
+        question: as a reader would ask it.
+        answer: sentences.
+        tone: whether all is well, something wants a look, or nothing is known.
+        anchor: id of the section that tells more.
+    """
+
+    question: str
+    answer: str
+    tone: Tone
+    anchor: str
+
+
+def answers(facts: RunFacts, quality: Quality | None, results: Results | None, disk: int) -> tuple[Answer, ...]:
+    """Return the six answers of a run.
+
+    Args:
+        facts: the run.
+        quality: None where it was not measured.
+        results: None where no classifier was evaluated.
+        disk: bytes of the run folder.
+    """
+    return (
+        _had(facts),
+        _made(facts),
+        _looks(facts, quality),
+        _helped(results),
+        _cost(facts, disk),
+        _trust(facts, results),
+    )
+
+
+def _had(facts: RunFacts) -> Answer:
+    groups = ", ".join(f"{g.classes:,} {g.shot_group}" for g in facts.shot_groups if g.classes)
+    text = f"{_count(facts.real, 'real image')} in {_count(len(facts.classes), 'class', 'classes')} ({groups})."
+    if facts.rejected:
+        text += f" {_count(len(facts.rejected), 'file')} could not be used."
+    return Answer("What did I have?", text, "look" if facts.rejected else "good", "data")
+
+
+def _made(facts: RunFacts) -> Answer:
+    status = facts.status
+    if not facts.recipes:
+        return Answer("What was made?", "Nothing was planned.", "unknown", "data")
+    recipes = facts.recipes[0] if len(facts.recipes) == 1 else f"{len(facts.recipes)} recipes"
+    text = f"{status.ok:,} of {_count(status.planned, 'planned image')} by {recipes}."
+    before, after = [c.real for c in facts.classes], [c.after for c in facts.classes]
+    text += f" Classes had {_span(before)} images and now have {_span(after)}."
+    if status.failed:
+        text += f" {status.failed:,} failed."
+    if status.left:
+        text += f" {status.left:,} are not made yet."
+    return Answer("What was made?", text, "look" if status.failed or status.left else "good", "data")
+
+
+def _looks(facts: RunFacts, quality: Quality | None) -> Answer:
+    question = "Does it look right?"
+    if not facts.status.ok:
+        return Answer(question, "There are no images yet.", "unknown", "gallery")
+    if quality is None:
+        return Answer(question, "Not measured. The gallery shows a sample for your own eyes.", "unknown", "gallery")
+    count = sum(entry.images for entry in quality.recipes)
+    error = _weighted([(e.semantic_error, e.images) for e in quality.recipes])
+    shift = _weighted([(e.domain_shift, e.images) for e in quality.recipes])
+    parts = []
+    if error is not None and quality.reference.semantic_error is not None:
+        parts.append(
+            f"{percent(error)} look more like another class (of real images the same encoder says so of "
+            f"{percent(quality.reference.semantic_error)})"
+        )
+    if shift is not None and quality.reference.domain_shift is not None:
+        parts.append(
+            f"{percent(shift)} lie outside their class's style (real images: {percent(quality.reference.domain_shift)})"
+        )
+    if not parts:
+        return Answer(question, "Too few real images to judge by. The gallery shows a sample.", "unknown", "gallery")
+    text = f"Of {count:,} measured images, {', and '.join(parts)}."
+    worse = _exceeds(error, quality.reference.semantic_error) or _exceeds(shift, quality.reference.domain_shift)
+    return Answer(question, text, "look" if worse else "good", "misses")
+
+
+def percent(share: float, digits: int = 0) -> str:
+    """Return a share as a percentage, with a space that does not break."""
+    return f"{100 * share:.{digits}f}\N{NO-BREAK SPACE}%"
+
+
+def _exceeds(share: float | None, reference: float | None) -> bool:
+    return share is not None and reference is not None and share > reference + 0.1
+
+
+def _helped(results: Results | None) -> Answer:
+    question = "Did it help?"
+    if results is None:
+        text = "Not known yet: no classifier was trained and evaluated on this run."
+        return Answer(question, text, "unknown", "accuracy")
+    arms = [arm for arm in results.arms if arm.kind == "synthetic"]
+    found = [(arm, difference) for arm in arms if (difference := overall_gain(results, arm)) is not None]
+    if not found:
+        return Answer(question, "Nothing was compared with real images alone.", "unknown", "accuracy")
+    better = [difference for _, difference in found if difference.low > 0]
+    worse = [difference for _, difference in found if difference.high < 0]
+    base = results.arms[0].name
+    if len(found) == 1:
+        text = f"{found[0][0].name}: {gain_text(found[0][1])} of test accuracy over {base}."
+    else:
+        text = (
+            f"Of {len(found)} arms {len(better)} gain over {base} and {len(worse)} lose, with 95 % intervals clear of "
+            f"zero; {found[0][0].name}, the first: {gain_text(found[0][1])}."
+        )
+    if results.leaky:
+        text += " The protocol is leaky: these numbers are for comparison with published ones only."
+    return Answer(question, text, "good" if better and not worse and not results.leaky else "look", "accuracy")
+
+
+def overall_gain(results: Results, arm: ArmResult) -> Difference | None:
+    """Return the difference in overall accuracy of `arm` to the first arm, or None where it was not measured."""
+    base = results.arms[0].name
+    for difference in results.differences:
+        if (difference.arm, difference.baseline, difference.metric) == (arm.name, base, "overall"):
+            return difference
+    return None
+
+
+def gain_text(difference: Difference) -> str:
+    """Return a difference in points with its interval, such as `+2.1 points (95 % interval +0.8 to +3.4)`."""
+    mean, low, high = (f"{100 * value:+.1f}" for value in (difference.mean, difference.low, difference.high))
+    return f"{mean} points (95 % interval {low} to {high})"
+
+
+def _cost(facts: RunFacts, disk: int) -> Answer:
+    rate = facts.status.images_per_second
+    if rate is None:
+        return Answer("What did it cost?", f"Nothing was generated yet; {format_bytes(disk)} on disk.", "good", "cost")
+    text = f"{format_seconds(facts.seconds)} of generation at {rate:,.1f} images/s, and {format_bytes(disk)} on disk."
+    return Answer("What did it cost?", text, "good", "cost")
+
+
+def _trust(facts: RunFacts, results: Results | None) -> Answer:
+    doubts = list(_doubts(facts, results))
+    if doubts:
+        return Answer("Can I trust it?", f"Look at this first: {'; '.join(doubts)}.", "look", "provenance")
+    text = "Every planned row is accounted for, and every source is a training image of its own class."
+    return Answer("Can I trust it?", text, "good", "provenance")
+
+
+def _doubts(facts: RunFacts, results: Results | None) -> Iterator[str]:
+    if facts.status.left:
+        yield f"the run is not finished ({facts.status.left:,} images left)"
+    if facts.status.failed:
+        yield f"{facts.status.failed:,} rows failed"
+    if facts.foreign_sources:
+        yield f"{facts.foreign_sources:,} source images are no training images of their class"
+    mixed = sorted(name for name, versions in facts.versions().items() if len(versions) > 1)
+    if mixed:
+        yield f"shards were made with different versions of {', '.join(mixed)}"
+    if results is not None and results.leaky:
+        yield "the accuracy comes from a protocol with leaks"
+    if results is not None and results.classes != facts.plan.classes:
+        yield "the accuracy was measured on other classes"
+
+
+def _count(number: int, one: str, many: str | None = None) -> str:
+    return f"{number:,} {one if number == 1 else many or one + 's'}"
+
+
+def _span(values: list[int]) -> str:
+    if not values:
+        return "no"
+    low, high = min(values), max(values)
+    return f"{low:,}" if low == high else f"{low:,} to {high:,}"
+
+
+def _weighted(values: list[tuple[float | None, int]]) -> float | None:
+    known = [(value, weight) for value, weight in values if value is not None]
+    total = sum(weight for _, weight in known)
+    return sum(value * weight for value, weight in known) / total if total else None

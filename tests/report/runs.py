@@ -1,0 +1,126 @@
+"""Small runs for the report's tests, made through augcond's own stages with the fake generator."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from augcond.config import RunConfig, parse_config
+from augcond.engine import Summary
+from augcond.evaluation.results import ArmKind, ArmResult, Difference, Metrics, Results, SeedResult, Seeds
+from augcond.pipeline import generate
+from tests.datasets.photos import encode, picture
+
+INJECTED = "<script>alert(1)</script>"
+INJECTED_FOLDER = "<img src=x onerror=alert(1)>"
+
+COUNTS = {"heron": 12, "tree frog": 9, "lighthouse": 5, "Café crème": 3, INJECTED_FOLDER: 2}
+
+
+def write_photos(root: Path, counts: dict[str, int], size: tuple[int, int] = (96, 80)) -> Path:
+    """Write a folder of generated photos, each class in colours of its own, and one broken file."""
+    for label, (name, count) in enumerate(counts.items()):
+        (root / name).mkdir(parents=True)
+        for i in range(count):
+            # Of one class, the coarse colours are alike: near neighbours exist for an encoder to find.
+            rng = np.random.default_rng(label)
+            rng.bit_generator.advance(i % 3)
+            (root / name / f"{i:03d}.jpg").write_bytes(encode(picture(rng, *size), "JPEG", quality=85))
+    (root / next(iter(counts)) / "broken.jpg").write_bytes(b"\xff\xd8 no more")
+    return root
+
+
+def photo_config(root: Path, counts: dict[str, int] | None = None, **sections: Any) -> RunConfig:
+    """Return the config of a run on generated photos under `root`."""
+    counts = counts or COUNTS
+    photos = root / "photos"
+    if not photos.exists():
+        write_photos(photos, counts)
+        names = (f"{name}\t{INJECTED if name == INJECTED_FOLDER else name}" for name in counts)
+        (root / "names.tsv").write_text("\n".join(names) + "\n", encoding="utf-8")
+    values: dict[str, Any] = {
+        "data": {"path": photos, "class_names": root / "names.tsv"},
+        "run": root / "herons and frogs",
+        "plan": {"fill_to": 12},
+        "conditioning": {"recipe": ["text", "image", "mixup", "embed-cutmix-dropout"]},
+        "generator": {"name": "fake", "size": 128, "model": "fail_every=7"},
+        "engine": {"shard_size": 64, "batch_size": 16},
+    }
+    for name, value in sections.items():
+        # A plan takes one amount, so it is replaced whole.
+        values[name] = {**values[name], **value} if name in values and name != "plan" else value
+    return parse_config(values)
+
+
+def make_run(root: Path, **sections: Any) -> tuple[RunConfig, Summary]:
+    """Generate the run of `photo_config`."""
+    config = photo_config(root, **sections)
+    return config, generate(config)
+
+
+CLASS_NAMES = ("heron", "tree frog", "lighthouse")
+
+
+def make_results(**changes: Any) -> Results:
+    """Return results of three arms on three classes, made up."""
+    arms = (
+        arm("real-only", "real-only", (0.5, 0.6)),
+        arm("image", "synthetic", (0.6, 0.72)),
+        arm("more-real", "ceiling", (0.7, 0.7)),
+    )
+    results = Results(
+        protocol="long-tail",
+        leaky=False,
+        leaks=(),
+        classes=CLASS_NAMES,
+        class_names=CLASS_NAMES,
+        real_counts=(120, 24, 3),
+        test_images=300,
+        many=100,
+        few=20,
+        model="small-resnet",
+        arms=arms,
+        differences=(
+            Difference("image", "real-only", "overall", 0.11, 0.04, 0.18, 2),
+            Difference("image", "real-only", "few", 0.3, 0.1, 0.5, 2),
+            Difference("more-real", "real-only", "overall", 0.15, 0.09, 0.2, 2),
+        ),
+    )
+    return replace(results, **changes)
+
+
+def arm(name: str, kind: ArmKind, overall: tuple[float, ...]) -> ArmResult:
+    """Return an arm with a model per entry of `overall`; the second class has no test images."""
+    models = tuple(
+        SeedResult(
+            Seeds(seed, 0, seed),
+            metrics(value),
+            (value, None, value / 2),
+            ((1,) * 3,) * 3,
+            (120, 24, 3),
+            f"{seed}.parquet",
+        )
+        for seed, value in enumerate(overall)
+    )
+    made = 0 if kind == "real-only" else 80
+    return ArmResult(
+        name=name,
+        kind=kind,
+        recipe=name if kind == "synthetic" else None,
+        real_images=147,
+        synthetic_images=made,
+        screened_out=0,
+        steps=1000,
+        leaky=False,
+        seeds=models,
+        mean=metrics(sum(overall) / len(overall)),
+        spread=metrics(0.05) if len(overall) > 1 else None,
+    )
+
+
+def metrics(value: float) -> Metrics:
+    """Return metrics that are alike, without a medium class."""
+    return Metrics(value, value, value, None, value / 2, 0.1)

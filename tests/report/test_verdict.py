@@ -1,0 +1,61 @@
+from dataclasses import replace
+
+from augcond.evaluation.results import Difference
+from augcond.report.accuracy import draw_class_changes, draw_gains, shown_changes, view_accuracy
+from augcond.report.verdict import answers, gain_text
+from tests.report.runs import make_results
+
+
+def by_question(facts, quality=None, results=None):
+    return {answer.question: answer for answer in answers(facts, quality, results, 123_000)}
+
+
+def test_a_run_without_results_says_what_is_not_known(facts):
+    found = by_question(facts)
+    assert found["Did it help?"].tone == found["Does it look right?"].tone == "unknown"
+    assert "no classifier was trained" in found["Did it help?"].answer
+    assert "31 real images in 5 classes" in found["What did I have?"].answer
+    assert "1 file could not be used" in found["What did I have?"].answer
+    assert "123.0 kB" in found["What did it cost?"].answer
+    assert found["Can I trust it?"].tone == "look" and "rows failed" in found["Can I trust it?"].answer
+
+
+def test_a_gain_is_told_with_its_interval(facts):
+    found = by_question(facts, results=make_results())["Did it help?"]
+    assert found.answer == "image: +11.0 points (95 % interval +4.0 to +18.0) of test accuracy over real-only."
+    assert found.tone == "good"
+
+
+def test_an_interval_over_zero_is_no_gain(facts):
+    unsure = make_results(differences=(Difference("image", "real-only", "overall", 0.01, -0.02, 0.04, 2),))
+    assert by_question(facts, results=unsure)["Did it help?"].tone == "look"
+
+
+def test_leaky_numbers_are_marked(facts):
+    leaky = make_results(leaky=True, leaks=("validation images among the training images",))
+    found = by_question(facts, results=leaky)
+    assert "leaky" in found["Did it help?"].answer and found["Did it help?"].tone == "look"
+    assert "leaks" in found["Can I trust it?"].answer
+
+
+def test_points_have_their_sign():
+    assert gain_text(Difference("a", "b", "overall", -0.021, -0.03, 0.002, 1)) == (
+        "-2.1 points (95 % interval -3.0 to +0.2)"
+    )
+
+
+def test_changes_per_class_are_means_over_the_seeds():
+    accuracy = view_accuracy(make_results())
+    assert accuracy.others == ("image", "more-real")
+    heron, frog, lighthouse = accuracy.classes
+    assert round(heron.baseline, 6) == 0.55 and [round(c, 6) for c in heron.changes] == [0.11, 0.15]
+    # No test image, no accuracy.
+    assert frog.baseline is None and frog.changes == (None, None)
+    assert [line.class_name for line in shown_changes(accuracy, 2)] == [heron.class_name, lighthouse.class_name]
+
+
+def test_only_arms_that_were_compared_are_drawn():
+    assert draw_gains(view_accuracy(make_results(differences=()))) is None
+    assert draw_gains(view_accuracy(make_results())) is not None
+    alone = make_results()
+    assert draw_class_changes(view_accuracy(replace(alone, arms=alone.arms[:1]))) is None
