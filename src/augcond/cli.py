@@ -244,6 +244,35 @@ def preview(
     typer.echo(f"{to}")
 
 
+@app.command()
+def report(
+    run: RunPath,
+    metrics: Annotated[
+        bool, typer.Option("--metrics/--no-metrics", help="Measure the images with a feature extractor.")
+    ] = True,
+    features: Annotated[
+        str, typer.Option(help="generator (its own image encoder), timm:NAME or torchvision:NAME.")
+    ] = "generator",
+    samples: Annotated[int, typer.Option(min=2, help="Images per recipe that are measured.")] = 1000,
+    pictures: Annotated[int, typer.Option(min=1, help="About so many pictures in the gallery.")] = 2500,
+) -> None:
+    """Write RUN/report/index.html: what went in, what was made, whether it helped, and what it cost.
+
+    The page and its pictures open from disk, without a network; RUN/report/figures has the figures for a paper.
+    The weights of timm: and torchvision: extractors are downloaded at first use.
+
+    Example: augcond report runs/my-photos --features timm:vit_small_patch14_dinov2.lvd142m
+    """
+    from augcond.report import ReportSettings, write_report
+
+    page = write_report(
+        _run_folder(run),
+        ReportSettings(metrics, features, samples, pictures),
+        on_stage=lambda stage: typer.echo(stage, err=True),
+    )
+    typer.echo(f"{page}")
+
+
 def _console() -> Console:
     from augcond.render import plain_console
 
