@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -103,14 +105,13 @@ def plan(
 
     Example: augcond plan photos.yaml --set plan.fill_to=100
     """
-    from augcond.datasets import load_dataset
     from augcond.estimate import estimate_cost
     from augcond.generators import load_generator
-    from augcond.pipeline import assemble, plan_for
+    from augcond.pipeline import assemble, load_training_images, plan_for
     from augcond.render import print_plan, summarize_plan
 
     config = _load(config_file, overrides)
-    dataset = load_dataset(config.data)
+    dataset = load_training_images(config)
     made = plan_for(config, dataset)
     estimate = None
     if timing and len(made):
@@ -228,13 +229,13 @@ def preview(
     Example: augcond preview photos/train --class cat --class dog
     """
     from augcond.conditioning import RECIPES
-    from augcond.datasets import load_dataset
     from augcond.generators import load_generator
+    from augcond.pipeline import load_training_images
     from augcond.preview import contact_sheet
     from augcond.preview import preview as make
 
     config = _data_config(data, (f"conditioning.recipe=[{', '.join(RECIPES)}]", *(overrides or ())))
-    dataset = load_dataset(config.data)
+    dataset = load_training_images(config)
     with _progress("images") as progress:
         lines = make(
             config, dataset, load_generator(config.generator), classes=classes, per_class=per_class, progress=progress
@@ -242,6 +243,68 @@ def preview(
     to.parent.mkdir(parents=True, exist_ok=True)
     to.write_bytes(contact_sheet(lines, config.conditioning.recipe))
     typer.echo(f"{to}")
+
+
+@app.command()
+def train(
+    run: RunPath,
+    overrides: Set = None,
+    overwrite: Annotated[bool, typer.Option(help="Train models anew that were trained with other settings.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Train classifiers: real images only, and real with the synthetic ones of each recipe; resumes by itself.
+
+    Refuses synthetic images whose sources are no training images of the split, and training images that are test or
+    validation images too. For many GPUs: accelerate launch -m augcond.cli train RUN
+
+    Example: augcond train runs/my-photos --set training.seeds=5
+    """
+    from augcond.pipeline import train as train_run
+    from augcond.render import print_models
+
+    config = _run_config(run, overrides)
+    with _logged(config), _progress("training steps") as progress:
+        cards = train_run(config, overwrite=overwrite, progress=progress)
+    if as_json:
+        _print_json([asdict(card) for card in cards])
+    else:
+        print_models(cards, config.run, _console())
+
+
+@app.command()
+def evaluate(run: RunPath, overrides: Set = None, as_json: AsJson = False) -> None:
+    """Judge every trained classifier on the test set, each image once, and write RUN/results.json.
+
+    Example: augcond evaluate runs/my-photos
+    """
+    from augcond.pipeline import evaluate as evaluate_run
+    from augcond.render import print_results
+
+    config = _run_config(run, overrides)
+    with _logged(config), _progress("models judged") as progress:
+        results = evaluate_run(config, progress=progress)
+    if as_json:
+        _print_json(asdict(results))
+    else:
+        print_results(results, _console())
+
+
+@app.command("run")
+def run_all(config_file: ConfigFile, overrides: Set = None, as_json: AsJson = False) -> None:
+    """Generate, train and evaluate, and print the table; the same command resumes after any interruption.
+
+    Example: augcond run photos.yaml
+    """
+    from augcond.pipeline import run as run_stages
+    from augcond.render import print_results
+
+    config = _load(config_file, overrides)
+    with _logged(config):
+        results = run_stages(config, progress=_progress)
+    if as_json:
+        _print_json(asdict(results))
+    else:
+        print_results(results, _console())
 
 
 @app.command()
@@ -316,6 +379,30 @@ def _data_config(data: str, overrides: Any) -> RunConfig:
             "(.txt, .csv), a config (.yaml), or 'builtin'"
         )
     return parse_config({"data": section, "run": "unused"}, overrides)
+
+
+@contextmanager
+def _logged(config: RunConfig) -> Iterator[None]:
+    """Make the run's folder, and append to its log what happens."""
+    from augcond.progress import log_to
+    from augcond.store import RunFolder
+
+    folder = RunFolder(config.run)
+    folder.create()
+    with log_to(folder.log_path):
+        yield
+
+
+def _run_config(path: Path, overrides: list[str] | None) -> RunConfig:
+    """Return the config that a RUN argument stands for: the one given, or the one that the run keeps."""
+    from augcond.errors import RunError
+
+    if path.suffix.lower() in (".yaml", ".yml"):
+        return _load(path, overrides)
+    kept = path / "config.yaml"
+    if not kept.is_file():
+        raise RunError(f"{path} is no run: it has no config.yaml (augcond generate CONFIG makes it)")
+    return _load(kept, overrides)
 
 
 def _run_folder(path: Path) -> RunFolder:

@@ -5,17 +5,23 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
 from augcond.progress import format_bytes, format_seconds
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
     from augcond.datasets import Dataset, DatasetSummary
     from augcond.engine import Summary
     from augcond.estimate import Estimate
+    from augcond.evaluation.results import Results
     from augcond.planning import Plan
     from augcond.store import Audit, RunFolder, RunStatus
+    from augcond.training.models import ModelCard
 
 SHOWN = 40
 """Rows of a table before the rest is only counted."""
@@ -155,6 +161,51 @@ def print_audit(audit: Audit, console: Console) -> None:
     left = f", {audit.shards_left} shards not done yet" if audit.shards_left else ""
     verdict = "sound" if not audit.problems else f"{len(audit.problems)} problems"
     console.print(f"{verdict}: {audit.shards} shards read, {audit.ok:,} images, {audit.failed:,} failed rows{left}")
+
+
+def print_models(cards: Sequence[ModelCard], run: Path, console: Console) -> None:
+    """Print which models a run has."""
+    table = Table("arm")
+    for title in ("seed", "real images", "synthetic", "screened out", "steps", "last loss"):
+        table.add_column(title, justify="right")
+    for card in cards:
+        numbers = (card.seeds.training, card.real_images, card.synthetic_images, card.screened_out, card.config.steps)
+        table.add_row(card.arm, *(f"{number:,}" for number in numbers), f"{card.history[-1][1]:.4f}")
+    console.print(table)
+    console.print(f"{len(cards)} models in {run / 'models'}; augcond evaluate judges them")
+
+
+def print_results(results: Results, console: Console) -> None:
+    """Print the accuracies of every arm, and what each gains on the first."""
+    if results.leaky:
+        console.print(f"LEAKY: these numbers come from a protocol that leaks ({', '.join(results.leaks)})")
+    base = results.arms[0].name
+    balanced = all(abs(arm.mean.class_mean - arm.mean.overall) < 1e-9 for arm in results.arms)
+    shown = ("many", "medium", "few") if balanced else ("class_mean", "many", "medium", "few")
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1))
+    for title in ("arm", "overall", *shown, "gain"):
+        table.add_column(title.replace("_", " "), justify="left" if title == "arm" else "right", overflow="fold")
+    gains = {gain.arm: gain for gain in results.differences if (gain.metric, gain.baseline) == ("overall", base)}
+    for arm in results.arms:
+        gain = gains.get(arm.name)
+        table.add_row(
+            f"{arm.name}{' (leaky)' if arm.leaky else ''}",
+            _mean_and_spread(arm.mean.overall, arm.spread.overall if arm.spread else None),
+            *(_mean_and_spread(getattr(arm.mean, name), None) for name in shown),
+            f"{100 * gain.mean:+.1f} ({100 * gain.low:+.1f}, {100 * gain.high:+.1f})" if gain else "",
+        )
+    console.print(table)
+    seeds = len(results.arms[0].seeds)
+    console.print(
+        f"percent of {results.test_images:,} test images by {results.model}, mean and spread over {seeds} training "
+        f"seed{'s' if seeds != 1 else ''}; gain: overall - {base}, with its paired 95 % bootstrap interval"
+    )
+
+
+def _mean_and_spread(mean: float | None, spread: float | None) -> str:
+    if mean is None:
+        return "-"
+    return f"{100 * mean:.1f}" + (f" ± {100 * spread:.1f}" if spread is not None else "")
 
 
 def _print_reasons(reasons: dict[str, int], console: Console) -> None:

@@ -1,0 +1,49 @@
+"""The commands train, evaluate and run, from a config file to a table."""
+
+import json
+
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from augcond.cli import app
+from augcond.errors import ConfigError, RunError
+from tests.training.toys import toy_run
+
+
+@pytest.fixture
+def config_file(tmp_path):
+    config = toy_run(tmp_path, conditioning={"recipe": "image"}, training={"seeds": 1, "steps": 4})
+    path = tmp_path / "photos.yaml"
+    path.write_text(yaml.safe_dump(config.model_dump(mode="json")))
+    return path
+
+
+def call(*words):
+    result = CliRunner().invoke(app, [str(word) for word in words], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+def test_run_prints_the_table_and_the_commands_find_the_run_again(config_file, tmp_path):
+    printed = call("run", config_file)
+    assert "real-only" in printed
+    assert "overall - real-only" in " ".join(printed.split())
+    assert "LEAKY" not in printed
+    run = tmp_path / "run"
+    cards = json.loads(call("train", run, "--json"))
+    assert [card["arm"] for card in cards] == ["real-only", "image"]
+    results = json.loads(call("evaluate", config_file, "--json"))
+    assert results == json.loads((run / "results.json").read_text())
+    assert "augcond evaluate judges them" in " ".join(call("train", run).split())
+
+
+def test_a_leaky_table_says_so(config_file):
+    assert call("run", config_file, "--set", "leaks=[best-epoch]").startswith("LEAKY")
+
+
+def test_train_needs_a_run(tmp_path):
+    with pytest.raises(RunError, match=r"has no config\.yaml"):
+        call("train", tmp_path / "none")
+    with pytest.raises(ConfigError, match="no config file"):
+        call("run", tmp_path / "none.yaml")
