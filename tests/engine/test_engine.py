@@ -101,7 +101,7 @@ def test_changed_or_vanished_sources_are_named(tmp_path):
     with pytest.raises(RunMismatchError, match=r"source image 'cat/0.png' has other contents"):
         generate(config)
     photo.unlink()
-    with pytest.raises(RunMismatchError, match=r"source image 'cat/0.png' is gone"):
+    with pytest.raises(RunMismatchError, match=r"training image 'cat/0.png' is gone"):
         generate(config)
     photo.write_bytes(original)
     assert generate(config).shards == 0

@@ -68,11 +68,21 @@ def settle_split(config: RunConfig, folder: RunFolder, pool: Dataset) -> Split:
             raise RunMismatchError(
                 f"{folder.path} was made with another split ({existing.kind}, seed {existing.seed}, "
                 f"{len(existing.train)} training images) than this config asks for ({wanted.kind}, seed {wanted.seed}, "
-                f"{len(wanted.train)}), or of other images: name another folder as `run`"
+                f"{len(wanted.train)}){_first_difference(existing, wanted)}: name another folder as `run`"
             )
         return existing
     write_atomically(path, save_split(wanted).encode())
     return wanted
+
+
+def _first_difference(existing: Split, wanted: Split) -> str:
+    """Return which training image is gone or new, where the split is drawn alike and the images changed."""
+    before, now = set(existing.train), set(wanted.train)
+    if gone := sorted(before - now):
+        return f"; training image {gone[0]!r} is gone or unreadable"
+    if new := sorted(now - before):
+        return f"; training image {new[0]!r} is new"
+    return ""
 
 
 def load_experiment(config: RunConfig) -> Experiment:
