@@ -29,6 +29,7 @@ from augcond.config_training import (
 from augcond.errors import ConfigError
 
 __all__ = [
+    "AdapterConfig",
     "ConditioningConfig",
     "DataConfig",
     "EngineConfig",
@@ -38,6 +39,7 @@ __all__ = [
     "LeakName",
     "OutputConfig",
     "PlanConfig",
+    "PriorConfig",
     "RecipeName",
     "RunConfig",
     "ScreeningConfig",
@@ -83,6 +85,8 @@ class ConditioningConfig(_Section):
     """Probability p that a feature of the embedding is set to 0."""
     rescale: bool = False
     """Divide what dropout keeps by 1 - p."""
+    strength: Annotated[float, Field(gt=0, le=1)] = 0.5
+    """real-guidance: share of the denoising that is done, from the source noised to where that share begins."""
     mix_probability: Share = 1.0
     """Probability that a mixing recipe mixes; otherwise the row is conditioned on its first source alone."""
     sources: Annotated[int, Field(ge=2, le=16)] = 2
@@ -116,6 +120,30 @@ class ConditioningConfig(_Section):
         return self
 
 
+class AdapterConfig(_Section):
+    """Which IP-Adapter conditions Stable Diffusion on images, and how strongly."""
+
+    model: str = "h94/IP-Adapter"
+    """A hub id or a local folder."""
+    revision: str | None = None
+    """Commit hash, tag or branch on the hub; recorded as the commit hash it stands for."""
+    weights: str | None = None
+    """The adapter's safetensors file in there; where null, the base adapter that goes with the generator."""
+    image_encoder: str | None = None
+    """The folder of its CLIP vision model in there; where null, the one that goes with the weights."""
+    scale: Annotated[float, Field(ge=0)] = 1.0
+    """Weight of the image beside the prompt; 1 is as trained."""
+
+
+class PriorConfig(_Section):
+    """Where Kandinsky's image encoder is: in the repository of its prior."""
+
+    model: str = "kandinsky-community/kandinsky-2-2-prior"
+    """A hub id or a local folder."""
+    revision: str | None = None
+    """Commit hash, tag or branch on the hub; recorded as the commit hash it stands for."""
+
+
 class GeneratorConfig(_Section):
     """Which pretrained generator, and how it samples."""
 
@@ -143,6 +171,10 @@ class GeneratorConfig(_Section):
     compile: bool = False
     published_dropout: bool = False
     """Let dropout mask the noise-level half of unCLIP's vector too, as the published scripts do."""
+    adapter: AdapterConfig | None = None
+    """For ip-adapter and ip-adapter-xl; the base adapter of h94/IP-Adapter where null."""
+    prior: PriorConfig | None = None
+    """For kandinsky-2.2; the published prior where null."""
 
     @field_validator("guidance_interval")
     @classmethod
@@ -276,13 +308,24 @@ def _absolute_paths(values: dict[str, Any], base: Path) -> dict[str, Any]:
             section = section.get(key) if isinstance(section.get(key), dict) else {}  # type: ignore[assignment]
         if isinstance(section.get(last), str | Path):
             section[last] = base / Path(section[last]).expanduser()
-    model = values.get("generator", {}).get("model") if isinstance(values.get("generator"), dict) else None
-    if isinstance(model, str) and model.startswith((".", "~", "/")):
-        values["generator"]["model"] = str((base / Path(model).expanduser()).resolve())
+    generator = values.get("generator")
+    if isinstance(generator, dict):
+        values["generator"] = _absolute_models(generator, base)
     weights = values.get("training", {}).get("weights") if isinstance(values.get("training"), dict) else None
     if isinstance(weights, str) and weights != "hub":
         values["training"]["weights"] = str((base / Path(weights).expanduser()).resolve())
     return values
+
+
+def _absolute_models(section: dict[str, Any], base: Path) -> dict[str, Any]:
+    """Return the `generator` section with the folders in it and its sub-sections absolute; hub ids stay."""
+    section = {
+        key: _absolute_models(value, base) if isinstance(value, dict) else value for key, value in section.items()
+    }
+    model = section.get("model")
+    if isinstance(model, str) and model.startswith((".", "~", "/")):
+        section["model"] = str((base / Path(model).expanduser()).resolve())
+    return section
 
 
 def _explain(error: ValidationError) -> list[str]:

@@ -8,6 +8,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 RecipeName = Literal[
     "text",
+    "real-guidance",
     "image",
     "dropout",
     "mixup",

@@ -4,13 +4,14 @@
 numbers. Importing this package does not import PyTorch.
 """
 
-from augcond.conditioning.base import Conditioning, Draws, Prepared, Viewer
+from augcond.conditioning.base import Conditioning, Draws, InitialImage, Prepared, Viewer
 from augcond.conditioning.recipes import RECIPES, Recipe, check_settings, combine, prepare
 
 __all__ = [
     "RECIPES",
     "Conditioning",
     "Draws",
+    "InitialImage",
     "Prepared",
     "Recipe",
     "Viewer",

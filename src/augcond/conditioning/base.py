@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from PIL.Image import Image
     from torch import Tensor
 
@@ -16,9 +18,25 @@ class Viewer(Protocol):
     encoder_size: int
     """Edge length S in pixels of the image encoder's input."""
 
+    image_size: tuple[int, int]
+    """Height and width of the generated images in pixels."""
+
     def view(self, image: Image) -> Tensor:
         """Return the whole `image` (RGB) as the encoder's own preprocessing shows it, (3, S, S) in [0, 1]."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class InitialImage:
+    """The image that a row starts from, instead of from noise alone (recipe `real-guidance`).
+
+    Attributes:
+        pixels: float32, (3, H, W) in [0, 1], at the generator's image size.
+        strength: share of the denoising that is done, in (0, 1]; the image is noised to where that share begins.
+    """
+
+    pixels: Tensor
+    strength: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,16 +50,29 @@ class Conditioning:
         prompts: B prompts.
         dropout: the share p of features that each row's recipe drops, 0 where it drops none. The embeddings come
             with it already applied; only `published_dropout` needs it, to mask more than the embedding.
+        initial: what each row starts from, None for noise; empty where all start from noise.
     """
 
     embeddings: Tensor
     with_image: Tensor
     prompts: tuple[str, ...]
     dropout: tuple[float, ...] = ()
+    initial: tuple[InitialImage | None, ...] = ()
 
     def __len__(self) -> int:
         """Return the number of images, B."""
         return len(self.prompts)
+
+    def take(self, rows: Sequence[int]) -> Conditioning:
+        """Return the conditioning of some `rows`, in the order in which they are named."""
+        chosen = list(rows)
+        return Conditioning(
+            embeddings=self.embeddings[chosen],
+            with_image=self.with_image[chosen],
+            prompts=tuple(self.prompts[row] for row in chosen),
+            dropout=tuple(self.dropout[row] for row in chosen) if self.dropout else (),
+            initial=tuple(self.initial[row] for row in chosen) if self.initial else (),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +101,9 @@ class Prepared:
     Attributes:
         views: what to encode, float32, (n, 3, S, S) in [0, 1]; n is 0 for recipes without an image.
         draws: what was drawn so far; a share that is decided among embeddings is still None.
+        initial: what the generator starts from; None for noise.
     """
 
     views: Tensor
     draws: Draws
+    initial: InitialImage | None = None

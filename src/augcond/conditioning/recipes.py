@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal
 
-from augcond.conditioning.base import Draws, Prepared
+from augcond.conditioning.base import Draws, InitialImage, Prepared
 from augcond.conditioning.streams import BOX, LAMBDA, MIX, RUN, numpy_stream
 from augcond.errors import ConfigError
 
@@ -34,7 +34,8 @@ class Recipe:
 
     Attributes:
         name: as in the config and in shards.
-        with_image: False for `text`, which conditions on no image.
+        with_image: whether an image embedding conditions; where not, the generator's unconditional image input does.
+        initial: whether the generator starts from the source, noised, instead of from noise alone.
         pixels: how random resized crops of the sources are mixed before the encoder.
         embeddings: how the sources' embeddings are mixed.
         dropout: whether features of the embedding are dropped at the end.
@@ -42,6 +43,7 @@ class Recipe:
 
     name: RecipeName
     with_image: bool = True
+    initial: bool = False
     pixels: Mix | None = None
     embeddings: Mix | None = None
     dropout: bool = False
@@ -56,15 +58,14 @@ class Recipe:
 
         CutMix is defined for two: beside mixups of more, it uses the first two of the row's sources.
         """
-        if not self.with_image:
-            return 0
         if not self.mixes:
-            return 1
+            return 1 if self.with_image or self.initial else 0
         return settings.sources if "mixup" in (self.pixels, self.embeddings) else 2
 
 
 _ALL = (
     Recipe("text", with_image=False),
+    Recipe("real-guidance", with_image=False, initial=True),
     Recipe("image"),
     Recipe("dropout", dropout=True),
     Recipe("mixup", pixels="mixup"),
@@ -110,12 +111,13 @@ def prepare(
     seed: int,
     generator: Viewer,
 ) -> Prepared:
-    """Return the views of one row that the image encoder has to see, and what was drawn.
+    """Return the views of one row that the image encoder has to see, what was drawn, and what to start from.
 
     Recipes that mix pixels give one view, mixed from random resized crops. The others give whole views: one, or one per
     source for recipes that mix embeddings. A source that is there before (a class with one image) is a random resized
     crop of itself, so that there is something to mix. A row that `mix_probability` leaves unmixed gives one view, its
-    first source as the recipe would have viewed it: a crop where pixels are mixed, whole where embeddings are.
+    first source as the recipe would have viewed it: a crop where pixels are mixed, whole where embeddings are. A recipe
+    that starts from its source gives no view but the source at the generator's image size.
 
     Args:
         recipe: one of `RECIPES`.
@@ -123,7 +125,7 @@ def prepare(
         images: the row's sources, RGB, as many as `recipe.source_count(settings)`; further ones are not used.
         source_keys: the sources' keys, one per image.
         seed: the row's seed; nothing else decides what is drawn.
-        generator: gives the whole view and the edge length of the encoder's input.
+        generator: gives the whole view, the edge length of the encoder's input, and the size of the images it makes.
 
     Raises:
         ConfigError: a transform of `augment:` is wrong or does not apply to one of the images.
@@ -132,7 +134,7 @@ def prepare(
     import torch
 
     from augcond.conditioning.augment import build_augment
-    from augcond.conditioning.views import random_crop
+    from augcond.conditioning.views import initial_view, random_crop
 
     count = recipe.source_count(settings)
     if len(images) < count or len(source_keys) != len(images):
@@ -141,12 +143,17 @@ def prepare(
             f"(got {len(images)} images and {len(source_keys)} keys)"
         )
     size = generator.encoder_size
-    if count == 0:
-        return Prepared(torch.zeros(0, 3, size, size), Draws())
+    augment = build_augment(settings) if count else None
+    if not recipe.with_image:
+        none = torch.zeros(0, 3, size, size)
+        if not recipe.initial:
+            return Prepared(none, Draws())
+        first = images[0] if augment is None else augment(images[0], seed, 1)
+        initial = InitialImage(initial_view(first, generator.image_size), settings.strength)
+        return Prepared(none, _draws_of_first(recipe, count), initial)
 
     mixed = recipe.mixes and float(numpy_stream(seed, MIX).random()) < settings.mix_probability
     draws = _draw(recipe, settings, count, seed) if mixed else _draws_of_first(recipe, count)
-    augment = build_augment(settings)
     views = []
     for index, image in enumerate(images[: count if mixed else 1]):
         position = index + 1  # as in x1, x2

@@ -1,10 +1,12 @@
-"""Views: a source image as the image encoder sees it."""
+"""Views: a source image as the image encoder sees it, or as the generator starts from it."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 import torch
+from PIL import ImageOps
+from PIL.Image import Resampling
 from torchvision.transforms import v2
 
 from augcond.conditioning.streams import crop_purpose, seeded
@@ -32,4 +34,20 @@ def random_crop(image: Image, size: int, settings: ConditioningConfig, seed: int
     with seeded(seed, crop_purpose(position)):
         cropped = crop(image)
     view: Tensor = v2.functional.to_dtype(v2.functional.pil_to_tensor(cropped), torch.float32, scale=True)
+    return view
+
+
+def initial_view(image: Image, size: tuple[int, int]) -> Tensor:
+    """Return `image` as a generator starts from it, resized to cover and cropped at the centre: float32, (3, H, W).
+
+    Args:
+        image: RGB.
+        size: height and width in pixels, the generated images'.
+
+    Returns:
+        Pixels in [0, 1].
+    """
+    height, width = size
+    fitted = ImageOps.fit(image, (width, height), method=Resampling.LANCZOS)
+    view: Tensor = v2.functional.to_dtype(v2.functional.pil_to_tensor(fitted), torch.float32, scale=True)
     return view

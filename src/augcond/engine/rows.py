@@ -133,6 +133,7 @@ def _condition(ready: Sequence[tuple[PlanRow, Prepared]], materials: Materials) 
         with_image=torch.tensor([len(own) > 0 for own in per_row]),
         prompts=tuple(row.prompt for row, _ in ready),
         dropout=tuple(materials.conditioning.dropout if RECIPES[row.recipe].dropout else 0.0 for row, _ in ready),
+        initial=tuple(prepared.initial for _, prepared in ready),
     )
     return conditioning, [draws for _, draws in combined]
 
