@@ -1,0 +1,28 @@
+"""The README's Python example, run as it stands on a small run."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import yaml
+
+from tests.toy import write_photos
+
+README = Path(__file__).parents[2] / "README.md"
+
+
+def block(language: str) -> str:
+    found = re.search(rf"```{language}\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
+    assert found
+    return found.group(1)
+
+
+def test_config_and_python_of_the_readme_work(tmp_path, monkeypatch, capsys):
+    write_photos(tmp_path / "photos" / "train", {"cat": 2, "dog": 2})
+    config = yaml.safe_load(block("yaml"))
+    config["generator"] = {"name": "fake"}
+    (tmp_path / "photos.yaml").write_text(yaml.safe_dump(config))
+    monkeypatch.chdir(tmp_path)
+    exec(block("python"), {})  # noqa: S102 - our own README
+    assert capsys.readouterr().out.strip() == "32 0 {}"
