@@ -240,12 +240,13 @@ class RunConfig(_Section):
 _PATH_KEYS = (("data", "path"), ("data", "validation"), ("data", "test"), ("data", "class_names"), ("run",))
 
 
-def load_config(path: Path, overrides: tuple[str, ...] = ()) -> RunConfig:
+def load_config(path: Path | str, overrides: tuple[str, ...] = ()) -> RunConfig:
     """Read a YAML config and apply `key=value` overrides, dotted keys, YAML values.
 
     Raises:
         ConfigError: the file cannot be read, or a key or value is wrong; all wrong keys are listed.
     """
+    path = Path(path)
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
