@@ -13,6 +13,7 @@ PUBLIC = [
     "Generator",
     "Plan",
     "PlanRow",
+    "ReportSettings",
     "RunConfig",
     "RunFolder",
     "RunStatus",
@@ -30,6 +31,7 @@ PUBLIC = [
     "preview",
     "register_generator",
     "run_status",
+    "write_report",
 ]
 
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from augcond.pipeline import generate, plan_for
     from augcond.planning import Plan, PlanRow, make_plan
     from augcond.preview import contact_sheet, preview
+    from augcond.report import ReportSettings, write_report
     from augcond.store import RunFolder, RunStatus, audit_run, export_run, run_status
 
 _MODULES = {
@@ -25,6 +26,7 @@ _MODULES = {
     "Generator": "augcond.generators",
     "Plan": "augcond.planning",
     "PlanRow": "augcond.planning",
+    "ReportSettings": "augcond.report",
     "RunConfig": "augcond.config",
     "RunFolder": "augcond.store",
     "RunStatus": "augcond.store",
@@ -42,6 +44,7 @@ _MODULES = {
     "preview": "augcond.preview",
     "register_generator": "augcond.generators",
     "run_status": "augcond.store",
+    "write_report": "augcond.report",
 }
 
 __all__ = [
@@ -50,6 +53,7 @@ __all__ = [
     "Generator",
     "Plan",
     "PlanRow",
+    "ReportSettings",
     "RunConfig",
     "RunFolder",
     "RunStatus",
@@ -67,6 +71,7 @@ __all__ = [
     "preview",
     "register_generator",
     "run_status",
+    "write_report",
 ]
 
 

@@ -291,12 +291,14 @@ def evaluate(run: RunPath, overrides: Set = None, as_json: AsJson = False) -> No
 
 @app.command("run")
 def run_all(config_file: ConfigFile, overrides: Set = None, as_json: AsJson = False) -> None:
-    """Generate, train and evaluate, and print the table; the same command resumes after any interruption.
+    """Generate, train, evaluate and report, and print the table; the same command resumes after any interruption.
 
     Example: augcond run photos.yaml
     """
     from augcond.pipeline import run as run_stages
     from augcond.render import print_results
+    from augcond.report import write_report
+    from augcond.store import RunFolder
 
     config = _load(config_file, overrides)
     with _logged(config):
@@ -305,6 +307,9 @@ def run_all(config_file: ConfigFile, overrides: Set = None, as_json: AsJson = Fa
         _print_json(asdict(results))
     else:
         print_results(results, _console())
+    # A run of real images alone has no plan, and so no page.
+    if RunFolder(config.run).plan_path.exists():
+        typer.echo(f"{write_report(RunFolder(config.run), on_stage=_say)}", err=as_json)
 
 
 @app.command()
@@ -328,12 +333,12 @@ def report(
     """
     from augcond.report import ReportSettings, write_report
 
-    page = write_report(
-        _run_folder(run),
-        ReportSettings(metrics, features, samples, pictures),
-        on_stage=lambda stage: typer.echo(stage, err=True),
-    )
-    typer.echo(f"{page}")
+    settings = ReportSettings(metrics, features, samples, pictures)
+    typer.echo(f"{write_report(_run_folder(run), settings, on_stage=_say)}")
+
+
+def _say(stage: str) -> None:
+    typer.echo(stage, err=True)
 
 
 def _console() -> Console:
