@@ -10,40 +10,53 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from augcond.config import RunConfig, load_config, parse_config
-    from augcond.datasets import Dataset, load_dataset
+    from augcond.datasets import Dataset, Split, few_shot, load_dataset, long_tail, make_split, subset
     from augcond.engine import Summary
     from augcond.errors import AugcondError
+    from augcond.evaluation import Results, read_results
     from augcond.generators import Generator, load_generator, register_generator
-    from augcond.pipeline import generate, plan_for
+    from augcond.pipeline import evaluate, generate, plan_for, run, train
     from augcond.planning import Plan, PlanRow, make_plan
     from augcond.preview import contact_sheet, preview
     from augcond.report import ReportSettings, write_report
     from augcond.store import RunFolder, RunStatus, audit_run, export_run, run_status
+    from augcond.training.models import ModelCard
 
 _MODULES = {
     "AugcondError": "augcond.errors",
     "Dataset": "augcond.datasets",
     "Generator": "augcond.generators",
+    "ModelCard": "augcond.training.models",
     "Plan": "augcond.planning",
     "PlanRow": "augcond.planning",
     "ReportSettings": "augcond.report",
+    "Results": "augcond.evaluation",
     "RunConfig": "augcond.config",
     "RunFolder": "augcond.store",
     "RunStatus": "augcond.store",
+    "Split": "augcond.datasets",
     "Summary": "augcond.engine",
     "audit_run": "augcond.store",
     "contact_sheet": "augcond.preview",
+    "evaluate": "augcond.pipeline",
     "export_run": "augcond.store",
+    "few_shot": "augcond.datasets",
     "generate": "augcond.pipeline",
     "load_config": "augcond.config",
     "load_dataset": "augcond.datasets",
     "load_generator": "augcond.generators",
+    "long_tail": "augcond.datasets",
     "make_plan": "augcond.planning",
+    "make_split": "augcond.datasets",
     "parse_config": "augcond.config",
     "plan_for": "augcond.pipeline",
     "preview": "augcond.preview",
+    "read_results": "augcond.evaluation",
     "register_generator": "augcond.generators",
+    "run": "augcond.pipeline",
     "run_status": "augcond.store",
+    "subset": "augcond.datasets",
+    "train": "augcond.pipeline",
     "write_report": "augcond.report",
 }
 
@@ -51,26 +64,37 @@ __all__ = [
     "AugcondError",
     "Dataset",
     "Generator",
+    "ModelCard",
     "Plan",
     "PlanRow",
     "ReportSettings",
+    "Results",
     "RunConfig",
     "RunFolder",
     "RunStatus",
+    "Split",
     "Summary",
     "audit_run",
     "contact_sheet",
+    "evaluate",
     "export_run",
+    "few_shot",
     "generate",
     "load_config",
     "load_dataset",
     "load_generator",
+    "long_tail",
     "make_plan",
+    "make_split",
     "parse_config",
     "plan_for",
     "preview",
+    "read_results",
     "register_generator",
+    "run",
     "run_status",
+    "subset",
+    "train",
     "write_report",
 ]
 
