@@ -19,7 +19,7 @@ from augcond.engine import Job, LocalEngine, Materials, NoProgress, Progress, Su
 from augcond.evaluation.evaluator import evaluate_models
 from augcond.evaluation.results import Results
 from augcond.evaluation.screening import screened_out
-from augcond.generators import Generator, load_generator
+from augcond.generators import Generator, check_recipes, load_generator
 from augcond.planning import Plan, make_plan
 from augcond.store.fingerprint import image_settings
 from augcond.store.folder import RunFolder, RunPlan, plan_run, settle_plan
@@ -29,6 +29,7 @@ from augcond.store.reuse import ReusableRows
 from augcond.store.schema import GenerationSettings
 from augcond.training.arms import arms_of
 from augcond.training.experiment import load_experiment, settle_split, split_path
+from augcond.training.identity import EvaluationPart
 from augcond.training.models import ModelCard
 from augcond.training.published import draw_split, source_images
 from augcond.training.trainer import train_arms
@@ -120,15 +121,20 @@ def train(config: RunConfig, *, overwrite: bool = False, progress: Progress | No
     return train_arms(experiment, dropped=dropped, overwrite=overwrite, progress=progress)
 
 
-def evaluate(config: RunConfig, *, progress: Progress | None = None) -> Results:
+def evaluate(config: RunConfig, *, part: EvaluationPart = "test", progress: Progress | None = None) -> Results:
     """Judge every trained model on the test set, each image once, and write RUN/results.json.
+
+    Args:
+        config: the run.
+        part: `test`; or `validation`, to choose on, which writes RUN/validation.json.
+        progress: is told how many models are judged.
 
     Raises:
         LeakError: see `train`; or test images are training images.
         RunError: there is no trained model.
         ConfigError: the config names no test images.
     """
-    return evaluate_models(load_experiment(config), progress=progress)
+    return evaluate_models(load_experiment(config), part=part, progress=progress)
 
 
 def run(config: RunConfig, *, progress: Callable[[str], AbstractContextManager[Progress]] | None = None) -> Results:
@@ -172,10 +178,12 @@ def plan_for(config: RunConfig, dataset: Dataset) -> Plan:
     """Return the plan of a run on `dataset`.
 
     Raises:
-        ConfigError: a parameter of the conditioning does not apply to the run's recipes.
+        ConfigError: a parameter of the conditioning does not apply to the run's recipes, or the generator does not take
+            what a recipe conditions it by.
         PlanError: a class that is to get images has no real one to be conditioned on.
     """
     check_settings(config.conditioning)
+    check_recipes(config.generator, config.conditioning)
     return make_plan(
         dataset,
         config.plan,
@@ -187,6 +195,7 @@ def plan_for(config: RunConfig, dataset: Dataset) -> Plan:
 
 def assemble(config: RunConfig, dataset: Dataset, plan: Plan, generator: Generator) -> tuple[RunPlan, Materials]:
     """Return `plan` with the settings and fingerprints of its shards, and what its rows are made with."""
+    check_recipes(config.generator, config.conditioning, generator)
     image_format = ImageFormat.resolve(config.output, generator.image_size)
     identity = generator.identity
     run_plan = plan_run(

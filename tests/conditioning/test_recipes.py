@@ -27,6 +27,7 @@ class TinyGenerator:
     """A linear encoder with fixed weights."""
 
     encoder_size = SIZE
+    image_size = (12, 10)
 
     def __init__(self, shape=(12,)):
         self.shape = shape
@@ -143,6 +144,8 @@ class Reference:
         share = weights[0]
         if base == "text":
             return np.zeros(self.shape), None, None, []
+        if base == "real-guidance":
+            return np.zeros(self.shape), None, None, [1.0]
         if base in ("image", "dropout"):
             embedding, lam, share, weights = self.embedding_of(1), None, None, [1.0]
         elif base == "mixup":
@@ -199,7 +202,14 @@ def test_the_registry_holds_the_recipes_of_the_config():
 
 def test_how_many_sources_a_recipe_takes():
     two, four = ConditioningConfig(), ConditioningConfig(sources=4)
-    expected = {"text": (0, 0), "image": (1, 1), "dropout": (1, 1), "mixup": (2, 4), "embed-mixup": (2, 4)}
+    expected = {
+        "text": (0, 0),
+        "real-guidance": (1, 1),
+        "image": (1, 1),
+        "dropout": (1, 1),
+        "mixup": (2, 4),
+        "embed-mixup": (2, 4),
+    }
     expected |= {"cutmix": (2, 2), "embed-cutmix": (2, 2)}
     for name, recipe in RECIPES.items():
         base = name if name == "dropout" else name.removesuffix("-dropout")
@@ -431,6 +441,21 @@ def test_misuse_is_named():
     assert isinstance(prepared, Prepared)
     with pytest.raises(ValueError, match="1 views"):
         combine(RECIPES["mixup"], config, torch.zeros(2, 12), prepared, 0)
+
+
+def test_real_guidance_starts_from_the_first_source_at_the_generators_size():
+    prepared, embedding, _ = make("real-guidance", strength=0.3)
+    assert prepared.views.shape == (0, 3, SIZE, SIZE)
+    assert not embedding.any()
+    assert prepared.initial.strength == 0.3
+    # 20 x 16 pixels cover 10 x 12 at a height of 12; what is left over is cut off on both sides.
+    resized = PICTURES[0].resize((10, 12), PIL.Image.Resampling.LANCZOS, box=(10 - 20 / 3, 0, 10 + 20 / 3, 16))
+    expected = np.asarray(resized).transpose(2, 0, 1) / 255
+    np.testing.assert_allclose(prepared.initial.pixels.numpy(), expected, atol=1e-6)
+    flipped = make("real-guidance", augment=({"name": "RandomHorizontalFlip", "p": 1.0},))[0].initial
+    other = make("real-guidance", images=[PICTURES[0].transpose(PIL.Image.Transpose.FLIP_LEFT_RIGHT), *PICTURES[1:]])
+    assert torch.equal(flipped.pixels, other[0].initial.pixels)
+    assert all(make(name)[0].initial is None for name in RECIPES if name != "real-guidance")
 
 
 def test_a_recipe_is_a_composition():

@@ -3,6 +3,7 @@ import pytest
 from augcond.config import GeneratorConfig
 from augcond.errors import ConfigError
 from augcond.generators import generator_names, load_generator, register_generator, registry
+from augcond.generators.catalog import CATALOG
 from augcond.testing import FakeGenerator
 
 
@@ -12,13 +13,13 @@ def _registry_as_it_was(monkeypatch):
 
 
 def test_known_names():
-    assert generator_names() == ("fake", "stable-unclip")
+    assert set(generator_names()) == set(CATALOG)
 
 
 def test_an_unknown_name_lists_the_known_ones():
     with pytest.raises(ConfigError, match=r"no generator 'stable-uncip'; did you mean 'stable-unclip'\?"):
         load_generator(GeneratorConfig(name="stable-uncip"))
-    with pytest.raises(ConfigError, match="no generator 'qqq'; known: fake, stable-unclip"):
+    with pytest.raises(ConfigError, match=r"no generator 'qqq'; known: fake, .*stable-unclip"):
         load_generator(GeneratorConfig(name="qqq"))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from augcond.conditioning.base import Conditioning
+    from augcond.generators.catalog import Input
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,10 +52,13 @@ class Generator(ABC):
 
     Attributes:
         identity: which weights these are.
-        encoder_size: edge length S in pixels of the image encoder's input.
-        embedding_shape: shape of one image embedding, (D,) or (T, D).
+        encoder_size: edge length S in pixels of the image encoder's input; 0 where there is none.
+        embedding_shape: shape of one image embedding, (D,) or (T, D); (0,) without an image encoder.
         image_size: height and width of the generated images in pixels.
+        inputs: what recipes may condition it by; other recipes are refused before any work is done.
     """
+
+    inputs: ClassVar[frozenset[Input]] = frozenset({"text", "image"})
 
     identity: GeneratorIdentity
     encoder_size: int

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from augcond.generators.schedulers import step_arguments
+from augcond.generators.schedulers import learns_variance, step_arguments
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from torch import Generator, Tensor
 
@@ -42,17 +42,30 @@ class UNetConditions:
     """What the UNet is told about each of B rows, on its device and in its dtype.
 
     Attributes:
-        text: prompt embeddings, (B, L, C).
-        image: class labels of the UNet's own embedding, (B, E), or None where it has none.
+        text: prompt embeddings, (B, L, C), or None for a UNet that takes no prompt.
+        class_labels: of the UNet's class embedding, (B, E), or None where it has none.
+        added: its `added_cond_kwargs` by name: tensors (B, ...), or lists of them.
     """
 
-    text: Tensor
-    image: Tensor | None
+    text: Tensor | None = None
+    class_labels: Tensor | None = None
+    added: Mapping[str, Tensor | list[Tensor]] = field(default_factory=dict)
 
     def followed_by(self, other: UNetConditions) -> UNetConditions:
-        """Return these rows, then the rows of `other`."""
-        image = None if self.image is None or other.image is None else torch.cat([self.image, other.image])
-        return UNetConditions(torch.cat([self.text, other.text]), image)
+        """Return these rows, then the rows of `other`, which must be conditions of the same kinds."""
+        return UNetConditions(
+            text=_followed_by(self.text, other.text),
+            class_labels=_followed_by(self.class_labels, other.class_labels),
+            added={name: _followed_by(value, other.added[name]) for name, value in self.added.items()},
+        )
+
+
+def _followed_by(first: Any, second: Any) -> Any:
+    if first is None or second is None:
+        return None
+    if isinstance(first, list):
+        return [_followed_by(one, other) for one, other in zip(first, second, strict=True)]
+    return torch.cat([first, second])
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,10 +81,53 @@ def initial_latents(shape: tuple[int, ...], generators: Sequence[Generator]) -> 
     return torch.stack([torch.randn(shape, generator=generator) for generator in generators])
 
 
+@dataclass(frozen=True, slots=True)
+class Start:
+    """Where the denoising of B rows begins.
+
+    Attributes:
+        latents: (B, C, h, w), float32, on the UNet's device, as noisy as the scheduler expects at `step`.
+        step: how many of the scheduler's time steps are left out.
+    """
+
+    latents: Tensor
+    step: int = 0
+
+
+def start_from_noise(scheduler: Any, noise: Tensor) -> Start:
+    """Return the start of rows that are made from standard normal `noise` (B, C, h, w) alone."""
+    return Start(noise * scheduler.init_noise_sigma)
+
+
+def start_from_latents(scheduler: Any, latents: Tensor, noise: Tensor, strength: float) -> Start:
+    """Return the start of rows that are made from the latents of images, noised to a strength (SDEdit).
+
+    Args:
+        scheduler: fresh, with its time steps set; is told where it begins.
+        latents: of the images, as the UNet knows them, (B, C, h, w).
+        noise: standard normal, (B, C, h, w).
+        strength: share of the steps that is done, in (0, 1]; rounded down to whole steps, at least one.
+
+    Source: SDEdit (arXiv 2108.01073); which step is the first follows `get_timesteps` of diffusers'
+    StableDiffusionImg2ImgPipeline.
+    """
+    skipped = scheduler.num_inference_steps - steps_done(scheduler.num_inference_steps, strength)
+    step = skipped * scheduler.order
+    if hasattr(scheduler, "set_begin_index"):
+        scheduler.set_begin_index(step)
+    first = scheduler.timesteps[step : step + 1].repeat(len(latents))
+    return Start(scheduler.add_noise(latents, noise, first), step)
+
+
+def steps_done(steps: int, strength: float) -> int:
+    """Return how many of `steps` are done at a strength in (0, 1]: rounded down, as diffusers does."""
+    return min(int(steps * strength), steps)
+
+
 def denoise(
     unet: Any,
     scheduler: Any,
-    latents: Tensor,
+    start: Start,
     conditions: GuidedConditions,
     guidance: Guidance,
     generators: Sequence[Generator],
@@ -81,32 +137,38 @@ def denoise(
     Args:
         unet: a UNet2DConditionModel.
         scheduler: a fresh scheduler with its time steps set.
-        latents: standard normal noise, (B, C, h, w), float32, on the UNet's device.
+        start: the noisy latents, and the step from which they are denoised.
         conditions: what the UNet is told about each row.
         guidance: how strong, and when; steps without it take half the time.
         generators: one per row, on the CPU; draw what the scheduler adds, if it does.
     """
     # Latents and the scheduler's arithmetic stay in float32, whatever the UNet runs in.
-    latents = latents * scheduler.init_noise_sigma
+    latents = start.latents
+    channels = latents.shape[1]
     both = conditions.unconditional.followed_by(conditions.conditional)
     arguments = step_arguments(scheduler, generators)
-    for step, timestep in enumerate(scheduler.timesteps):
+    for step, timestep in enumerate(scheduler.timesteps[start.step :], start=start.step):
         sample = scheduler.scale_model_input(latents, timestep)
         if guidance.applies(step, len(scheduler.timesteps)):
             unconditional, conditional = _predict(unet, torch.cat([sample, sample]), timestep, both).chunk(2)
             prediction = unconditional + guidance.scale * (conditional - unconditional)
+            # A UNet that predicts a variance too does so after the channels of the latents; it is not guided.
+            prediction[:, channels:] = conditional[:, channels:]
         else:
             prediction = _predict(unet, sample, timestep, conditions.conditional)
+        if not learns_variance(scheduler):
+            prediction = prediction[:, :channels]
         latents = scheduler.step(prediction, timestep, latents, **arguments, return_dict=False)[0]
     return latents
 
 
 def _predict(unet: Any, sample: Tensor, timestep: Tensor, conditions: UNetConditions) -> Tensor:
     prediction: Tensor = unet(
-        sample.to(conditions.text.dtype),
+        sample.to(unet.dtype),
         timestep,
         encoder_hidden_states=conditions.text,
-        class_labels=conditions.image,
+        class_labels=conditions.class_labels,
+        added_cond_kwargs=dict(conditions.added) or None,
         return_dict=False,
     )[0]
     return prediction.float()
@@ -119,10 +181,34 @@ def decode(vae: Any, latents: Tensor) -> Tensor:
         vae: an AutoencoderKL or AutoencoderTiny.
         latents: (B, C, h, w), as the UNet knows them.
     """
-    pixels_each = latents[0, 0].numel() * 4 ** (len(vae.config.block_out_channels) - 1)
-    rows = max(1, _DECODED_PIXELS // pixels_each)
+    rows = rows_at_once(latents[0, 0].numel() * vae_scale_factor(vae) ** 2)
     slices = (latents / vae.config.scaling_factor).to(vae.dtype).split(rows)
     return torch.cat([vae.decode(part, return_dict=False)[0].float() for part in slices])
+
+
+def encode(vae: Any, images: Tensor) -> Tensor:
+    """Return the latents of images, as the UNet knows them, (B, C, h, w), float32, in slices like `decode`.
+
+    The autoencoder's most likely latents: no noise is drawn, that of the start is all.
+
+    Args:
+        vae: an AutoencoderKL or AutoencoderTiny.
+        images: (B, 3, H, W) in [-1, 1].
+    """
+    encoded = [vae.encode(part) for part in torch.split(images.to(vae.dtype), rows_at_once(images[0, 0].numel()))]
+    modes = [part.latent_dist.mode() if hasattr(part, "latent_dist") else part.latents for part in encoded]
+    latents: Tensor = torch.cat([mode.float() for mode in modes]) * vae.config.scaling_factor
+    return latents
+
+
+def rows_at_once(pixels: int) -> int:
+    """Return how many images of so many pixels the VAE takes at once."""
+    return max(1, _DECODED_PIXELS // pixels)
+
+
+def vae_scale_factor(vae: Any) -> int:
+    """Return how many pixels of each edge one latent stands for."""
+    return int(2 ** (len(vae.config.block_out_channels) - 1))
 
 
 def to_uint8(images: Tensor) -> Tensor:

@@ -20,7 +20,7 @@ from augcond.errors import ConfigError, GeneratorError
 from augcond.generators.base import GeneratorIdentity
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from augcond.config import GeneratorConfig
 
@@ -29,7 +29,6 @@ _LIBRARIES = frozenset({"diffusers", "transformers", "stable_diffusion"})
 _SUFFIXES = (".safetensors", ".json", ".txt", ".model")
 _VARIANTS = ("*.fp16*", "*.non_ema*", "*.ema*")
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
-EXAMPLE_HUB_ID = "sd2-community/stable-diffusion-2-1-unclip"
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,10 +38,31 @@ class PipelineFormat:
     Attributes:
         name: diffusers' class name of the pipeline.
         models: components with weights, each a sub-folder with a safetensors file.
+        example: a hub id that is one, for messages.
+        skipped: components that are neither fetched nor loaded.
     """
 
     name: str
     models: tuple[str, ...]
+    example: str
+    skipped: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where weights are to come from, as a config says it.
+
+    Attributes:
+        model: a local folder or a hub id; of a generator's own checkpoint also `builtin`.
+        revision: goes with hub ids only.
+        name: the generator that wants them.
+        key: the section of the config that says so, for messages.
+    """
+
+    model: str
+    revision: str | None
+    name: str
+    key: str = "generator"
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,28 +90,35 @@ def locate_checkpoint(config: GeneratorConfig, layout: PipelineFormat) -> Checkp
         GeneratorError: the checkpoint is missing, cannot be fetched, is of another pipeline, or its weights are
             not safetensors.
     """
-    folder = _local_folder(config.model)
+    return locate_pipeline(Source(config.model, config.revision, config.name), layout)
+
+
+def locate_pipeline(source: Source, layout: PipelineFormat) -> Checkpoint:
+    """Return the checkpoint in diffusers' pipeline layout that `source` stands for; see `locate_checkpoint`."""
+    folder = _builtin_folder(source, layout) if source.model == "builtin" else local_folder(source, layout.example)
     if folder is None:
-        folder, model, revision = _fetch(config.model, config.revision, layout)
-        _check(folder, layout, config.model)
-        return Checkpoint(folder, GeneratorIdentity(config.name, model, revision))
-    if config.revision is not None:
-        raise ConfigError(
-            f"generator.revision: {config.model} is a folder, which is identified by its contents; "
-            "a revision belongs to a hub id"
-        )
-    _check(folder, layout, config.model)
-    model = "builtin" if config.model == "builtin" else folder.resolve().name
-    return Checkpoint(folder, GeneratorIdentity(config.name, model, hash_checkpoint(folder)))
+        folder, commit = _fetch(source, layout)
+        _check(folder, layout, source)
+        return Checkpoint(folder, GeneratorIdentity(source.name, source.model, commit))
+    _check(folder, layout, source)
+    model = "builtin" if source.model == "builtin" else folder.resolve().name
+    return Checkpoint(folder, GeneratorIdentity(source.name, model, hash_checkpoint(folder, layout.skipped)))
 
 
-def hash_checkpoint(folder: Path) -> str:
+def hash_checkpoint(folder: Path, skipped: Sequence[str] = ()) -> str:
     """Return `sha256:` and a hash over the relative paths and contents of all weights and configs.
 
-    What counts are `model_index.json` and the files of the components that it names. Hidden files, read-me files and
-    files of other kinds change nothing, nor does where the folder lies.
+    What counts are `model_index.json` and the files of the components that it names, but those `skipped`. Hidden files,
+    read-me files and files of other kinds change nothing, nor does where the folder lies.
     """
-    paths = sorted(_checkpoint_files(folder), key=lambda path: path.relative_to(folder).as_posix())
+    components = [name for name in _components(_read_index(folder, str(folder))) if name not in skipped]
+    paths = [path for name in components for path in component_files(folder, name)]
+    return hash_files(folder, [folder / _INDEX, *paths])
+
+
+def hash_files(folder: Path, paths: Sequence[Path]) -> str:
+    """Return `sha256:` and a hash over the contents of files and their paths relative to `folder`."""
+    paths = sorted(paths, key=lambda path: path.relative_to(folder).as_posix())
     # File by file, in threads: hashing releases the interpreter lock, and real checkpoints have gigabytes.
     with ThreadPoolExecutor() as threads:
         digests = list(threads.map(_digest, paths))
@@ -106,19 +133,12 @@ def _digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _checkpoint_files(folder: Path) -> Iterator[Path]:
-    yield folder / _INDEX
-    for component in _components(_read_index(folder, str(folder))):
-        for path in (folder / component).rglob("*"):
-            inside = path.relative_to(folder)
-            hidden = any(part.startswith(".") for part in inside.parts)
-            if (
-                path.is_file()
-                and path.suffix in _SUFFIXES
-                and not hidden
-                and not path.stem.lower().startswith("readme")
-            ):
-                yield path
+def component_files(folder: Path, component: str) -> Iterator[Path]:
+    """Yield the weights and configs of one component of a checkpoint."""
+    for path in (folder / component).rglob("*"):
+        hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
+        if path.is_file() and path.suffix in _SUFFIXES and not hidden and not path.stem.lower().startswith("readme"):
+            yield path
 
 
 def _components(index: dict[str, Any]) -> list[str]:
@@ -130,100 +150,136 @@ def _components(index: dict[str, Any]) -> list[str]:
     ]
 
 
-def _local_folder(model: str) -> Path | None:
-    """Return the folder that `model` stands for, or None where it is a hub id."""
-    if model == "builtin":
-        folder = Path(augcond.__file__).parent / "assets" / "world" / "checkpoint"
-        if not folder.is_dir():
-            raise GeneratorError(
-                "generator.model: this installation lacks the built-in checkpoint (assets/world/checkpoint in the "
-                f"package): reinstall augcond, or name a folder or a hub id such as {EXAMPLE_HUB_ID}"
-            )
-        return folder
+def _builtin_folder(source: Source, layout: PipelineFormat) -> Path:
+    folder = Path(augcond.__file__).parent / "assets" / "world" / "checkpoint"
+    if not folder.is_dir():
+        raise GeneratorError(
+            f"{source.key}.model: this installation lacks the built-in checkpoint (assets/world/checkpoint in the "
+            f"package): reinstall augcond, or name a folder or a hub id such as {layout.example}"
+        )
+    _refuse_revision(source)
+    found = _read_index(folder, source).get("_class_name")
+    if found != layout.name:
+        raise ConfigError(
+            f"{source.key}.model: the built-in checkpoint is a {found}, but {source.name} needs a {layout.name}: name "
+            f"a folder or a hub id such as {layout.example}"
+        )
+    return folder
+
+
+def local_folder(source: Source, example: str) -> Path | None:
+    """Return the folder that `source.model` is, or None where it is a hub id.
+
+    Raises:
+        ConfigError: it is neither, or a revision is given for a folder.
+    """
+    model = source.model
     folder = Path(model).expanduser()
     if folder.is_dir():
+        _refuse_revision(source)
         return folder
     if model.startswith((".", "~")) or folder.is_absolute() or not _HUB_ID.fullmatch(model):
+        builtin = "`builtin`, " if source.key == "generator" else ""
         raise ConfigError(
-            f"generator.model: no folder {model}; expected `builtin`, a checkpoint's folder, or a hub id such as "
-            f"{EXAMPLE_HUB_ID}"
+            f"{source.key}.model: no folder {model}; expected {builtin}a checkpoint's folder, or a hub id such as "
+            f"{example}"
         )
     return None
 
 
-def _fetch(model: str, revision: str | None, layout: PipelineFormat) -> tuple[Path, str, str]:
-    """Return the local folder, hub id and commit hash of a hub checkpoint; only what is loaded is fetched."""
+def _refuse_revision(source: Source) -> None:
+    if source.revision is not None:
+        raise ConfigError(
+            f"{source.key}.revision: {source.model} is a folder, which is identified by its contents; "
+            "a revision belongs to a hub id"
+        )
+
+
+def _fetch(source: Source, layout: PipelineFormat) -> tuple[Path, str]:
+    """Return the local folder and commit hash of a hub checkpoint; only what is loaded is fetched."""
+    snapshot, commit = fetch(source, source.revision, [_INDEX])
+    if (snapshot / _INDEX).is_file():
+        parts = [part for part in _components(_check_index(snapshot, layout, source)) if part not in layout.skipped]
+        # A branch or tag may move: it was resolved once, and everything else is asked for by commit.
+        fetch(source, commit, [_INDEX, *(f"{part}/*{suffix}" for part in parts for suffix in _SUFFIXES)])
+    return snapshot, commit
+
+
+def fetch(source: Source, revision: str | None, patterns: Sequence[str]) -> tuple[Path, str]:
+    """Return the local folder of a hub snapshot that holds the files matching `patterns`, and its commit hash.
+
+    Raises:
+        GeneratorError: there is no such repository, or it cannot be reached and is not in the local cache.
+    """
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
 
-    wanted = f"{model} at revision {revision}" if revision else model
+    key, wanted = source.key, f"{source.model} at revision {revision}" if revision else source.model
     try:
-        # A branch or tag may move: it is resolved once, here, and everything else is asked for by commit.
-        snapshot = Path(snapshot_download(model, revision=revision, allow_patterns=[_INDEX]))
-        commit = snapshot.name
-        if (snapshot / _INDEX).is_file():
-            parts = _components(_check_index(snapshot, layout, model))
-            patterns = [_INDEX, *(f"{part}/*{suffix}" for part in parts for suffix in _SUFFIXES)]
-            snapshot_download(model, revision=commit, allow_patterns=patterns, ignore_patterns=list(_VARIANTS))
-    except GeneratorError:
-        raise
+        snapshot = Path(
+            snapshot_download(
+                source.model, revision=revision, allow_patterns=list(patterns), ignore_patterns=list(_VARIANTS)
+            )
+        )
     except GatedRepoError as error:
         raise GeneratorError(
-            f"generator.model: {wanted} asks you to accept its licence on huggingface.co first; then log in with "
+            f"{key}.model: {wanted} asks you to accept its licence on huggingface.co first; then log in with "
             "`hf auth login`"
         ) from error
     except (RepositoryNotFoundError, RevisionNotFoundError) as error:
         raise GeneratorError(
-            f"generator.model: the hub has no {wanted}; check the name, or log in with `hf auth login` if it is private"
+            f"{key}.model: the hub has no {wanted}; check the name, or log in with `hf auth login` if it is private"
         ) from error
     except Exception as error:  # whatever the network stack raises, the user needs the same two ways out
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise GeneratorError(
-            f"generator.model: {wanted} is not in the local cache and cannot be fetched ({reason}); connect to the "
-            "network, or set generator.model to a local folder"
+            f"{key}.model: {wanted} is not in the local cache and cannot be fetched ({reason}); connect to the "
+            f"network, or set {key}.model to a local folder"
         ) from error
-    return snapshot, model, commit
+    return snapshot, snapshot.name
 
 
-def _read_index(folder: Path, model: str) -> dict[str, Any]:
+def _read_index(folder: Path, source: Source | str) -> dict[str, Any]:
+    model, key = (source, "generator") if isinstance(source, str) else (source.model, source.key)
     try:
         index = json.loads((folder / _INDEX).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise GeneratorError(
-            f"generator.model: {model} holds no {_INDEX}: expected a checkpoint in diffusers' pipeline layout, as "
+            f"{key}.model: {model} holds no {_INDEX}: expected a checkpoint in diffusers' pipeline layout, as "
             "written by save_pretrained"
         ) from None
     except (OSError, ValueError) as error:
-        raise GeneratorError(f"generator.model: {model}/{_INDEX} cannot be read: {error}") from error
+        raise GeneratorError(f"{key}.model: {model}/{_INDEX} cannot be read: {error}") from error
     if not isinstance(index, dict):
-        raise GeneratorError(f"generator.model: {model}/{_INDEX} is not a JSON object")
+        raise GeneratorError(f"{key}.model: {model}/{_INDEX} is not a JSON object")
     return index
 
 
-def _check_index(folder: Path, layout: PipelineFormat, model: str) -> dict[str, Any]:
-    index = _read_index(folder, model)
+def _check_index(folder: Path, layout: PipelineFormat, source: Source) -> dict[str, Any]:
+    model, key = source.model, source.key
+    index = _read_index(folder, source)
     found = index.get("_class_name")
     if found != layout.name:
-        raise GeneratorError(f"generator.model: {model} is a {found}; this generator needs a {layout.name}")
+        raise GeneratorError(f"{key}.model: {model} is a {found}; this generator needs a {layout.name}")
     for name in _components(index):
         if index[name][0] not in _LIBRARIES:
             raise GeneratorError(
-                f"generator.model: {model} wants component {name!r} from {index[name][0]!r}; code other than "
+                f"{key}.model: {model} wants component {name!r} from {index[name][0]!r}; code other than "
                 "diffusers' and transformers' is not run"
             )
     missing = sorted(set(layout.models) - set(_components(index)))
     if missing:
-        raise GeneratorError(f"generator.model: {model} lacks {', '.join(missing)} in its {_INDEX}")
+        raise GeneratorError(f"{key}.model: {model} lacks {', '.join(missing)} in its {_INDEX}")
     return index
 
 
-def _check(folder: Path, layout: PipelineFormat, model: str) -> None:
-    _check_index(folder, layout, model)
+def _check(folder: Path, layout: PipelineFormat, source: Source) -> None:
+    _check_index(folder, layout, source)
     for name in layout.models:
         if not any((folder / name).glob("*.safetensors")):
             raise GeneratorError(
-                f"generator.model: no safetensors weights in {model}/{name}; pickled weights (.bin, .ckpt) are not "
-                "loaded: convert them with save_pretrained(..., safe_serialization=True), or complete the download"
+                f"{source.key}.model: no safetensors weights in {source.model}/{name}; pickled weights (.bin, .ckpt) "
+                "are not loaded: convert them with save_pretrained(..., safe_serialization=True), or complete the download"
             )
 
 
@@ -239,7 +295,10 @@ def load_pipeline(checkpoint: Checkpoint, layout: PipelineFormat) -> Any:
         with quiet_progress():
             # No dtype is asked for: its argument has changed its name, and every model is cast afterwards.
             return getattr(diffusers, layout.name).from_pretrained(
-                checkpoint.folder, use_safetensors=True, local_files_only=True
+                checkpoint.folder,
+                use_safetensors=True,
+                local_files_only=True,
+                **dict.fromkeys(layout.skipped),
             )
     except Exception as error:  # from any library that reads a part of it
         raise GeneratorError(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from torch import Tensor
 
@@ -28,22 +28,36 @@ class PromptEncoder:
     Args:
         tokenizer: a CLIPTokenizer.
         text_encoder: a CLIPTextModel.
+        read: picks the embedding (1, ...) out of what the text model returns; where None, its last hidden states.
         cache_bytes: how much memory the embeddings that were used last may take.
     """
 
-    def __init__(self, tokenizer: Any, text_encoder: Any, cache_bytes: int = _CACHE_BYTES) -> None:
+    def __init__(
+        self,
+        tokenizer: Any,
+        text_encoder: Any,
+        read: Callable[[Any], Tensor] | None = None,
+        cache_bytes: int = _CACHE_BYTES,
+    ) -> None:
         self._tokenizer = tokenizer
         self._text_encoder = text_encoder
+        self._read = read
         self._cache: OrderedDict[str, Tensor] = OrderedDict()
         self._cache_bytes = cache_bytes
 
-    def encode(self, prompts: Sequence[str]) -> Tensor:
-        """Return prompt embeddings (B, L, C) in the text model's dtype, on its device."""
-        embeddings = {prompt: self._cached(prompt) for prompt in dict.fromkeys(prompts)}
+    def encode(self, prompts: Sequence[str], *, cached: bool = True) -> Tensor:
+        """Return prompt embeddings (B, L, C) in the text model's dtype, on its device.
+
+        Args:
+            prompts: B of them.
+            cached: False leaves the cache alone: for a text model that is upcast for a while.
+        """
+        find = self._cached if cached else self.encode_uncached
+        embeddings = {prompt: find(prompt) for prompt in dict.fromkeys(prompts)}
         return torch.stack([embeddings[prompt] for prompt in prompts]).to(self._text_encoder.device)
 
     def encode_uncached(self, prompt: str) -> Tensor:
-        """Return the embedding of one prompt, (L, C), leaving the cache alone: for a text model that was upcast."""
+        """Return the embedding of one prompt, (L, C), leaving the cache alone."""
         tokens = self._tokenizer(
             prompt,
             padding="max_length",
@@ -54,10 +68,11 @@ class PromptEncoder:
         mask = None
         if getattr(self._text_encoder.config, "use_attention_mask", False):
             mask = tokens.attention_mask.to(self._text_encoder.device)
-        embedding: Tensor = self._text_encoder(
-            tokens.input_ids.to(self._text_encoder.device), attention_mask=mask, return_dict=False
-        )[0][0]
-        return embedding
+        codes = tokens.input_ids.to(self._text_encoder.device)
+        if self._read is None:
+            hidden: Tensor = self._text_encoder(codes, attention_mask=mask, return_dict=False)[0]
+            return hidden[0]
+        return self._read(self._text_encoder(codes, attention_mask=mask, output_hidden_states=True))[0]
 
     def _cached(self, prompt: str) -> Tensor:
         embedding = self._cache.get(prompt)

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 _TARGETS: dict[str, str] = {
     "fake": "augcond.testing:load_fake_generator",
+    "stable-diffusion": "augcond.generators.stable_diffusion:load_stable_diffusion",
     "stable-unclip": "augcond.generators.stable_unclip:load_stable_unclip",
 }
 

@@ -34,6 +34,7 @@ _SHORT_NAMES: dict[str, tuple[str, dict[str, Any]]] = {
     "unipc": ("UniPCMultistepScheduler", {}),
 }
 _KARRAS = "-karras"
+_LEARNED = ("learned", "learned_range")
 # They denoise the same way, though diffusers lists no compatible schedulers for them (they want distilled models).
 _ALSO_COMPATIBLE = frozenset({"LCMScheduler", "TCDScheduler"})
 
@@ -96,6 +97,12 @@ def step_arguments(scheduler: Any, generators: Sequence[torch.Generator]) -> dic
     return {}
 
 
+def learns_variance(scheduler: Any) -> bool:
+    """Return whether `scheduler.step` wants the variance that the UNet predicts, after the noise, as channels."""
+    # The others keep the key of a config that they were made from, and do nothing with it.
+    return isinstance(scheduler, diffusers.DDPMScheduler) and scheduler.config.variance_type in _LEARNED
+
+
 def _denoise_stand_in(scheduler: Any, seeds: tuple[int, ...]) -> Tensor:
     generators = [torch.Generator().manual_seed(seed) for seed in seeds]
     noise = torch.cat([torch.randn(1, 1, 2, 2, generator=generator) for generator in generators])
@@ -103,6 +110,8 @@ def _denoise_stand_in(scheduler: Any, seeds: tuple[int, ...]) -> Tensor:
     arguments = step_arguments(scheduler, generators)
     for timestep in scheduler.timesteps:
         prediction = torch.tanh(scheduler.scale_model_input(latents, timestep))
+        if learns_variance(scheduler):
+            prediction = torch.cat([prediction, prediction], dim=1)
         latents = scheduler.step(prediction, timestep, latents, **arguments, return_dict=False)[0]
     return latents
 
@@ -113,6 +122,9 @@ def _build(name: str, own: Any) -> Any:
     if "clip_sample" in known and "clip_sample" not in own.config:
         # Some schedulers clip to [-1, 1] unless told not to, which is meant for pixels and ruins latents.
         options = {**options, "clip_sample": False}
+    if "variance_type" in known and own.config.get("variance_type") in _LEARNED and kind is not diffusers.DDPMScheduler:
+        # The other schedulers that know a learned variance take it to follow three channels, as of pixels.
+        options = {**options, "variance_type": None}
     if name.endswith(_KARRAS):
         if "use_karras_sigmas" not in known:
             raise ConfigError(f"generator.scheduler: {kind.__name__} has no {_KARRAS} variant")

@@ -26,7 +26,9 @@ IMAGES_VERSION = 1
 _CHUNK = 65_536
 """Rows whose definitions are text in memory at once."""
 
-_HOW_NOT_WHAT = {"model", "name", "revision", "dtype", "device", "compile"}
+_HOW_NOT_WHAT = ("model", "name", "revision", "dtype", "device", "compile")
+# Of the sub-sections, where their weights are; the identity says which they are, and their other keys count.
+_PLACES = {"adapter": {"model", "revision"}, "prior": {"model", "revision"}}
 
 
 def image_settings(
@@ -34,7 +36,7 @@ def image_settings(
 ) -> dict[str, Any]:
     """Return, as nested plain values, every setting that all images of a run share."""
     conditioning = config.conditioning.model_dump(mode="json", exclude={"recipe"})
-    sampling = config.generator.model_dump(mode="json", exclude=_HOW_NOT_WHAT)
+    sampling = config.generator.model_dump(mode="json", exclude=dict.fromkeys(_HOW_NOT_WHAT, True) | _PLACES)
     return {
         "images_version": IMAGES_VERSION,
         "generator": {

@@ -1,0 +1,227 @@
+"""What all generators share that denoise latents with a UNet: batches, starts, decoding, and the second try.
+
+A generator says what its UNet is told about each row; this module makes the images of it. Rows that start from noise
+and rows that start from an image may stand in one batch: those with an equal start are denoised together.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from augcond.conditioning.streams import INITIAL_NOISE, torch_stream
+from augcond.errors import ConfigError
+from augcond.generators.base import Generated, Generator
+from augcond.generators.denoising import (
+    Guidance,
+    Start,
+    decode,
+    denoise,
+    encode,
+    find_errors,
+    initial_latents,
+    start_from_latents,
+    start_from_noise,
+    to_uint8,
+    vae_scale_factor,
+)
+from augcond.generators.devices import out_of_memory_errors, place, resolve_device, resolve_dtype, upcast
+from augcond.generators.schedulers import SchedulerFactory
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from PIL.Image import Image
+    from torch import Tensor, nn
+
+    from augcond.conditioning.base import Conditioning
+    from augcond.config import GeneratorConfig
+    from augcond.generators.base import GeneratorIdentity
+    from augcond.generators.denoising import GuidedConditions
+    from augcond.generators.image_encoder import ImageEncoder
+
+
+class LatentDiffusion(Generator):
+    """A latent diffusion model behind the common interface; subclasses say what the UNet is told.
+
+    Args:
+        pipeline: a diffusers pipeline with `unet`, `vae` and `scheduler`; the two models are moved to the device and
+            dtype of `config`.
+        identity: which weights these are.
+        config: how to sample.
+
+    Raises:
+        ConfigError: the model cannot do what the config asks for.
+    """
+
+    def __init__(self, pipeline: Any, identity: GeneratorIdentity, config: GeneratorConfig) -> None:
+        self.identity = identity
+        self.encoder_size = 0
+        self.embedding_shape = (0,)
+        self._config = config
+        self._unet = pipeline.unet
+        self._vae = self._vae_of(pipeline)
+        self._vae_scale = vae_scale_factor(self._vae)
+        self.image_size = _image_size(config.size, self._unet.config.sample_size, self._vae_scale)
+        self._guidance = Guidance(config.guidance_scale, config.guidance_interval)
+        self._schedulers = SchedulerFactory(config.scheduler, pipeline.scheduler, config.steps)
+        self._device = resolve_device(config.device)
+        self._dtype = resolve_dtype(config, self._device)
+        self._image_encoder: ImageEncoder | None = None
+        self._text_encoders: tuple[nn.Module, ...] = ()
+        for model in (self._unet, self._vae):
+            place(model, self._device, self._dtype)
+        if config.compile:
+            self._unet.compile()
+
+    @staticmethod
+    def _vae_of(pipeline: Any) -> Any:
+        return pipeline.vae
+
+    def _use_image_encoder(self, encoder: ImageEncoder) -> None:
+        self._image_encoder = encoder
+        self.encoder_size, self.embedding_shape = encoder.size, encoder.shape
+
+    def _use_text_encoders(self, *text_encoders: nn.Module) -> None:
+        self._text_encoders = text_encoders
+        for text_encoder in text_encoders:
+            place(text_encoder, self._device, self._dtype)
+
+    def view(self, image: Image) -> Tensor:
+        """Return the whole `image` resized and cropped by the checkpoint's own extractor, (3, S, S) in [0, 1]."""
+        return self._encoder().view(image)
+
+    def encode_images(self, views: Tensor) -> Tensor:
+        """Return image embeddings (B, *embedding_shape), float32 on the CPU, of views (B, 3, S, S) in [0, 1]."""
+        return self._encoder().encode(views)
+
+    def _encoder(self) -> ImageEncoder:
+        if self._image_encoder is None:
+            raise ConfigError(
+                f"generator.name: {self.identity.name} has no image encoder, so it takes no image embedding"
+            )
+        return self._image_encoder
+
+    @abstractmethod
+    def _conditions(self, conditioning: Conditioning, seeds: Sequence[int], *, cached: bool) -> GuidedConditions:
+        """Return what the UNet is told about each row, on its device and in its dtype.
+
+        Args:
+            conditioning: what was asked for.
+            seeds: of its rows.
+            cached: whether embeddings of prompts may come from, and go to, the cache; not while models are upcast.
+        """
+
+    def generate(self, conditioning: Conditioning, seeds: Sequence[int]) -> Generated:
+        """Return one image per row of `conditioning`; row i draws from streams of `seeds[i]`.
+
+        A row that comes out non-finite or constant in float16 or bfloat16 is made once more in float32, alone; where
+        that fails too, `errors` says why.
+
+        Raises:
+            torch.OutOfMemoryError: the batch does not fit; the engine halves it and goes on.
+        """
+        images, errors = self.sample(conditioning, seeds)
+        return Generated(images=to_uint8(images), errors=tuple(errors))
+
+    def sample(self, conditioning: Conditioning, seeds: Sequence[int]) -> tuple[Tensor, list[str | None]]:
+        """Return what `generate` does before rounding: images (B, 3, H, W), float32, about [-1, 1], and errors."""
+        self._check_batch(conditioning, seeds)
+        if len(seeds) == 0:
+            return torch.zeros(0, 3, *self.image_size), []
+        with torch.inference_mode(), out_of_memory_errors():
+            latents = self._denoise(conditioning, seeds)
+            images = self._decode(latents)
+            errors = find_errors(latents, images)
+            if self._dtype != torch.float32:
+                for row, error in enumerate(errors):
+                    if error is not None:
+                        one = conditioning.take([row]), [seeds[row]]
+                        images[row], errors[row] = self._retry(*one, latents[row : row + 1])
+        return images.clone(), errors
+
+    def _denoise(self, conditioning: Conditioning, seeds: Sequence[int], *, cached: bool = True) -> Tensor:
+        """Return denoised latents (B, C, h, w), float32; rows of an equal start are denoised together."""
+        groups: dict[float | None, list[int]] = {}
+        for row, initial in enumerate(conditioning.initial or [None] * len(seeds)):
+            groups.setdefault(None if initial is None else initial.strength, []).append(row)
+        rows = [row for group in groups.values() for row in group]
+        denoised = torch.cat(
+            [
+                self._denoise_group(conditioning.take(group), [seeds[row] for row in group], strength, cached=cached)
+                for strength, group in groups.items()
+            ]
+        )
+        return denoised[torch.tensor(rows).argsort()]
+
+    def _denoise_group(
+        self, conditioning: Conditioning, seeds: Sequence[int], strength: float | None, *, cached: bool
+    ) -> Tensor:
+        generators = [torch_stream(seed, INITIAL_NOISE) for seed in seeds]
+        height, width = (edge // self._vae_scale for edge in self.image_size)
+        noise = initial_latents((self._unet.config.in_channels, height, width), generators).to(self._device)
+        scheduler = self._schedulers.new(self._device)
+        return denoise(
+            self._unet,
+            scheduler,
+            self._start(scheduler, conditioning, noise, strength),
+            self._conditions(conditioning, seeds, cached=cached),
+            self._guidance,
+            generators,
+        )
+
+    def _start(self, scheduler: Any, conditioning: Conditioning, noise: Tensor, strength: float | None) -> Start:
+        if strength is None:
+            return start_from_noise(scheduler, noise)
+        pixels = torch.stack([initial.pixels for initial in conditioning.initial if initial is not None])
+        latents = encode(self._vae, pixels.to(self._device) * 2 - 1)
+        return start_from_latents(scheduler, latents, noise, strength)
+
+    def _decode(self, latents: Tensor) -> Tensor:
+        """Return decoded images (B, 3, H, W), float32, about [-1, 1]."""
+        return decode(self._vae, latents)
+
+    def _retry(self, conditioning: Conditioning, seeds: Sequence[int], latents: Tensor) -> tuple[Tensor, str | None]:
+        """Return the image of one failed row made in float32, and what is wrong with it now.
+
+        The VAE of Stable Diffusion overflows in float16 now and then: where the latents are fine, only it runs again.
+        """
+        try:
+            with out_of_memory_errors(), upcast(*self._text_encoders, self._unet, self._vae):
+                images = self._decode(latents)
+                errors = find_errors(latents, images)
+                if errors != [None]:
+                    latents = self._denoise(conditioning, seeds, cached=False)
+                    images = self._decode(latents)
+                    errors = find_errors(latents, images)
+        except torch.OutOfMemoryError:
+            # Halving the batch cannot help a row that is alone already: it has failed, the others have not.
+            return torch.zeros(3, *self.image_size), "out of memory in the float32 retry"
+        return images[0], errors[0]
+
+    def _check_batch(self, conditioning: Conditioning, seeds: Sequence[int]) -> None:
+        rows = len(conditioning)
+        if len(seeds) != rows:
+            raise ValueError(f"{rows} rows of conditioning but {len(seeds)} seeds")
+        if conditioning.embeddings.shape != (rows, *self.embedding_shape):
+            expected = (rows, *self.embedding_shape)
+            raise ValueError(f"embeddings must be {expected}, not {tuple(conditioning.embeddings.shape)}")
+        for initial in conditioning.initial:
+            if initial is not None and initial.pixels.shape != (3, *self.image_size):
+                expected = (3, *self.image_size)
+                raise ValueError(f"initial images must be {expected}, not {tuple(initial.pixels.shape)}")
+
+
+def _image_size(size: int | None, sample_size: int | Sequence[int], vae_scale: int) -> tuple[int, int]:
+    if size is None:
+        height, width = (sample_size, sample_size) if isinstance(sample_size, int) else sample_size
+        return height * vae_scale, width * vae_scale
+    if size % vae_scale:
+        near = max(vae_scale, round(size / vae_scale) * vae_scale)
+        raise ConfigError(
+            f"generator.size: this model makes images whose edges are multiples of {vae_scale} pixels; "
+            f"{size} is not one, {near} is"
+        )
+    return size, size

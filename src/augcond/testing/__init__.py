@@ -1,0 +1,29 @@
+"""Test tools for users of augcond: a weightless generator and tiny checkpoints of the real formats.
+
+Nothing here makes useful images. `FakeGenerator` stands behind the real interface and tests everything around a
+generator in milliseconds; the `save_tiny_...` functions save real pipelines with random weights, small enough to load
+and run in about a second.
+"""
+
+from augcond.testing.checkpoints import (
+    TinyShape,
+    save_tiny_ip_adapter,
+    save_tiny_kandinsky,
+    save_tiny_kandinsky_prior,
+    save_tiny_stable_diffusion,
+    save_tiny_stable_diffusion_xl,
+    save_tiny_stable_unclip,
+)
+from augcond.testing.fake import FakeGenerator, load_fake_generator
+
+__all__ = [
+    "FakeGenerator",
+    "TinyShape",
+    "load_fake_generator",
+    "save_tiny_ip_adapter",
+    "save_tiny_kandinsky",
+    "save_tiny_kandinsky_prior",
+    "save_tiny_stable_diffusion",
+    "save_tiny_stable_diffusion_xl",
+    "save_tiny_stable_unclip",
+]

@@ -1,0 +1,141 @@
+"""Tiny networks with random weights, of which the checkpoints for tests are put together."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Literal
+
+BETAS: dict[str, Any] = {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012}
+"""Stable Diffusion's noise schedule."""
+
+
+@dataclass(frozen=True, slots=True)
+class TinyShape:
+    """Dimensions of a tiny pipeline; the defaults load and run in about a second.
+
+    Attributes:
+        embedding: D, length of the image embedding.
+        latent: edge length of the latents; images are `latent * vae_scale` pixels wide.
+        vae_scale: how many pixels one latent stands for, 2 or 4.
+        text: width of the text embeddings.
+        encoder_input: edge length of the image encoder's input, a multiple of 8.
+        autoencoder: `kl` for AutoencoderKL, `tiny` for AutoencoderTiny.
+        prediction: what the UNet predicts.
+    """
+
+    embedding: int = 16
+    latent: int = 8
+    vae_scale: Literal[2, 4] = 2
+    text: int = 16
+    encoder_input: int = 32
+    autoencoder: Literal["kl", "tiny"] = "kl"
+    prediction: Literal["epsilon", "v_prediction"] = "v_prediction"
+
+
+def tiny_extractor(shape: TinyShape) -> Any:
+    """Return a CLIPImageProcessor for the image encoder's input."""
+    from transformers import CLIPImageProcessor
+
+    return CLIPImageProcessor(
+        size={"shortest_edge": shape.encoder_input},
+        crop_size={"height": shape.encoder_input, "width": shape.encoder_input},
+    )
+
+
+def tiny_image_encoder(shape: TinyShape) -> Any:
+    """Return a CLIPVisionModelWithProjection with patches of 8 pixels and hidden states of 16 features."""
+    from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
+
+    config = CLIPVisionConfig(
+        hidden_size=16,
+        intermediate_size=32,
+        projection_dim=shape.embedding,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        image_size=shape.encoder_input,
+        patch_size=8,
+    )
+    return CLIPVisionModelWithProjection(config).eval()
+
+
+def tiny_text_encoder(shape: TinyShape, tokenizer: Any, *, projection: bool = False) -> Any:
+    """Return a CLIPTextModel, or one with a projection."""
+    from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
+
+    config = CLIPTextConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=shape.text,
+        intermediate_size=2 * shape.text,
+        projection_dim=shape.text,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        max_position_embeddings=tokenizer.model_max_length,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    return (CLIPTextModelWithProjection if projection else CLIPTextModel)(config).eval()
+
+
+def tiny_unet(shape: TinyShape, **settings: Any) -> Any:
+    """Return a UNet2DConditionModel of two levels, with cross-attention on the upper one and in the middle."""
+    from diffusers import UNet2DConditionModel
+
+    defaults: dict[str, Any] = {
+        "sample_size": shape.latent,
+        "in_channels": 4,
+        "out_channels": 4,
+        "block_out_channels": (16, 32),
+        "down_block_types": ("CrossAttnDownBlock2D", "DownBlock2D"),
+        "up_block_types": ("UpBlock2D", "CrossAttnUpBlock2D"),
+        "layers_per_block": 1,
+        "attention_head_dim": (2, 4),
+        "norm_num_groups": 4,
+        "cross_attention_dim": shape.text,
+    }
+    return UNet2DConditionModel(**(defaults | settings)).eval()
+
+
+def tiny_vae(shape: TinyShape) -> Any:
+    """Return an AutoencoderKL or an AutoencoderTiny."""
+    from diffusers import AutoencoderKL, AutoencoderTiny
+
+    levels = int(math.log2(shape.vae_scale)) + 1
+    if shape.autoencoder == "tiny":
+        channels = (8,) * levels
+        vae = AutoencoderTiny(
+            encoder_block_out_channels=channels,
+            decoder_block_out_channels=channels,
+            num_encoder_blocks=(1,) * levels,
+            num_decoder_blocks=(1,) * levels,
+        )
+        return vae.eval()
+    vae = AutoencoderKL(
+        block_out_channels=(8,) * levels,
+        down_block_types=("DownEncoderBlock2D",) * levels,
+        up_block_types=("UpDecoderBlock2D",) * levels,
+        layers_per_block=1,
+        latent_channels=4,
+        norm_num_groups=2,
+        sample_size=shape.latent * shape.vae_scale,
+    )
+    return vae.eval()
+
+
+def tiny_tokenizer() -> Any:
+    """Return a CLIPTokenizer that spells every word: letters, digits and punctuation, no merges."""
+    from transformers import CLIPTokenizer
+
+    characters = "abcdefghijklmnopqrstuvwxyz0123456789!\"#$%&'()*+,-./:;<=>?@[]^_`{|}~"
+    tokens = [*characters, *(f"{character}</w>" for character in characters), "<|startoftext|>", "<|endoftext|>"]
+    with TemporaryDirectory() as name:
+        folder = Path(name)
+        vocabulary = {token: index for index, token in enumerate(tokens)}
+        (folder / "vocab.json").write_text(json.dumps(vocabulary), encoding="utf-8")
+        (folder / "merges.txt").write_text("#version: 0.2\n", encoding="utf-8")
+        # By the files, since the constructor's arguments differ between transformers 4 and 5.
+        return CLIPTokenizer.from_pretrained(folder, model_max_length=24)
