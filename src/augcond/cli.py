@@ -272,17 +272,26 @@ def train(
 
 
 @app.command()
-def evaluate(run: RunPath, overrides: Set = None, as_json: AsJson = False) -> None:
+def evaluate(
+    run: RunPath,
+    on: Annotated[str, typer.Option(help="test, or validation to choose on.")] = "test",
+    overrides: Set = None,
+    as_json: AsJson = False,
+) -> None:
     """Judge every trained classifier on the test set, each image once, and write RUN/results.json.
+
+    With --on validation the results go to RUN/validation.json: choose recipes and settings by those.
 
     Example: augcond evaluate runs/my-photos
     """
     from augcond.pipeline import evaluate as evaluate_run
     from augcond.render import print_results
 
+    if on not in ("test", "validation"):
+        raise ConfigError(f"--on {on!r}: expected test or validation")
     config = _run_config(run, overrides)
     with _logged(config), _progress("models judged") as progress:
-        results = evaluate_run(config, progress=progress)
+        results = evaluate_run(config, part=on, progress=progress)  # type: ignore[arg-type]
     if as_json:
         _print_json(asdict(results))
     else:

@@ -197,8 +197,8 @@ def print_results(results: Results, console: Console) -> None:
     console.print(table)
     seeds = len(results.arms[0].seeds)
     console.print(
-        f"percent of {results.test_images:,} test images by {results.model}, mean and spread over {seeds} training "
-        f"seed{'s' if seeds != 1 else ''}; gain: overall - {base}, with its paired 95 % bootstrap interval"
+        f"percent of {results.test_images:,} {results.part} images by {results.model}, mean and spread over {seeds} "
+        f"training seed{'s' if seeds != 1 else ''}; gain: overall - {base}, with its paired 95 % bootstrap interval"
     )
 
 

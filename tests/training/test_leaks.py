@@ -6,7 +6,7 @@ import torch
 from augcond.datasets import load_dataset
 from augcond.datasets.splits import few_shot, subset
 from augcond.errors import ConfigError, LeakError
-from augcond.pipeline import generate, run, train
+from augcond.pipeline import evaluate, generate, run, train
 from augcond.training.experiment import evaluation_images, load_experiment
 from augcond.training.leaks import check_apart, check_sources, overlap
 from augcond.training.published import BestEpoch, draw_split, leaky_validation_keys, replace_by_synthetic
@@ -106,3 +106,12 @@ def test_an_honest_run_says_so_and_models_of_a_leaky_one_are_not_mixed_in(tmp_pa
 def test_fixed_training_subset_needs_a_few_shot_split(tmp_path):
     with pytest.raises(ConfigError, match="fixed-training-subset needs"):
         train(toy_run(tmp_path, leaks=["fixed-training-subset"]))
+
+
+def test_judging_honest_models_with_a_leak_is_flagged_too(tmp_path):
+    config = toy_run(tmp_path, data=FEW, training={"seeds": 1, "steps": 3})
+    assert not run(config).leaky
+    judged = evaluate(config.model_copy(update={"leaks": ("synthetic-validation",)}))
+    assert judged.leaky
+    assert judged.leaks == ("synthetic-validation",)
+    assert all(arm.leaky for arm in judged.arms)

@@ -6,6 +6,8 @@ import pytest
 import torch
 
 from augcond.errors import ConfigError, LeakError, RunError, RunMismatchError, SplitError, TrainingError
+from augcond.evaluation.metrics import measure
+from augcond.evaluation.predictions import read_predictions
 from augcond.evaluation.results import read_results
 from augcond.pipeline import evaluate, generate, run, train
 from augcond.training.arms import arms_of
@@ -156,3 +158,23 @@ def test_classes_of_the_test_set_must_be_those_of_training(tmp_path):
     (tmp_path / "other" / "a").rename(tmp_path / "other" / "z")
     with pytest.raises(Exception, match=r"data\.test has 1 classes that the training data lacks, such as 'z'"):
         train(toy_run(tmp_path, conditioning={"recipe": "text"}, data={"test": tmp_path / "other"}))
+
+
+def test_choices_are_made_on_the_validation_set(done):
+    config, results = done
+    chosen_by = evaluate(config, part="validation")
+    assert (chosen_by.part, chosen_by.test_images) == ("validation", 15)
+    assert chosen_by == read_results(config.run / "validation.json")
+    assert read_results(config.run / "results.json") == results
+    kept = {path.relative_to(config.run).as_posix() for path in config.run.rglob("predictions/**/*.parquet")}
+    assert {seed.predictions for found in (results, chosen_by) for arm in found.arms for seed in arm.seeds} == kept
+
+
+def test_predictions_on_disk_are_those_that_were_measured(done):
+    config, results = done
+    seed = results.arms[0].seeds[0]
+    predictions = read_predictions(config.run / seed.predictions)
+    assert len(predictions.keys) == 24
+    measured = measure(predictions, seed.real_counts, config.evaluation)
+    assert measured.overall == seed.metrics.overall
+    assert measured.calibration_error == pytest.approx(seed.metrics.calibration_error, abs=1e-5)

@@ -1,4 +1,4 @@
-"""Judge every trained model of a run on the test set, each image once, and write `results.json`."""
+"""Judge every trained model of a run on the test (or validation) set, each image once, and write the results."""
 
 from __future__ import annotations
 
@@ -15,42 +15,51 @@ from augcond.evaluation.results import ArmResult, Difference, Results, SeedResul
 from augcond.store.commit import write_atomically
 from augcond.training.arms import Arm, arms_of
 from augcond.training.experiment import Experiment, evaluation_images
-from augcond.training.identity import REAL_ONLY
+from augcond.training.identity import REAL_ONLY, EvaluationPart
 from augcond.training.learners import load_model
 from augcond.training.models import ModelCard, model_folder, read_cards
 from augcond.training.run_images import RunImages
 
 if TYPE_CHECKING:
-    from augcond.config import EvaluationConfig
+    from augcond.config import EvaluationConfig, RunConfig
     from augcond.datasets import Dataset
     from augcond.engine import Progress
 
-RESULTS = "results.json"
+RESULTS: dict[EvaluationPart, str] = {"test": "results.json", "validation": "validation.json"}
+"""What the results are called in the run folder."""
 
 
-def evaluate_models(experiment: Experiment, *, progress: Progress | None = None) -> Results:
-    """Judge all trained models of a run, save their predictions and `results.json`, and return the results.
+def evaluate_models(
+    experiment: Experiment, *, part: EvaluationPart = "test", progress: Progress | None = None
+) -> Results:
+    """Judge all trained models of a run, save predictions and results, and return the results.
+
+    Args:
+        experiment: the run.
+        part: `test`; or `validation`, on which recipe, guidance and the like are to be chosen.
+        progress: is told how many models are judged.
 
     Raises:
         RunError: there is no trained model.
-        ConfigError: the config names no test images.
-        LeakError: some test images are training images.
+        ConfigError: the config names no such images.
+        LeakError: some of them are training images.
     """
     progress = progress or NoProgress()
     run = experiment.folder.path
     cards = read_cards(run)
     progress.start(len(cards))
-    test = evaluation_images(experiment)
+    test = evaluation_images(experiment, part)
     images = RunImages(experiment)
     models: dict[str, Trained] = {}
     for card in cards:
         predictions = predict(images, card, test)
-        save_predictions(predictions_path(run, card.arm, card.seeds.training), predictions, experiment.pool.classes)
+        path = run / predictions_path(part, card.arm, card.seeds.training)
+        save_predictions(path, predictions, experiment.pool.classes)
         models.setdefault(card.arm, {})
         models[card.arm] = {**models[card.arm], card.seeds: SeedPredictions(predictions, card.real_counts)}
         progress.advance(1, 0)
-    results = assemble_results(experiment, cards, models)
-    write_atomically(run / RESULTS, results_to_json(results).encode())
+    results = assemble_results(experiment, cards, models, part)
+    write_atomically(run / RESULTS[part], results_to_json(results).encode())
     return results
 
 
@@ -68,23 +77,27 @@ def predict(images: RunImages, card: ModelCard, test: Dataset) -> Predictions:
     return Predictions(judged.keys, judged.labels.numpy(), torch.softmax(logits, dim=1).numpy())
 
 
-def assemble_results(experiment: Experiment, cards: Sequence[ModelCard], models: Mapping[str, Trained]) -> Results:
+def assemble_results(
+    experiment: Experiment, cards: Sequence[ModelCard], models: Mapping[str, Trained], part: EvaluationPart
+) -> Results:
     """Return the results of a run from the predictions of its models.
 
     Args:
         experiment: the run.
         cards: of its models.
         models: their predictions, by arm and seed.
+        part: what they were judged on.
     """
     config = experiment.config
     arms = tuple(
-        _arm([card for card in cards if card.arm == name], models[name], config.evaluation)
+        _arm([card for card in cards if card.arm == name], models[name], config, part)
         for name in _ordered(models, [arm.name for arm in arms_of(config)])
     )
-    leaks = tuple(dict.fromkeys(leak for card in cards for leak in card.leaks))
+    # Those that models were trained with, and those that they are judged with now.
+    leaks = tuple(dict.fromkeys((*config.leaks, *(leak for card in cards for leak in card.leaks))))
     return Results(
         protocol=config.protocol,
-        leaky=any(arm.leaky for arm in arms),
+        leaky=bool(leaks),
         leaks=leaks,
         classes=experiment.pool.classes,
         class_names=experiment.pool.class_names,
@@ -92,9 +105,10 @@ def assemble_results(experiment: Experiment, cards: Sequence[ModelCard], models:
         test_images=sum(map(sum, arms[0].seeds[0].confusion)),
         many=config.evaluation.many,
         few=config.evaluation.few,
-        model=config.training.model,
+        model=cards[0].config.model,
         arms=arms,
         differences=tuple(_differences(arms, models, config.evaluation)),
+        part=part,
     )
 
 
@@ -104,8 +118,8 @@ def _ordered(models: Mapping[str, Trained], configured: Sequence[str]) -> list[s
     return sorted(models, key=lambda name: (first.index(name) if name in first else len(first), name))
 
 
-def _arm(cards: Sequence[ModelCard], trained: Trained, bounds: EvaluationConfig) -> ArmResult:
-    seeds = tuple(_seed(card, trained[card.seeds], bounds) for card in cards)
+def _arm(cards: Sequence[ModelCard], trained: Trained, config: RunConfig, part: EvaluationPart) -> ArmResult:
+    seeds = tuple(_seed(card, trained[card.seeds], config.evaluation, part) for card in cards)
     metrics = [seed.metrics for seed in seeds]
     first = cards[0]
     return ArmResult(
@@ -116,14 +130,14 @@ def _arm(cards: Sequence[ModelCard], trained: Trained, bounds: EvaluationConfig)
         synthetic_images=first.synthetic_images,
         screened_out=first.screened_out,
         steps=first.config.steps,
-        leaky=any(card.leaks for card in cards),
+        leaky=any((config.leaks, *(card.leaks for card in cards))),
         seeds=seeds,
         mean=mean_metrics(metrics),
         spread=spread_metrics(metrics),
     )
 
 
-def _seed(card: ModelCard, judged: SeedPredictions, bounds: EvaluationConfig) -> SeedResult:
+def _seed(card: ModelCard, judged: SeedPredictions, bounds: EvaluationConfig, part: EvaluationPart) -> SeedResult:
     predictions = judged.predictions
     return SeedResult(
         seeds=card.seeds,
@@ -131,7 +145,7 @@ def _seed(card: ModelCard, judged: SeedPredictions, bounds: EvaluationConfig) ->
         per_class=tuple(per_class_accuracy(predictions)),
         confusion=tuple(tuple(row) for row in confusion_matrix(predictions).tolist()),
         real_counts=card.real_counts,
-        predictions=f"predictions/{card.arm}/seed-{card.seeds.training}.parquet",
+        predictions=predictions_path(part, card.arm, card.seeds.training).as_posix(),
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,11 +15,14 @@ from augcond.store.commit import write_atomically
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
+
+    from augcond.training.identity import EvaluationPart
 
 
-def predictions_path(run: Path, arm: str, training_seed: int) -> Path:
-    """Return where the predictions of an arm and a training seed are kept."""
-    return run / "predictions" / arm / f"seed-{training_seed}.parquet"
+def predictions_path(part: EvaluationPart, arm: str, training_seed: int) -> PurePosixPath:
+    """Return where, in a run folder, the predictions of an arm and a training seed are kept."""
+    return PurePosixPath("predictions") / part / arm / f"seed-{training_seed}.parquet"
 
 
 def save_predictions(path: Path, predictions: Predictions, classes: Sequence[str]) -> None:

@@ -15,10 +15,11 @@ from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from augcond.errors import CorruptRunError, RunError
-from augcond.training.identity import REAL_ONLY, ArmKind, Seeds
+from augcond.training.identity import REAL_ONLY, ArmKind, EvaluationPart, Seeds
 
 if TYPE_CHECKING:
     from pathlib import Path
+
 
 __all__ = [
     "FORMAT",
@@ -150,12 +151,13 @@ class Results:
         classes: class ids in label order.
         class_names: the words that prompts use.
         real_counts: real training images per class, of the first seed.
-        test_images: size of the test set.
+        test_images: number of images that were judged.
         many: classes with more real training images count as many.
         few: classes with fewer count as few.
         model: name of the classifier's network.
         arms: one entry per arm; the first is the baseline.
         differences: every arm against the first, and against `text` where that is an arm.
+        part: which real images were judged: `test`, or `validation`, where choices are made.
         format: see `FORMAT`.
     """
 
@@ -171,6 +173,7 @@ class Results:
     model: str
     arms: tuple[ArmResult, ...]
     differences: tuple[Difference, ...]
+    part: EvaluationPart = "test"
     format: int = FORMAT
 
     def arm(self, name: str) -> ArmResult:

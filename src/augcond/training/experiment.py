@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 from augcond.datasets import load_dataset
 from augcond.datasets.held_out import load_held_out
 from augcond.datasets.splits import read_split, save_split, subset
-from augcond.errors import RunMismatchError
+from augcond.errors import ConfigError, RunMismatchError
 from augcond.store import RunFolder
 from augcond.store.commit import write_atomically
+from augcond.training.identity import EvaluationPart
 from augcond.training.leaks import check_apart, check_sources
 from augcond.training.published import draw_split, leaky_validation_keys
 from augcond.training.synthetic import SyntheticRows, read_synthetic
@@ -108,23 +109,30 @@ def load_experiment(config: RunConfig) -> Experiment:
 
 
 def _check_held_out(config: RunConfig, pool: Dataset, split: Split, training: Dataset) -> None:
-    builtin = config.data.source == "builtin"
-    if builtin or config.data.test is not None:
-        check_apart(training, load_held_out(config.data, "test", pool, split), "test")
-    if builtin or config.data.validation is not None or split.validation:
-        check_apart(training, load_held_out(config.data, "validation", pool, split), "validation")
+    parts: tuple[EvaluationPart, ...] = ("test", "validation")
+    for part in parts:
+        try:
+            held_out = load_held_out(config.data, part, pool, split)
+        except ConfigError:
+            # This data has no such images: nothing to be kept apart. Who needs them says so.
+            continue
+        check_apart(training, held_out, part)
 
 
-def evaluation_images(experiment: Experiment) -> Dataset:
+def evaluation_images(experiment: Experiment, part: EvaluationPart = "test") -> Dataset:
     """Return the images that results are measured on: the test set, or what a leaky protocol takes for one.
 
+    Args:
+        experiment: the run.
+        part: `test`; or `validation`, to choose on.
+
     Raises:
-        ConfigError: the config names no test images.
+        ConfigError: the config names no such images.
         LeakError: some of them are training images.
     """
     config, pool = experiment.config, experiment.pool
     if "fixed-training-subset" in config.leaks:
         return subset(pool, leaky_validation_keys(config, pool))
-    test = load_held_out(config.data, "test", pool, experiment.split)
-    check_apart(experiment.training, test, "test")
-    return test
+    images = load_held_out(config.data, part, pool, experiment.split)
+    check_apart(experiment.training, images, part)
+    return images

@@ -11,6 +11,9 @@ REAL_ONLY = "real-only"
 ArmKind = Literal["real-only", "synthetic", "ceiling"]
 """`ceiling`: as many unused real images in place of the synthetic ones."""
 
+EvaluationPart = Literal["test", "validation"]
+"""Which real images models are judged on: `test` to measure, `validation` to choose."""
+
 
 @dataclass(frozen=True, slots=True)
 class Seeds:
