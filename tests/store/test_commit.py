@@ -7,7 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from augcond.conditioning import Draws
-from augcond.errors import CorruptRunError
+from augcond.errors import CorruptRunError, RunError
 from augcond.planning import PlanRow
 from augcond.store import commit
 from augcond.store.commit import ShardFacts, commit_shard, read_marker, write_atomically
@@ -61,15 +61,15 @@ def test_a_disk_that_reads_back_other_keys_is_noticed(tmp_path, table, monkeypat
     assert list(tmp_path.iterdir()) == []
 
 
-def test_full_disk_leaves_no_marker_and_the_error_passes(tmp_path, table, monkeypatch):
+def test_full_disk_leaves_nothing_and_says_where(tmp_path, table, monkeypatch):
     def full(descriptor: int) -> None:
         raise OSError(28, "No space left on device")
 
     (tmp_path / "00000.done.json").write_text("{}")
     monkeypatch.setattr(commit.os, "fsync", full)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(RunError, match=r"00000.parquet cannot be written: No space left on device.*run the same"):
         commit_shard(table, tmp_path / "00000.parquet", tmp_path / "00000.done.json", FACTS)
-    assert {p.name for p in tmp_path.iterdir()} <= {"00000.parquet.tmp"}
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "null", '{"rows": 3}', '{"notes": 3}'])

@@ -19,7 +19,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from augcond.errors import CorruptRunError
+from augcond.errors import CorruptRunError, RunError
 from augcond.store.schema import FAILED
 
 logger = logging.getLogger(__name__)
@@ -76,24 +76,32 @@ def commit_shard(table: pa.Table, path: Path, marker_path: Path, facts: ShardFac
     """Commit `table` as the shard at `path` and then its marker.
 
     Raises:
+        RunError: the disk is full or gone; nothing is committed.
         CorruptRunError: what was read back is not what was written (a broken disk).
-        OSError: the disk is full or gone; nothing is left but perhaps a temporary file.
     """
-    # A marker of an earlier fingerprint must not outlive the shard that it vouched for.
-    marker_path.unlink(missing_ok=True)
     temporary = path.with_name(path.name + TEMPORARY)
-    with temporary.open("wb") as file:
-        pq.write_table(table, file, compression="zstd")
-        file.flush()
-        os.fsync(file.fileno())
-    written = pq.read_table(temporary, columns=["key"])["key"]
-    if not written.equals(table["key"]):
-        temporary.unlink()
-        raise CorruptRunError(f"{path} reads back with other keys than were written: is the disk failing?")
-    marker = _marker(table, temporary, facts)
-    temporary.replace(path)
-    sync_folder(path.parent)
-    write_atomically(marker_path, json.dumps(asdict(marker), indent=1, sort_keys=True).encode())
+    try:
+        # A marker of an earlier fingerprint must not outlive the shard that it vouched for.
+        marker_path.unlink(missing_ok=True)
+        with temporary.open("wb") as file:
+            pq.write_table(table, file, compression="zstd")
+            file.flush()
+            os.fsync(file.fileno())
+        written = pq.read_table(temporary, columns=["key"])["key"]
+        if not written.equals(table["key"]):
+            raise CorruptRunError(f"{path} reads back with other keys than were written: is the disk failing?")
+        marker = _marker(table, temporary, facts)
+        temporary.replace(path)
+        sync_folder(path.parent)
+        write_atomically(marker_path, json.dumps(asdict(marker), indent=1, sort_keys=True).encode())
+    except OSError as error:
+        raise RunError(
+            f"{path} cannot be written: {error.strerror or error}. What was committed before is safe; mend the cause "
+            "and run the same command again to go on"
+        ) from error
+    finally:
+        # A full disk needs the room, and a temporary file that is not renamed is worth nothing.
+        temporary.unlink(missing_ok=True)
     return marker
 
 
