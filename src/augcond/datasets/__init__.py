@@ -15,16 +15,19 @@ if TYPE_CHECKING:
         RejectedFile,
         StatReader,
     )
+    from augcond.datasets.benchmarks import list_benchmark
     from augcond.datasets.builtin import list_builtin
     from augcond.datasets.class_names import read_class_names
     from augcond.datasets.decoding import decode, probe
     from augcond.datasets.folder import list_folder
     from augcond.datasets.held_out import load_held_out
+    from augcond.datasets.huggingface import list_huggingface
     from augcond.datasets.listfile import list_from_file
     from augcond.datasets.loading import list_images, load_dataset
     from augcond.datasets.splits import Split, few_shot, long_tail, make_split, subset
     from augcond.datasets.summary import DatasetSummary, shot_group, summarize
     from augcond.datasets.verification import verify
+    from augcond.datasets.webdataset import list_webdataset
 
 __all__ = [
     "Dataset",
@@ -38,10 +41,13 @@ __all__ = [
     "StatReader",
     "decode",
     "few_shot",
+    "list_benchmark",
     "list_builtin",
     "list_folder",
     "list_from_file",
+    "list_huggingface",
     "list_images",
+    "list_webdataset",
     "load_dataset",
     "load_held_out",
     "long_tail",
@@ -57,16 +63,19 @@ __all__ = [
 # Loaded at first use: Pillow and pyarrow take longer to import than `augcond --help` may take.
 _MODULES = {
     "base": ("Dataset", "DecodeSettings", "ImageRecord", "Listing", "Reader", "RejectedFile", "StatReader"),
+    "benchmarks": ("list_benchmark",),
     "builtin": ("list_builtin",),
     "class_names": ("read_class_names",),
     "decoding": ("decode", "probe"),
     "folder": ("list_folder",),
     "held_out": ("load_held_out",),
+    "huggingface": ("list_huggingface",),
     "listfile": ("list_from_file",),
     "loading": ("list_images", "load_dataset"),
     "splits": ("Split", "few_shot", "long_tail", "make_split", "subset"),
     "summary": ("DatasetSummary", "shot_group", "summarize"),
     "verification": ("verify",),
+    "webdataset": ("list_webdataset",),
 }
 _HOME = {name: module for module, names in _MODULES.items() for name in names}
 

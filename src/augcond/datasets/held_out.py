@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
+from augcond.config_data import BENCHMARK_NAMES
 from augcond.datasets.base import DecodeSettings
-from augcond.datasets.builtin import list_builtin
-from augcond.datasets.class_names import names_for
-from augcond.datasets.loading import list_images
+from augcond.datasets.loading import HeldOutPart, list_held_out
 from augcond.datasets.splits import subset
 from augcond.datasets.verification import verify
 from augcond.errors import ConfigError, DatasetError
@@ -18,14 +17,12 @@ if TYPE_CHECKING:
     from augcond.datasets.base import Dataset
     from augcond.datasets.splits import Split
 
-HeldOutPart = Literal["validation", "test"]
-
 
 def load_held_out(config: DataConfig, part: HeldOutPart, dataset: Dataset, split: Split) -> Dataset:
     """Return the validation or test images, with the classes of `dataset`.
 
-    Validation images come from `data.validation`, from the split, or from the built-in world; test images from
-    `data.test` or from the built-in world.
+    Validation images come from `data.validation`, from the split, or from the source itself, such as the built-in world
+    or a benchmark; test images from `data.test` or from the source.
 
     Args:
         config: the `data` section.
@@ -37,20 +34,16 @@ def load_held_out(config: DataConfig, part: HeldOutPart, dataset: Dataset, split
         ConfigError: the config names no such images.
         DatasetError: they cannot be used, or have a class that `dataset` lacks.
     """
-    path = config.validation if part == "validation" else config.test
-    if part == "validation" and path is None and split.validation:
+    if part == "validation" and config.validation is None and split.validation:
         return subset(dataset, split.validation)
-    if config.source == "builtin":
-        listing = list_builtin(part)
-        if config.class_names is not None:
-            listing = replace(listing, class_names=names_for(listing.classes, config.class_names))
-    elif path is None:
+    listing = list_held_out(config, part)
+    if listing is None:
         hint = " (or data.split.validation_per_class, the number to hold out)" if part == "validation" else ""
+        if config.source in BENCHMARK_NAMES:
+            raise ConfigError(f"{config.source} has no {part} images of its own: set data.split.validation_per_class")
         raise ConfigError(
             f"data.{part} is not set: name a {config.source} of real images that are not trained on{hint}"
         )
-    else:
-        listing = list_images(config.model_copy(update={"path": path}))
     settings = DecodeSettings(background=config.background, max_pixels=config.max_pixels)
     loaded = verify(listing, settings, max_bad_share=config.max_bad_share)
     return _with_classes(loaded, dataset, f"data.{part}")

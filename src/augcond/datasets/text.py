@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import csv
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from augcond.errors import DatasetError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
+
+_INTEGER = re.compile(r"[+-]?[0-9]{1,18}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,3 +70,11 @@ def _lines(path: Path) -> list[str]:
         line = path.read_bytes()[: error.start].count(b"\n") + 1
         raise DatasetError(f"{path} line {line}: not UTF-8; save the file as UTF-8") from error
     return [line + "\n" for line in text.replace("\r\n", "\n").removesuffix("\n").split("\n")]
+
+
+def label_order(class_ids: Iterable[str]) -> tuple[str, ...]:
+    """Return class ids in numeric order where all of them are integers, else sorted by code points."""
+    distinct = set(class_ids)
+    if all(_INTEGER.fullmatch(class_id) for class_id in distinct):
+        return tuple(sorted(distinct, key=lambda class_id: (int(class_id), class_id)))
+    return tuple(sorted(distinct))

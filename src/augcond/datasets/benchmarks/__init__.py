@@ -1,0 +1,70 @@
+"""The paper's benchmarks by name, read from the user's own copy in its official layout."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+from typing import TYPE_CHECKING, cast
+
+from augcond.config_data import BENCHMARK_NAMES
+from augcond.datasets.benchmarks.base import Benchmark, MissingDataError, Part
+from augcond.errors import ConfigError, DatasetError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from augcond.datasets.base import Listing
+    from augcond.datasets.benchmarks.base import Found
+
+__all__ = ["BENCHMARK_NAMES", "Benchmark", "Part", "find_part", "get_benchmark", "list_benchmark"]
+
+logger = logging.getLogger(__name__)
+
+
+def get_benchmark(name: str) -> Benchmark:
+    """Return the benchmark of this name.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    if name not in BENCHMARK_NAMES:
+        raise ConfigError(f"no benchmark {name!r}; known: {', '.join(BENCHMARK_NAMES)}")
+    module = importlib.import_module(f"{__name__}.{name.replace('-', '_')}")
+    return cast("Benchmark", module.BENCHMARK)
+
+
+def list_benchmark(name: str, root: Path, part: Part = "train") -> Listing | None:
+    """Return the images of one part of a benchmark, none of them opened; None where it has no such part.
+
+    Where sizes differ from the official ones, a warning is logged that says how.
+
+    Args:
+        name: one of `BENCHMARK_NAMES`.
+        root: the folder that holds the user's copy.
+        part: which part.
+
+    Raises:
+        DatasetError: a file or folder is missing, or is not the official one; the message says how the benchmark
+            must lie and where to get it.
+        MissingExtraError: reading it needs a package that is not installed.
+    """
+    found = find_part(name, root, part)
+    if found is None:
+        return None
+    for note in found.notes:
+        logger.warning("%s, part %s: %s", name, part, note)
+    return found.listing
+
+
+def find_part(name: str, root: Path, part: Part) -> Found | None:
+    """Return one part of a benchmark and what differs from the official one; see `list_benchmark`."""
+    benchmark = get_benchmark(name)
+    if part not in benchmark.parts:
+        return None
+    try:
+        found = benchmark.list_part(root, part)
+    except MissingDataError as error:
+        raise DatasetError(f"{benchmark.title}: {error}\n{benchmark.help()}\nmore in docs/benchmarks.md") from None
+    if not found.listing.keys:
+        raise DatasetError(f"{benchmark.title}: no images for {part} in {root}\n{benchmark.help()}")
+    return found

@@ -1,0 +1,93 @@
+"""What a benchmark is: where its parts lie in a user's own copy, and what to say where they do not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from augcond.errors import DatasetError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from augcond.datasets.base import Listing
+
+Part = Literal["train", "validation", "test"]
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """One part of a benchmark as it lies on disk.
+
+    Attributes:
+        listing: its images, none of them opened.
+        notes: what differs from the official benchmark, such as its size; empty where nothing does.
+    """
+
+    listing: Listing
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Benchmark:
+    """A benchmark by name.
+
+    Attributes:
+        name: what `data.source` calls it.
+        title: what papers call it.
+        classes: official number of classes.
+        sizes: official number of images of each part, or what it says of them.
+        layout: how it must lie below `data.path`, one line per entry.
+        download: where to get it, one line per file.
+        list_part: lists one part below a root folder.
+        parts: the parts it has of its own.
+        modules: Python modules that reading it needs, of the extra `benchmarks`.
+    """
+
+    name: str
+    title: str
+    classes: int
+    sizes: str
+    layout: tuple[str, ...]
+    download: tuple[str, ...]
+    list_part: Callable[[Path, Part], Found]
+    parts: tuple[Part, ...]
+    modules: tuple[str, ...] = ()
+
+    def help(self) -> str:
+        """Return how the benchmark must lie below `data.path`, and where to get it."""
+        lines = ("expected below data.path:", *self.layout, "to download:", *self.download)
+        return "\n".join(line if line.endswith(":") else f"  {line}" for line in lines)
+
+
+class MissingDataError(DatasetError):
+    """A file or folder of a benchmark is not where it must be; the registry adds how to get it."""
+
+
+def require(path: Path, kind: Literal["file", "folder"] = "folder") -> Path:
+    """Return `path`.
+
+    Raises:
+        MissingDataError: it is not there.
+    """
+    if not (path.is_dir() if kind == "folder" else path.is_file()):
+        raise MissingDataError(f"no {kind} at {path}")
+    return path
+
+
+def first_folder(root: Path, candidates: tuple[str, ...], holds: str) -> Path:
+    """Return the first of `root / candidate` that holds an entry of the name `holds`.
+
+    Raises:
+        MissingDataError: none does.
+    """
+    for candidate in candidates:
+        if (root / candidate / holds).exists():
+            return root / candidate
+    raise MissingDataError(f"no {holds} in {' or '.join(str(root / candidate) for candidate in candidates)}")
+
+
+def differs(what: str, found: int, official: int) -> tuple[str, ...]:
+    """Return a note where a number is not the official one."""
+    return () if found == official else (f"{found:,} {what}, not the official {official:,}",)

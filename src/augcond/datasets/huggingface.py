@@ -1,0 +1,226 @@
+"""Hugging Face datasets: by hub id, or in one of their formats on disk."""
+
+from __future__ import annotations
+
+import errno
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from augcond.datasets.base import Listing, RejectedFile
+from augcond.datasets.class_names import names_for
+from augcond.datasets.text import label_order
+from augcond.errors import ConfigError, DatasetError
+
+if TYPE_CHECKING:
+    from augcond.config import HuggingFaceConfig
+
+IMAGE_COLUMNS = ("image", "img", "picture", "photo")
+LABEL_COLUMNS = ("label", "labels", "class", "category", "target")
+
+_BUILDERS = {".parquet": "parquet", ".arrow": "arrow", ".jsonl": "json", ".json": "json"}
+
+
+@dataclass(frozen=True, slots=True)
+class HuggingFaceSource:
+    """Where one split of a dataset comes from.
+
+    Attributes:
+        id: hub id; None where `path` is given.
+        path: a folder or file; None where `id` is given.
+        config: the dataset's configuration, where it has several.
+        revision: commit hash, tag or branch on the hub.
+        split: name of the split.
+    """
+
+    id: str | None
+    path: Path | None
+    config: str | None
+    revision: str | None
+    split: str
+
+    def __str__(self) -> str:
+        """Return how messages call it."""
+        return f"{self.id or self.path} (split {self.split!r})"
+
+
+@dataclass(frozen=True, slots=True)
+class HuggingFaceReader:
+    """Reads the images of one split as they were stored; each process opens the split once.
+
+    Attributes:
+        source: the split.
+        column: the column of the images.
+    """
+
+    source: HuggingFaceSource
+    column: str
+
+    def read(self, key: str) -> bytes:
+        """Return the encoded image of the row that `key` names.
+
+        Raises:
+            OSError: the row has no image, or the file that it points to cannot be read.
+        """
+        value = _images(self.source, self.column)[int(key.rpartition("/")[2])][self.column]
+        if isinstance(value, dict):
+            if value["bytes"] is None and value["path"]:
+                return Path(value["path"]).read_bytes()
+            value = value["bytes"]
+        if not value:
+            raise OSError(errno.ENODATA, "no image in this row")
+        return bytes(value)
+
+    def stat(self, key: str) -> tuple[int, int] | None:
+        """Return the number of rows and the newest time of change of the split's files, in ns."""
+        return _stat(self.source, self.column)
+
+
+def list_huggingface(
+    path: Path | None, config: HuggingFaceConfig, split: str, class_names_file: Path | None = None
+) -> Listing:
+    """Return the images of one split; no image is decoded, and none is encoded anew when it is read.
+
+    Keys are `split/row number`. Class ids are the names of a ClassLabel column, else the distinct values of the label
+    column: in numeric order where all are integers, else sorted by code points. Rows without label are rejected.
+
+    Args:
+        path: a folder or file; None where `config` has a hub id.
+        config: hub id and columns.
+        split: name of the split.
+        class_names_file: see `read_class_names`.
+
+    Raises:
+        DatasetError: the dataset cannot be loaded, or no column fits.
+        ConfigError: the config names a column that is not there.
+    """
+    source = HuggingFaceSource(None if path else config.id, path, config.config, config.revision, split)
+    features = _open(source).features
+    image = _image_column(source, features, config.image)
+    label = _label_column(source, features, config.label)
+    values = _open(source).select_columns([label]).with_format("arrow")[:][label].to_pylist()
+    classes, texts = _classes(source, features[label], label, values)
+    index = {class_id: place for place, class_id in enumerate(classes)}
+    keys = [f"{split}/{row:08d}" for row in range(len(values))]
+    listed = [(key, index[text]) for key, text in zip(keys, texts, strict=True) if text is not None]
+    if not listed:
+        raise DatasetError(f"no labelled images in {source}")
+    return Listing(
+        classes=classes,
+        class_names=names_for(classes, class_names_file),
+        keys=tuple(key for key, _ in listed),
+        labels=tuple(place for _, place in listed),
+        reader=HuggingFaceReader(source, image),
+        rejected=tuple(
+            RejectedFile(key, -1, "no label") for key, text in zip(keys, texts, strict=True) if text is None
+        ),
+    )
+
+
+@lru_cache(maxsize=8)
+def _open(source: HuggingFaceSource) -> Any:
+    """Return the split as a `datasets.Dataset`; memory-mapped, so cheap to keep."""
+    import datasets
+
+    path = source.path
+    try:
+        if path is None:
+            return datasets.load_dataset(source.id, source.config, split=source.split, revision=source.revision)
+        if (path / "dataset_dict.json").is_file():
+            return datasets.load_from_disk(str(path))[source.split]
+        if (path / "state.json").is_file():
+            return datasets.load_from_disk(str(path))
+        if path.is_file():
+            if path.suffix not in _BUILDERS:
+                raise DatasetError(f"{path}: expected a folder, or a file of the kind {', '.join(_BUILDERS)}")
+            return datasets.load_dataset(_BUILDERS[path.suffix], data_files=str(path), split=source.split)
+        if not path.is_dir():
+            raise DatasetError(f"no folder or file at {path}; for a dataset of the hub, set data.huggingface.id")
+        return datasets.load_dataset(str(path), source.config, split=source.split)
+    except DatasetError:
+        raise
+    except Exception as error:  # builders, the hub and the network raise whatever they like
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise DatasetError(f"{source} cannot be loaded as a Hugging Face dataset: {reason}") from error
+
+
+@lru_cache(maxsize=8)
+def _images(source: HuggingFaceSource, column: str) -> Any:
+    """Return the image column alone; its values are what is stored, bytes or {bytes, path}."""
+    import datasets
+
+    opened = _open(source).select_columns([column])
+    if isinstance(opened.features[column], datasets.Value):
+        return opened
+    return opened.cast_column(column, datasets.Image(decode=False))
+
+
+@lru_cache(maxsize=8)
+def _stat(source: HuggingFaceSource, column: str) -> tuple[int, int] | None:
+    files = [Path(entry["filename"]) for entry in _open(source).cache_files]
+    try:
+        return (len(_open(source)), max(file.stat().st_mtime_ns for file in files)) if files else None
+    except OSError:
+        return None
+
+
+def _image_column(source: HuggingFaceSource, features: dict[str, Any], wanted: str | None) -> str:
+    import datasets
+
+    def holds_images(feature: Any) -> bool:
+        if isinstance(feature, datasets.Value):
+            return feature.dtype in ("binary", "large_binary")
+        return isinstance(feature, datasets.Image) or (isinstance(feature, dict) and {"bytes", "path"} <= set(feature))
+
+    fitting = [name for name, feature in features.items() if holds_images(feature)]
+    return _choose(source, features, wanted, fitting, "image", IMAGE_COLUMNS)
+
+
+def _label_column(source: HuggingFaceSource, features: dict[str, Any], wanted: str | None) -> str:
+    import datasets
+
+    named = [name for name, feature in features.items() if isinstance(feature, datasets.ClassLabel)]
+    plain = [name for name, feature in features.items() if _is_plain(feature)]
+    fitting = named or [name for name in plain if name.lower() in LABEL_COLUMNS]
+    return _choose(source, features, wanted, [*named, *plain] if wanted else fitting, "label", LABEL_COLUMNS)
+
+
+def _is_plain(feature: Any) -> bool:
+    kind = str(getattr(feature, "dtype", ""))
+    return kind in ("string", "large_string") or kind.startswith(("int", "uint"))
+
+
+def _choose(
+    source: HuggingFaceSource,
+    features: dict[str, Any],
+    wanted: str | None,
+    fitting: list[str],
+    what: str,
+    usual: tuple[str, ...],
+) -> str:
+    columns = ", ".join(f"{name} ({type(feature).__name__})" for name, feature in features.items())
+    if wanted is not None:
+        if wanted not in fitting:
+            raise ConfigError(f"data.huggingface.{what}: {source} has no {what} column {wanted!r}; it has {columns}")
+        return wanted
+    preferred = [name for name in usual if name in fitting] if len(fitting) > 1 else fitting
+    if not preferred:
+        raise DatasetError(f"{source}: set data.huggingface.{what} to the column of the {what}s; it has {columns}")
+    return preferred[0]
+
+
+def _classes(
+    source: HuggingFaceSource, feature: Any, column: str, values: list[Any]
+) -> tuple[tuple[str, ...], list[str | None]]:
+    """Return the class ids in label order, and the class id of each row; None where it has none."""
+    import datasets
+
+    if isinstance(feature, datasets.ClassLabel):
+        names = tuple(feature.names)
+        if len(set(names)) != len(names):
+            raise DatasetError(f"{source}: two classes of the column {column!r} have one name")
+        # Unlabelled rows, such as those of hidden test sets, are -1.
+        return names, [names[value] if value is not None and 0 <= value < len(names) else None for value in values]
+    texts = [None if value is None or value == "" else str(value) for value in values]
+    return label_order({text for text in texts if text is not None}), texts

@@ -1,0 +1,287 @@
+"""WebDataset shards: tar files in which the members of one sample share a name and differ in extension."""
+
+from __future__ import annotations
+
+import errno
+import json
+import re
+import tarfile
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from augcond.datasets.base import Listing, RejectedFile
+from augcond.datasets.class_names import names_for
+from augcond.datasets.folder import IMAGE_SUFFIXES
+from augcond.datasets.text import label_order
+from augcond.errors import DatasetError
+
+if TYPE_CHECKING:
+    from augcond.config import WebDatasetConfig
+
+_BLOCK = 512
+_LABEL_KINDS = ("cls", "json", "txt")
+_JSON_KEYS = ("label", "cls", "class", "class_id", "class_name")
+_MEMBER = re.compile(r"((?:.*/)?[^./]+)\.([^/]*)")
+"""WebDataset's own rule: a sample's name ends at the first dot of the file's name."""
+
+_RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
+
+_Place = tuple[int, int, int]
+"""Number of the shard, offset in bytes, size in bytes."""
+
+
+@dataclass(frozen=True, slots=True)
+class TarReader:
+    """Reads members of tar files by their offset.
+
+    Attributes:
+        root: the folder that shard names are relative to.
+        shards: paths of the tar files, relative to `root`.
+        places: where the image behind each key lies.
+    """
+
+    root: Path
+    shards: tuple[str, ...] = field(compare=False, repr=False)
+    places: dict[str, _Place] = field(compare=False, repr=False)
+
+    def read(self, key: str) -> bytes:
+        """Return the bytes of one member.
+
+        Raises:
+            OSError: the shard cannot be read, or has become shorter.
+        """
+        if key not in self.places:
+            raise FileNotFoundError(f"no member {key}")
+        shard, offset, size = self.places[key]
+        with (self.root / self.shards[shard]).open("rb") as stream:
+            stream.seek(offset)
+            data = stream.read(size)
+        if len(data) != size:
+            raise OSError(errno.EIO, "the shard has become shorter")
+        return data
+
+    def stat(self, key: str) -> tuple[int, int] | None:
+        """Return size of the member and time of change of its shard in ns; None where that cannot be looked at."""
+        shard, _, size = self.places[key]
+        try:
+            return size, (self.root / self.shards[shard]).stat().st_mtime_ns
+        except OSError:
+            return None
+
+
+@dataclass(frozen=True, slots=True)
+class _Sample:
+    """The members of one sample: where each extension lies."""
+
+    name: str
+    shard: int
+    members: dict[str, tuple[int, int]]
+
+
+def list_webdataset(path: Path, config: WebDatasetConfig, class_names_file: Path | None = None) -> Listing:
+    """Return the images of all shards; labels are read, images are not.
+
+    Keys are `shard.tar/name.extension`. Labels are class ids: in numeric order where all are integers, else sorted by
+    code points. Samples without image or label are rejected.
+
+    Args:
+        path: a tar file, a folder of them, or a pattern such as `train-{000000..000146}.tar` or `train-*.tar`.
+        config: which members are image and label.
+        class_names_file: see `read_class_names`.
+
+    Raises:
+        DatasetError: there are no shards, one is cut off or damaged, or it is not clear what is image or label.
+    """
+    root, shards = _find_shards(path)
+    samples: list[_Sample] = []
+    ignored: list[str] = []
+    for number, shard in enumerate(shards):
+        found, other = _scan(root / shard, number)
+        samples += found
+        ignored += (f"{shard}/{name}" for name in other)
+    if not samples:
+        raise DatasetError(f"no samples in {path}: expected members such as 000000.jpg and 000000.cls")
+    label = _label_kind(config.label, samples[0], root / shards[0])
+    places: dict[str, _Place] = {}
+    texts: list[str] = []
+    rejected: list[RejectedFile] = []
+    with _Shards(root, shards) as opened:
+        for sample in samples:
+            kind = _image_kind(config.image, sample, shards)
+            key = f"{shards[sample.shard]}/{sample.name}.{kind or '?'}"
+            text, reason = label.read(sample, opened)
+            if kind is None or text is None:
+                rejected.append(RejectedFile(key, -1, "no image" if kind is None else reason))
+            else:
+                places[key] = (sample.shard, *sample.members[kind])
+                texts.append(text)
+    classes = label_order(texts)
+    index = {class_id: place for place, class_id in enumerate(classes)}
+    return Listing(
+        classes=classes,
+        class_names=names_for(classes, class_names_file),
+        keys=tuple(places),
+        labels=tuple(index[text] for text in texts),
+        reader=TarReader(root, shards, places),
+        ignored=tuple(ignored),
+        rejected=tuple(rejected),
+    )
+
+
+def _find_shards(path: Path) -> tuple[Path, tuple[str, ...]]:
+    """Return the folder of the shards, and their names in it, sorted."""
+    if path.is_dir():
+        root, names = path, sorted(entry.relative_to(path).as_posix() for entry in path.rglob("*.tar"))
+    elif path.is_file():
+        root, names = path.parent, [path.name]
+    else:
+        root = path.parent
+        names = sorted(name for pattern in _expand(path.name) for name in _matches(root, pattern))
+    if not names:
+        raise DatasetError(
+            f"no shards at {path}: expected a .tar file, a folder of them, or a pattern such as train-{{000..146}}.tar"
+        )
+    if packed := [name for name in names if not name.endswith(".tar")]:
+        raise DatasetError(f"{root / packed[0]}: members are read by their offset, so unpack it to a plain .tar first")
+    return root, tuple(names)
+
+
+def _expand(pattern: str) -> list[str]:
+    """Return the names that ranges such as {000..146} stand for."""
+    match = _RANGE.search(pattern)
+    if match is None:
+        return [pattern]
+    first, last = match.groups()
+    numbers = (str(number).zfill(len(first)) for number in range(int(first), int(last) + 1))
+    return [name for number in numbers for name in _expand(pattern[: match.start()] + number + pattern[match.end() :])]
+
+
+def _matches(root: Path, pattern: str) -> list[str]:
+    if any(sign in pattern for sign in "*?["):
+        return [entry.name for entry in root.glob(pattern)]
+    if not (root / pattern).is_file():
+        raise DatasetError(f"no shard at {root / pattern}")
+    return [pattern]
+
+
+def _scan(path: Path, number: int) -> tuple[list[_Sample], list[str]]:
+    """Return the samples of one shard in their order, and the names of members that belong to none.
+
+    Raises:
+        DatasetError: the shard is cut off or damaged, or holds a member twice.
+    """
+    samples: dict[str, _Sample] = {}
+    ignored: list[str] = []
+    end = 0
+    try:
+        with tarfile.open(path, "r:") as tar:
+            for member in tar:
+                end = member.offset_data + -(-member.size // _BLOCK) * _BLOCK
+                if not member.isfile():
+                    continue
+                match = _MEMBER.fullmatch(member.name)
+                if match is None:
+                    ignored.append(member.name)
+                    continue
+                name, extension = match.group(1), match.group(2).lower()
+                sample = samples.setdefault(name, _Sample(name, number, {}))
+                if extension in sample.members:
+                    raise DatasetError(f"{path} holds {member.name} twice: write the shard anew")
+                sample.members[extension] = (member.offset_data, member.size)
+    except (tarfile.TarError, OSError) as error:
+        raise DatasetError(_cut_off(path, len(samples), str(error))) from error
+    # A shard that was cut between two members, or damaged in a header, reads without complaint up to there.
+    with path.open("rb") as stream:
+        stream.seek(end)
+        if stream.read(_BLOCK) != bytes(_BLOCK):
+            raise DatasetError(_cut_off(path, len(samples), "no end-of-archive mark"))
+    return list(samples.values()), ignored
+
+
+def _cut_off(path: Path, samples: int, reason: str) -> str:
+    return (
+        f"{path} is cut off or damaged after {samples} samples ({path.stat().st_size:,} bytes; {reason}): "
+        "copy it anew, or take the shard away"
+    )
+
+
+class _Shards:
+    """Open shards, one at a time: samples come shard by shard."""
+
+    def __init__(self, root: Path, shards: tuple[str, ...]) -> None:
+        self._paths = [root / shard for shard in shards]
+        self._number = -1
+        self._stream: Any = None
+
+    def __enter__(self) -> _Shards:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._stream is not None:
+            self._stream.close()
+
+    def read(self, shard: int, place: tuple[int, int]) -> bytes:
+        if shard != self._number:
+            if self._stream is not None:
+                self._stream.close()
+            self._stream, self._number = self._paths[shard].open("rb"), shard
+        self._stream.seek(place[0])
+        return bytes(self._stream.read(place[1]))
+
+
+def _image_kind(wanted: str | None, sample: _Sample, shards: tuple[str, ...]) -> str | None:
+    """Return the extension of the sample's image; None where it has none."""
+    if wanted is not None:
+        kind = wanted.lower().lstrip(".")
+        return kind if kind in sample.members else None
+    kinds = [kind for kind in sample.members if f".{kind}" in IMAGE_SUFFIXES]
+    if len(kinds) > 1:
+        raise DatasetError(
+            f"sample {sample.name} of {shards[sample.shard]} has several images ({', '.join(kinds)}): "
+            "set data.webdataset.image to the extension of the one to use"
+        )
+    return kinds[0] if kinds else None
+
+
+@dataclass(frozen=True, slots=True)
+class _Label:
+    """Where labels stand: a member's extension and, in JSON, the keys that may hold them."""
+
+    kind: str
+    keys: tuple[str, ...] = ()
+
+    def read(self, sample: _Sample, shards: _Shards) -> tuple[str | None, str]:
+        """Return the class id of a sample; None, and the reason, where it has none."""
+        if self.kind not in sample.members:
+            return None, f"no label: no .{self.kind}"
+        data = shards.read(sample.shard, sample.members[self.kind])
+        try:
+            text = data.decode("utf-8").strip()
+            if self.kind == "json":
+                values = json.loads(text)
+                text = next((str(value) for value in self._values(values)), "")
+        except (UnicodeDecodeError, ValueError):
+            return None, f"no label: .{self.kind} cannot be read"
+        return text or None, f"no label in .{self.kind}"
+
+    def _values(self, values: Any) -> Iterator[str | int]:
+        for key in self.keys if isinstance(values, dict) else ():
+            value = values.get(key)
+            if isinstance(value, str | int) and not isinstance(value, bool):
+                yield value
+
+
+def _label_kind(wanted: str | None, first: _Sample, path: Path) -> _Label:
+    if wanted is not None:
+        kind, _, key = wanted.lower().lstrip(".").partition(":")
+        # Keys of JSON differ by case.
+        return _Label(kind, (wanted.partition(":")[2],) if key else _JSON_KEYS)
+    for kind in _LABEL_KINDS:
+        if kind in first.members:
+            return _Label(kind, _JSON_KEYS)
+    raise DatasetError(
+        f"the first sample of {path}, {first.name}, has no label: expected a .cls, .json or .txt beside "
+        f"{', '.join(f'.{kind}' for kind in first.members)}, or set data.webdataset.label"
+    )
