@@ -156,6 +156,11 @@ def test_job_stops_where_most_rows_fail_and_retry_mends_it(tmp_path):
     assert shard_bytes(mended.run) == shard_bytes(whole.run)
 
 
+def test_a_few_failures_of_a_small_shard_stop_nothing(tmp_path):
+    config = toy_config(tmp_path, generator={"model": "fail_every=1"}, engine={"shard_size": 4})
+    assert generate(config).failed == 40
+
+
 def test_retry_keeps_what_was_made(tmp_path):
     config = toy_config(tmp_path, generator={"model": "fail_every=5"})
     failed = generate(config).failed

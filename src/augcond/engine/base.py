@@ -26,6 +26,9 @@ logger = logging.getLogger(__name__)
 
 _LIBRARIES = ("augcond", "torch", "torchvision", "diffusers", "transformers", "pillow", "numpy", "pyarrow")
 
+_FEWEST_TO_STOP = 8
+"""So many rows of a shard must fail before their share counts: a small shard with a bad image or two stops nothing."""
+
 
 class Progress(Protocol):
     """Is told how far the work is."""
@@ -64,7 +67,8 @@ class Job:
         materials: what rows are made with.
         batch_size: rows per batch.
         threads: of PyTorch on a CPU; as they are where None.
-        max_failed_share: a shard in which a larger share failed stops the job, after it is committed.
+        max_failed_share: a shard in which a larger share failed, and no less than 8 rows, stops the job, after it is
+            committed.
         part: this process makes the shards whose number is `part` - 1 modulo `parts`.
         parts: number of processes that share the run.
         retry_failed: make shards anew that hold failed rows.
@@ -209,7 +213,7 @@ def _log_shard(number: int, marker: ShardMarker) -> None:
 
 
 def _stop_if_most_failed(job: Job, number: int, marker: ShardMarker) -> None:
-    if marker.failed <= job.max_failed_share * marker.rows:
+    if marker.failed < _FEWEST_TO_STOP or marker.failed <= job.max_failed_share * marker.rows:
         return
     reasons = "; ".join(f"{count} x {reason}" for reason, count in marker.reasons.items())
     raise RunError(
