@@ -64,7 +64,7 @@ class LatentDiffusion(Generator):
         self._unet = pipeline.unet
         self._vae = self._vae_of(pipeline)
         self._vae_scale = vae_scale_factor(self._vae)
-        self.image_size = _image_size(config.size, self._unet.config.sample_size, self._vae_scale)
+        self.image_size = _image_size(config.size, self._unet.config.sample_size, self._vae_scale, self._size_step())
         self._guidance = Guidance(config.guidance_scale, config.guidance_interval)
         self._schedulers = SchedulerFactory(config.scheduler, pipeline.scheduler, config.steps)
         self._device = resolve_device(config.device)
@@ -79,6 +79,10 @@ class LatentDiffusion(Generator):
     @staticmethod
     def _vae_of(pipeline: Any) -> Any:
         return pipeline.vae
+
+    def _size_step(self) -> int:
+        """Return of how many pixels image edges are multiples."""
+        return self._vae_scale
 
     def _use_image_encoder(self, encoder: ImageEncoder) -> None:
         self._image_encoder = encoder
@@ -214,14 +218,14 @@ class LatentDiffusion(Generator):
                 raise ValueError(f"initial images must be {expected}, not {tuple(initial.pixels.shape)}")
 
 
-def _image_size(size: int | None, sample_size: int | Sequence[int], vae_scale: int) -> tuple[int, int]:
+def _image_size(size: int | None, sample_size: int | Sequence[int], vae_scale: int, step: int) -> tuple[int, int]:
     if size is None:
         height, width = (sample_size, sample_size) if isinstance(sample_size, int) else sample_size
         return height * vae_scale, width * vae_scale
-    if size % vae_scale:
-        near = max(vae_scale, round(size / vae_scale) * vae_scale)
+    if size % step:
+        near = max(step, round(size / step) * step)
         raise ConfigError(
-            f"generator.size: this model makes images whose edges are multiples of {vae_scale} pixels; "
+            f"generator.size: this model makes images whose edges are multiples of {step} pixels; "
             f"{size} is not one, {near} is"
         )
     return size, size

@@ -279,7 +279,7 @@ def _check(folder: Path, layout: PipelineFormat, source: Source) -> None:
         if not any((folder / name).glob("*.safetensors")):
             raise GeneratorError(
                 f"{source.key}.model: no safetensors weights in {source.model}/{name}; pickled weights (.bin, .ckpt) "
-                "are not loaded: convert them with save_pretrained(..., safe_serialization=True), or complete the download"
+                "are not loaded: convert them with save_pretrained(safe_serialization=True), or complete the download"
             )
 
 

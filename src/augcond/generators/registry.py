@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 
 _TARGETS: dict[str, str] = {
     "fake": "augcond.testing:load_fake_generator",
+    "ip-adapter": "augcond.generators.ip_adapter:load_ip_adapter",
+    "ip-adapter-xl": "augcond.generators.ip_adapter_xl:load_ip_adapter_xl",
+    "kandinsky-2.2": "augcond.generators.kandinsky:load_kandinsky",
     "stable-diffusion": "augcond.generators.stable_diffusion:load_stable_diffusion",
     "stable-unclip": "augcond.generators.stable_unclip:load_stable_unclip",
 }

@@ -6,7 +6,6 @@ and run in about a second.
 """
 
 from augcond.testing.checkpoints import (
-    TinyShape,
     save_tiny_ip_adapter,
     save_tiny_kandinsky,
     save_tiny_kandinsky_prior,
@@ -15,6 +14,7 @@ from augcond.testing.checkpoints import (
     save_tiny_stable_unclip,
 )
 from augcond.testing.fake import FakeGenerator, load_fake_generator
+from augcond.testing.networks import TinyShape
 
 __all__ = [
     "FakeGenerator",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
@@ -36,7 +37,7 @@ def _weight(name: str, shape: tuple[int, ...]) -> Tensor:
     if len(shape) == 1:  # the factors of a layer norm
         return 1 + 0.1 * torch.randn(shape)
     # Strong enough for images to matter beside prompts, in spite of the random weights around.
-    return torch.randn(shape) / shape[-1] ** 0.5
+    return torch.randn(shape) / math.sqrt(shape[-1])
 
 
 def _attention_shapes(unet: Any) -> dict[str, tuple[int, ...]]:

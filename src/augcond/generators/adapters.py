@@ -1,0 +1,185 @@
+"""IP-Adapters: where their weights and image encoder lie, of which kind they are, and how a UNet gets them.
+
+An IP-Adapter is not in diffusers' pipeline layout: it is one safetensors file, and a CLIP vision model in another
+folder of the same repository.
+
+Source: IP-Adapter (arXiv 2308.06721).
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any
+
+from augcond.config import AdapterConfig
+from augcond.errors import ConfigError, GeneratorError
+from augcond.generators.base import GeneratorIdentity
+from augcond.generators.loading import (
+    Source,
+    component_files,
+    fetch,
+    hash_files,
+    local_folder,
+    quiet_progress,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from augcond.config import GeneratorConfig
+
+_KEY = "generator.adapter"
+# Which weights of the state dict say what an adapter is conditioned on, and whether that is all tokens of the image.
+_BASE, _FULL, _PLUS = "image_proj.proj.weight", "image_proj.proj.3.weight", "image_proj.latents"
+_FEATURES = {_BASE: _BASE, _FULL: "image_proj.proj.0.weight", _PLUS: "image_proj.proj_in.weight"}
+
+
+@dataclass(frozen=True, slots=True)
+class Adapter:
+    """An IP-Adapter on this machine.
+
+    Attributes:
+        folder: of the repository.
+        weights: the safetensors file in it.
+        image_encoder: the folder of the CLIP vision model in it.
+        tokens: whether it is conditioned on all tokens of an image (plus) or on one vector (base).
+        features: of that vector, or of each token.
+        width: of the cross-attention that it was trained for.
+        identity: the generator's, with the base model and the adapter in it.
+        scale: weight of the image beside the prompt.
+    """
+
+    folder: Path
+    weights: str
+    image_encoder: str
+    tokens: bool
+    features: int
+    width: int
+    identity: GeneratorIdentity
+    scale: float
+
+
+def locate_adapter(config: GeneratorConfig, base: GeneratorIdentity, default: str) -> Adapter:
+    """Return the IP-Adapter that `config.adapter` stands for, fetched from the hub where it is a hub id.
+
+    Args:
+        config: of the generator.
+        base: which weights the model without the adapter has.
+        default: the weights' path in the repository where the config names none.
+
+    Raises:
+        ConfigError: the weights are not safetensors, or of a kind that needs more than an image.
+        GeneratorError: files are missing or cannot be fetched.
+    """
+    settings = config.adapter or AdapterConfig()
+    weights = settings.weights or default
+    if not weights.endswith(".safetensors"):
+        raise ConfigError(f"{_KEY}.weights: {weights!r} is not a safetensors file; pickled weights are not loaded")
+    image_encoder = settings.image_encoder or _image_encoder_for(weights)
+    source = Source(settings.model, settings.revision, config.name, _KEY)
+    folder = local_folder(source, "h94/IP-Adapter")
+    model, revision = settings.model, ""
+    if folder is None:
+        patterns = [weights, f"{image_encoder}/config.json", f"{image_encoder}/*.safetensors"]
+        folder, revision = fetch(source, settings.revision, patterns)
+    _check_files(folder, weights, image_encoder, settings.model)
+    if not revision:
+        model = folder.resolve().name
+        revision = hash_files(folder, [folder / weights, *component_files(folder, image_encoder)])
+    kind, features, width = _inspect(folder / weights)
+    identity = GeneratorIdentity(config.name, f"{base.model} + {model}/{weights}", f"{base.revision} + {revision}")
+    return Adapter(folder, weights, image_encoder, kind != _BASE, features, width, identity, settings.scale)
+
+
+def attach_adapter(pipeline: Any, adapter: Adapter) -> None:
+    """Load an adapter's image encoder into the pipeline and its weights into the UNet.
+
+    Raises:
+        GeneratorError: diffusers cannot load it, or it was trained for another UNet or image encoder.
+    """
+    from transformers import CLIPImageProcessor, CLIPVisionModelWithProjection
+
+    width = pipeline.unet.config.cross_attention_dim
+    if adapter.width != width:
+        raise GeneratorError(
+            f"{_KEY}.weights: {adapter.weights} is for UNets whose prompts have {adapter.width} features; this one's "
+            f"have {width}"
+        )
+    weights = PurePosixPath(adapter.weights)
+    try:
+        with quiet_progress(), _errors_only():
+            encoder = CLIPVisionModelWithProjection.from_pretrained(
+                adapter.folder / adapter.image_encoder, use_safetensors=True, local_files_only=True
+            ).eval()
+            found = encoder.config.hidden_size if adapter.tokens else encoder.config.projection_dim
+            if found != adapter.features:
+                raise GeneratorError(
+                    f"{_KEY}.image_encoder: {adapter.weights} takes embeddings of {adapter.features} features; those "
+                    f"of {adapter.image_encoder} have {found}"
+                )
+            edge = encoder.config.image_size
+            extractor = CLIPImageProcessor(size={"shortest_edge": edge}, crop_size={"height": edge, "width": edge})
+            # Once the pipeline has an image encoder, load_ip_adapter looks for none.
+            pipeline.register_modules(image_encoder=encoder, feature_extractor=extractor)
+            pipeline.load_ip_adapter(
+                str(adapter.folder), subfolder=str(weights.parent), weight_name=weights.name, local_files_only=True
+            )
+            pipeline.set_ip_adapter_scale(adapter.scale)
+    except GeneratorError:
+        raise
+    except Exception as error:  # from any library that reads a part of it
+        raise GeneratorError(f"{_KEY}: {adapter.weights} cannot be loaded as an IP-Adapter: {error}") from error
+
+
+@contextmanager
+def _errors_only() -> Iterator[None]:
+    """Silence diffusers' warnings for a while: it casts the UNet itself, and warns of modules that do not exist."""
+    from diffusers.utils import logging
+
+    before = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(before)
+
+
+def _image_encoder_for(weights: str) -> str:
+    """Return the image encoder that goes with one of the published adapters: all but two were trained with ViT-H."""
+    with_bigger = weights.startswith("sdxl_models/") and "vit-h" not in weights
+    return "sdxl_models/image_encoder" if with_bigger else "models/image_encoder"
+
+
+def _check_files(folder: Path, weights: str, image_encoder: str, model: str) -> None:
+    if not (folder / weights).is_file():
+        raise GeneratorError(
+            f"{_KEY}.weights: {model} has no file {weights}; name one of its adapters' safetensors files"
+        )
+    encoder = folder / image_encoder
+    if not (encoder / "config.json").is_file() or not any(encoder.glob("*.safetensors")):
+        raise GeneratorError(
+            f"{_KEY}.image_encoder: {model} has no CLIP vision model with safetensors weights in {image_encoder}; name "
+            f"the folder of the one that {weights} was trained with"
+        )
+
+
+def _inspect(path: Path) -> tuple[str, int, int]:
+    """Return the weight that says which kind an adapter is, its features, and its cross-attention's width."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="numpy") as file:
+            names = set(file.keys())
+            kind = next((name for name in _FEATURES if name in names), None)
+            if kind is None or "ip_adapter.1.to_k_ip.weight" not in names:
+                raise ConfigError(
+                    f"{_KEY}.weights: {path.name} is no IP-Adapter of the base, plus or full kind; those conditioned "
+                    "on a face's identity are not supported"
+                )
+            features = file.get_slice(_FEATURES[kind]).get_shape()[-1]
+            width = file.get_slice("ip_adapter.1.to_k_ip.weight").get_shape()[-1]
+    except (OSError, SafetensorError) as error:
+        raise GeneratorError(f"{_KEY}.weights: {path.name} cannot be read: {error}") from error
+    return kind, features, width

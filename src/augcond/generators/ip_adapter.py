@@ -1,0 +1,113 @@
+"""Stable Diffusion 1.5 with an IP-Adapter: conditioned on an image embedding beside a prompt.
+
+The base adapter takes the projected CLIP embedding (D,), the plus adapter all hidden states (T, D) of the last layer
+but one. Every row is told of one image, so embeddings pair with prompts row by row; diffusers' pipelines pair them
+rightly only for one image per prompt.
+
+Source: IP-Adapter (arXiv 2308.06721); diffusers' `StableDiffusionPipeline` with `load_ip_adapter`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from augcond.generators.adapters import attach_adapter, locate_adapter
+from augcond.generators.catalog import CATALOG
+from augcond.generators.denoising import GuidedConditions, UNetConditions
+from augcond.generators.image_encoder import ImageEncoder
+from augcond.generators.latent_diffusion import LatentDiffusion
+from augcond.generators.loading import PipelineFormat, load_pipeline, locate_checkpoint
+from augcond.generators.prompts import PromptEncoder
+from augcond.generators.settings import refuse_settings
+from augcond.generators.stable_diffusion import check_text_to_image
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from torch import Tensor
+
+    from augcond.conditioning.base import Conditioning
+    from augcond.config import GeneratorConfig
+    from augcond.generators.adapters import Adapter
+
+LAYOUT = PipelineFormat(
+    name="StableDiffusionPipeline",
+    models=("text_encoder", "unet", "vae"),
+    example=CATALOG["ip-adapter"].model,
+    skipped=("safety_checker",),
+)
+_DEFAULT_WEIGHTS = "models/ip-adapter_sd15.safetensors"
+
+
+class AdaptedDiffusion(LatentDiffusion):
+    """Stable Diffusion of any version with an IP-Adapter; subclasses add the prompts.
+
+    Args:
+        pipeline: a text-to-image pipeline that `adapter` is attached to; its models are moved to the device and
+            dtype of `config`.
+        adapter: the adapter.
+        config: how to sample.
+
+    Raises:
+        ConfigError: the model cannot do what the config asks for.
+    """
+
+    def __init__(self, pipeline: Any, adapter: Adapter, config: GeneratorConfig) -> None:
+        super().__init__(pipeline, adapter.identity, config)
+        encoder = ImageEncoder(
+            pipeline.feature_extractor, pipeline.image_encoder, self._device, self._dtype, tokens=adapter.tokens
+        )
+        self._use_image_encoder(encoder)
+        # What "no image" was in the adapter's training.
+        self._no_image = encoder.encode_zero_image() if adapter.tokens else torch.zeros(encoder.shape)
+
+    def _image_inputs(self, conditioning: Conditioning, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        """Return the UNet's image inputs of each row and of no image, (B, 1, *embedding_shape): one image per row."""
+        with_image = conditioning.with_image.view(-1, *[1] * len(self.embedding_shape))
+        embeddings = torch.where(with_image, conditioning.embeddings, self._no_image)
+        conditional = embeddings[:, None].to(self._device, dtype)
+        return conditional, self._no_image.to(conditional).expand_as(conditional)
+
+
+class IPAdapter(AdaptedDiffusion):
+    """Stable Diffusion 1.5 with an IP-Adapter; `load_ip_adapter` makes one from a config.
+
+    Args:
+        pipeline: a `StableDiffusionPipeline` that `adapter` is attached to.
+        adapter: the adapter.
+        config: how to sample.
+    """
+
+    inputs = CATALOG["ip-adapter"].inputs
+
+    def __init__(self, pipeline: Any, adapter: Adapter, config: GeneratorConfig) -> None:
+        super().__init__(pipeline, adapter, config)
+        self._use_text_encoders(pipeline.text_encoder)
+        self._prompts = PromptEncoder(pipeline.tokenizer, pipeline.text_encoder)
+
+    def _conditions(self, conditioning: Conditioning, seeds: Sequence[int], *, cached: bool) -> GuidedConditions:
+        text = self._prompts.encode(conditioning.prompts, cached=cached)
+        negative = self._prompts.encode([self._config.negative_prompt], cached=cached)
+        image, no_image = self._image_inputs(conditioning, text.dtype)
+        return GuidedConditions(
+            conditional=UNetConditions(text, added={"image_embeds": [image]}),
+            unconditional=UNetConditions(negative.expand_as(text), added={"image_embeds": [no_image]}),
+        )
+
+
+def load_ip_adapter(config: GeneratorConfig) -> IPAdapter:
+    """Return the Stable Diffusion 1.5 with an IP-Adapter that `config` stands for.
+
+    Raises:
+        ConfigError: a setting is wrong or does not go with this checkpoint.
+        GeneratorError: the checkpoint or the adapter is missing, incomplete, or of another kind.
+    """
+    refuse_settings(config, "prior", "noise_level", "published_dropout")
+    checkpoint = locate_checkpoint(config, LAYOUT)
+    adapter = locate_adapter(config, checkpoint.identity, _DEFAULT_WEIGHTS)
+    pipeline = load_pipeline(checkpoint, LAYOUT)
+    check_text_to_image(pipeline)
+    attach_adapter(pipeline, adapter)
+    return IPAdapter(pipeline, adapter, config)

@@ -1,0 +1,139 @@
+"""Kandinsky 2.2: a decoder from CLIP image embeddings to images.
+
+The decoder takes no prompt: in Kandinsky a prompt acts on the prior alone, which makes an image embedding of it, and
+here the embedding comes from real images. So the prompts of a plan change nothing, and the recipes without an image
+embedding, of which only the prompt says the class, are refused. The image encoder lies in the prior's repository.
+
+Source: Kandinsky (arXiv 2310.03502); diffusers' `KandinskyV22Pipeline`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from augcond.config import PriorConfig
+from augcond.errors import GeneratorError
+from augcond.generators.base import GeneratorIdentity
+from augcond.generators.catalog import CATALOG
+from augcond.generators.denoising import GuidedConditions, UNetConditions, rows_at_once
+from augcond.generators.image_encoder import ImageEncoder
+from augcond.generators.latent_diffusion import LatentDiffusion
+from augcond.generators.loading import (
+    PipelineFormat,
+    Source,
+    load_pipeline,
+    locate_checkpoint,
+    locate_pipeline,
+    quiet_progress,
+)
+from augcond.generators.settings import refuse_settings
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from torch import Tensor
+
+    from augcond.conditioning.base import Conditioning
+    from augcond.config import GeneratorConfig
+
+LAYOUT = PipelineFormat(name="KandinskyV22Pipeline", models=("unet", "movq"), example=CATALOG["kandinsky-2.2"].model)
+PRIOR_LAYOUT = PipelineFormat(
+    name="KandinskyV22PriorPipeline",
+    models=("image_encoder",),
+    example=PriorConfig().model,
+    skipped=("prior", "scheduler", "text_encoder", "tokenizer"),
+)
+
+
+class Kandinsky(LatentDiffusion):
+    """Kandinsky 2.2's decoder behind the common interface; `load_kandinsky` makes one from a config.
+
+    Args:
+        pipeline: a `KandinskyV22Pipeline`; its models are moved to the device and dtype of `config`.
+        prior: folder that holds the `image_encoder` and its `image_processor`.
+        identity: which weights these are.
+        config: how to sample.
+
+    Raises:
+        ConfigError: the model cannot do what the config asks for.
+        GeneratorError: the UNet does not belong to the image encoder.
+    """
+
+    inputs = CATALOG["kandinsky-2.2"].inputs
+
+    def __init__(self, pipeline: Any, prior: Path, identity: GeneratorIdentity, config: GeneratorConfig) -> None:
+        super().__init__(pipeline, identity, config)
+        encoder = _load_image_encoder(prior)
+        _check_components(pipeline.unet, encoder[1])
+        self._use_image_encoder(ImageEncoder(*encoder, self._device, self._dtype))
+        self._no_image = self._encoder().encode_zero_image()
+
+    @staticmethod
+    def _vae_of(pipeline: Any) -> Any:
+        return pipeline.movq
+
+    def _size_step(self) -> int:
+        # As the pipeline has it: the UNet halves the latents as often as MoVQ halves the image.
+        return self._vae_scale**2
+
+    def _conditions(self, conditioning: Conditioning, seeds: Sequence[int], *, cached: bool) -> GuidedConditions:
+        embeddings = torch.where(conditioning.with_image[:, None], conditioning.embeddings, self._no_image)
+        image = embeddings.to(self._device, self._unet.dtype)
+        no_image = self._no_image.to(image).expand_as(image)
+        return GuidedConditions(
+            conditional=UNetConditions(added={"image_embeds": image}),
+            unconditional=UNetConditions(added={"image_embeds": no_image}),
+        )
+
+    def _decode(self, latents: Tensor) -> Tensor:
+        rows = rows_at_once(latents[0, 0].numel() * self._vae_scale**2)
+        parts = torch.split(latents.to(self._vae.dtype), rows)
+        # Latents are not scaled, and are decoded as they are rather than snapped to the code book.
+        return torch.cat([self._vae.decode(part, force_not_quantize=True).sample.float() for part in parts])
+
+
+def load_kandinsky(config: GeneratorConfig) -> Kandinsky:
+    """Return the Kandinsky 2.2 decoder that `config` stands for.
+
+    Raises:
+        ConfigError: a setting is wrong or does not go with this checkpoint.
+        GeneratorError: the checkpoint or the image encoder is missing, incomplete, or of another kind.
+    """
+    refuse_settings(config, "adapter", "negative_prompt", "noise_level", "published_dropout")
+    checkpoint = locate_checkpoint(config, LAYOUT)
+    settings = config.prior or PriorConfig()
+    prior = locate_pipeline(Source(settings.model, settings.revision, config.name, "generator.prior"), PRIOR_LAYOUT)
+    identity = GeneratorIdentity(
+        config.name,
+        f"{checkpoint.identity.model} + {prior.identity.model}/image_encoder",
+        f"{checkpoint.identity.revision} + {prior.identity.revision}",
+    )
+    return Kandinsky(load_pipeline(checkpoint, LAYOUT), prior.folder, identity, config)
+
+
+def _load_image_encoder(folder: Path) -> tuple[Any, Any]:
+    """Return the CLIPImageProcessor and the CLIPVisionModelWithProjection of a prior's folder."""
+    from transformers import CLIPImageProcessor, CLIPVisionModelWithProjection
+
+    try:
+        with quiet_progress():
+            extractor = CLIPImageProcessor.from_pretrained(folder / "image_processor", local_files_only=True)
+            model = CLIPVisionModelWithProjection.from_pretrained(
+                folder / "image_encoder", use_safetensors=True, local_files_only=True
+            )
+    except Exception as error:  # from any library that reads a part of it
+        raise GeneratorError(f"generator.prior: the image encoder cannot be loaded: {error}") from error
+    return extractor, model.eval()
+
+
+def _check_components(unet: Any, image_encoder: Any) -> None:
+    features = image_encoder.config.projection_dim
+    if unet.config.encoder_hid_dim_type != "image_proj" or unet.config.encoder_hid_dim != features:
+        raise GeneratorError(
+            f"the UNet takes no image embedding of {features} features (encoder_hid_dim_type "
+            f"{unet.config.encoder_hid_dim_type!r}, encoder_hid_dim {unet.config.encoder_hid_dim}), so it does not "
+            "belong to this image encoder"
+        )
