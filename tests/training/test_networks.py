@@ -6,7 +6,7 @@ from safetensors.torch import save_file
 
 from augcond.errors import ConfigError, TrainingError
 from augcond.training.networks import build_classifier, input_size
-from augcond.training.probing import BackboneEncoder, LinearHead, plain_features, view_features
+from augcond.training.probing import BackboneEncoder, FrozenEncoder, LinearHead, plain_features, view_features
 from tests.training.toys import SIZE, toy_images, toy_settings
 
 
@@ -76,3 +76,21 @@ def test_a_linear_head_standardises_features():
     assert torch.allclose(head.mean, features.mean(0))
     assert head(features).shape == (50, 2)
     assert torch.isfinite(LinearHead(torch.ones(3, 4), 2, seed=0)(torch.ones(3, 4))).all()
+
+
+def test_features_of_a_set_are_computed_once():
+    calls = []
+
+    def encode(images):
+        calls.append(len(images))
+        return images.mean(dim=(2, 3))
+
+    encoder = FrozenEncoder(encode, SIZE)
+    first, equal = toy_images(4), toy_images(4)
+    augment = toy_settings().augment
+    for _ in range(3):
+        encoder.plain(first)
+        encoder.views(first, augment, 2, 0)
+    assert calls == [12] * 3
+    encoder.plain(equal)
+    assert len(calls) == 4

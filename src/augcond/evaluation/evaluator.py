@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -15,7 +15,7 @@ from augcond.evaluation.results import ArmResult, Difference, Results, SeedResul
 from augcond.store.commit import write_atomically
 from augcond.training.arms import Arm, arms_of
 from augcond.training.experiment import Experiment, evaluation_images
-from augcond.training.identity import REAL_ONLY, EvaluationPart
+from augcond.training.identity import REAL_ONLY, EvaluationPart, Seeds
 from augcond.training.learners import load_model
 from augcond.training.models import ModelCard, model_folder, read_cards
 from augcond.training.run_images import RunImages
@@ -50,15 +50,25 @@ def evaluate_models(
     progress.start(len(cards))
     test = evaluation_images(experiment, part)
     images = RunImages(experiment)
-    models: dict[str, Trained] = {}
+    judged: dict[str, dict[Seeds, SeedPredictions]] = {}
     for card in cards:
         predictions = predict(images, card, test)
-        path = run / predictions_path(part, card.arm, card.seeds.training)
-        save_predictions(path, predictions, experiment.pool.classes)
-        models.setdefault(card.arm, {})
-        models[card.arm] = {**models[card.arm], card.seeds: SeedPredictions(predictions, card.real_counts)}
+        path = predictions_path(part, card.arm, card.seeds.training)
+        save_predictions(run / path, predictions, experiment.pool.classes)
+        own = SeedPredictions(predictions, card.real_counts, path.as_posix())
+        judged.setdefault(card.arm, {})[card.seeds] = own
         progress.advance(1, 0)
-    results = assemble_results(experiment, cards, models, part)
+    order = [REAL_ONLY, *(arm.name for arm in arms_of(experiment.config))]
+    names = sorted(judged, key=lambda name: (order.index(name) if name in order else len(order), name))
+    texts = [card.arm for card in cards if card.recipe == "text"]
+    results = assemble_results(
+        experiment.config,
+        experiment.pool,
+        cards,
+        {name: judged[name] for name in names},
+        part=part,
+        baselines=lambda name: [names[0], *(text for text in texts if name != names[0])],
+    )
     write_atomically(run / RESULTS[part], results_to_json(results).encode())
     return results
 
@@ -78,48 +88,51 @@ def predict(images: RunImages, card: ModelCard, test: Dataset) -> Predictions:
 
 
 def assemble_results(
-    experiment: Experiment, cards: Sequence[ModelCard], models: Mapping[str, Trained], part: EvaluationPart
+    config: RunConfig,
+    pool: Dataset,
+    cards: Sequence[ModelCard],
+    models: Mapping[str, Trained],
+    *,
+    part: EvaluationPart,
+    baselines: Callable[[str], Sequence[str]],
 ) -> Results:
-    """Return the results of a run from the predictions of its models.
+    """Return results from the predictions of trained models.
 
     Args:
-        experiment: the run.
-        cards: of its models.
-        models: their predictions, by arm and seed.
+        config: of the run.
+        pool: its labelled images, for the classes.
+        cards: of the models.
+        models: their predictions, by arm (in the order of the results) and seed.
         part: what they were judged on.
+        baselines: names the arms that an arm is compared with; itself and those without a common seed are passed over.
     """
-    config = experiment.config
-    arms = tuple(
-        _arm([card for card in cards if card.arm == name], models[name], config, part)
-        for name in _ordered(models, [arm.name for arm in arms_of(config)])
-    )
+    arms = tuple(_arm([card for card in cards if card.arm == name], models[name], config) for name in models)
     # Those that models were trained with, and those that they are judged with now.
     leaks = tuple(dict.fromkeys((*config.leaks, *(leak for card in cards for leak in card.leaks))))
+    differences: list[Difference] = []
+    for name in models:
+        for baseline in dict.fromkeys(baselines(name)):
+            if baseline != name and set(models[name]) & set(models[baseline]):
+                differences += compare(name, baseline, models, config.evaluation)
     return Results(
         protocol=config.protocol,
         leaky=bool(leaks),
         leaks=leaks,
-        classes=experiment.pool.classes,
-        class_names=experiment.pool.class_names,
+        classes=pool.classes,
+        class_names=pool.class_names,
         real_counts=arms[0].seeds[0].real_counts,
         test_images=sum(map(sum, arms[0].seeds[0].confusion)),
         many=config.evaluation.many,
         few=config.evaluation.few,
         model=cards[0].config.model,
         arms=arms,
-        differences=tuple(_differences(arms, models, config.evaluation)),
+        differences=tuple(differences),
         part=part,
     )
 
 
-def _ordered(models: Mapping[str, Trained], configured: Sequence[str]) -> list[str]:
-    """Return the arms with the baseline first, then as the config lists them, then by name."""
-    first = [REAL_ONLY, *configured]
-    return sorted(models, key=lambda name: (first.index(name) if name in first else len(first), name))
-
-
-def _arm(cards: Sequence[ModelCard], trained: Trained, config: RunConfig, part: EvaluationPart) -> ArmResult:
-    seeds = tuple(_seed(card, trained[card.seeds], config.evaluation, part) for card in cards)
+def _arm(cards: Sequence[ModelCard], trained: Trained, config: RunConfig) -> ArmResult:
+    seeds = tuple(_seed(card, trained[card.seeds], config.evaluation) for card in cards)
     metrics = [seed.metrics for seed in seeds]
     first = cards[0]
     return ArmResult(
@@ -137,7 +150,7 @@ def _arm(cards: Sequence[ModelCard], trained: Trained, config: RunConfig, part: 
     )
 
 
-def _seed(card: ModelCard, judged: SeedPredictions, bounds: EvaluationConfig, part: EvaluationPart) -> SeedResult:
+def _seed(card: ModelCard, judged: SeedPredictions, bounds: EvaluationConfig) -> SeedResult:
     predictions = judged.predictions
     return SeedResult(
         seeds=card.seeds,
@@ -145,18 +158,5 @@ def _seed(card: ModelCard, judged: SeedPredictions, bounds: EvaluationConfig, pa
         per_class=tuple(per_class_accuracy(predictions)),
         confusion=tuple(tuple(row) for row in confusion_matrix(predictions).tolist()),
         real_counts=card.real_counts,
-        predictions=predictions_path(part, card.arm, card.seeds.training).as_posix(),
+        predictions=judged.path,
     )
-
-
-def _differences(
-    arms: Sequence[ArmResult], models: Mapping[str, Trained], bounds: EvaluationConfig
-) -> list[Difference]:
-    found: list[Difference] = []
-    baselines = [arms[0].name, *(arm.name for arm in arms if arm.recipe == "text")]
-    for baseline in dict.fromkeys(baselines):
-        for arm in arms:
-            shared = set(models[arm.name]) & set(models[baseline])
-            if arm.name != baseline and shared and arm.name != arms[0].name:
-                found += compare(arm.name, baseline, models, bounds)
-    return found

@@ -41,10 +41,17 @@ def _over(metrics: Sequence[Metrics], reduce: Callable[[list[float]], float]) ->
 
 @dataclass(frozen=True, slots=True)
 class SeedPredictions:
-    """Predictions of one trained model, with the real training images per class that it had."""
+    """Predictions of one trained model.
+
+    Attributes:
+        predictions: of every test image.
+        real_counts: real training images per class that the model had.
+        path: where they are kept, relative to the folder of the results.
+    """
 
     predictions: Predictions
     real_counts: tuple[int, ...]
+    path: str = ""
 
 
 Trained = Mapping[Seeds, SeedPredictions]

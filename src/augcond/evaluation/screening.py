@@ -24,7 +24,6 @@ from augcond.store.commit import write_atomically
 from augcond.training.arms import Arm
 from augcond.training.identity import REAL_ONLY
 from augcond.training.leaks import check_apart
-from augcond.training.probing import plain_features
 from augcond.training.run_images import RunImages
 from augcond.training.synthetic import synthetic_images
 from augcond.training.trainer import train_one
@@ -143,8 +142,8 @@ def _nearest_class_mean(images: RunImages) -> tuple[Judge, int]:
     )
     encoder = images.encoder(config)
     real = images.real(encoder.size)
-    features = functional.normalize(plain_features(encoder.encode, real), dim=1)
+    features = functional.normalize(encoder.plain(real), dim=1)
     sums = torch.zeros(len(images.experiment.pool.classes), features.shape[1]).index_add_(0, real.labels, features)
     # A class without training images has mean 0, and so similarity 0 to everything.
     means = functional.normalize(sums, dim=1)
-    return lambda judged: functional.normalize(plain_features(encoder.encode, judged), dim=1) @ means.T, encoder.size
+    return lambda judged: functional.normalize(encoder.plain(judged), dim=1) @ means.T, encoder.size

@@ -14,7 +14,7 @@ from augcond.training.inputs import FeatureInputs, ImageInputs, Inputs
 from augcond.training.loop import make_accelerator
 from augcond.training.models import image_logits, load_weights
 from augcond.training.networks import build_classifier, input_size
-from augcond.training.probing import LinearHead, plain_features, view_features
+from augcond.training.probing import LinearHead, plain_features
 from augcond.training.sampling import MixedSampler, MixSettings
 
 if TYPE_CHECKING:
@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from augcond.config import TrainingConfig
     from augcond.training.arms import Arm
     from augcond.training.images import ImageSet
-    from augcond.training.run_images import FrozenEncoder, RunImages
+    from augcond.training.probing import FrozenEncoder
+    from augcond.training.run_images import RunImages
 
 _VIEW_SEED = 0  # the views of an image are computed once and shared by all training seeds
 
@@ -80,15 +81,12 @@ def _probe(images: RunImages, arm: Arm, seed: int) -> tuple[Model, Inputs]:
 
 
 def _probe_judge(encoder: FrozenEncoder) -> Callable[[nn.Module, ImageSet], Tensor]:
-    known: dict[tuple[str, ...], Tensor] = {}
-
     def logits(module: nn.Module, judged: ImageSet) -> Tensor:
-        if judged.keys not in known:
-            known[judged.keys] = plain_features(encoder.encode, judged)
         mode = module.training
+        device = next(module.parameters()).device
         module.eval()
         with torch.inference_mode():
-            found: Tensor = module.cpu()(known[judged.keys])
+            found: Tensor = module(encoder.plain(judged).to(device)).cpu()
         module.train(mode)
         return found
 
@@ -108,8 +106,8 @@ def _features(
     if not len(plain) and like is not None:
         return like[:, :0]
     stored = load(BatchAugmentation(config.augment, encoder.size).stored_size)
-    views = view_features(encoder.encode, stored, config.augment, encoder.size, config.views, _VIEW_SEED)
-    return torch.cat([plain_features(encoder.encode, plain)[None], views])
+    views = encoder.views(stored, config.augment, config.views, _VIEW_SEED)
+    return torch.cat([encoder.plain(plain)[None], views])
 
 
 def _sampler(arm: Arm, real: ImageSet, added: ImageSet, seed: int) -> MixedSampler:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -95,6 +97,41 @@ def view_features(
 def _batches(images: ImageSet) -> list[tuple[int, Tensor]]:
     starts = range(0, len(images), _BATCH)
     return [(s, images.pixels.batch(np.arange(s, min(s + _BATCH, len(images))))) for s in starts]
+
+
+_REMEMBERED = 8
+
+
+class FrozenEncoder:
+    """A frozen encoder that computes the features of a set of images once.
+
+    Args:
+        encode: the encoder.
+        size: edge length of the images that it takes.
+    """
+
+    def __init__(self, encode: Encoder, size: int) -> None:
+        self.encode = encode
+        self.size = size
+        # By the very object: sets of equal keys may hold other pixels (another size, or a planted leak).
+        self._known: list[tuple[ImageSet, object, Tensor]] = []
+
+    def plain(self, images: ImageSet) -> Tensor:
+        """Return the features of the images as they are, (N, D)."""
+        return self._once(images, "plain", lambda: plain_features(self.encode, images))
+
+    def views(self, images: ImageSet, augment: AugmentConfig, count: int, seed: int) -> Tensor:
+        """Return the features of `count` augmented views of each image, (count, N, D)."""
+        compute = partial(view_features, self.encode, images, augment, self.size, count, seed)
+        return self._once(images, (augment.model_dump_json(), count, seed), compute)
+
+    def _once(self, images: ImageSet, key: object, compute: Callable[[], Tensor]) -> Tensor:
+        for known, own, features in self._known:
+            if known is images and own == key:
+                return features
+        features = compute()
+        self._known = [*self._known[1 - _REMEMBERED :], (images, key, features)]
+        return features
 
 
 class LinearHead(nn.Module):

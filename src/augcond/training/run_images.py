@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,7 +14,7 @@ from augcond.training.arms import Arm, unused_real
 from augcond.training.images import ImageSet, real_images
 from augcond.training.loop import make_accelerator
 from augcond.training.networks import build_classifier, input_size
-from augcond.training.probing import BackboneEncoder, Encoder, GeneratorEncoder
+from augcond.training.probing import BackboneEncoder, FrozenEncoder, GeneratorEncoder
 from augcond.training.published import replace_by_synthetic
 from augcond.training.synthetic import SyntheticRows, synthetic_images
 
@@ -24,14 +23,6 @@ if TYPE_CHECKING:
     from augcond.datasets import Dataset
     from augcond.generators import Generator
     from augcond.training.experiment import Experiment
-
-
-@dataclass(frozen=True, slots=True)
-class FrozenEncoder:
-    """A frozen encoder and the edge length of the images that it takes."""
-
-    encode: Encoder
-    size: int
 
 
 class RunImages:
@@ -47,6 +38,7 @@ class RunImages:
         self._dropped = frozenset(dropped)
         self._real: dict[int, ImageSet] = {}
         self._added: tuple[object, ImageSet] | None = None
+        self._judged: tuple[Dataset, int, ImageSet] | None = None
         self._encoders: dict[object, FrozenEncoder] = {}
         self._generator: Generator | None = None
 
@@ -69,7 +61,9 @@ class RunImages:
             size: edge length in pixels.
             seed: its training seed, which draws the images that the leak `synthetic-validation` replaces.
         """
-        images = self.load(dataset, size)
+        if self._judged is None or self._judged[0] is not dataset or self._judged[1] != size:
+            self._judged = (dataset, size, self.load(dataset, size))
+        images = self._judged[2]
         if "synthetic-validation" in self.experiment.config.leaks and arm.kind == "synthetic":
             images = replace_by_synthetic(images, self.added(arm, size), seed)
         return images
