@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+from typing import Any
 
 import torch
 from torch import Tensor, distributed
@@ -37,3 +38,12 @@ def sum_over_workers(tensors: list[Tensor]) -> list[Tensor]:
     flat = torch.cat([tensor.flatten() for tensor in tensors])
     distributed.all_reduce(flat)
     return [part.view(like.shape) for part, like in zip(flat.split([t.numel() for t in tensors]), tensors, strict=True)]
+
+
+def gather_objects(mine: Any) -> list[Any]:
+    """What every process holds, in every process."""
+    if worker_count() == 1:
+        return [mine]
+    gathered: list[Any] = [None] * worker_count()
+    distributed.all_gather_object(gathered, mine)
+    return gathered
