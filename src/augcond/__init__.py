@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from augcond.preview import contact_sheet, preview
     from augcond.report import ReportSettings, write_report
     from augcond.store import RunFolder, RunStatus, audit_run, export_run, run_status
+    from augcond.sweeping import sweep
     from augcond.training.models import ModelCard
 
 _MODULES = {
@@ -56,6 +57,7 @@ _MODULES = {
     "run": "augcond.pipeline",
     "run_status": "augcond.store",
     "subset": "augcond.datasets",
+    "sweep": "augcond.sweeping",
     "train": "augcond.pipeline",
     "write_report": "augcond.report",
 }
@@ -94,6 +96,7 @@ __all__ = [
     "run",
     "run_status",
     "subset",
+    "sweep",
     "train",
     "write_report",
 ]

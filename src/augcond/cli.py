@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from augcond.config import RunConfig
     from augcond.progress import ConsoleProgress
     from augcond.store import RunFolder
+    from augcond.training.identity import EvaluationPart
 
 app = typer.Typer(
     help="Synthetic training images by augmented conditioning of pretrained diffusion models.",
@@ -287,11 +288,10 @@ def evaluate(
     from augcond.pipeline import evaluate as evaluate_run
     from augcond.render import print_results
 
-    if on not in ("test", "validation"):
-        raise ConfigError(f"--on {on!r}: expected test or validation")
+    part = _part_to_judge(on)
     config = _run_config(run, overrides)
     with _logged(config), _progress("models judged") as progress:
-        results = evaluate_run(config, part=on, progress=progress)  # type: ignore[arg-type]
+        results = evaluate_run(config, part=part, progress=progress)
     if as_json:
         _print_json(asdict(results))
     else:
@@ -319,6 +319,34 @@ def run_all(config_file: ConfigFile, overrides: Set = None, as_json: AsJson = Fa
     # A run of real images alone has no plan, and so no page.
     if RunFolder(config.run).plan_path.exists():
         typer.echo(f"{write_report(RunFolder(config.run), on_stage=_say)}", err=as_json)
+
+
+@app.command()
+def sweep(
+    config_file: ConfigFile,
+    over: Annotated[list[str], typer.Option(metavar="KEY=V,V", help="A key and its values; may be repeated.")],
+    seeds: Annotated[int, typer.Option(min=1, help="Seeds of split, plan and training together.")] = 3,
+    on: Annotated[str, typer.Option(help="validation, to choose by; or test.")] = "validation",
+    overrides: Set = None,
+    as_json: AsJson = False,
+) -> None:
+    """Run an experiment over a grid of settings and seeds, and write one table; the same command resumes.
+
+    RUN/sweep.csv, .md and .json hold the table. Images that two cells define alike are made once.
+
+    Example: augcond sweep photos.yaml --over generator.guidance_scale=2,4,7 --over conditioning.recipe=text,mixup
+    """
+    from augcond.render import print_results
+    from augcond.sweeping import parse_axis
+    from augcond.sweeping import sweep as run_sweep
+
+    part = _part_to_judge(on)
+    axes = [parse_axis(text) for text in over]
+    results = run_sweep(_load(config_file, overrides), axes, seeds=seeds, part=part, progress=_progress)
+    if as_json:
+        _print_json(asdict(results))
+    else:
+        print_results(results, _console())
 
 
 @app.command()
@@ -425,6 +453,14 @@ def _run_folder(path: Path) -> RunFolder:
     if path.suffix.lower() in (".yaml", ".yml") and path.is_file() and path.name != "config.yaml":
         return RunFolder(_load(path, None).run)
     return RunFolder(path.parent if path.name == "config.yaml" and path.is_file() else path)
+
+
+def _part_to_judge(text: str) -> EvaluationPart:
+    if text == "test":
+        return "test"
+    if text == "validation":
+        return "validation"
+    raise ConfigError(f"--on {text!r}: expected test or validation")
 
 
 def _part(text: str) -> tuple[int, int]:

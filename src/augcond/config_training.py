@@ -98,7 +98,7 @@ class TrainingConfig(Section):
     """Commit hash, tag or branch on the hub."""
     image_size: Annotated[int, Field(ge=8)] | None = None
     """Edge length in pixels of the network's input; the network's own where null."""
-    steps: AtLeastOne = 1000
+    steps: AtLeastOne = 500
     """Optimiser steps: the budget, equal for every arm."""
     batch_size: AtLeastOne = 64
     """Images per step, over all devices."""
@@ -111,11 +111,12 @@ class TrainingConfig(Section):
     tau: Annotated[float, Field(ge=0)] = 1.0
     """Strength of the logit adjustment."""
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    optimizer: str = "sgd"
-    """Any optimiser that timm knows, such as sgd, adamw or lamb."""
-    lr: Annotated[float, Field(gt=0)] = 0.1
+    optimizer: str = "adamw"
+    """Any optimiser that timm knows, such as adamw, sgd (with Nesterov momentum) or lamb."""
+    lr: Annotated[float, Field(gt=0)] = 0.003
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
-    weight_decay: Annotated[float, Field(ge=0)] = 5e-4
+    """Of sgd and its like."""
+    weight_decay: Annotated[float, Field(ge=0)] = 0.05
     clip_norm: Annotated[float, Field(gt=0)] | None = None
     schedule: Literal["cosine", "constant"] = "cosine"
     warmup_steps: Count = 0

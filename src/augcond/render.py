@@ -165,8 +165,8 @@ def print_audit(audit: Audit, console: Console) -> None:
 
 def print_models(cards: Sequence[ModelCard], run: Path, console: Console) -> None:
     """Print which models a run has."""
-    table = Table("arm")
-    for title in ("seed", "real images", "synthetic", "screened out", "steps", "last loss"):
+    table = Table("arm", box=SIMPLE_HEAD, padding=(0, 1))
+    for title in ("seed", "real", "synthetic", "screened out", "steps", "loss"):
         table.add_column(title, justify="right")
     for card in cards:
         numbers = (card.seeds.training, card.real_images, card.synthetic_images, card.screened_out, card.config.steps)
