@@ -1,0 +1,176 @@
+"""Every ready config on a small copy of its data, through plan, generate, train and evaluate.
+
+The configs are run as they are but for what makes them large: the fake generator in place of the real one, few images,
+few steps, and a network that needs no download.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+
+import pytest
+import timm
+import torch
+
+from augcond.config import load_config
+from augcond.datasets import load_dataset
+from augcond.generators import load_generator
+from augcond.pipeline import load_training_images, plan_for, run
+from augcond.store import RunFolder, audit_run
+from augcond.store.export import finished_rows
+from augcond.testing import save_tiny_stable_unclip
+from tests.datasets import layouts
+from tests.toy import write_photos
+
+CONFIGS = Path(__file__).parents[2] / "configs"
+NAMES = sorted(path.stem for path in CONFIGS.glob("*.yaml"))
+FEW_SHOT = ("pascal-voc", "coco", "caltech101", "flowers102")
+
+FAST = [
+    "generator.name=fake",
+    "generator.model=fake",
+    "output.size=null",
+    "output.format=auto",
+    "training.image_size=null",
+    "training.steps=4",
+    "training.batch_size=8",
+    "training.seeds=1",
+    "training.device=cpu",
+    "training.precision='no'",
+    "evaluation.bootstrap=20",
+]
+PROBE = ["training.model=generator", "training.weights=null", "training.views=1"]
+NETWORK = ["training.mode=scratch", "training.model=small-cnn", "training.weights=null"]
+ONE_SHOT = ["data.split.k=1", "data.split.validation_per_class=1", "plan.per_class=1", *PROBE]
+TWO_ARMS = (
+    "training.arms=[{name: real-only}, {name: embed-cutmix-dropout, recipe: embed-cutmix-dropout}]",
+    "conditioning.recipe=[real-guidance, embed-cutmix-dropout]",
+)
+
+SMALLER = {
+    **{name: [*ONE_SHOT, *TWO_ARMS] for name in FEW_SHOT},
+    "imagenet-lt": ["plan.fill_to=6", *NETWORK],
+    "places-lt": ["plan.fill_to=5", *NETWORK],
+    "photos": ["plan.per_class=2", *PROBE],
+    "world": ["plan.fill_to=4", "data.split.head=4", "data.split.imbalance=4", "conditioning.recipe=dropout"],
+}
+
+PLANNED = {
+    "imagenet-lt": {"n01440764": 1, "n01443537": 3, "n01484850": 4, "n15075141": 5},  # 6 - (5, 3, 2, 1)
+    "places-lt": {"airfield": 1, "apartment_building-outdoor": 3, "zen_garden": 4},  # 5 - (4, 2, 1)
+    "pascal-voc": 20 * 2,
+    "coco": 4 * 2,
+    "caltech101": 3 * 2,
+    "flowers102": 102 * 2,
+    "photos": {"cat": 6, "dog": 6},  # 2 by each of 3 recipes
+    "world": 10 * 4 - 22,  # from a tail of 4, 3, 3, 3, 2, 2, 2, 1, 1, 1
+}
+TESTED = {
+    "imagenet-lt": 8,
+    "places-lt": 3,
+    "pascal-voc": 20,
+    "coco": 4,
+    "caltech101": 2 + 2 + 3,
+    "flowers102": 102,
+    "photos": 2,
+    "world": 3000,
+}
+
+ARMS = {"imagenet-lt": 3, "photos": 4}
+"""Real-only and one per recipe, or as the config names them; two elsewhere."""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread():
+    """Tiny networks are slower on several threads, much slower where the cores are busy."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def data_for(name: str, root: Path) -> list[str]:
+    """Write a small copy of the data of a config; return the overrides that name it."""
+    if name == "world":
+        return []
+    if name == "photos":
+        write_photos(root / "train", {"cat": 3, "dog": 4})
+        for class_id, seed in (("cat", 1000), ("dog", 2000)):
+            layouts.put(root / "test" / class_id / "1.jpg", layouts.jpeg(seed))
+        return [f"data.path={root / 'train'}", f"data.test={root / 'test'}"]
+    return [f"data.path={layouts.LAYOUTS[name](root)}"]
+
+
+def load(name: str, root: Path, *overrides: str):
+    overrides = (*FAST, *SMALLER[name], *data_for(name, root / "data"), f"run={root / 'run'}", *overrides)
+    return load_config(CONFIGS / f"{name}.yaml", overrides)
+
+
+def test_there_is_a_config_for_every_benchmark():
+    assert sorted(SMALLER) == NAMES
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_configs_name_real_networks_and_the_paper_s_settings(name):
+    config = load_config(CONFIGS / f"{name}.yaml")
+    assert config.training.model == "small-cnn" or timm.is_model(config.training.model.partition(".")[0])
+    if name in FEW_SHOT:
+        assert (config.generator.guidance_scale, config.plan.per_class) == (10.0, 16)
+        assert config.prompt == ("a photo of a {class_name}",)
+        training = config.training
+        assert (training.mode, training.optimizer, training.lr, training.steps, training.batch_size) == (
+            "linear-probe",
+            "adam",
+            1e-4,
+            50 * 200,
+            32,
+        )
+    if name == "imagenet-lt":
+        assert (config.generator.guidance_scale, config.plan.fill_to, config.prompt) == (2.0, 1280, ("{class_name}",))
+        assert config.training.steps == 150 * -(-1_164_154 // 256)
+        assert (config.training.loss, config.training.counts, config.training.mix) == (
+            "balanced-softmax",
+            "real",
+            "exact",
+        )
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_config_runs_from_plan_to_results(name, tmp_path):
+    config = load(name, tmp_path)
+    plan = plan_for(config, load_training_images(config))
+    planned = PLANNED[name]
+    if isinstance(planned, int):
+        assert len(plan) == planned
+    else:
+        assert Counter(row.class_id for row in plan.rows()) == planned
+
+    results = run(config)
+    audit = audit_run(RunFolder(config.run))
+    assert not audit.problems
+    assert (audit.ok, audit.failed) == (len(plan), 0)
+    assert {arm.name for arm in results.arms} >= {"real-only"}
+    assert len(results.arms) == ARMS.get(name, 2)
+    written = json.loads((config.run / "results.json").read_text())
+    assert written["test_images"] == TESTED[name]
+    # Results are measured on real images that no generation saw.
+    if name in FEW_SHOT:
+        sources = {key for row in plan.rows() for key in row.source_keys}
+        split = json.loads((config.run / "split.json").read_text())
+        assert sources <= set(split["train"])
+        assert len(split["train"]) == len(split["validation"]) == len(load_dataset(config.data).classes)
+
+
+def test_a_config_with_a_tiny_pipeline_of_the_real_class(tmp_path):
+    model = save_tiny_stable_unclip(tmp_path / "model")
+    tiny = ("generator.name=stable-unclip", f"generator.model={model}", "generator.steps=2", "generator.device=cpu")
+    config = load("coco", tmp_path, *tiny)
+    assert load_generator(config.generator).identity.name == "stable-unclip"
+    results = run(config)
+    assert len(results.arms) == 2
+    folder = RunFolder(config.run)
+    rows = [row for _, row in finished_rows(folder, folder.read_plan())]
+    assert {row["prompt"] for row in rows} == {f"a photo of a {name}" for name in layouts.COCO_CATEGORIES.values()}
+    assert {row["guidance_scale"] for row in rows} == {10.0}
