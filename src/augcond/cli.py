@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -266,6 +267,8 @@ def train(
     config = _run_config(run, overrides)
     with _logged(config), _progress("training steps") as progress:
         cards = train_run(config, overwrite=overwrite, progress=progress)
+    if os.environ.get("RANK", "0") != "0":
+        return  # one of several processes that train together: the first one prints
     if as_json:
         _print_json([asdict(card) for card in cards])
     else:

@@ -1,6 +1,9 @@
 """The commands train, evaluate and run, from a config file to a table."""
 
 import json
+import os
+import subprocess
+import sys
 
 import pytest
 import yaml
@@ -47,3 +50,17 @@ def test_train_needs_a_run(tmp_path):
         call("train", tmp_path / "none")
     with pytest.raises(ConfigError, match="no config file"):
         call("run", tmp_path / "none.yaml")
+
+
+@pytest.mark.slow
+def test_two_processes_train_together(config_file, tmp_path):
+    call("generate", config_file)
+    words = ["--nproc_per_node", "2", "-m", "augcond.cli", "train", str(config_file), "--json"]
+    environment = os.environ | {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "torch.distributed.run", *words]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stderr
+    cards = json.loads(done.stdout)
+    assert [card["arm"] for card in cards] == ["real-only", "image"]
+    results = json.loads(call("evaluate", tmp_path / "run", "--json"))
+    assert len(results["arms"]) == 2

@@ -104,7 +104,7 @@ def fit(task: Task) -> LossHistory:
         inputs, targets = task.inputs(step, part, accelerator.device)
         loss = _step(_Devices(accelerator, prepared, stepper), task, step, (inputs, targets))
         if (step + 1) % every == 0 or step + 1 == task.config.steps:
-            history.append((step + 1, _finite(loss, step, task.config)))
+            history.append((step + 1, _finite(accelerator.reduce(loss, "mean"), step, task.config)))
         task.on_step(step + 1, task.module)
         last = step + 1 == task.config.steps
         if task.checkpoint is not None and (step + 1) % task.config.checkpoint_every == 0 and not last:
