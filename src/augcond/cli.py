@@ -230,13 +230,13 @@ def preview(
 
     Example: augcond preview photos/train --class cat --class dog
     """
-    from augcond.conditioning import RECIPES
-    from augcond.generators import load_generator
+    from augcond.generators import load_generator, recipes_for
     from augcond.pipeline import load_training_images
     from augcond.preview import contact_sheet
     from augcond.preview import preview as make
 
-    config = _data_config(data, (f"conditioning.recipe=[{', '.join(RECIPES)}]", *(overrides or ())))
+    recipes = recipes_for(_data_config(data, overrides).generator.name)
+    config = _data_config(data, (f"conditioning.recipe=[{', '.join(recipes)}]", *(overrides or ())))
     dataset = load_training_images(config)
     with _progress("images") as progress:
         lines = make(
@@ -245,6 +245,27 @@ def preview(
     to.parent.mkdir(parents=True, exist_ok=True)
     to.write_bytes(contact_sheet(lines, config.conditioning.recipe))
     typer.echo(f"{to}")
+
+
+@app.command()
+def generators(as_json: AsJson = False) -> None:
+    """List the generators: their usual model, its licence, and what they can be conditioned by.
+
+    Example: augcond generators --json
+    """
+    from augcond.generators.catalog import CATALOG
+    from augcond.generators.settings import recipes_for
+    from augcond.render import print_generators
+
+    if as_json:
+        # Sets have no order of their own, and JSON has no sets.
+        listed = [
+            asdict(facts) | {"inputs": sorted(facts.inputs), "recipes": recipes_for(facts.name)}
+            for facts in CATALOG.values()
+        ]
+        _print_json(listed)
+    else:
+        print_generators(CATALOG.values(), _console())
 
 
 @app.command()

@@ -12,13 +12,14 @@ from rich.table import Table
 from augcond.progress import format_bytes, format_seconds
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
     from pathlib import Path
 
     from augcond.datasets import Dataset, DatasetSummary
     from augcond.engine import Summary
     from augcond.estimate import Estimate
     from augcond.evaluation.results import Results
+    from augcond.generators.catalog import GeneratorFacts
     from augcond.planning import Plan
     from augcond.store import Audit, RunFolder, RunStatus
     from augcond.training.models import ModelCard
@@ -138,6 +139,22 @@ def print_summary(summary: Summary, folder: RunFolder, console: Console) -> None
         f"{format_seconds(summary.seconds)}; {summary.shards} shards in {folder.path}"
     )
     _print_reasons(summary.reasons, console)
+
+
+def print_generators(generators: Iterable[GeneratorFacts], console: Console) -> None:
+    """Print what one should know of each generator."""
+    words = {"text": "a prompt alone", "image": "image embeddings", "initial-image": "an initial image"}
+    for facts in generators:
+        console.print(facts.name)
+        lines = {
+            "model": facts.model or "none",
+            "licence": facts.licence,
+            "takes": ", ".join(words[name] for name in words if name in facts.inputs),
+            "embedding": facts.embedding,
+            "note": facts.notes,
+        }
+        for label, text in lines.items():
+            console.print(f"  {label:<10} {text}", soft_wrap=True)
 
 
 def print_status(status: RunStatus, console: Console) -> None:
