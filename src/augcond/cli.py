@@ -323,11 +323,23 @@ def evaluate(
 
 
 @app.command("run")
-def run_all(config_file: ConfigFile, overrides: Set = None, as_json: AsJson = False) -> None:
+def run_all(
+    config_file: ConfigFile,
+    overrides: Set = None,
+    dry: Annotated[
+        bool, typer.Option("--dry", help="Only say what the run makes and takes, and what is missing.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
     """Generate, train, evaluate and report, and print the table; the same command resumes after any interruption.
 
-    Example: augcond run photos.yaml
+    With --dry nothing is made, decoded or fetched: counts, GPU hours by published rates, disk, and what is missing.
+
+    Example: augcond run photos.yaml --dry
     """
+    if dry:
+        _print_forecast(_load(config_file, overrides), as_json)
+        return
     from augcond.pipeline import run as run_stages
     from augcond.render import print_results
     from augcond.report import write_report
@@ -396,6 +408,17 @@ def report(
 
     settings = ReportSettings(metrics, features, samples, pictures)
     typer.echo(f"{write_report(_run_folder(run), settings, on_stage=_say)}")
+
+
+def _print_forecast(config: RunConfig, as_json: bool) -> None:
+    from augcond.forecast import forecast
+    from augcond.render_forecast import print_forecast
+
+    found = forecast(config)
+    if as_json:
+        _print_json(asdict(found) | {"total": found.total})
+    else:
+        print_forecast(found, _console())
 
 
 def _say(stage: str) -> None:

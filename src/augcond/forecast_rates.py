@@ -1,0 +1,158 @@
+"""GPU hours from published rates: what was measured, by whom, and what is assumed to carry it over to a run.
+
+No rate here is a guess. What no one has published for a model or a GPU is not forecast; `augcond plan` times a few
+images on the machine at hand instead.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from augcond.config import GeneratorConfig, RunConfig
+    from augcond.training.arms import Arm
+
+Stage = Literal["generation", "training"]
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What one stage takes on one device.
+
+    Attributes:
+        stage: generation or training.
+        device: the GPU that the rate was measured on.
+        hours: GPU hours.
+        source: who published the rate, and how it was measured.
+        assumptions: what is assumed beside it; each can be wrong.
+    """
+
+    stage: Stage
+    device: str
+    hours: float
+    source: str
+    assumptions: tuple[str, ...]
+
+
+_STEPS_PER_SECOND = {
+    "A100": 16 * 3.04,
+    "RTX 4090": 16 * 3.17,
+    "RTX 3090": 16 * 1.70,
+    "V100": 16 * 1.66,
+    "T4": 16 / 2.34,
+}
+"""Denoising steps of single images per second with guidance: Stable Diffusion 1.5 at 512 pixels."""
+
+_STEPS_SOURCE = (
+    "published: diffusers documentation, optimization/torch2.0 (Stable Diffusion 1.5, text to image, 512 pixels, "
+    "float16, batches of 16, PyTorch 2.0, no compile)"
+)
+_RATED_PIXELS = 512
+_NATIVE_PIXELS = {"stable-unclip": 768, "stable-diffusion": 512, "ip-adapter": 512}
+"""Generators whose UNet is that of Stable Diffusion 1.5 or 2.1 (860 and 865 million parameters)."""
+
+_TRAINED_PER_SECOND = {
+    "resnet50": 1218.01,
+    "resnext50_32x4d": 1001.03,
+    "resnet101": 747.89,
+    "resnet152": 501.44,
+    "convnext_tiny": 819.24,
+    "vit_small_patch16_224": 1057.92,
+}
+"""Images per second in training, at 224 pixels."""
+
+_TRAINED_SOURCE = (
+    "published: timm, results/benchmark-train-amp-nhwc-pt112-cu113-rtx3090.csv (224 pixels, mixed precision, "
+    "channels last, PyTorch 1.12)"
+)
+_TRAINED_DEVICE = "RTX 3090"
+_TRAINED_PIXELS = 224
+
+
+def generation_costs(config: GeneratorConfig, images_by_recipe: dict[str, int], strength: float) -> tuple[Cost, ...]:
+    """Return the GPU hours of generation on every GPU with a published rate; none where no rate fits the generator.
+
+    Args:
+        config: the generator and how it samples.
+        images_by_recipe: how many images each recipe makes.
+        strength: share of the denoising that `real-guidance` does.
+    """
+    if config.name not in _NATIVE_PIXELS or config.model == "builtin":
+        return ()
+    pixels = config.size or _NATIVE_PIXELS[config.name]
+    evaluations = config.steps + (1 if config.scheduler == "pndm" else 0)
+    weighed = sum(
+        count * (strength if recipe == "real-guidance" else 1.0) for recipe, count in images_by_recipe.items()
+    )
+    guided = config.guidance_interval[1] - config.guidance_interval[0] if config.guidance_scale > 1 else 0.0
+    steps = weighed * evaluations * (pixels / _RATED_PIXELS) ** 2 * (1 + guided) / 2
+    assumptions = ["encoding and decoding, which the rate leaves out, take no time", "the dtype is float16"]
+    if config.size is None:
+        assumptions.append(f"images of {pixels} pixels, as the published weights of {config.name} make")
+    if pixels != _RATED_PIXELS:
+        # Attention grows faster than the number of pixels.
+        assumptions.append(
+            f"time grows as the number of pixels, {(pixels / _RATED_PIXELS) ** 2:.2f} times; more in truth"
+        )
+    if guided < 1:
+        assumptions.append("a step without guidance takes half the time of one with it")
+    return tuple(
+        Cost("generation", device, steps / rate / 3600, _STEPS_SOURCE, tuple(assumptions))
+        for device, rate in _STEPS_PER_SECOND.items()
+    )
+
+
+def training_costs(config: RunConfig, arms: tuple[Arm, ...], real: int, synthetic: dict[str, int]) -> tuple[Cost, ...]:
+    """Return the GPU hours of training all arms with all seeds; none where a network has no published rate.
+
+    Args:
+        config: the run.
+        arms: the rows of its table.
+        real: number of real training images.
+        synthetic: number of synthetic images of each recipe.
+    """
+    seconds = 0.0
+    assumptions = ["images are read as fast as they are trained on"]
+    for arm in arms:
+        training = arm.config
+        rate = _TRAINED_PER_SECOND.get(training.model.partition(".")[0])
+        if rate is None:
+            return ()
+        scale = ((training.image_size or _TRAINED_PIXELS) / _TRAINED_PIXELS) ** 2
+        seeds = len(training.training_seeds)
+        if training.mode == "linear-probe":
+            # Features once per view and image, whatever the number of steps and seeds.
+            images = (real + synthetic.get(arm.recipe or "", 0)) * (1 + training.views)
+            assumptions.append("a linear probe's forward passes are as slow as training; its own steps take no time")
+        else:
+            images = training.steps * training.batch_size * seeds
+        if scale != 1:
+            assumptions.append(f"time grows as the number of pixels, {scale:.2f} times")
+        if training.precision == "no":
+            assumptions.append("mixed precision, which this config does not use: more in truth")
+        seconds += images * scale / rate
+    kept = tuple(dict.fromkeys(assumptions))
+    return (Cost("training", _TRAINED_DEVICE, seconds / 3600, _TRAINED_SOURCE, kept),)
+
+
+BYTES_PER_PIXEL = {"webp": (0.10, 0.32), "jpeg": (0.16, 0.36), "png": (1.1, 1.8)}
+"""Lowest and highest, at quality 90."""
+
+BYTES_SOURCE = (
+    "measured: scikit-learn's two sample photographs, cropped and resized to 256 to 768 pixels, at quality 90; "
+    "generated images and other qualities differ"
+)
+
+
+def stored_bytes(images: int, edge: int, format_name: str) -> tuple[float, float]:
+    """Return the lowest and highest number of bytes that so many stored images of `edge` pixels take."""
+    low, high = BYTES_PER_PIXEL[format_name]
+    return images * edge**2 * low, images * edge**2 * high
+
+
+def native_pixels(config: GeneratorConfig) -> int | None:
+    """Return the edge length at which a generator makes images; None where only loading it tells."""
+    if config.size is not None:
+        return config.size
+    return None if config.model == "builtin" else _NATIVE_PIXELS.get(config.name)
