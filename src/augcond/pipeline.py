@@ -117,7 +117,8 @@ def train(config: RunConfig, *, overwrite: bool = False, progress: Progress | No
         TrainingError: a training cannot be done, or diverged.
     """
     experiment = load_experiment(config)
-    dropped = screened_out(experiment)
+    synthetic = any(arm.kind == "synthetic" for arm in arms_of(config))
+    dropped = screened_out(experiment) if synthetic else ()
     return train_arms(experiment, dropped=dropped, overwrite=overwrite, progress=progress)
 
 

@@ -33,6 +33,9 @@ def test_images_of_another_class_are_dropped(tmp_path, by):
     assert len(table) == 72
     assert dropped == tuple(row["key"] for row in table if not row["kept"])
     assert 0 < len(dropped) < 72
+    written = (config.run / "screening.json").stat().st_mtime_ns
+    assert screened_out(load_experiment(config)) == dropped
+    assert (config.run / "screening.json").stat().st_mtime_ns == written
     results = run(config)
     for arm in results.arms[1:]:
         assert arm.synthetic_images + arm.screened_out == 36
@@ -47,3 +50,9 @@ def test_screening_needs_real_validation_images(tmp_path):
     leaky = toy_run(tmp_path, screening={"by": "encoder"}, leaks=["best-epoch"])
     with pytest.raises(LeakError):
         screened_out(load_experiment(leaky))
+
+
+def test_arms_of_real_images_need_no_screening(tmp_path):
+    arms = [{"name": "real-only"}]
+    config = toy_run(tmp_path, screening={"by": "encoder"}, training={"arms": arms, "seeds": 1, "steps": 2})
+    assert len(run(config).arms) == 1

@@ -6,6 +6,7 @@ threshold is the margin below which a stated share of *real validation images* f
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import torch
 from torch import Tensor
@@ -47,6 +49,7 @@ class Screening:
         validation_accuracy: share of the real validation images that the judge places right.
         kept: number of synthetic images that stay.
         dropped: number of those that go.
+        fingerprint: of what decided all this; screening is not done twice.
     """
 
     by: str
@@ -55,6 +58,7 @@ class Screening:
     validation_accuracy: float
     kept: int
     dropped: int
+    fingerprint: str
 
 
 def margins(scores: Tensor, labels: Tensor) -> Tensor:
@@ -92,6 +96,10 @@ def screened_out(experiment: Experiment) -> tuple[str, ...]:
         raise RunError(f"{experiment.folder.path} has no synthetic images to screen: run augcond generate first")
     if experiment.config.leaks:
         raise LeakError("screening chooses on validation images: it does not go with a protocol that leaks them")
+    fingerprint = _fingerprint(experiment)
+    known = _read(experiment, fingerprint)
+    if known is not None:
+        return known
     validation = load_held_out(experiment.config.data, "validation", experiment.pool, experiment.split)
     check_apart(experiment.training, validation, "validation")
     images = RunImages(experiment)
@@ -112,10 +120,38 @@ def screened_out(experiment: Experiment) -> tuple[str, ...]:
             validation_accuracy=float((scores.argmax(dim=1) == real.labels).float().mean()),
             kept=int(kept.sum()),
             dropped=int((~kept).sum()),
+            fingerprint=fingerprint,
         ),
         pa.table({"key": synthetic.keys, "margin": found.double().numpy(), "kept": kept.numpy()}),
     )
     return tuple(key for key, keep in zip(synthetic.keys, kept.tolist(), strict=True) if not keep)
+
+
+def _fingerprint(experiment: Experiment) -> str:
+    """Return the hex digest of judge, training images and synthetic images."""
+    config = experiment.config
+    about = {
+        "screening": config.screening.model_dump(mode="json"),
+        "training": config.training.model_dump(mode="json", exclude={"arms", "device", "checkpoint_every"}),
+        "generator": config.generator.model_dump(mode="json"),
+        "validation": [str(config.data.validation), experiment.split.validation],
+        "real": sorted((image.key, image.label, image.sha256) for image in experiment.training.images),
+        "shards": experiment.folder.read_plan().fingerprints,
+    }
+    return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()
+
+
+def _read(experiment: Experiment, fingerprint: str) -> tuple[str, ...] | None:
+    """Return the keys that an equal screening dropped before; None where there was none."""
+    folder = experiment.folder.path
+    try:
+        about = json.loads((folder / "screening.json").read_text(encoding="utf-8"))
+        if about.get("fingerprint") != fingerprint:
+            return None
+        table = pq.read_table(folder / "screening.parquet")
+    except (OSError, ValueError, pa.ArrowException):
+        return None  # nothing there yet, or damaged: it is done anew
+    return tuple(table.filter(pc.invert(table["kept"]))["key"].to_pylist())
 
 
 def _save(experiment: Experiment, screening: Screening, table: pa.Table) -> None:

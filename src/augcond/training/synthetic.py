@@ -34,7 +34,7 @@ class SyntheticRows:
     Attributes:
         keys: one per image.
         labels: int64, (N,).
-        recipes: recipe of each.
+        recipes: recipe of each, texts, (N,).
         index: number of each within its class and recipe, int64, (N,).
         sources: source keys of each.
         shards: shard of each, int64, (N,), ascending.
@@ -43,7 +43,7 @@ class SyntheticRows:
 
     keys: tuple[str, ...]
     labels: np.ndarray
-    recipes: tuple[str, ...]
+    recipes: np.ndarray
     index: np.ndarray
     sources: tuple[tuple[str, ...], ...]
     shards: np.ndarray
@@ -57,15 +57,14 @@ class SyntheticRows:
             per_class: the first so many of each class, as planned; all where None.
             dropped: keys that screening dropped.
         """
-        out = set(dropped)
-        return np.array(
-            [
-                position
-                for position, (name, key) in enumerate(zip(self.recipes, self.keys, strict=True))
-                if name == recipe and (per_class is None or self.index[position] < per_class) and key not in out
-            ],
-            dtype=np.int64,
-        )
+        chosen = self.recipes == recipe
+        if per_class is not None:
+            chosen &= self.index < per_class
+        positions = np.flatnonzero(chosen)
+        if dropped:
+            out = set(dropped)
+            positions = np.array([place for place in positions if self.keys[place] not in out], dtype=np.int64)
+        return positions
 
 
 _COLUMNS = ["key", "label", "recipe", "source_keys", "status"]
@@ -92,13 +91,13 @@ def read_synthetic(folder: RunFolder) -> SyntheticRows:
         parts.append(table.filter(pc.equal(table["status"], OK)).replace_schema_metadata(None))
     if not parts:
         empty = np.zeros(0, np.int64)
-        return SyntheticRows((), empty, (), empty, (), empty, empty)
+        return SyntheticRows((), empty, empty.astype(str), empty, (), empty, empty)
     table = pa.concat_tables(parts)
     keys = tuple(table["key"].to_pylist())
     return SyntheticRows(
         keys=keys,
         labels=table["label"].to_numpy().astype(np.int64),
-        recipes=tuple(table["recipe"].to_pylist()),
+        recipes=np.array(table["recipe"].to_pylist(), dtype=str),
         index=np.array([int(key.split("/")[1]) for key in keys], dtype=np.int64),
         sources=tuple(tuple(sources) for sources in table["source_keys"].to_pylist()),
         shards=table["shard"].to_numpy().astype(np.int64),

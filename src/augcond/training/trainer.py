@@ -8,12 +8,14 @@ import logging
 import shutil
 from collections.abc import Collection
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from augcond.engine.base import NoProgress
 from augcond.errors import RunMismatchError
+from augcond.store.commit import file_sha256
 from augcond.store.locks import exclusive
 from augcond.training.arms import Arm, arms_of
 from augcond.training.experiment import Experiment, evaluation_images
@@ -103,8 +105,13 @@ def _train(images: RunImages, arm: Arm, card: ModelCard, progress: Progress) -> 
     model, inputs = prepare_training(images, arm, seed)
     best = _best_epoch(images, arm, seed, model, card) if "best-epoch" in run.config.leaks else None
 
+    told = 0
+
     def on_step(done: int, module: torch.nn.Module) -> None:
-        progress.advance(1, 0)
+        nonlocal told
+        # A resumed training starts in the middle.
+        progress.advance(done - told, 0)
+        told = done
         if best is not None:
             best(done, module)
 
@@ -180,8 +187,20 @@ def _fingerprint(images: RunImages, arm: Arm, seed: int, added_keys: Collection[
         "real": sorted((image.key, image.label, image.sha256) for image in run.training.images),
         "added": sorted(added_keys),
         "shards": shards,
+        "weights": _weights_identity(images, arm),
     }
     return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()
+
+
+def _weights_identity(images: RunImages, arm: Arm) -> str:
+    """Return what the weights that `arm` starts from are, beside their name in its settings."""
+    if arm.config.model == "generator":
+        return images.generator.identity.revision
+    if arm.config.weights is None or arm.config.weights == "hub":
+        return ""
+    path = Path(arm.config.weights)
+    # A missing file is reported where it is loaded.
+    return file_sha256(path) if path.is_file() else ""
 
 
 def _difference(found: ModelCard, card: ModelCard) -> str:
