@@ -50,6 +50,20 @@ def test_frechet_distance_of_correlated_gaussians_equals_scipys_matrix_root():
     assert frechet_distance(real, generated) == pytest.approx(float(expected), rel=1e-6)
 
 
+@pytest.mark.parametrize(("n", "m", "d"), [(80, 50, 6), (10, 12, 30), (40, 40, 1)])
+def test_frechet_distance_equals_torchmetrics(n, m, d):
+    from torchmetrics.image.fid import FrechetInceptionDistance
+
+    class Features(torch.nn.Identity):
+        num_features = d
+
+    real, generated = normal(n, d, 0), normal(m, d, 1, mean=0.3, scale=1.5)
+    metric = FrechetInceptionDistance(feature=Features()).set_dtype(torch.float64)
+    metric.update(real, real=True)
+    metric.update(generated, real=False)
+    assert frechet_distance(real, generated) == pytest.approx(float(metric.compute()), rel=1e-5)
+
+
 def test_identical_sets_are_at_distance_zero():
     features = normal(50, 6, 0)
     assert frechet_distance(features, features) == pytest.approx(0, abs=1e-6)
