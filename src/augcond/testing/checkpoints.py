@@ -19,6 +19,7 @@ from augcond.testing.networks import (
     TinyShape,
     tiny_extractor,
     tiny_image_encoder,
+    tiny_scheduler,
     tiny_text_encoder,
     tiny_tokenizer,
     tiny_unet,
@@ -55,7 +56,7 @@ def save_tiny_stable_unclip(folder: Path | str, *, seed: int = 0, shape: TinySha
             unet=tiny_unet(
                 shape, class_embed_type="projection", projection_class_embeddings_input_dim=2 * shape.embedding
             ),
-            scheduler=_scheduler(shape.prediction),
+            scheduler=tiny_scheduler(shape.prediction),
             vae=tiny_vae(shape),
         )
     return _save(pipeline, folder)
@@ -78,7 +79,7 @@ def save_tiny_stable_diffusion(folder: Path | str, *, seed: int = 0, shape: Tiny
             tokenizer=tokenizer,
             text_encoder=tiny_text_encoder(shape, tokenizer),
             unet=tiny_unet(shape),
-            scheduler=_scheduler(shape.prediction),
+            scheduler=tiny_scheduler(shape.prediction),
             vae=tiny_vae(shape),
             safety_checker=None,
             feature_extractor=tiny_extractor(shape),
@@ -243,12 +244,6 @@ def _random_weights(seed: int) -> Iterator[None]:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         yield
-
-
-def _scheduler(prediction: str) -> Any:
-    from diffusers import PNDMScheduler
-
-    return PNDMScheduler(prediction_type=prediction, skip_prk_steps=True, steps_offset=1, **BETAS)
 
 
 def _save(pipeline: Any, folder: Path | str) -> Path:

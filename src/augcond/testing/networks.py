@@ -36,6 +36,13 @@ class TinyShape:
     prediction: Literal["epsilon", "v_prediction"] = "v_prediction"
 
 
+def tiny_scheduler(prediction: str) -> Any:
+    """Return a PNDMScheduler on Stable Diffusion's noise schedule."""
+    from diffusers import PNDMScheduler
+
+    return PNDMScheduler(prediction_type=prediction, skip_prk_steps=True, steps_offset=1, **BETAS)
+
+
 def tiny_extractor(shape: TinyShape) -> Any:
     """Return a CLIPImageProcessor for the image encoder's input."""
     from transformers import CLIPImageProcessor
@@ -126,8 +133,8 @@ def tiny_vae(shape: TinyShape) -> Any:
     return vae.eval()
 
 
-def tiny_tokenizer() -> Any:
-    """Return a CLIPTokenizer that spells every word: letters, digits and punctuation, no merges."""
+def tiny_tokenizer(length: int = 24) -> Any:
+    """Return a CLIPTokenizer of `length` tokens that spells every word: letters, digits, punctuation, no merges."""
     from transformers import CLIPTokenizer
 
     characters = "abcdefghijklmnopqrstuvwxyz0123456789!\"#$%&'()*+,-./:;<=>?@[]^_`{|}~"
@@ -138,4 +145,4 @@ def tiny_tokenizer() -> Any:
         (folder / "vocab.json").write_text(json.dumps(vocabulary), encoding="utf-8")
         (folder / "merges.txt").write_text("#version: 0.2\n", encoding="utf-8")
         # By the files, since the constructor's arguments differ between transformers 4 and 5.
-        return CLIPTokenizer.from_pretrained(folder, model_max_length=24)
+        return CLIPTokenizer.from_pretrained(folder, model_max_length=length)
