@@ -45,6 +45,37 @@ def test_a_grid_has_real_images_alone_once_per_seed(tmp_path):
     assert names(config, "plan.per_class=0,2") == ["real/base/seed-0", "synthetic/plan.per_class=2/seed-0"]
 
 
+def test_arms_of_real_images_follow_what_they_depend_on(tmp_path):
+    config = toy_run(tmp_path, data={"split": {"name": "few-shot", "k": 3}})
+    assert names(config, "data.split.k=1,2", "generator.steps=3,4")[:2] == [
+        "real/data.split.k=1/seed-0",
+        "real/data.split.k=2/seed-0",
+    ]
+    assert names(config, "leaks=[],[best-epoch]")[:2] == ["real/leaks=/seed-0", "real/leaks=best-epoch/seed-0"]
+
+
+def test_leaky_and_honest_arms_in_one_table(tmp_path):
+    config = toy_run(
+        tmp_path,
+        data={"split": {"name": "few-shot", "k": 3}},
+        conditioning={"recipe": "image"},
+        training={"steps": 2},
+    )
+    results = sweep(config, [parse_axis("leaks=[],[fixed-training-subset]")], seeds=1, part="test")
+    assert {arm.name: arm.leaky for arm in results.arms} == {
+        "real-only leaks=": False,
+        "real-only leaks=fixed-training-subset": True,
+        "image leaks=": False,
+        "image leaks=fixed-training-subset": True,
+    }
+    assert {(gain.arm, gain.baseline) for gain in results.differences} == {
+        ("image leaks=", "real-only leaks="),
+        ("image leaks=fixed-training-subset", "real-only leaks=fixed-training-subset"),
+    }
+    table = (config.run / "sweep.md").read_text()
+    assert table.count("(leaky)") == 2
+
+
 def test_a_seed_of_the_sweep_is_that_of_split_plan_and_training(tmp_path):
     config = toy_run(tmp_path, data={"split": {"name": "few-shot", "k": 3, "seed": 5}}, plan={"seed": 2})
     last = cells_of(config, [parse_axis("plan.fill_to=6,9")], seeds=2)[-1].config
@@ -58,6 +89,8 @@ def test_wrong_axes_are_config_errors(tmp_path):
         names(config, "generator.guidance=2,3")
     with pytest.raises(ConfigError, match="a sweep sets this itself"):
         names(config, "training.seeds=2,3")
+    with pytest.raises(ConfigError, match="a protocol is a preset"):
+        names(config, "protocol=few-shot,published")
 
 
 def test_images_are_taken_from_runs_of_equal_settings_and_seed(tmp_path):

@@ -37,8 +37,10 @@ from augcond.training.models import ModelCard, read_cards
 Stage = Callable[[str], AbstractContextManager[Progress]]
 """Given the name of a stage's items, returns what is told how far the stage is."""
 
-_NOT_GENERATION = ("training.", "screening.", "evaluation.")
-_NOT_SETTINGS = (*_NOT_GENERATION, "plan.", "conditioning.recipe")
+# Keys that arms of real images alone depend on too.
+_REAL_TOO = ("training.", "data.", "leaks", "evaluation.")
+# Keys by which two runs may differ and still hold equal images.
+_NOT_IMAGES = ("training.", "screening.", "evaluation.", "plan.", "conditioning.recipe")
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +110,8 @@ def cells_of(config: RunConfig, axes: Sequence[Axis], seeds: int) -> list[Cell]:
     for axis in axes:
         if axis.key.split(".")[0] == "run" or axis.key in ("training.seeds", "training.arms", "plan.seed"):
             raise ConfigError(f"--over {axis.key}: a sweep sets this itself")
+        if axis.key == "protocol":
+            raise ConfigError("--over protocol: a protocol is a preset; name the keys in which two of them differ")
     arms = config.training.arms or (
         ArmConfig(name=REAL_ONLY),
         *(ArmConfig(name=recipe, recipe=recipe) for recipe in config.conditioning.recipe),
@@ -117,13 +121,17 @@ def cells_of(config: RunConfig, axes: Sequence[Axis], seeds: int) -> list[Cell]:
     for seed in range(seeds):
         for values in itertools.product(*(axis.values for axis in axes)):
             point = dict(zip((axis.key for axis in axes), values, strict=True))
-            apart = {key: value for key, value in point.items() if key.startswith("training.")}
-            for chosen, own in ((apart, real), (point, _generating(config, point))):
+            for chosen, own in ((_of_real(point), real), (point, _generating(config, point))):
                 if own:
                     cell = _cell(config, chosen, own, seed)
                     found.setdefault(str(cell.config.run), cell)
     cells = list(found.values())
     return sorted(cells, key=lambda cell: any(arm.recipe for arm in cell.config.training.arms or ()))
+
+
+def _of_real(point: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the part of `point` that arms of real images alone depend on."""
+    return {key: value for key, value in point.items() if key.startswith(_REAL_TOO)}
 
 
 def _generating(config: RunConfig, point: Mapping[str, Any]) -> list[ArmConfig]:
@@ -203,7 +211,7 @@ def _alike(cell: Cell, made: Sequence[Cell]) -> list[Path]:
     """Return the runs of earlier cells whose images may be equal: same seed, same settings of the generation."""
 
     def settings(of: Cell) -> dict[str, Any]:
-        return {key: value for key, value in of.point.items() if not key.startswith(_NOT_SETTINGS)}
+        return {key: value for key, value in of.point.items() if not key.startswith(_NOT_IMAGES)}
 
     return [other.config.run for other in made if other.seed == cell.seed and settings(other) == settings(cell)]
 
@@ -220,8 +228,7 @@ def _collect(config: RunConfig, cells: Sequence[Cell], part: EvaluationPart) -> 
             own = SeedPredictions(read_predictions(path), card.real_counts, path.relative_to(config.run).as_posix())
             models.setdefault(name, {})[card.seeds] = own
             cards.append(replace(card, arm=name))
-            apart = {key: value for key, value in cell.point.items() if key.startswith("training.")}
-            real[name] = replace(cell, point=apart).arm_name(REAL_ONLY, None)
+            real[name] = replace(cell, point=_of_real(cell.point)).arm_name(REAL_ONLY, None)
     first = next(iter(models))
     pool = load_dataset(config.data)
 

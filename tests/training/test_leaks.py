@@ -3,8 +3,10 @@
 import pytest
 import torch
 
+from augcond.config import parse_config
 from augcond.datasets import load_dataset
-from augcond.datasets.splits import few_shot, subset
+from augcond.datasets.held_out import load_held_out
+from augcond.datasets.splits import few_shot, make_split, subset
 from augcond.errors import ConfigError, LeakError
 from augcond.pipeline import evaluate, generate, run, train
 from augcond.training.experiment import evaluation_images, load_experiment
@@ -115,3 +117,16 @@ def test_judging_honest_models_with_a_leak_is_flagged_too(tmp_path):
     assert judged.leaky
     assert judged.leaks == ("synthetic-validation",)
     assert all(arm.leaky for arm in judged.arms)
+
+
+def test_pool_validation_and_test_of_the_built_in_world_are_apart():
+    config = parse_config({"data": {"source": "builtin"}, "protocol": "long-tail", "run": "unused"}).data
+    pool = load_dataset(config)
+    split = make_split(pool, config.split)
+    training = subset(pool, split.train)
+    assert training.counts() == [200, 120, 72, 43, 26, 15, 9, 6, 3, 2]
+    validation, test = (load_held_out(config, part, pool, split) for part in ("validation", "test"))
+    assert (validation.counts(), test.counts()) == ([50] * 10, [300] * 10)
+    for held_out in (validation, test):
+        check_apart(pool, held_out, "held-out")
+    check_apart(validation, test, "test")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from augcond.engine.base import NoProgress
-from augcond.evaluation.intervals import SeedPredictions, Trained, compare, mean_metrics, spread_metrics
+from augcond.evaluation.intervals import SeedPredictions, Trained, comparable, compare, mean_metrics, spread_metrics
 from augcond.evaluation.metrics import Predictions, confusion_matrix, measure, per_class_accuracy
 from augcond.evaluation.predictions import predictions_path, save_predictions
 from augcond.evaluation.results import ArmResult, Difference, Results, SeedResult, results_to_json
@@ -104,7 +104,8 @@ def assemble_results(
         cards: of the models.
         models: their predictions, by arm (in the order of the results) and seed.
         part: what they were judged on.
-        baselines: names the arms that an arm is compared with; itself and those without a common seed are passed over.
+        baselines: names the arms that an arm is compared with; itself, and those without a common seed or judged on
+            other images, are passed over.
     """
     arms = tuple(_arm([card for card in cards if card.arm == name], models[name], config) for name in models)
     # Those that models were trained with, and those that they are judged with now.
@@ -112,7 +113,7 @@ def assemble_results(
     differences: list[Difference] = []
     for name in models:
         for baseline in dict.fromkeys(baselines(name)):
-            if baseline != name and set(models[name]) & set(models[baseline]):
+            if baseline != name and comparable(models[name], models[baseline]):
                 differences += compare(name, baseline, models, config.evaluation)
     return Results(
         protocol=config.protocol,

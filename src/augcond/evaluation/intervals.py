@@ -58,6 +58,12 @@ Trained = Mapping[Seeds, SeedPredictions]
 """The models of one arm, by seed."""
 
 
+def comparable(one: Trained, other: Trained) -> bool:
+    """Return whether two arms have a seed in common and were judged on the same images."""
+    shared = set(one) & set(other)
+    return bool(shared) and all(one[s].predictions.keys == other[s].predictions.keys for s in shared)
+
+
 def compare(arm: str, baseline: str, models: Mapping[str, Trained], bounds: EvaluationConfig) -> list[Difference]:
     """Return the differences of all accuracies between two arms, with their 95 % intervals.
 
