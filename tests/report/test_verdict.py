@@ -3,7 +3,7 @@ from dataclasses import replace
 from augcond.evaluation.results import Difference
 from augcond.report.accuracy import draw_class_changes, draw_gains, shown_changes, view_accuracy
 from augcond.report.verdict import answers, gain_text
-from tests.report.runs import make_results
+from tests.report.runs import arm, make_results
 
 
 def by_question(facts, quality=None, results=None):
@@ -22,8 +22,22 @@ def test_a_run_without_results_says_what_is_not_known(facts):
 
 def test_a_gain_is_told_with_its_interval(facts):
     found = by_question(facts, results=make_results())["Did it help?"]
-    assert found.answer == "image: +11.0 points (95 % interval +4.0 to +18.0) of test accuracy over real-only."
+    assert found.answer == "Test accuracy over real-only: image +11.0 points (95 % interval +4.0 to +18.0)."
     assert found.tone == "good"
+
+
+def test_of_many_arms_none_is_singled_out(facts):
+    names = ("text", "image", "mixup")
+    results = make_results(
+        arms=(arm("real-only", "real-only", (0.5,)), *(arm(name, "synthetic", (0.6,)) for name in names)),
+        differences=tuple(
+            Difference(name, "real-only", "overall", mean, mean - 0.05, mean + 0.05, 1)
+            for name, mean in zip(names, (-0.1, 0.01, 0.1), strict=True)
+        ),
+    )
+    found = by_question(facts, results=results)["Did it help?"]
+    assert "Of 3 arms, 1 gain in test accuracy over real-only and 1 lose" in found.answer
+    assert found.tone == "look"
 
 
 def test_an_interval_over_zero_is_no_gain(facts):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from augcond.evaluation.results import ArmResult, Difference, Metrics, Results
 from augcond.report.figures import FAINT, INK, MADE, REAL, shorten
@@ -151,6 +152,9 @@ def draw_class_changes(accuracy: Accuracy) -> Figure | None:
         axes.set_title(shorten(accuracy.others[place], 30), fontsize=9, color=INK, parse_math=False)
         if min((x for x, _ in points), default=0) > 0:
             axes.set_xscale("log")
+            # Numbers as they are: powers of ten are set as formulas, and formulas are off for class names' sake.
+            axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+            axes.xaxis.set_minor_formatter(NullFormatter())
     figure.supxlabel("real training images of the class", fontsize=9)
     figure.supylabel("change in points", fontsize=9)
     return figure

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import shlex
 from dataclasses import dataclass
 from importlib.resources import files
 
@@ -80,6 +81,7 @@ def render_page(page: Page) -> str:
             accuracy=page.accuracy,
             figures={name: Markup(svg) for name, svg in page.figures.items()},  # noqa: S704 - drawn and escaped by matplotlib
             reasons=failures_by_reason(page.facts),
+            folder=shlex.quote(page.facts.name),
             planned=planned_by_recipe(page.facts),
             config=portable_config(page.facts),
             changes=shown_changes(page.accuracy) if page.accuracy else (),

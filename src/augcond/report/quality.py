@@ -23,6 +23,8 @@ SHIFT_QUANTILE = 0.95
 _PER_CLASS = 4
 """Real images per class that the class means are made of at least, where there are so many."""
 _MOST_REAL = 20_000
+_FEW = 50
+"""A recipe with fewer images is still compared with so many real ones."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +48,7 @@ class Measures:
 
     Attributes:
         name: the recipe, or what the reference is.
-        images: size of the sample.
+        images: size of the sample; of the reference, of a half.
         semantic_error: share nearest to another class's mean.
         domain_shift: share farther from its class's real images than 95 % of these are from each other.
         frechet: see `augcond.evaluation.distribution.frechet_distance`.
@@ -133,7 +135,7 @@ def measure(
         extractor=name,
         real_images=len(real.positions),
         threshold=threshold,
-        reference=_reference(real, own, threshold),
+        reference=_reference(real, own, threshold, samples),
         recipes=tuple(_measures(recipe, sample, real, judged[recipe], threshold) for recipe, sample in made.items()),
         wrong_class=_wrong_class(facts, made, judged, worst),
         wrong_style=_wrong_style(made, judged, threshold, worst),
@@ -187,26 +189,28 @@ def _judge(sample: Sample, real: Sample) -> _Judged:
 
 
 def _measures(name: str, sample: Sample, real: Sample, judged: _Judged, threshold: float | None) -> Measures:
+    # Classes are judged by all real images, distributions compared between samples of at most one size.
+    beside = real.features[: max(len(sample.positions), _FEW)]
     return Measures(
         name=name,
         images=len(sample.positions),
         semantic_error=_error_share(judged.fidelity, sample.labels[judged.rows]),
         domain_shift=_shift_share(judged.fidelity, threshold),
-        frechet=_defined(metrics.frechet_distance, real.features, sample.features),
-        kernel=_defined(metrics.kernel_distance, real.features, sample.features),
-        mmd=_defined(metrics.gaussian_mmd, real.features, sample.features),
-        neighbourhoods=_neighbourhoods(real.features, sample.features),
+        frechet=_defined(metrics.frechet_distance, beside, sample.features),
+        kernel=_defined(metrics.kernel_distance, beside, sample.features),
+        mmd=_defined(metrics.gaussian_mmd, beside, sample.features),
+        neighbourhoods=_neighbourhoods(beside, sample.features),
         pairwise=_defined(metrics.mean_pairwise_distance, sample.features, sample.labels),
         vendi=_defined(metrics.vendi_score, sample.features),
     )
 
 
-def _reference(real: Sample, own: Fidelity, threshold: float | None) -> Measures:
+def _reference(real: Sample, own: Fidelity, threshold: float | None, samples: int) -> Measures:
     first, second = _halves(real.labels)
-    one, other = real.features[first], real.features[second]
+    one, other = real.features[first][:samples], real.features[second][:samples]
     return Measures(
         name="real images, half against half",
-        images=len(real.positions),
+        images=min(len(one), len(other)),
         semantic_error=_error_share(own, real.labels),
         domain_shift=_shift_share(own, threshold),
         frechet=_defined(metrics.frechet_distance, one, other),
@@ -214,7 +218,7 @@ def _reference(real: Sample, own: Fidelity, threshold: float | None) -> Measures
         mmd=_defined(metrics.gaussian_mmd, one, other),
         neighbourhoods=_neighbourhoods(one, other),
         pairwise=_defined(metrics.mean_pairwise_distance, real.features, real.labels),
-        vendi=_defined(metrics.vendi_score, real.features),
+        vendi=_defined(metrics.vendi_score, real.features[:samples]),
     )
 
 

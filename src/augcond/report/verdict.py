@@ -11,6 +11,9 @@ from augcond.progress import format_bytes, format_seconds
 from augcond.report.facts import RunFacts
 from augcond.report.quality import Quality
 
+_TOLD = 2
+"""Up to so many arms are told one by one."""
+
 Tone = Literal["good", "look", "unknown"]
 
 
@@ -120,12 +123,14 @@ def _helped(results: Results | None) -> Answer:
     better = [difference for _, difference in found if difference.low > 0]
     worse = [difference for _, difference in found if difference.high < 0]
     base = results.arms[0].name
-    if len(found) == 1:
-        text = f"{found[0][0].name}: {gain_text(found[0][1])} of test accuracy over {base}."
+    if len(found) <= _TOLD:
+        gains = "; ".join(f"{arm.name} {gain_text(difference)}" for arm, difference in found)
+        text = f"Test accuracy over {base}: {gains}."
     else:
+        # No arm is singled out: the best of many on the test set would look better than it is.
         text = (
-            f"Of {len(found)} arms {len(better)} gain over {base} and {len(worse)} lose, with 95 % intervals clear of "
-            f"zero; {found[0][0].name}, the first: {gain_text(found[0][1])}."
+            f"Of {len(found)} arms, {len(better)} gain in test accuracy over {base} and {len(worse)} lose, with 95 % "
+            "intervals clear of zero."
         )
     if results.leaky:
         text += " The protocol is leaky: these numbers are for comparison with published ones only."
