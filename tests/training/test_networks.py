@@ -94,3 +94,28 @@ def test_features_of_a_set_are_computed_once():
     assert calls == [12] * 3
     encoder.plain(equal)
     assert len(calls) == 4
+
+
+def test_weights_from_the_hub_are_safetensors_of_the_named_revision(tmp_path, monkeypatch):
+    config = toy_settings(model="resnet10t.c3_in1k", mode="finetune", weights="hub", revision="abc", image_size=32)
+    origin = build_classifier(toy_settings(model="resnet10t", image_size=32), 1000, seed=3).network
+    path = tmp_path / "model.safetensors"
+    save_file(origin.state_dict(), path)
+    asked = []
+
+    def fetch(repository, name, revision):
+        asked.append((repository, name, revision))
+        return str(path)
+
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", fetch)
+    network = build_classifier(config, 3, seed=0).eval()
+    assert asked == [("timm/resnet10t.c3_in1k", "model.safetensors", "abc")]
+    images = torch.rand(2, 3, 32, 32)
+    assert torch.equal(network.network.forward_features(images), origin.eval().forward_features(images))
+    with pytest.raises(ConfigError, match="no pretrained weights of small-cnn"):
+        build_classifier(toy_settings(mode="finetune", weights="hub"), 3, seed=0)
+
+
+def test_networks_of_a_fixed_input_size_are_built_for_the_size_asked_for():
+    network = build_classifier(toy_settings(model="vit_tiny_patch16_224", image_size=32), 3, seed=0).eval()
+    assert network(torch.rand(1, 3, 32, 32)).shape == (1, 3)
