@@ -20,8 +20,8 @@ from augcond.datasets.benchmarks.pascal_voc import largest_object
 from augcond.datasets.held_out import load_held_out
 from augcond.datasets.loading import has_held_out
 from augcond.datasets.splits import make_split
-from augcond.errors import ConfigError, DatasetError, MissingExtraError
-from augcond.training.leaks import overlap
+from augcond.errors import ConfigError, DatasetError, LeakError, MissingExtraError
+from augcond.training.leaks import check_apart, overlap
 from tests.datasets import layouts
 
 
@@ -372,3 +372,20 @@ def test_flower_files_that_do_not_fit_are_refused(tmp_path):
 def test_the_default_flowers_have_every_class_in_every_part(tmp_path):
     root = layouts.flowers102(tmp_path)
     assert json.dumps(sorted(set(list_benchmark("flowers102", root).labels))) == json.dumps(list(range(102)))
+
+
+def test_a_picture_that_a_benchmark_holds_twice_is_a_warning_and_one_of_your_own_an_error(tmp_path, caplog):
+    root = layouts.caltech101(tmp_path)
+    config = data_config("caltech101", root)
+    train = load_dataset(config)
+    test = list_benchmark("caltech101", root, "test")
+    home = root / "101_ObjectCategories"
+    shutil.copy(home / train.images[0].key, home / test.keys[0])
+    held_out = load_held_out(config, "test", train, make_split(train, None))
+    with caplog.at_level(logging.WARNING, "augcond.training"):
+        check_apart(train, held_out, "test", official=True)
+    assert "1 test images of the benchmark are byte for byte training images too" in caplog.text
+    with pytest.raises(LeakError, match="1 test images are training images too"):
+        check_apart(train, held_out, "test")
+    with pytest.raises(LeakError):
+        check_apart(train, train, "test", official=True)

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from augcond.config_data import BENCHMARK_NAMES
 from augcond.datasets.held_out import load_held_out
 from augcond.errors import LeakError, RunError
 from augcond.store.commit import write_atomically
@@ -101,7 +102,8 @@ def screened_out(experiment: Experiment) -> tuple[str, ...]:
     if known is not None:
         return known
     validation = load_held_out(experiment.config.data, "validation", experiment.pool, experiment.split)
-    check_apart(experiment.training, validation, "validation")
+    official = experiment.config.data.source in BENCHMARK_NAMES
+    check_apart(experiment.training, validation, "validation", official=official)
     images = RunImages(experiment)
     judge, size = _classifier(images) if config.by == "classifier" else _nearest_class_mean(images)
     real = images.load(validation, size)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from augcond.config_data import BENCHMARK_NAMES
 from augcond.datasets import load_dataset
 from augcond.datasets.held_out import load_held_out
 from augcond.datasets.splits import read_split, save_split, subset
@@ -116,7 +117,7 @@ def _check_held_out(config: RunConfig, pool: Dataset, split: Split, training: Da
         except ConfigError:
             # This data has no such images: nothing to be kept apart. Who needs them says so.
             continue
-        check_apart(training, held_out, part)
+        check_apart(training, held_out, part, official=config.data.source in BENCHMARK_NAMES)
 
 
 def evaluation_images(experiment: Experiment, part: EvaluationPart = "test") -> Dataset:
@@ -134,5 +135,5 @@ def evaluation_images(experiment: Experiment, part: EvaluationPart = "test") -> 
     if "fixed-training-subset" in config.leaks:
         return subset(pool, leaky_validation_keys(config, pool))
     images = load_held_out(config.data, part, pool, experiment.split)
-    check_apart(experiment.training, images, part)
+    check_apart(experiment.training, images, part, official=config.data.source in BENCHMARK_NAMES)
     return images

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 
 from augcond.errors import LeakError
@@ -10,6 +11,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from augcond.datasets import Dataset
+
+logger = logging.getLogger(__name__)
 
 
 def check_sources(
@@ -41,8 +44,11 @@ def check_sources(
                 )
 
 
-def check_apart(training: Dataset, held_out: Dataset, what: str) -> None:
+def check_apart(training: Dataset, held_out: Dataset, what: str, *, official: bool = False) -> None:
     """Refuse held-out images that are among the training images, by their key or by their bytes.
+
+    An official benchmark may hold one picture twice, for training and for the test, and its published numbers include
+    that: there, equal bytes under another key are a warning.
 
     Keys count only within one source: two folders may both have a `cat/1.jpg`. An image that was encoded anew is not
     recognised.
@@ -51,11 +57,22 @@ def check_apart(training: Dataset, held_out: Dataset, what: str) -> None:
         training: the training images.
         held_out: validation or test images.
         what: how the message calls them.
+        official: the parts are those of a benchmark.
 
     Raises:
         LeakError: naming the first such image.
     """
     found = overlap(training, held_out)
+    twins = [pair for pair in found if pair[0] != pair[1]]
+    if official and twins:
+        logger.warning(
+            "%d %s images of the benchmark are byte for byte training images too, such as %r (in training: %r): "
+            "published numbers include them",
+            len(twins),
+            what,
+            *twins[0],
+        )
+        found = [pair for pair in found if pair[0] == pair[1]]
     if found:
         key, other = found[0]
         raise LeakError(
