@@ -10,6 +10,12 @@ from augcond.errors import ConfigError, GeneratorError
 from augcond.generators import load_generator
 from augcond.generators.loading import hash_checkpoint, locate_checkpoint
 from augcond.generators.stable_unclip import LAYOUT
+from augcond.testing import (
+    save_tiny_ip_adapter,
+    save_tiny_kandinsky,
+    save_tiny_kandinsky_prior,
+    save_tiny_stable_diffusion,
+)
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
@@ -119,16 +125,83 @@ def test_the_builtin_checkpoint_is_called_builtin(tiny_folder, tmp_path, monkeyp
     assert checkpoint.identity.revision == hash_checkpoint(tiny_folder)
 
 
+def test_the_builtin_checkpoint_is_of_one_generator_only(tiny_folder, tmp_path, monkeypatch):
+    shutil.copytree(tiny_folder, tmp_path / "assets" / "world" / "checkpoint")
+    monkeypatch.setattr("augcond.__file__", str(tmp_path / "__init__.py"))
+    message = (
+        "the built-in checkpoint is a StableUnCLIPImg2ImgPipeline, but stable-diffusion needs a "
+        "StableDiffusionPipeline: name a folder or a hub id such as stable-diffusion-v1-5/stable-diffusion-v1-5"
+    )
+    with pytest.raises(ConfigError, match=message):
+        load_generator(GeneratorConfig(name="stable-diffusion"))
+    with pytest.raises(ConfigError, match=r"generator\.revision: builtin is a folder"):
+        locate("builtin", revision="main")
+
+
 @pytest.fixture
-def hub_cache(tiny_folder, tmp_path, monkeypatch):
-    """A hub cache that holds the tiny checkpoint, on a machine that is offline."""
-    repository = tmp_path / "hub" / "models--someone--tiny"
-    shutil.copytree(tiny_folder, repository / "snapshots" / COMMIT)
-    (repository / "refs").mkdir()
-    (repository / "refs" / "main").write_text(COMMIT)
+def publish(tmp_path, monkeypatch):
+    """Puts folders into a hub cache, on a machine that is offline."""
     for name, value in {"HF_HUB_CACHE": str(tmp_path / "hub"), "HF_HUB_OFFLINE": True}.items():
         monkeypatch.setattr(f"huggingface_hub.constants.{name}", value)
-    return repository
+
+    def put(name, folder, commit=COMMIT):
+        repository = tmp_path / "hub" / f"models--{name.replace('/', '--')}"
+        shutil.copytree(folder, repository / "snapshots" / commit)
+        (repository / "refs").mkdir()
+        (repository / "refs" / "main").write_text(commit)
+        return repository
+
+    return put
+
+
+@pytest.fixture
+def hub_cache(tiny_folder, publish):
+    return publish("someone/tiny", tiny_folder)
+
+
+OTHER = COMMIT[::-1]
+
+
+def test_an_adapter_on_the_hub_is_pinned_to_its_commit(publish, tmp_path):
+    publish("someone/sd", save_tiny_stable_diffusion(tmp_path / "sd"))
+    adapters = publish("h94/IP-Adapter", save_tiny_ip_adapter(tmp_path / "adapters", tmp_path / "sd"), OTHER)
+    config = GeneratorConfig(name="ip-adapter", model="someone/sd", steps=1, device="cpu")
+    identity = load_generator(config).identity
+    assert identity.model == "someone/sd + h94/IP-Adapter/models/ip-adapter_sd15.safetensors"
+    assert identity.revision == f"{COMMIT} + {OTHER}"
+    (adapters / "snapshots" / OTHER / "models" / "image_encoder" / "model.safetensors").unlink()
+    with pytest.raises(
+        GeneratorError, match="h94/IP-Adapter has no CLIP vision model with safetensors weights in models"
+    ):
+        load_generator(config)
+
+
+def test_a_prior_on_the_hub_is_pinned_to_its_commit(publish, tmp_path):
+    publish("someone/decoder", save_tiny_kandinsky(tmp_path / "decoder"))
+    prior = publish("kandinsky-community/kandinsky-2-2-prior", save_tiny_kandinsky_prior(tmp_path / "prior"), OTHER)
+    for unused in ("prior", "text_encoder", "tokenizer"):
+        shutil.rmtree(prior / "snapshots" / OTHER / unused)
+    identity = load_generator(GeneratorConfig(name="kandinsky-2.2", model="someone/decoder", device="cpu")).identity
+    assert identity.model == "someone/decoder + kandinsky-community/kandinsky-2-2-prior/image_encoder"
+    assert identity.revision == f"{COMMIT} + {OTHER}"
+
+
+def test_a_safety_checker_is_neither_fetched_nor_loaded(publish, tmp_path, caplog):
+    folder = save_tiny_stable_diffusion(tmp_path / "sd")
+    index = folder / "model_index.json"
+    content = json.loads(index.read_text()) | {
+        "safety_checker": ["stable_diffusion", "StableDiffusionSafetyChecker"],
+        "requires_safety_checker": True,
+    }
+    index.write_text(json.dumps(content))
+    before = hash_checkpoint(folder, ("safety_checker",))
+    (folder / "safety_checker").mkdir()
+    (folder / "safety_checker" / "model.safetensors").write_text("not read")
+    config = GeneratorConfig(name="stable-diffusion", model=str(folder), device="cpu")
+    assert load_generator(config).identity.revision == before
+    publish("someone/sd", folder)
+    load_generator(GeneratorConfig(name="stable-diffusion", model="someone/sd", device="cpu"))
+    assert "safety" not in caplog.text
 
 
 @pytest.mark.parametrize("revision", [None, "main", COMMIT])

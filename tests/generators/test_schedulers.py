@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from augcond.errors import ConfigError
-from augcond.generators.schedulers import SchedulerFactory, scheduler_names
+from augcond.generators.schedulers import SchedulerFactory, learns_variance, scheduler_names
 
 # Those that draw noise while they denoise.
 STOCHASTIC = ["ddpm", "dpmsolver++-sde", "euler-ancestral", "kdpm2-ancestral"]
@@ -68,6 +68,16 @@ def test_the_models_noise_schedule_is_taken_over(own):
 @pytest.mark.parametrize("name", ["ddim", "ddpm", "LCMScheduler", "TCDScheduler"])
 def test_latents_are_not_clipped_as_if_they_were_pixels(own, name):
     assert SchedulerFactory(name, own, 4).new("cpu").config.clip_sample is False
+
+
+def test_a_learned_variance_is_for_ddpm_alone():
+    own = diffusers.DDPMScheduler(variance_type="learned_range", clip_sample=False)
+    assert learns_variance(SchedulerFactory("default", own, 3).new("cpu"))
+    assert learns_variance(SchedulerFactory("ddpm", own, 3).new("cpu"))
+    for name in ("ddim", "dpmsolver++", "dpmsolver++-single", "euler", "unipc"):
+        assert not learns_variance(SchedulerFactory(name, own, 3).new("cpu"))
+    # It would take the variance to follow three channels.
+    assert SchedulerFactory("dpmsolver++", own, 3).new("cpu").config.variance_type is None
 
 
 def test_each_scheduler_is_fresh(own):

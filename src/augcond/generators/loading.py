@@ -293,12 +293,15 @@ def load_pipeline(checkpoint: Checkpoint, layout: PipelineFormat) -> Any:
 
     try:
         with quiet_progress():
+            skipped: dict[str, Any] = dict.fromkeys(layout.skipped)
+            if "safety_checker" in skipped:
+                skipped["requires_safety_checker"] = False
             # No dtype is asked for: its argument has changed its name, and every model is cast afterwards.
             return getattr(diffusers, layout.name).from_pretrained(
                 checkpoint.folder,
                 use_safetensors=True,
                 local_files_only=True,
-                **dict.fromkeys(layout.skipped),
+                **skipped,
             )
     except Exception as error:  # from any library that reads a part of it
         raise GeneratorError(
