@@ -102,7 +102,7 @@ def test_images_are_taken_from_runs_of_equal_settings_and_seed(tmp_path):
 
 
 def test_a_sweep_ends_in_one_table_and_resumes(tmp_path):
-    config = toy_run(tmp_path, conditioning={"recipe": "mixup"}, training={"steps": 3})
+    config = toy_run(tmp_path, conditioning={"recipe": "mixup"}, training={"steps": 1})
     axes = [parse_axis("plan.per_class=0,2,4")]
     results = sweep(config, axes, seeds=2)
     assert [arm.name for arm in results.arms] == ["real-only", "mixup per_class=2", "mixup per_class=4"]

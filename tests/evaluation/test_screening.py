@@ -6,7 +6,7 @@ import torch
 
 from augcond.errors import ConfigError, LeakError
 from augcond.evaluation.screening import margins, screened_out, threshold_from
-from augcond.pipeline import generate, run
+from augcond.pipeline import generate, run, train
 from augcond.training.experiment import load_experiment
 from tests.training.toys import toy_run
 
@@ -26,7 +26,7 @@ def test_the_threshold_rejects_the_stated_share_of_real_images():
 @pytest.mark.parametrize("by", ["classifier", "encoder"])
 def test_images_of_another_class_are_dropped(tmp_path, by):
     # The fake generator's patterns have nothing to do with their class: most are placed in another.
-    config = toy_run(tmp_path, plan={"per_class": 12}, screening={"by": by}, training={"steps": 25, "seeds": 1})
+    config = toy_run(tmp_path, plan={"per_class": 12}, screening={"by": by}, training={"steps": 12, "seeds": 1})
     generate(config)
     dropped = screened_out(load_experiment(config))
     table = pq.read_table(config.run / "screening.parquet").to_pylist()
@@ -36,10 +36,9 @@ def test_images_of_another_class_are_dropped(tmp_path, by):
     written = (config.run / "screening.json").stat().st_mtime_ns
     assert screened_out(load_experiment(config)) == dropped
     assert (config.run / "screening.json").stat().st_mtime_ns == written
-    results = run(config)
-    for arm in results.arms[1:]:
-        assert arm.synthetic_images + arm.screened_out == 36
-    assert sum(arm.screened_out for arm in results.arms) == len(dropped)
+    cards = train(config)
+    assert [card.synthetic_images + card.screened_out for card in cards] == [0, 36, 36]
+    assert sum(card.screened_out for card in cards) == len(dropped)
 
 
 def test_screening_needs_real_validation_images(tmp_path):

@@ -16,7 +16,7 @@ from tests.training.toys import toy_run
 
 @pytest.fixture
 def config_file(tmp_path):
-    config = toy_run(tmp_path, conditioning={"recipe": "image"}, training={"seeds": 1, "steps": 4})
+    config = toy_run(tmp_path, conditioning={"recipe": "image"}, training={"seeds": 1, "steps": 2})
     path = tmp_path / "photos.yaml"
     path.write_text(yaml.safe_dump(config.model_dump(mode="json")))
     return path
