@@ -45,6 +45,11 @@ def test_an_interval_over_zero_is_no_gain(facts):
     assert by_question(facts, results=unsure)["Did it help?"].tone == "look"
 
 
+def test_validation_accuracy_is_called_so(facts):
+    found = by_question(facts, results=make_results(part="validation"))["Did it help?"]
+    assert found.answer.startswith("Validation accuracy over real-only: image +11.0 points")
+
+
 def test_leaky_numbers_are_marked(facts):
     leaky = make_results(leaky=True, leaks=("validation images among the training images",))
     found = by_question(facts, results=leaky)

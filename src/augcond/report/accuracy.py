@@ -128,7 +128,9 @@ def draw_gains(accuracy: Accuracy) -> Figure | None:
     axes.set_yticks(range(len(lines)), names, parse_math=False)
     axes.set_ylim(len(lines) - 0.5, -0.5)
     axes.tick_params(axis="y", length=0)
-    axes.set_xlabel(f"points of test accuracy over {accuracy.lines[0].arm.name}, with 95 % intervals")
+    axes.set_xlabel(
+        f"points of {accuracy.results.part} accuracy over {accuracy.lines[0].arm.name}, with 95 % intervals"
+    )
     return figure
 
 

@@ -125,12 +125,12 @@ def _helped(results: Results | None) -> Answer:
     base = results.arms[0].name
     if len(found) <= _TOLD:
         gains = "; ".join(f"{arm.name} {gain_text(difference)}" for arm, difference in found)
-        text = f"Test accuracy over {base}: {gains}."
+        text = f"{results.part.capitalize()} accuracy over {base}: {gains}."
     else:
         # No arm is singled out: the best of many on the test set would look better than it is.
         text = (
-            f"Of {len(found)} arms, {len(better)} gain in test accuracy over {base} and {len(worse)} lose, with 95 % "
-            "intervals clear of zero."
+            f"Of {len(found)} arms, {len(better)} gain in {results.part} accuracy over {base} and {len(worse)} lose, "
+            "with 95 % intervals clear of zero."
         )
     if results.leaky:
         text += " The protocol is leaky: these numbers are for comparison with published ones only."
