@@ -13,12 +13,16 @@ from augcond.datasets.verification import verify
 from augcond.errors import ConfigError, DatasetError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from augcond.config import DataConfig
     from augcond.datasets.base import Dataset
     from augcond.datasets.splits import Split
 
 
-def load_held_out(config: DataConfig, part: HeldOutPart, dataset: Dataset, split: Split) -> Dataset:
+def load_held_out(
+    config: DataConfig, part: HeldOutPart, dataset: Dataset, split: Split, *, cache: Path | None = None
+) -> Dataset:
     """Return the validation or test images, with the classes of `dataset`.
 
     Validation images come from `data.validation`, from the split, or from the source itself, such as the built-in world
@@ -29,6 +33,7 @@ def load_held_out(config: DataConfig, part: HeldOutPart, dataset: Dataset, split
         part: which images.
         dataset: all images that the split was drawn from.
         split: names validation images where the config names none.
+        cache: see `verify`.
 
     Raises:
         ConfigError: the config names no such images.
@@ -45,7 +50,7 @@ def load_held_out(config: DataConfig, part: HeldOutPart, dataset: Dataset, split
             f"data.{part} is not set: name a {config.source} of real images that are not trained on{hint}"
         )
     settings = DecodeSettings(background=config.background, max_pixels=config.max_pixels)
-    loaded = verify(listing, settings, max_bad_share=config.max_bad_share)
+    loaded = verify(listing, settings, max_bad_share=config.max_bad_share, cache=cache)
     return _with_classes(loaded, dataset, f"data.{part}")
 
 

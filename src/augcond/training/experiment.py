@@ -113,11 +113,17 @@ def _check_held_out(config: RunConfig, pool: Dataset, split: Split, training: Da
     parts: tuple[EvaluationPart, ...] = ("test", "validation")
     for part in parts:
         try:
-            held_out = load_held_out(config.data, part, pool, split)
+            held_out = _load(config, part, pool, split)
         except ConfigError:
             # This data has no such images: nothing to be kept apart. Who needs them says so.
             continue
         check_apart(training, held_out, part, official=config.data.source in BENCHMARK_NAMES)
+
+
+def _load(config: RunConfig, part: EvaluationPart, pool: Dataset, split: Split) -> Dataset:
+    # Test sets can have tens of thousands of images, and every command looks at them.
+    cache = RunFolder(config.run).decoded_path.with_name(f"decoded-{part}.parquet")
+    return load_held_out(config.data, part, pool, split, cache=cache)
 
 
 def evaluation_images(experiment: Experiment, part: EvaluationPart = "test") -> Dataset:
@@ -134,6 +140,6 @@ def evaluation_images(experiment: Experiment, part: EvaluationPart = "test") -> 
     config, pool = experiment.config, experiment.pool
     if "fixed-training-subset" in config.leaks:
         return subset(pool, leaky_validation_keys(config, pool))
-    images = load_held_out(config.data, part, pool, experiment.split)
+    images = _load(config, part, pool, experiment.split)
     check_apart(experiment.training, images, part, official=config.data.source in BENCHMARK_NAMES)
     return images
