@@ -4,7 +4,8 @@
 
 Uses plain diffusers and the scripts in `tools/world`, no augcond. The judges are trained by
 `python -m tools.world.classifiers oracle domain`. Writes `benchmarks/results/world.json`, sheets under `docs/world/`,
-and prints the JSON. `docs/world.md` quotes the numbers.
+and prints the JSON; `latents_seen` says of every part how far the UNet was that it was measured on. `docs/world.md`
+quotes the numbers.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import argparse
 import json
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,6 +36,7 @@ REPOSITORY = Path(__file__).parents[1]
 GUIDANCES = (1.0, 2.0, 3.0, 4.0, 7.0, 10.0)
 STEPS = (5, 10, 20, 50)
 MODES = ("text", "image")
+PARTS = ("plain_diffusers", "autoencoder", "embedding", "judges", "samples", "grid")
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,7 +247,8 @@ def main() -> None:
     parser.add_argument("--guidance", type=float, default=3.0)
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--per-class", type=int, default=50, help="samples a class at the defaults")
-    parser.add_argument("--grid-per-class", type=int, default=20, help="samples a class in every other cell")
+    parser.add_argument("--grid-per-class", type=int, default=20, help="samples a class in every cell of the grid")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS, help="measure these, keep the others")
     arguments = parser.parse_args()
     parts = split_garments()
     world = World(
@@ -258,21 +262,22 @@ def main() -> None:
         sheets=REPOSITORY / "docs/world",
     )
     settings = Settings(arguments.guidance, arguments.steps)
-    training = arguments.checkpoint / "training.json"
-    results: dict[str, object] = {
-        "defaults": {"guidance": settings.guidance, "steps": settings.steps},
-        "training": json.loads(training.read_text()) if training.exists() else None,
-        "plain_diffusers": measure_plain_diffusers(world, settings, arguments.checkpoint),
-        "autoencoder": measure_autoencoder(world),
-        "embedding": measure_embedding(world),
-        "judges": measure_judges(world),
-        "samples": measure_defaults(world, settings, arguments.per_class),
+    measures: dict[str, Callable[[], object]] = {
+        "plain_diffusers": lambda: measure_plain_diffusers(world, settings, arguments.checkpoint),
+        "autoencoder": lambda: measure_autoencoder(world),
+        "embedding": lambda: measure_embedding(world),
+        "judges": lambda: measure_judges(world),
+        "samples": lambda: measure_defaults(world, settings, arguments.per_class),
+        "grid": lambda: measure_grid(world, settings, arguments.grid_per_class),
     }
-    if arguments.grid_per_class:
-        results["grid"] = measure_grid(world, settings, arguments.grid_per_class)
-    text = json.dumps(results, indent=2, default=float) + "\n"
-    arguments.out.write_text(text)
-    sys.stdout.write(text)
+    results = json.loads(arguments.out.read_text()) if arguments.out.exists() else {"latents_seen": {}}
+    training = json.loads((arguments.checkpoint / "training.json").read_text())
+    for name in arguments.parts:
+        results[name] = measures[name]()
+        results["latents_seen"][name] = training["unet"]["images"]
+        results |= {"defaults": {"guidance": settings.guidance, "steps": settings.steps}, "training": training}
+        arguments.out.write_text(json.dumps(results, indent=2) + "\n")  # a long run that is cut keeps what it has
+    sys.stdout.write(arguments.out.read_text())
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from diffusers import StableUnCLIPImg2ImgPipeline
 from tools.world.bank import FROZEN
 from tools.world.data import ASSETS
 from tools.world.styles import SIZE
-from tools.world.training import BUILD_FOLDER, load_average, read_log
+from tools.world.training import BUILD_FOLDER, checkpoint_record, load_average
 from tools.world.unet import build_unet
 
 CHECKPOINT = ASSETS / "checkpoint"
@@ -27,10 +27,10 @@ logger = logging.getLogger(__name__)
 
 
 def training_record(build: Path, frozen: Path) -> dict[str, dict[str, float]]:
-    """The last log line of every stage (pictures seen, seconds, losses); the frozen folder's own where it has one."""
+    """What every stage has seen (pictures, seconds, losses); the frozen folder's own record where it has one."""
     path = frozen / RECORD
     known = json.loads(path.read_text()) if path.exists() else {}
-    fresh = {stage: list(read_log(build / stage))[-1] for stage in STAGES if (build / stage / "log.jsonl").exists()}
+    fresh = {stage: checkpoint_record(build / stage) for stage in STAGES if (build / stage / "checkpoint.pt").exists()}
     if "unet" in known:  # training went on from a committed checkpoint: count what that one had seen
         for total in ("images", "seconds"):
             fresh["unet"][total] += known["unet"][total]

@@ -16,7 +16,8 @@ MARKS = "<!-- numbers -->", "<!-- end of numbers -->"
 
 def numbers(results: dict) -> str:
     """The tables of one benchmark record, as Markdown."""
-    return "\n\n".join([_trained(results["training"]), _asked(results), _classes(results), _grid(results["grid"])])
+    grid = _grid(results["grid"], results["latents_seen"]["grid"])
+    return "\n\n".join([_trained(results["training"]), _asked(results), _classes(results), grid])
 
 
 def _trained(training: dict[str, dict[str, float]]) -> str:
@@ -76,7 +77,7 @@ def _classes(results: dict) -> str:
     return "Class right, by class:\n\n" + _table(("class", "`text`", "`image`"), rows)
 
 
-def _grid(rows: list[dict]) -> str:
+def _grid(rows: list[dict], seen: float) -> str:
     cells: dict[tuple[float, int], dict[str, dict]] = {}
     for row in rows:
         cells.setdefault((row["guidance"], row["steps"]), {})[row["mode"]] = row
@@ -86,7 +87,8 @@ def _grid(rows: list[dict]) -> str:
         values = [row[name] for name in ("class_right", "narrow", "pairwise_distance") for row in (text, image)]
         body.append((f"{guidance:g}", str(steps), *(f"{value:.3f}" for value in values)))
     heads = ("guidance", "steps", "right `text`", "right `image`", "narrow `text`", "narrow `image`")
-    return "Guidance and steps:\n\n" + _table((*heads, "distance `text`", "distance `image`"), body)
+    table = _table((*heads, "distance `text`", "distance `image`"), body)
+    return f"Guidance and steps, measured when the UNet had seen {seen:,.0f} latents:\n\n{table}"
 
 
 def _table(heads: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:

@@ -139,6 +139,14 @@ def load_average(folder: Path) -> dict[str, Tensor]:
     return torch.load(folder / "checkpoint.pt", weights_only=True)["average"]
 
 
+def checkpoint_record(folder: Path) -> dict[str, float]:
+    """Steps, pictures and seconds that a training folder's last checkpoint has seen, and the losses logged last before."""
+    state = torch.load(folder / "checkpoint.pt", weights_only=True)
+    before = [record for record in read_log(folder) if record["step"] <= state["step"]]
+    seen = {"images": state["step"] * state["plan"]["batch_size"], "seconds": round(state["seconds"], 1)}
+    return before[-1] | {"step": state["step"]} | seen
+
+
 def read_log(folder: Path) -> Iterator[dict[str, float]]:
     """The records of a training folder, oldest first."""
     for line in (folder / "log.jsonl").read_text().splitlines():
