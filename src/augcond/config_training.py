@@ -4,13 +4,19 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from augcond.config_base import AtLeastOne, Count, RecipeName, Section, Share
 
 SplitName = Literal["all", "long-tail", "few-shot"]
 ProtocolName = Literal["long-tail", "few-shot", "published"]
 LeakName = Literal["synthetic-validation", "whole-train-sources", "fixed-training-subset", "best-epoch"]
+
+
+def _spelled_no(value: Any) -> Any:
+    """Return `no` for what YAML makes of an unquoted no."""
+    return "no" if value is False else value
+
 
 _SPLIT_KEYS: dict[str, tuple[str, ...]] = {
     "all": (),
@@ -129,7 +135,7 @@ class TrainingConfig(Section):
     """Steps between two checkpoints, from which an interrupted training goes on."""
     device: Literal["auto", "cpu"] = "auto"
     """auto: what Accelerate finds, one process per GPU under `accelerate launch`."""
-    precision: Literal["no", "fp16", "bf16"] = "no"
+    precision: Annotated[Literal["no", "fp16", "bf16"], BeforeValidator(_spelled_no)] = "no"
     """Mixed precision."""
     max_memory_gb: Annotated[float, Field(ge=0)] = 4.0
     """Images that take more, decoded, are decoded anew for every batch."""

@@ -38,7 +38,7 @@ FAST = [
     "training.batch_size=8",
     "training.seeds=1",
     "training.device=cpu",
-    "training.precision='no'",
+    "training.precision=no",
     "evaluation.bootstrap=20",
 ]
 PROBE = ["training.model=generator", "training.weights=null", "training.views=1"]
