@@ -1,6 +1,6 @@
 """Measure the built-in world: autoencoder, embedding, samples, speed.
 
-    python -m benchmarks.world --build world-build
+    python -m benchmarks.world --build ../world-build
 
 Uses plain diffusers and the scripts in `tools/world`, no augcond. The judges are trained by
 `python -m tools.world.classifiers oracle domain`. Writes `benchmarks/results/world.json`, sheets under `docs/world/`,
@@ -241,7 +241,7 @@ def _share(truths: Tensor) -> float:
 def main() -> None:
     """Measure everything and write the results."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--build", type=Path, default=Path("world-build"), help="folder with the trained judges")
+    parser.add_argument("--build", type=Path, default=Path("../world-build"), help="folder with the trained judges")
     parser.add_argument("--checkpoint", type=Path, default=CHECKPOINT)
     parser.add_argument("--out", type=Path, default=REPOSITORY / "benchmarks/results/world.json")
     parser.add_argument("--guidance", type=float, default=3.0)

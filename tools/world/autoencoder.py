@@ -1,9 +1,9 @@
-"""The autoencoder: a linear encoder (principal components of 4x4 patches) and a trained convolutional decoder.
+"""The autoencoder: a linear encoder, started at the principal components of 4x4 patches, and a convolutional decoder.
 
-    python -m tools.world.autoencoder --build world-build
+    python -m tools.world.autoencoder --build ../world-build
 
-The encoder is exact and frozen from the start, so the UNet's latents are known before the decoder has learned anything,
-and the decoder can be trained at any time. 32x32x3 pictures become 8x8x8 latents.
+32x32x3 pictures become 8x8x8 latents. The encoder has no activations, so it stays linear while it is trained with the
+decoder; starting from the best linear code of its size, it can only improve on it.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ LATENT_CHANNELS = 8
 WIDTH = 48  # of the encoder; = 4 * 4 * 3, so it can carry the values of a patch in as many channels
 _DECODER_WIDTH = 32
 _WHITENING = 0.5  # 0 keeps the components' own spread, 1 gives every channel the same
-_LATENT_NOISE = 0.03
+_LATENT_NOISE = 0.03  # the decoder learns to forgive what a sampler leaves
 _FIT_PICTURES = 20_000
 logger = logging.getLogger(__name__)
 
@@ -77,7 +77,7 @@ def fit_linear_code(pictures: Tensor) -> LinearCode:
 
 
 def build_autoencoder(code: LinearCode) -> AutoencoderTiny:
-    """An `AutoencoderTiny` whose encoder is exactly `code` and whose decoder is untrained."""
+    """An `AutoencoderTiny` whose encoder starts as exactly `code` and whose decoder is untrained."""
     model = AutoencoderTiny(
         latent_channels=LATENT_CHANNELS,
         encoder_block_out_channels=(WIDTH,) * 3,

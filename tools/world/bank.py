@@ -1,6 +1,6 @@
 """A bank of encoded pictures, so that UNet training spends its time on the UNet.
 
-    torchrun --nproc-per-node 2 -m tools.world.bank --build world-build
+    torchrun --nproc-per-node 2 -m tools.world.bank --build ../world-build
 
 Every garment of the generator's 50,000 in several broad styles: latent, image embedding, class, colour names.
 """

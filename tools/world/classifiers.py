@@ -1,6 +1,6 @@
 """Small convolutional networks: the teacher of the image encoder, and the two judges of the samples.
 
-    python -m tools.world.classifiers teacher oracle domain --build world-build
+    python -m tools.world.classifiers teacher oracle domain --build ../world-build
 
 The oracle tells the class in any style, the domain judge tells the narrow style from all others. The teacher is the
 oracle's architecture from another seed, so that no judge has had a hand in what it judges. All are trained on the

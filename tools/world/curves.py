@@ -1,6 +1,6 @@
 """Keep the training logs, thinned, in the repository, and draw the loss curves.
 
-    python -m tools.world.curves --build world-build
+    python -m tools.world.curves --build ../world-build
 
 Writes `benchmarks/results/world-training.json` and `docs/world/curves.png`.
 """

@@ -1,6 +1,6 @@
 """The two encoders: a CLIP vision model and a CLIP text model, trained together from nothing.
 
-    python -m tools.world.encoders --build world-build
+    python -m tools.world.encoders --build ../world-build
 
 Losses on two views (same colours; other rotation, size, brightness) of each garment: class, the answers and features of
 a small convolutional teacher, captions against pictures (every true caption is a positive), the other view among the

@@ -1,6 +1,6 @@
 """Put the trained UNet into the frozen folder, prove that it opens and generates, and swap it into the package.
 
-python -m tools.world.export --build world-build
+python -m tools.world.export --build ../world-build
 """
 
 from __future__ import annotations

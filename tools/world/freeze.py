@@ -1,6 +1,6 @@
 """Freeze everything but the UNet as a Stable unCLIP folder, float16 on disk, with a UNet that knows nothing yet.
 
-    python -m tools.world.freeze --build world-build
+    python -m tools.world.freeze --build ../world-build
 
 The bank, the UNet's training and the export start from this folder, or as well from the committed checkpoint.
 """

@@ -14,7 +14,7 @@ import torch
 from tools.world.workers import sum_over_workers, worker_count, worker_rank
 from torch import Generator, Tensor, nn
 
-BUILD_FOLDER = Path("world-build")
+BUILD_FOLDER = Path("../world-build")
 logger = logging.getLogger(__name__)
 
 
@@ -140,7 +140,7 @@ def load_average(folder: Path) -> dict[str, Tensor]:
 
 
 def checkpoint_record(folder: Path) -> dict[str, float]:
-    """Steps, pictures and seconds that a training folder's last checkpoint has seen, and the losses logged last before."""
+    """Steps, pictures and seconds that a folder's last checkpoint has seen, and the losses logged last before."""
     state = torch.load(folder / "checkpoint.pt", weights_only=True)
     before = [record for record in read_log(folder) if record["step"] <= state["step"]]
     seen = {"images": state["step"] * state["plan"]["batch_size"], "seconds": round(state["seconds"], 1)}

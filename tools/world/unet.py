@@ -1,10 +1,10 @@
 """The UNet: denoises latents, told by an image embedding and a caption, either of which is dropped now and then.
 
-    torchrun --nproc-per-node 2 -m tools.world.unet --build world-build --images 600000
+    torchrun --nproc-per-node 2 -m tools.world.unet --build ../world-build --images 600000
 
 To go on from the committed checkpoint with fresh optimizer state (what lies outside the repository may be lost):
 
-    ... -m tools.world.unet --build world-build --init-from src/augcond/assets/world/checkpoint --images 600000
+    ... -m tools.world.unet --build ../world-build --init-from src/augcond/assets/world/checkpoint --images 600000
 """
 
 from __future__ import annotations
