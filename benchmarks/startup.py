@@ -1,6 +1,6 @@
 """How long a command takes to start: `augcond --help` and `import augcond`, beside an empty Python.
 
-    python benchmarks/startup.py             # prints JSON and writes benchmarks/results/startup.json
+Run `python benchmarks/startup.py`: it prints JSON and writes benchmarks/results/startup.json.
 """
 
 from __future__ import annotations

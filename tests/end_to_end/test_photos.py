@@ -17,7 +17,9 @@ from tests.datasets.photos import make_photo_folder
 RECIPES = ["text", "image", "mixup", "embed-cutmix-dropout"]
 SHAPES = {
     "vector of 16, AutoencoderKL": TinyShape(),
-    "other sizes, AutoencoderTiny": TinyShape(embedding=24, latent=6, vae_scale=4, encoder_input=16, autoencoder="tiny"),
+    "other sizes, AutoencoderTiny": TinyShape(
+        embedding=24, latent=6, vae_scale=4, encoder_input=16, autoencoder="tiny"
+    ),
 }
 
 

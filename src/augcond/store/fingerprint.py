@@ -26,9 +26,12 @@ IMAGES_VERSION = 1
 _CHUNK = 65_536
 """Rows whose definitions are text in memory at once."""
 
-_HOW_NOT_WHAT = ("model", "name", "revision", "dtype", "device", "compile")
-# Of the sub-sections, where their weights are; the identity says which they are, and their other keys count.
-_PLACES = {"adapter": {"model", "revision"}, "prior": {"model", "revision"}}
+# Where the weights are, which the identity says better, and how the images are computed, not what they are.
+_HOW_NOT_WHAT: dict[str, Any] = {
+    **dict.fromkeys(("model", "name", "revision", "dtype", "device", "compile"), True),
+    "adapter": {"model", "revision"},
+    "prior": {"model", "revision"},
+}
 
 
 def image_settings(
@@ -36,7 +39,7 @@ def image_settings(
 ) -> dict[str, Any]:
     """Return, as nested plain values, every setting that all images of a run share."""
     conditioning = config.conditioning.model_dump(mode="json", exclude={"recipe"})
-    sampling = config.generator.model_dump(mode="json", exclude=dict.fromkeys(_HOW_NOT_WHAT, True) | _PLACES)
+    sampling = config.generator.model_dump(mode="json", exclude=_HOW_NOT_WHAT)
     return {
         "images_version": IMAGES_VERSION,
         "generator": {
