@@ -75,7 +75,15 @@ def _entries(path: Path) -> Iterator[_Entry]:
             raise DatasetError(f"{path} line {line}: the {'path' if not image else 'label'} is empty")
         if "\0" in image:
             raise DatasetError(f"{path} line {line}: the path holds a NUL character")
-        yield _Entry(line, PurePosixPath(image).as_posix(), class_id)
+        yield _Entry(line, _plain(image), class_id)
+
+
+def _plain(path: str) -> str:
+    """Return `path` without `.` and doubled or trailing slashes."""
+    # A path object per line would take most of the time of a list of 100,000.
+    if "//" in path or "./" in path or path.endswith(("/", "/.")):
+        return PurePosixPath(path).as_posix()
+    return path
 
 
 def _text_entries(path: Path) -> Iterator[tuple[int, str, str]]:
