@@ -1,0 +1,55 @@
+"""The command line: parse, call, print. Nothing here knows how anything is done.
+
+Commands import what they call when they run, so that `augcond --help` is instant.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from augcond.cli import data, experiments, generation
+from augcond.errors import AugcondError
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    help="Synthetic training images by augmented conditioning of pretrained diffusion models.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+# In the order of the help page.
+for _command in (
+    experiments.demo,
+    data.inspect,
+    generation.plan,
+    generation.generate,
+    generation.status,
+    generation.check,
+    generation.export,
+    data.preview,
+    data.generators,
+    experiments.train,
+    experiments.evaluate,
+    experiments.run,
+    experiments.sweep,
+    experiments.report,
+):
+    app.command()(_command)
+
+
+def main() -> None:
+    """Run the command line; errors end with one message and exit code 1 or 2."""
+    try:
+        app()
+    except AugcondError as error:
+        typer.echo(f"error: {error}", err=True)
+        sys.exit(error.exit_code)
+    except OSError as error:
+        # A full disk, a lost mount, no permission: nothing half-done was committed.
+        typer.echo(f"error: {error}; what was committed is safe, run the same command again to go on", err=True)
+        sys.exit(1)

@@ -1,0 +1,80 @@
+"""Commands that look before a run: `inspect`, `preview`, `generators`."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from augcond.cli.arguments import AsJson, Data, Set, data_config
+from augcond.cli.output import console, print_json, show_progress
+
+
+def inspect(data: Data, overrides: Set = None, as_json: AsJson = False) -> None:
+    """Show classes, counts, shot groups, and every unreadable file with its reason.
+
+    Example: augcond inspect photos/train
+    """
+    from augcond.datasets import load_dataset, summarize
+    from augcond.render import print_dataset
+
+    config = data_config(data, overrides)
+    # Looking at bad data is what this command is for, so no share of bad files stops it.
+    tolerant = config.data.model_copy(update={"max_bad_share": 1.0})
+    with show_progress("images read") as progress:
+        dataset = load_dataset(tolerant, progress=progress)
+    summary = summarize(dataset, config.evaluation)
+    if as_json:
+        print_json(asdict(summary))
+    else:
+        print_dataset(summary, console())
+
+
+def preview(
+    data: Data,
+    to: Annotated[Path, typer.Option(help="The PNG to write.")] = Path("preview.png"),
+    classes: Annotated[list[str] | None, typer.Option("--class", help="A class to show; may be repeated.")] = None,
+    per_class: Annotated[int, typer.Option(min=1, help="Lines per class.")] = 1,
+    overrides: Set = None,
+) -> None:
+    """Draw a contact sheet: some sources, and what every recipe makes of them.
+
+    Example: augcond preview photos/train --class cat --class dog
+    """
+    from augcond.generators import load_generator, recipes_for
+    from augcond.pipeline import load_training_images
+    from augcond.preview import contact_sheet
+    from augcond.preview import preview as make
+
+    recipes = recipes_for(data_config(data, overrides).generator.name)
+    config = data_config(data, (f"conditioning.recipe=[{', '.join(recipes)}]", *(overrides or ())))
+    dataset = load_training_images(config)
+    with show_progress("images") as progress:
+        lines = make(
+            config, dataset, load_generator(config.generator), classes=classes, per_class=per_class, progress=progress
+        )
+    to.parent.mkdir(parents=True, exist_ok=True)
+    to.write_bytes(contact_sheet(lines, config.conditioning.recipe))
+    typer.echo(f"{to}")
+
+
+def generators(as_json: AsJson = False) -> None:
+    """List the generators: their usual model, its licence, and what they can be conditioned by.
+
+    Example: augcond generators --json
+    """
+    from augcond.generators.catalog import CATALOG
+    from augcond.generators.settings import recipes_for
+    from augcond.render import print_generators
+
+    if as_json:
+        # Sets have no order of their own, and JSON has no sets.
+        listed = [
+            asdict(facts) | {"inputs": sorted(facts.inputs), "recipes": recipes_for(facts.name)}
+            for facts in CATALOG.values()
+        ]
+        print_json(listed)
+    else:
+        print_generators(CATALOG.values(), console())

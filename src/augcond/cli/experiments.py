@@ -1,0 +1,185 @@
+"""Commands that measure: `demo`, `train`, `evaluate`, `run`, `sweep`, `report`."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from augcond.cli.arguments import (
+    AsJson,
+    ConfigFile,
+    RunPath,
+    Set,
+    config_of_run,
+    load_run_config,
+    part_to_judge,
+    run_folder,
+)
+from augcond.cli.output import console, logged, print_json, say, show_progress
+
+if TYPE_CHECKING:
+    from augcond.config import RunConfig
+
+
+def demo(
+    to: Annotated[Path, typer.Argument(help="Where the demo's run and pictures go.")] = Path("demo"),
+) -> None:
+    """Generate with the built-in world, check and export it, and draw a contact sheet.
+
+    Example: augcond demo
+    """
+    from augcond.demo import run_demo
+
+    run_demo(to, console())
+
+
+def train(
+    run: RunPath,
+    overrides: Set = None,
+    overwrite: Annotated[bool, typer.Option(help="Train models anew that were trained with other settings.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Train classifiers: real images only, and real with the synthetic ones of each recipe; resumes by itself.
+
+    Refuses synthetic images whose sources are no training images of the split, and training images that are test or
+    validation images too. For many GPUs: accelerate launch -m augcond.cli train RUN
+
+    Example: augcond train runs/my-photos --set training.seeds=5
+    """
+    from augcond.pipeline import train as train_run
+    from augcond.render import print_models
+
+    config = config_of_run(run, overrides)
+    with logged(config), show_progress("training steps") as progress:
+        cards = train_run(config, overwrite=overwrite, progress=progress)
+    if os.environ.get("RANK", "0") != "0":
+        return  # one of several processes that train together: the first one prints
+    if as_json:
+        print_json([asdict(card) for card in cards])
+    else:
+        print_models(cards, config.run, console())
+
+
+def evaluate(
+    run: RunPath,
+    on: Annotated[str, typer.Option(help="test, or validation to choose on.")] = "test",
+    overrides: Set = None,
+    as_json: AsJson = False,
+) -> None:
+    """Judge every trained classifier on the test set, each image once, and write RUN/results.json.
+
+    With --on validation the results go to RUN/validation.json: choose recipes and settings by those.
+
+    Example: augcond evaluate runs/my-photos
+    """
+    from augcond.pipeline import evaluate as evaluate_run
+    from augcond.render import print_results
+
+    part = part_to_judge(on)
+    config = config_of_run(run, overrides)
+    with logged(config), show_progress("models judged") as progress:
+        results = evaluate_run(config, part=part, progress=progress)
+    if as_json:
+        print_json(asdict(results))
+    else:
+        print_results(results, console())
+
+
+def run(
+    config_file: ConfigFile,
+    overrides: Set = None,
+    dry: Annotated[
+        bool, typer.Option("--dry", help="Only say what the run makes and takes, and what is missing.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Generate, train, evaluate and report, and print the table; the same command resumes after any interruption.
+
+    With --dry nothing is made, decoded or fetched: counts, GPU hours by published rates, disk, and what is missing.
+
+    Example: augcond run photos.yaml --dry
+    """
+    if dry:
+        _print_forecast(load_run_config(config_file, overrides), as_json)
+        return
+    from augcond.pipeline import run as run_stages
+    from augcond.render import print_results
+    from augcond.report import write_report
+    from augcond.store import RunFolder
+
+    config = load_run_config(config_file, overrides)
+    with logged(config):
+        results = run_stages(config, progress=show_progress)
+    if as_json:
+        print_json(asdict(results))
+    else:
+        print_results(results, console())
+    # A run of real images alone has no plan, and so no page.
+    if RunFolder(config.run).plan_path.exists():
+        typer.echo(f"{write_report(RunFolder(config.run), on_stage=say)}", err=as_json)
+
+
+def _print_forecast(config: RunConfig, as_json: bool) -> None:
+    from augcond.forecast import forecast
+    from augcond.render_forecast import print_forecast
+
+    found = forecast(config)
+    if as_json:
+        print_json(asdict(found) | {"total": found.total})
+    else:
+        print_forecast(found, console())
+
+
+def sweep(
+    config_file: ConfigFile,
+    over: Annotated[list[str], typer.Option(metavar="KEY=V,V", help="A key and its values; may be repeated.")],
+    seeds: Annotated[int, typer.Option(min=1, help="Seeds of split, plan and training together.")] = 3,
+    on: Annotated[str, typer.Option(help="validation, to choose by; or test.")] = "validation",
+    overrides: Set = None,
+    as_json: AsJson = False,
+) -> None:
+    """Run an experiment over a grid of settings and seeds, and write one table; the same command resumes.
+
+    RUN/sweep.csv, .md and .json hold the table. Images that two cells define alike are made once.
+
+    Example: augcond sweep photos.yaml --over generator.guidance_scale=2,4,7 --over conditioning.recipe=text,mixup
+    """
+    from augcond.render import print_results
+    from augcond.sweeping import parse_axis
+    from augcond.sweeping import sweep as run_sweep
+
+    part = part_to_judge(on)
+    axes = [parse_axis(text) for text in over]
+    results = run_sweep(load_run_config(config_file, overrides), axes, seeds=seeds, part=part, progress=show_progress)
+    if as_json:
+        print_json(asdict(results))
+    else:
+        print_results(results, console())
+
+
+def report(
+    run: RunPath,
+    metrics: Annotated[
+        bool, typer.Option("--metrics/--no-metrics", help="Measure the images with a feature extractor.")
+    ] = True,
+    features: Annotated[
+        str, typer.Option(help="generator (its own image encoder), timm:NAME or torchvision:NAME.")
+    ] = "generator",
+    samples: Annotated[int, typer.Option(min=2, help="Images per recipe that are measured.")] = 1000,
+    pictures: Annotated[int, typer.Option(min=1, help="About so many pictures in the gallery.")] = 2500,
+) -> None:
+    """Write RUN/report/index.html: what went in, what was made, whether it helped, and what it cost.
+
+    The page and its pictures open from disk, without a network; RUN/report/figures has the figures for a paper.
+    The weights of timm: and torchvision: extractors are downloaded at first use.
+
+    Example: augcond report runs/my-photos --features timm:vit_small_patch14_dinov2.lvd142m
+    """
+    from augcond.report import ReportSettings, write_report
+
+    settings = ReportSettings(metrics, features, samples, pictures)
+    typer.echo(f"{write_report(run_folder(run), settings, on_stage=say)}")

@@ -1,0 +1,141 @@
+"""Commands around the images of a run: `plan`, `generate`, `status`, `check`, `export`."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from augcond.cli.arguments import AsJson, ConfigFile, RunPath, Set, load_run_config, run_folder
+from augcond.cli.output import console, print_json, show_progress
+from augcond.errors import ConfigError
+
+
+def plan(
+    config_file: ConfigFile,
+    overrides: Set = None,
+    timing: Annotated[
+        bool, typer.Option("--timing/--no-timing", help="Make a few images to estimate time and disk.")
+    ] = True,
+    as_json: AsJson = False,
+) -> None:
+    """Show the counts per class, the total, and the time and disk that they will take.
+
+    Nothing is written; augcond generate writes the plan before it makes the first image.
+
+    Example: augcond plan photos.yaml --set plan.fill_to=100
+    """
+    from augcond.estimate import estimate_cost
+    from augcond.generators import load_generator
+    from augcond.pipeline import assemble, load_training_images, plan_for
+    from augcond.render import print_plan, summarize_plan
+
+    config = load_run_config(config_file, overrides)
+    dataset = load_training_images(config)
+    made = plan_for(config, dataset)
+    estimate = None
+    if timing and len(made):
+        _, materials = assemble(config, dataset, made, load_generator(config.generator))
+        estimate = estimate_cost(made, materials, config.engine.batch_size)
+    summary = summarize_plan(made, dataset, estimate)
+    if as_json:
+        print_json(asdict(summary))
+    else:
+        print_plan(summary, console())
+
+
+def generate(
+    config_file: ConfigFile,
+    overrides: Set = None,
+    part: Annotated[
+        str, typer.Option(metavar="i/n", help="Make the i-th of n parts; start one process for each.")
+    ] = "1/1",
+    reuse: Annotated[list[Path] | None, typer.Option(metavar="RUN", help="Take equal images from another run.")] = None,
+    overwrite: Annotated[bool, typer.Option(help="Delete the run's images and start anew.")] = False,
+    retry_failed: Annotated[bool, typer.Option(help="Try rows again that failed before.")] = False,
+) -> None:
+    """Make the images of a config; the same command resumes after any interruption.
+
+    Example: augcond generate photos.yaml --part 2/8
+    """
+    from augcond.pipeline import generate as run
+    from augcond.progress import log_to
+    from augcond.render import print_summary
+    from augcond.store import RunFolder
+
+    config = load_run_config(config_file, overrides)
+    folder = RunFolder(config.run)
+    folder.create()
+    try:
+        with log_to(folder.log_path), show_progress("images") as progress:
+            summary = run(
+                config,
+                part=_part(part),
+                reuse=reuse or (),
+                overwrite=overwrite,
+                retry_failed=retry_failed,
+                progress=progress,
+            )
+    except KeyboardInterrupt:
+        typer.echo("stopped; run the same command again to go on", err=True)
+        raise typer.Exit(130) from None
+    print_summary(summary, folder, console())
+
+
+def _part(text: str) -> tuple[int, int]:
+    part, _, parts = text.partition("/")
+    if not (part.isdecimal() and parts.isdecimal()):
+        raise ConfigError(f"--part {text!r}: expected i/n with 1 <= i <= n, such as 2/8")
+    return int(part), int(parts)
+
+
+def status(run: RunPath, as_json: AsJson = False) -> None:
+    """Show how many images are done, failed (by reason) and left, with rate and time left.
+
+    Example: augcond status runs/my-photos
+    """
+    from augcond.render import print_status
+    from augcond.store import run_status
+
+    now = run_status(run_folder(run))
+    if as_json:
+        print_json(asdict(now) | {"attempted": now.attempted})
+    else:
+        print_status(now, console())
+
+
+def check(run: RunPath, as_json: AsJson = False) -> None:
+    """Audit a run: every key once, every image decodes, every source is a training image.
+
+    Example: augcond check runs/my-photos
+    """
+    from augcond.render import print_audit
+    from augcond.store import audit_run
+
+    audit = audit_run(run_folder(run))
+    if as_json:
+        print_json(asdict(audit))
+    else:
+        print_audit(audit, console())
+    if audit.problems:
+        raise typer.Exit(1)
+
+
+def export(
+    run: RunPath,
+    to: Annotated[Path, typer.Option(help="The folder to write.")],
+    layout: Annotated[str, typer.Option("--format", help="imagefolder or webdataset.")] = "imagefolder",
+    overwrite: Annotated[bool, typer.Option(help="Replace what is there.")] = False,
+) -> None:
+    """Write the images as class folders with a metadata.csv, or as WebDataset tars.
+
+    Example: augcond export runs/my-photos --to synthetic --format webdataset
+    """
+    from augcond.store import export_run
+
+    if layout not in ("imagefolder", "webdataset"):
+        raise ConfigError(f"--format {layout!r}: expected imagefolder or webdataset")
+    count = export_run(run_folder(run), to, layout, overwrite=overwrite)  # type: ignore[arg-type]
+    typer.echo(f"{count:,} images written to {to}")
