@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import importlib
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -11,26 +13,38 @@ PUBLIC = [
     "AugcondError",
     "Dataset",
     "Generator",
+    "ModelCard",
     "Plan",
     "PlanRow",
     "ReportSettings",
+    "Results",
     "RunConfig",
     "RunFolder",
     "RunStatus",
+    "Split",
     "Summary",
     "audit_run",
     "contact_sheet",
+    "evaluate",
     "export_run",
+    "few_shot",
     "generate",
     "load_config",
     "load_dataset",
     "load_generator",
+    "long_tail",
     "make_plan",
+    "make_split",
     "parse_config",
     "plan_for",
     "preview",
+    "read_results",
     "register_generator",
+    "run",
     "run_status",
+    "subset",
+    "sweep",
+    "train",
     "write_report",
 ]
 
@@ -47,6 +61,15 @@ def test_every_public_name_is_documented(name):
 def test_unknown_names_are_attribute_errors():
     with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
         augcond.nonsense  # noqa: B018
+
+
+def test_no_module_hides_a_public_name():
+    # Importing a submodule binds its name in the package, over a function of that name.
+    package = Path(augcond.__file__).parent
+    modules = {path.stem for path in package.glob("*.py")}
+    modules |= {path.parent.name for path in package.glob("*/__init__.py")}
+    assert not modules & set(PUBLIC)
+    assert augcond.preview is importlib.import_module("augcond.previewing").preview
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from augcond.generators import Generator, load_generator, register_generator
     from augcond.pipeline import evaluate, generate, plan_for, run, train
     from augcond.planning import Plan, PlanRow, make_plan
-    from augcond.preview import contact_sheet, preview
+    from augcond.previewing import contact_sheet, preview
     from augcond.report import ReportSettings, write_report
     from augcond.store import RunFolder, RunStatus, audit_run, export_run, run_status
     from augcond.sweeping import sweep
@@ -38,7 +38,7 @@ _MODULES = {
     "Split": "augcond.datasets",
     "Summary": "augcond.engine",
     "audit_run": "augcond.store",
-    "contact_sheet": "augcond.preview",
+    "contact_sheet": "augcond.previewing",
     "evaluate": "augcond.pipeline",
     "export_run": "augcond.store",
     "few_shot": "augcond.datasets",
@@ -51,7 +51,7 @@ _MODULES = {
     "make_split": "augcond.datasets",
     "parse_config": "augcond.config",
     "plan_for": "augcond.pipeline",
-    "preview": "augcond.preview",
+    "preview": "augcond.previewing",
     "read_results": "augcond.evaluation",
     "register_generator": "augcond.generators",
     "run": "augcond.pipeline",

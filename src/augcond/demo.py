@@ -10,7 +10,7 @@ from augcond.config import parse_config
 from augcond.datasets import load_dataset
 from augcond.generators import load_generator
 from augcond.pipeline import generate
-from augcond.preview import contact_sheet, preview
+from augcond.previewing import contact_sheet, preview
 from augcond.progress import ConsoleProgress, log_to
 from augcond.render import plain_console, print_audit, print_summary
 from augcond.store import RunFolder, audit_run, export_run

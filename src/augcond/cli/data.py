@@ -45,8 +45,8 @@ def preview(
     """
     from augcond.generators import load_generator, recipes_for
     from augcond.pipeline import load_training_images
-    from augcond.preview import contact_sheet
-    from augcond.preview import preview as make
+    from augcond.previewing import contact_sheet
+    from augcond.previewing import preview as make
 
     recipes = recipes_for(data_config(data, overrides).generator.name)
     config = data_config(data, (f"conditioning.recipe=[{', '.join(recipes)}]", *(overrides or ())))
