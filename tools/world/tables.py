@@ -53,6 +53,10 @@ def _asked(results: dict) -> str:
     rows = [(what, f"{value:.3f}", bound, "yes" if reached else "**no**") for what, value, bound, reached in lines]
     beside = [
         (
+            f"64 pictures: processor seconds, with {plain['threads']} threads",
+            f"{plain['processor_seconds']:.1f}",
+        ),
+        (
             "autoencoder error, linear code's error, in [-1, 1]",
             f"{autoencoder['learned']:.4f}, {autoencoder['linear']:.4f}",
         ),
