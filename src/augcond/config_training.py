@@ -111,6 +111,8 @@ class TrainingConfig(Section):
     synthetic_share: Share = 0.5
     mix: Literal["exact", "bernoulli"] = "exact"
     """exact: this share of each batch is synthetic; bernoulli: each image is, with this probability."""
+    sampling: Literal["uniform", "class-balanced"] = "uniform"
+    """How real images are drawn: each equally often, or each class equally often, as a baseline for long tails."""
     loss: Literal["cross-entropy", "balanced-softmax", "logit-adjustment"] = "balanced-softmax"
     counts: Literal["real", "effective"] = "real"
     """Class counts that balanced-softmax and logit-adjustment use: of the real images, or what batches really show."""
@@ -212,7 +214,8 @@ class EvaluationConfig(Section):
 class ScreeningConfig(Section):
     """Drop generated images that a judge places in another class."""
 
-    by: Literal["none", "classifier", "encoder"] = "none"
-    """classifier: one trained on the real training images; encoder: the nearest class mean of the generator's own."""
+    by: Literal["none", "classifier", "encoder", "prompts"] = "none"
+    """classifier: one trained on the real training images; encoder: the nearest class mean of the generator's image
+    encoder; prompts: the nearest class prompt, where the generator's text and image encoders share a space."""
     rejected_real: Annotated[float, Field(gt=0, lt=1)] = 0.05
     """The threshold is where this share of the real validation images would be dropped."""

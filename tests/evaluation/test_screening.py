@@ -1,12 +1,18 @@
 """Screening: margins, a threshold from real validation images, and what is dropped."""
 
+import io
+
 import pyarrow.parquet as pq
 import pytest
 import torch
+from PIL import Image
 
+from augcond.datasets.builtin import list_builtin
 from augcond.errors import ConfigError, LeakError
 from augcond.evaluation.screening import margins, screened_out, threshold_from
+from augcond.generators import load_generator
 from augcond.pipeline import generate, run, train
+from augcond.testing import save_tiny_stable_unclip
 from augcond.training.experiment import load_experiment
 from tests.training.toys import toy_run
 
@@ -23,7 +29,7 @@ def test_the_threshold_rejects_the_stated_share_of_real_images():
         assert share * 100 - 1.2 <= rejected <= share * 100
 
 
-@pytest.mark.parametrize("by", ["classifier", "encoder"])
+@pytest.mark.parametrize("by", ["classifier", "encoder", "prompts"])
 def test_images_of_another_class_are_dropped(tmp_path, by):
     # The fake generator's patterns have nothing to do with their class: most are placed in another.
     config = toy_run(tmp_path, plan={"per_class": 12}, screening={"by": by}, training={"steps": 12, "seeds": 1})
@@ -55,3 +61,26 @@ def test_arms_of_real_images_need_no_screening(tmp_path):
     arms = [{"name": "real-only"}]
     config = toy_run(tmp_path, screening={"by": "encoder"}, training={"arms": arms, "seeds": 1, "steps": 2})
     assert len(run(config).arms) == 1
+
+
+def test_class_prompts_meet_images_in_the_built_in_checkpoint(tmp_path):
+    config = toy_run(tmp_path, data={"source": "builtin", "path": None, "validation": None, "test": None})
+    generator = load_generator(config.generator.model_copy(update={"name": "stable-unclip"}))
+    listing = list_builtin("validation")
+    chosen = range(0, len(listing.keys), 5)
+    views = []
+    for place in chosen:
+        with Image.open(io.BytesIO(listing.reader.read(listing.keys[place]))) as image:
+            views.append(generator.view(image.convert("RGB")))
+    images = torch.nn.functional.normalize(generator.encode_images(torch.stack(views)), dim=1)
+    prompts = generator.embed_prompts([f"a photo of a {name}" for name in listing.class_names])
+    right = (images @ torch.nn.functional.normalize(prompts, dim=1).T).argmax(dim=1)
+    assert (right == torch.tensor(listing.labels)[list(chosen)]).float().mean() > 0.7
+
+
+def test_without_a_common_space_class_prompts_are_refused(tmp_path):
+    config = toy_run(tmp_path).generator
+    folder = save_tiny_stable_unclip(tmp_path / "tiny")
+    generator = load_generator(config.model_copy(update={"name": "stable-unclip", "model": str(folder)}))
+    with pytest.raises(ConfigError, match="no projection of its text encoder"):
+        generator.embed_prompts(["a photo of a cat"])

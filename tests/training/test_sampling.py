@@ -72,3 +72,25 @@ def test_missing_images_are_an_error():
 def test_effective_counts():
     assert effective_counts([90, 10], [0, 40], 0.5) == [45.0, 55.0]
     assert effective_counts([90, 10], [1, 1], 0.0) == [90.0, 10.0]
+
+
+def test_class_balanced_sampling_shows_every_class_equally_often():
+    labels = [0] * 20 + [1] * 5 + [2]
+    balanced = MixedSampler(26, 0, MixSettings(16, 0.0, "exact"), 0, 30, labels)
+    drawn = np.concatenate([balanced(step).real for step in range(30)])
+    assert np.bincount(np.array(labels)[drawn]).tolist() == [160, 160, 160]
+    # Within a class in rounds: none is seen twice before all are seen once.
+    for label, count in ((0, 20), (1, 5)):
+        own = drawn[np.array(labels)[drawn] == label]
+        assert set(np.bincount(own[: 4 * count], minlength=26)[np.array(labels) == label]) == {4}
+    # What a step shows does not depend on the steps before it.
+    assert balanced(17).real.tolist() == balanced(17).real.tolist()
+    other = MixedSampler(26, 0, MixSettings(16, 0.0, "exact"), 0, 30, labels)
+    assert other(17).real.tolist() == drawn[17 * 16 : 18 * 16].tolist()
+    with pytest.raises(ValueError, match="2 labels"):
+        MixedSampler(26, 0, MixSettings(16, 0.0, "exact"), 0, 30, [0, 1])
+
+
+def test_effective_counts_of_class_balanced_batches():
+    assert effective_counts([90, 10], [0, 0], 0.0, balanced=True) == [50.0, 50.0]
+    assert effective_counts([90, 10, 0], [0, 0, 40], 0.5, balanced=True) == [25.0, 25.0, 50.0]

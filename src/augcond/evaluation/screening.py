@@ -34,6 +34,7 @@ from augcond.training.trainer import train_one
 if TYPE_CHECKING:
     from augcond.training.experiment import Experiment
     from augcond.training.images import ImageSet
+    from augcond.training.probing import FrozenEncoder
 
 Judge = Callable[["ImageSet"], Tensor]
 """Gives scores (N, C) of images."""
@@ -105,7 +106,7 @@ def screened_out(experiment: Experiment) -> tuple[str, ...]:
     official = experiment.config.data.source in BENCHMARK_NAMES
     check_apart(experiment.training, validation, "validation", official=official)
     images = RunImages(experiment)
-    judge, size = _classifier(images) if config.by == "classifier" else _nearest_class_mean(images)
+    judge, size = _JUDGES[config.by](images)
     real = images.load(validation, size)
     scores = judge(real)
     threshold = threshold_from(margins(scores, real.labels), config.rejected_real)
@@ -136,6 +137,7 @@ def _fingerprint(experiment: Experiment) -> str:
         "screening": config.screening.model_dump(mode="json"),
         "training": config.training.model_dump(mode="json", exclude={"arms", "device", "checkpoint_every"}),
         "generator": config.generator.model_dump(mode="json"),
+        "prompt": config.prompt if config.screening.by == "prompts" else None,
         "validation": [str(config.data.validation), experiment.split.validation],
         "real": sorted((image.key, image.label, image.sha256) for image in experiment.training.images),
         "shards": experiment.folder.read_plan().fingerprints,
@@ -175,13 +177,38 @@ def _classifier(images: RunImages) -> tuple[Judge, int]:
 
 def _nearest_class_mean(images: RunImages) -> tuple[Judge, int]:
     """Return cosine similarities to the class means of the real training images, by the generator's own encoder."""
-    config = images.experiment.config.training.model_copy(
-        update={"model": "generator", "mode": "linear-probe", "weights": None, "image_size": None}
-    )
-    encoder = images.encoder(config)
+    encoder = _own_encoder(images)
     real = images.real(encoder.size)
     features = functional.normalize(encoder.plain(real), dim=1)
     sums = torch.zeros(len(images.experiment.pool.classes), features.shape[1]).index_add_(0, real.labels, features)
     # A class without training images has mean 0, and so similarity 0 to everything.
     means = functional.normalize(sums, dim=1)
     return lambda judged: functional.normalize(encoder.plain(judged), dim=1) @ means.T, encoder.size
+
+
+def _class_prompts(images: RunImages) -> tuple[Judge, int]:
+    """Return cosine similarities of image and class prompt, by the generator's own two encoders.
+
+    The prompts are those of the run; of several templates the mean embedding of each class counts, as in CLIP's
+    zero-shot classifiers.
+    """
+    encoder = _own_encoder(images)
+    config, classes = images.experiment.config, images.experiment.pool.class_names
+    prompts = [template.format(class_name=name) for name in classes for template in config.prompt]
+    embedded = functional.normalize(images.generator.embed_prompts(prompts).flatten(1), dim=1)
+    means = functional.normalize(embedded.view(len(classes), len(config.prompt), -1).mean(dim=1), dim=1)
+    return lambda judged: functional.normalize(encoder.plain(judged), dim=1) @ means.T, encoder.size
+
+
+def _own_encoder(images: RunImages) -> FrozenEncoder:
+    config = images.experiment.config.training.model_copy(
+        update={"model": "generator", "mode": "linear-probe", "weights": None, "image_size": None}
+    )
+    return images.encoder(config)
+
+
+_JUDGES: dict[str, Callable[[RunImages], tuple[Judge, int]]] = {
+    "classifier": _classifier,
+    "encoder": _nearest_class_mean,
+    "prompts": _class_prompts,
+}

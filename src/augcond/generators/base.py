@@ -6,6 +6,8 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
+from augcond.errors import ConfigError
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -72,6 +74,18 @@ class Generator(ABC):
     @abstractmethod
     def encode_images(self, views: Tensor) -> Tensor:
         """Return image embeddings (B, *embedding_shape), float32 on the CPU, of views (B, 3, S, S) in [0, 1]."""
+
+    def embed_prompts(self, prompts: Sequence[str]) -> Tensor:
+        """Return embeddings (B, D), float32 on the CPU, of prompts in the space of `encode_images`.
+
+        Raises:
+            ConfigError: the text encoder and the image encoder share no space, as in most checkpoints: the projection
+                that CLIP was trained with is not part of a diffusion pipeline.
+        """
+        raise ConfigError(
+            f"screening.by prompts: {self.identity.name} {self.identity.model} has no projection of its text encoder "
+            "into the space of its image encoder; use by: encoder or by: classifier"
+        )
 
     @abstractmethod
     def generate(self, conditioning: Conditioning, seeds: Sequence[int]) -> Generated:

@@ -12,6 +12,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 
 from augcond.conditioning.drop import dropout_mask
 from augcond.conditioning.streams import EMBEDDING_NOISE, torch_stream
@@ -27,6 +29,7 @@ from augcond.generators.settings import refuse_settings
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from torch import Tensor
 
@@ -48,6 +51,8 @@ class StableUnCLIP(LatentDiffusion):
         pipeline: a `StableUnCLIPImg2ImgPipeline`; its models are moved to the device and dtype of `config`.
         identity: which weights these are.
         config: how to sample.
+        text_projection: maps the text encoder's pooled output to the space of image embeddings, (D, C); None where the
+            checkpoint has none, as is usual.
 
     Raises:
         ConfigError: the model cannot do what the config asks for.
@@ -56,7 +61,13 @@ class StableUnCLIP(LatentDiffusion):
 
     inputs = CATALOG["stable-unclip"].inputs
 
-    def __init__(self, pipeline: Any, identity: GeneratorIdentity, config: GeneratorConfig) -> None:
+    def __init__(
+        self,
+        pipeline: Any,
+        identity: GeneratorIdentity,
+        config: GeneratorConfig,
+        text_projection: Tensor | None = None,
+    ) -> None:
         _check_components(pipeline)
         _check_noise_level(config.noise_level, pipeline.image_noising_scheduler)
         super().__init__(pipeline, identity, config)
@@ -65,10 +76,24 @@ class StableUnCLIP(LatentDiffusion):
         )
         self._use_text_encoders(pipeline.text_encoder)
         self._prompts = PromptEncoder(pipeline.tokenizer, pipeline.text_encoder)
+        self._pooled = PromptEncoder(pipeline.tokenizer, pipeline.text_encoder, lambda output: output.pooler_output)
+        self._text_projection = text_projection
         self._noising = pipeline.image_noising_scheduler
         self._normalizer = pipeline.image_normalizer
         # It works on float32 embeddings before anything is cast.
         place(self._normalizer, self._device, torch.float32)
+
+    def embed_prompts(self, prompts: Sequence[str]) -> Tensor:
+        """Return embeddings (B, D), float32 on the CPU, of prompts in the space of `encode_images`.
+
+        Raises:
+            ConfigError: the checkpoint has no text projection.
+        """
+        if self._text_projection is None:
+            return super().embed_prompts(prompts)
+        with torch.inference_mode():
+            pooled = self._pooled.encode(prompts).float().cpu()
+        return pooled.clone() @ self._text_projection.T
 
     def _conditions(self, conditioning: Conditioning, seeds: Sequence[int], *, cached: bool) -> GuidedConditions:
         text = self._prompts.encode(conditioning.prompts, cached=cached)
@@ -125,7 +150,18 @@ def load_stable_unclip(config: GeneratorConfig) -> StableUnCLIP:
     refuse_settings(config, "adapter", "prior")
     checkpoint = locate_checkpoint(config, LAYOUT)
     pipeline = load_pipeline(checkpoint, LAYOUT)
-    return StableUnCLIP(pipeline, checkpoint.identity, config)
+    return StableUnCLIP(pipeline, checkpoint.identity, config, _text_projection(checkpoint.folder))
+
+
+def _text_projection(folder: Path) -> Tensor | None:
+    """Return the matrix (D, C) that a checkpoint has beside diffusers' own components; None where it has none."""
+    path = folder / "text_projection" / "model.safetensors"
+    if not path.is_file():
+        return None
+    try:
+        return load_file(path)["weight"].float()
+    except (SafetensorError, KeyError) as error:
+        raise GeneratorError(f"{path} holds no text projection: {error}") from error
 
 
 def _check_noise_level(noise_level: int, noising: Any) -> None:

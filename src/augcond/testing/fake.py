@@ -78,6 +78,15 @@ class FakeGenerator(Generator):
             return torch.zeros(0, *self.embedding_shape)
         return torch.stack(rows).float().view(-1, *self.embedding_shape)
 
+    def embed_prompts(self, prompts: Sequence[str]) -> Tensor:
+        """Return the embeddings, (B, *embedding_shape), of images of one colour, drawn by a hash of each prompt."""
+        views = []
+        for prompt in prompts:
+            digest = hashlib.sha256(prompt.encode()).digest()
+            colour = torch.tensor(list(digest[:3]), dtype=torch.float32) / 255
+            views.append(colour[:, None, None].expand(3, self.encoder_size, self.encoder_size))
+        return self.encode_images(torch.stack(views))
+
     def generate(self, conditioning: Conditioning, seeds: Sequence[int]) -> Generated:
         """Return a pattern of 4 x 4 random colours for each row.
 

@@ -112,7 +112,8 @@ def _features(
 
 def _sampler(arm: Arm, real: ImageSet, added: ImageSet, seed: int) -> MixedSampler:
     settings = MixSettings(arm.config.batch_size, arm.share, arm.config.mix)
-    return MixedSampler(len(real), len(added), settings, seed, arm.config.steps)
+    balance = real.labels.tolist() if arm.config.sampling == "class-balanced" else None
+    return MixedSampler(len(real), len(added), settings, seed, arm.config.steps, balance)
 
 
 def load_model(images: RunImages, config: TrainingConfig, folder: Path) -> Model:

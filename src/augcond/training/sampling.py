@@ -1,14 +1,15 @@
 """Which real and which synthetic images make up each batch.
 
 What a batch holds is a function of the seed and the step alone, so a resumed training sees what an uninterrupted one
-sees. Images come in shuffled rounds: none is seen twice before all are seen once.
+sees. Images come in shuffled rounds: none is seen twice before all are seen once; with class-balanced sampling, that
+holds within each class, and classes come in shuffled rounds.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, Protocol
 
 import numpy as np
 
@@ -60,12 +61,23 @@ class MixedSampler:
         settings: how they are mixed.
         seed: seed of the training.
         steps: number of batches.
+        balance: labels of the real images; given, they are drawn class by class, each class equally often.
 
     Raises:
         TrainingError: images are asked for of which there are none.
     """
 
-    def __init__(self, real: int, synthetic: int, settings: MixSettings, seed: int, steps: int) -> None:
+    def __init__(
+        self,
+        real: int,
+        synthetic: int,
+        settings: MixSettings,
+        seed: int,
+        steps: int,
+        balance: Sequence[int] | None = None,
+    ) -> None:
+        if balance is not None and len(balance) != real:
+            raise ValueError(f"{len(balance)} labels for {real} real images")
         if settings.share < 1 and not real:
             raise TrainingError("there are no real images to train on")
         if settings.share > 0 and not synthetic:
@@ -73,7 +85,9 @@ class MixedSampler:
                 "there are no synthetic images to train on: run augcond generate first, or loosen the screening"
             )
         self.steps = steps
-        self._real = _Rounds(real, seed, "real-order")
+        self._real: _Order = _Rounds(real, seed, "real-order")
+        if balance is not None:
+            self._real = _BalancedRounds(_members(balance), seed, "real-order")
         self._synthetic = _Rounds(synthetic, seed, "synthetic-order")
         size = settings.batch_size
         if settings.mix == "exact":
@@ -93,6 +107,10 @@ class MixedSampler:
         )
 
 
+class _Order(Protocol):
+    def __call__(self, start: int, stop: int) -> np.ndarray: ...
+
+
 @dataclass(frozen=True, slots=True)
 class _Rounds:
     """An endless sequence of shuffled rounds through `count` things."""
@@ -109,21 +127,56 @@ class _Rounds:
         return np.concatenate(rounds)[start - first * self.count : stop - first * self.count]
 
 
-@lru_cache(maxsize=16)
+@dataclass(frozen=True, slots=True)
+class _BalancedRounds:
+    """An endless sequence of shuffled rounds through the classes; each class gives its images in rounds of its own."""
+
+    members: tuple[np.ndarray, ...]
+    seed: int
+    purpose: str
+
+    def __call__(self, start: int, stop: int) -> np.ndarray:
+        if start == stop:
+            return np.zeros(0, np.int64)
+        classes = len(self.members)
+        first, last = start // classes, (stop - 1) // classes + 1
+        # In round r every class gives its r-th image.
+        given = np.stack(
+            [
+                own[_Rounds(len(own), self.seed, f"{self.purpose}-class-{number}")(first, last)]
+                for number, own in enumerate(self.members)
+            ]
+        )
+        orders = [_round(classes, self.seed, f"{self.purpose}-classes-{number}") for number in range(first, last)]
+        drawn = np.concatenate([given[order, place] for place, order in enumerate(orders)])
+        return drawn[start - first * classes : stop - first * classes]
+
+
+def _members(labels: Sequence[int]) -> tuple[np.ndarray, ...]:
+    """Return the positions of the images of each class that has any."""
+    array = np.asarray(labels, dtype=np.int64)
+    return tuple(np.flatnonzero(array == label) for label in np.unique(array))
+
+
+@lru_cache(maxsize=64)
 def _round(count: int, seed: int, purpose: str) -> np.ndarray:
     return numpy_stream(seed, purpose).permutation(count)
 
 
-def effective_counts(real: Sequence[int], synthetic: Sequence[int], share: float) -> list[float]:
+def effective_counts(
+    real: Sequence[int], synthetic: Sequence[int], share: float, *, balanced: bool = False
+) -> list[float]:
     """Return the class distribution that batches show, scaled to the number of real images.
 
     Args:
         real: real images per class.
         synthetic: synthetic images per class.
         share: share of synthetic images in a batch.
+        balanced: real images are drawn class by class.
     """
     total = sum(real)
-    shown = (1 - share) * np.asarray(real, float)
+    counts = np.asarray(real, float)
+    shown = (1 - share) * (total * (counts > 0) / np.count_nonzero(counts) if balanced else counts)
     if share:
         shown = shown + share * np.asarray(synthetic, float) * total / sum(synthetic)
     return [float(value) for value in shown]

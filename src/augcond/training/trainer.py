@@ -142,7 +142,8 @@ def _objective(images: RunImages, arm: Arm) -> Objective:
     run = images.experiment
     counts: list[float] = [float(count) for count in run.training.counts()]
     if arm.config.counts == "effective":
-        counts = effective_counts(run.training.counts(), images.added_counts(arm), arm.share)
+        balanced = arm.config.sampling == "class-balanced"
+        counts = effective_counts(run.training.counts(), images.added_counts(arm), arm.share, balanced=balanced)
     return make_objective(
         arm.config.loss,
         counts,
