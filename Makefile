@@ -10,10 +10,10 @@ demo: $(READY)
 	$(BIN)/augcond demo
 
 test: $(READY)
-	$(BIN)/pytest
+	$(BIN)/pytest -n auto --dist loadfile
 
 test-all: $(READY)
-	$(BIN)/pytest -m ""
+	$(BIN)/pytest -n auto --dist loadfile -m ""
 
 check: $(READY)
 	$(BIN)/ruff check .

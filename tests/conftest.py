@@ -1,0 +1,7 @@
+"""What holds for every test."""
+
+import os
+
+# Test tensors are tiny: threads cost more than they give, and two test processes share two cores. Set before PyTorch
+# is imported, and inherited by the processes that tests start.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
