@@ -130,6 +130,18 @@ def test_what_weights_are_missing(tmp_path):
     assert missing(found, "classifier weights")[0].startswith("timm/resnet18.")
 
 
+@pytest.mark.parametrize(
+    ("name", "repository"),
+    [("ip-adapter", "h94/IP-Adapter"), ("kandinsky-2.2", "kandinsky-community/kandinsky-2-2-prior")],
+)
+def test_weights_that_lie_beside_the_model_are_missing_too(tmp_path, monkeypatch, name, repository):
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "cache"))
+    write_photos(tmp_path / "photos", {"cat": 2})
+    values = {"data": {"path": tmp_path / "photos"}, "run": tmp_path / "run"}
+    found = forecast(parse_config({**values, "generator": {"name": name, "model": "someone/model"}}))
+    assert [detail.split()[0] for detail in missing(found, "weights")] == ["someone/model", repository]
+
+
 def test_too_little_disk(tmp_path, monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10**9, 0, 10**9))
     found = dry("imagenet-lt", f"data.path={tmp_path}")

@@ -9,6 +9,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from augcond.config import AdapterConfig, PriorConfig
 from augcond.config_data import BENCHMARK_NAMES
 from augcond.datasets import Dataset, ImageRecord, StatReader
 from augcond.datasets.benchmarks import get_benchmark
@@ -23,6 +24,7 @@ from augcond.forecast_rates import (
     stored_bytes,
     training_costs,
 )
+from augcond.generators.adapters import DEFAULT_WEIGHTS
 from augcond.planning import images_to_make
 from augcond.progress import format_bytes
 from augcond.store.images import ImageFormat
@@ -208,16 +210,29 @@ def _disk(config: RunConfig, images: int) -> tuple[float, float] | None:
 
 
 def _check_generator(config: RunConfig, missing: list[Missing]) -> None:
-    model, revision = config.generator.model, config.generator.revision
-    if config.generator.name == "fake":
+    generator = config.generator
+    if generator.name == "fake":
         return
-    if model == "builtin":
+    if generator.model == "builtin":
         if not files("augcond").joinpath("assets", "world", "checkpoint", "model_index.json").is_file():
             missing.append(Missing("weights", "the built-in checkpoint is not there: reinstall augcond"))
-    elif Path(model).is_absolute():
-        if not (Path(model) / "model_index.json").is_file():
-            missing.append(Missing("weights", f"generator.model: no model_index.json in {model}"))
-    elif not _is_cached(model, "model_index.json", revision):
+    else:
+        _check_weights("generator.model", generator.model, generator.revision, "model_index.json", missing)
+    if generator.name in DEFAULT_WEIGHTS:
+        adapter = generator.adapter or AdapterConfig()
+        weights = adapter.weights or DEFAULT_WEIGHTS[generator.name]
+        _check_weights("generator.adapter.model", adapter.model, adapter.revision, weights, missing)
+    if generator.name == "kandinsky-2.2":
+        prior = generator.prior or PriorConfig()
+        _check_weights("generator.prior.model", prior.model, prior.revision, "model_index.json", missing)
+
+
+def _check_weights(key: str, model: str, revision: str | None, file: str, missing: list[Missing]) -> None:
+    """Report where `file` is neither in the local folder `model` nor in the cache of the hub id `model`."""
+    if Path(model).is_absolute():
+        if not (Path(model) / file).is_file():
+            missing.append(Missing("weights", f"{key}: no {file} in {model}"))
+    elif not _is_cached(model, file, revision):
         missing.append(
             Missing(
                 "weights", f"{model} is not in the local cache: fetched from the hub at first use (hf download {model})"

@@ -30,6 +30,12 @@ if TYPE_CHECKING:
 
     from augcond.config import GeneratorConfig
 
+DEFAULT_WEIGHTS = {
+    "ip-adapter": "models/ip-adapter_sd15.safetensors",
+    "ip-adapter-xl": "sdxl_models/ip-adapter_sdxl.safetensors",
+}
+"""The base adapter of each generator that takes one."""
+
 _KEY = "generator.adapter"
 # Which weights of the state dict say what an adapter is conditioned on, and whether that is all tokens of the image.
 _BASE, _FULL, _PLUS = "image_proj.proj.weight", "image_proj.proj.3.weight", "image_proj.latents"

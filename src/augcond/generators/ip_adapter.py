@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from augcond.generators.adapters import attach_adapter, locate_adapter
+from augcond.generators.adapters import DEFAULT_WEIGHTS, attach_adapter, locate_adapter
 from augcond.generators.catalog import CATALOG
 from augcond.generators.denoising import GuidedConditions, UNetConditions
 from augcond.generators.image_encoder import ImageEncoder
@@ -38,7 +38,6 @@ LAYOUT = PipelineFormat(
     example=CATALOG["ip-adapter"].model,
     skipped=("safety_checker",),
 )
-_DEFAULT_WEIGHTS = "models/ip-adapter_sd15.safetensors"
 
 
 class AdaptedDiffusion(LatentDiffusion):
@@ -106,7 +105,7 @@ def load_ip_adapter(config: GeneratorConfig) -> IPAdapter:
     """
     refuse_settings(config, "prior", "noise_level", "published_dropout")
     checkpoint = locate_checkpoint(config, LAYOUT)
-    adapter = locate_adapter(config, checkpoint.identity, _DEFAULT_WEIGHTS)
+    adapter = locate_adapter(config, checkpoint.identity, DEFAULT_WEIGHTS["ip-adapter"])
     pipeline = load_pipeline(checkpoint, LAYOUT)
     check_text_to_image(pipeline)
     attach_adapter(pipeline, adapter)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from augcond.errors import GeneratorError
-from augcond.generators.adapters import attach_adapter, locate_adapter
+from augcond.generators.adapters import DEFAULT_WEIGHTS, attach_adapter, locate_adapter
 from augcond.generators.catalog import CATALOG
 from augcond.generators.denoising import GuidedConditions, UNetConditions
 from augcond.generators.devices import place
@@ -34,7 +34,6 @@ LAYOUT = PipelineFormat(
     models=("text_encoder", "text_encoder_2", "unet", "vae"),
     example=CATALOG["ip-adapter-xl"].model,
 )
-_DEFAULT_WEIGHTS = "sdxl_models/ip-adapter_sdxl.safetensors"
 
 
 class IPAdapterXL(AdaptedDiffusion):
@@ -104,7 +103,7 @@ def load_ip_adapter_xl(config: GeneratorConfig) -> IPAdapterXL:
     """
     refuse_settings(config, "prior", "noise_level", "published_dropout")
     checkpoint = locate_checkpoint(config, LAYOUT)
-    adapter = locate_adapter(config, checkpoint.identity, _DEFAULT_WEIGHTS)
+    adapter = locate_adapter(config, checkpoint.identity, DEFAULT_WEIGHTS["ip-adapter-xl"])
     pipeline = load_pipeline(checkpoint, LAYOUT)
     check_text_to_image(pipeline)
     attach_adapter(pipeline, adapter)
