@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import subprocess
 import sys
 
 import pytest
@@ -159,7 +160,32 @@ def test_preview_draws_every_recipe(project, augcond):
     assert image.width > 1500
 
 
-@pytest.mark.parametrize("command", ["demo", "inspect", "plan", "generate", "status", "check", "export", "preview"])
+def test_the_package_is_a_program():
+    code = [sys.executable, "-m", "augcond.cli", "export", "nowhere", "--to", "out"]
+    done = subprocess.run(code, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "error: nowhere is no run" in done.stderr
+
+
+def test_an_interrupted_demo_says_how_to_go_on(augcond, tmp_path, monkeypatch):
+    from augcond import demo
+
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(demo, "generate", interrupted)
+    code, _, err = augcond("demo", str(tmp_path / "demo"))
+    assert code == 130
+    assert "run the same command again" in err
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        *("demo", "inspect", "plan", "generate", "status", "check", "export", "preview", "generators"),
+        *("train", "evaluate", "run", "sweep", "report"),
+    ],
+)
 def test_every_command_has_help_with_an_example(augcond, command):
     code, out, _ = augcond(command, "--help")
     assert code == 0

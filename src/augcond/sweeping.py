@@ -189,6 +189,7 @@ def sweep(
     stage = progress or (lambda what: nullcontext(NoProgress()))
     cells = cells_of(config, axes, seeds)
     made: list[Cell] = []
+    judged: list[Results] = []
     for number, cell in enumerate(cells, start=1):
         here = f"(run {number} of {len(cells)})"
         if any(arm.kind == "synthetic" for arm in arms_of(cell.config)):
@@ -198,8 +199,8 @@ def sweep(
         with stage(f"training steps {here}") as told:
             train(cell.config, progress=told)
         with stage(f"models judged {here}") as told:
-            evaluate(cell.config, part=part, progress=told)
-    results = _collect(config, cells, part)
+            judged.append(evaluate(cell.config, part=part, progress=told))
+    results = _collect(config, cells, judged, part)
     config.run.mkdir(parents=True, exist_ok=True)
     write_atomically(config.run / "sweep.json", results_to_json(results).encode())
     write_atomically(config.run / "sweep.csv", to_csv(results).encode())
@@ -216,16 +217,20 @@ def _alike(cell: Cell, made: Sequence[Cell]) -> list[Path]:
     return [other.config.run for other in made if other.seed == cell.seed and settings(other) == settings(cell)]
 
 
-def _collect(config: RunConfig, cells: Sequence[Cell], part: EvaluationPart) -> Results:
-    """Return the results of all cells as those of one run, each arm with the seeds of its cells."""
+def _collect(config: RunConfig, cells: Sequence[Cell], judged: Sequence[Results], part: EvaluationPart) -> Results:
+    """Return the results of all cells as those of one run, each arm with the seeds and the settings of its cells."""
+    settings: dict[str, Mapping[str, Any]] = {}
     cards: list[ModelCard] = []
     models: dict[str, dict[Seeds, SeedPredictions]] = {}
     real: dict[str, str] = {}
-    for cell in cells:
+    for cell, own_results in zip(cells, judged, strict=True):
+        seconds = {(arm.name, seed.seeds): seed.evaluation_seconds for arm in own_results.arms for seed in arm.seeds}
         for card in read_cards(cell.config.run):
             path = cell.config.run / predictions_path(part, card.arm, card.seeds.training)
             name = cell.arm_name(card.arm, card.recipe)
-            own = SeedPredictions(read_predictions(path), card.real_counts, path.relative_to(config.run).as_posix())
+            kept = path.relative_to(config.run).as_posix()
+            own = SeedPredictions(read_predictions(path), card.real_counts, kept, seconds[card.arm, card.seeds])
+            settings[name] = cell.point
             models.setdefault(name, {})[card.seeds] = own
             cards.append(replace(card, arm=name))
             real[name] = replace(cell, point=_of_real(cell.point)).arm_name(REAL_ONLY, None)
@@ -237,7 +242,8 @@ def _collect(config: RunConfig, cells: Sequence[Cell], part: EvaluationPart) -> 
         return [same_training if same_training in models else first]
 
     trained: dict[str, Trained] = dict(models)
-    return assemble_results(config, pool, cards, trained, part=part, baselines=baselines)
+    results = assemble_results(config, pool, cards, trained, part=part, baselines=baselines)
+    return replace(results, arms=tuple(replace(arm, settings=dict(settings[arm.name])) for arm in results.arms))
 
 
 _COLUMNS = ("arm", "recipe", "leaky", "seeds", "real images", "synthetic images", *METRICS, "spread of overall")

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import time
 
 import pytest
 
@@ -8,22 +9,23 @@ from augcond.errors import RunLockedError
 from augcond.store.locks import exclusive, part_lock
 
 
-def hold(folder, part, parts, ready, release):
+def hold(folder, part, parts, ready):
     with part_lock(folder, part, parts):
         ready.set()
-        release.wait(30)
+        time.sleep(60)
 
 
 @pytest.fixture
 def holder(tmp_path):
     """Another process that works on part 1 of 2."""
     context = multiprocessing.get_context("spawn")
-    ready, release = context.Event(), context.Event()
-    process = context.Process(target=hold, args=(tmp_path / "locks", 1, 2, ready, release))
+    ready = context.Event()
+    process = context.Process(target=hold, args=(tmp_path / "locks", 1, 2, ready))
     process.start()
     assert ready.wait(30)
     yield process
-    release.set()
+    # Killed, not told to end by an event: setting one waits for ever for a waiter that was killed.
+    process.kill()
     process.join()
 
 

@@ -5,8 +5,9 @@ import torch
 from torch import nn
 
 from augcond.errors import ConfigError, TrainingError
+from augcond.training.checkpoints import load_checkpoint
 from augcond.training.inputs import ImageInputs
-from augcond.training.loop import Task, fit
+from augcond.training.loop import Task, fit, make_optimizer
 from augcond.training.networks import build_classifier
 from augcond.training.objective import make_objective
 from augcond.training.sampling import MixedSampler, MixSettings
@@ -43,7 +44,7 @@ def stop_at(step):
 
 def test_a_training_learns_the_colours():
     made = task(toy_settings(steps=30, lr=0.05))
-    history = fit(made)
+    history = fit(made).history
     assert history[-1][0] == 30
     test = toy_images(20, seed=9)
     with torch.inference_mode():
@@ -63,7 +64,7 @@ SETTINGS = {
 def test_a_resumed_training_equals_an_uninterrupted_one(tmp_path, name):
     config = toy_settings(checkpoint_every=3, warmup_steps=2, **SETTINGS[name])
     whole = task(config)
-    history = fit(whole)
+    history = fit(whole).history
     path = tmp_path / "checkpoint.safetensors"
     # Stopped after step 5 the training goes on from the checkpoint of step 3, and after step 7 from that of step 6.
     for step in (5, 7):
@@ -72,11 +73,13 @@ def test_a_resumed_training_equals_an_uninterrupted_one(tmp_path, name):
     torch.manual_seed(1234)  # the process's own random state plays no part
     resumed = task(config, checkpoint=path)
     seen = []
-    resumed_history = fit(
+    before = load_checkpoint(path, resumed.module, make_optimizer(resumed.module, config), resumed.fingerprint)
+    fitted = fit(
         Task(**{f: getattr(resumed, f) for f in Task.__slots__} | {"on_step": lambda done, module: seen.append(done)})
     )
     assert seen == [7, 8]
-    assert resumed_history == history
+    assert fitted.history == history
+    assert fitted.seconds > before.seconds > 0  # what came before the interruption counts too
     for tensor, other in zip(whole.module.state_dict().values(), resumed.module.state_dict().values(), strict=True):
         assert torch.equal(tensor, other)
 
@@ -98,7 +101,7 @@ def test_a_checkpoint_of_another_training_or_a_broken_one_is_passed_over(tmp_pat
 def test_mixed_precision_and_full_precision_in_one_process():
     half, full = (fit(task(toy_settings(steps=2, precision=precision))) for precision in ("bf16", "no"))
     assert half != full
-    assert half[-1][1] == pytest.approx(full[-1][1], rel=0.1)
+    assert half.history[-1][1] == pytest.approx(full.history[-1][1], rel=0.1)
 
 
 def test_a_diverging_loss_says_what_to_do():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -52,10 +53,12 @@ def evaluate_models(
     images = RunImages(experiment)
     judged: dict[str, dict[Seeds, SeedPredictions]] = {}
     for card in cards:
+        started = time.perf_counter()
         predictions = predict(images, card, test)
+        seconds = time.perf_counter() - started
         path = predictions_path(part, card.arm, card.seeds.training)
         save_predictions(run / path, predictions, experiment.pool.classes)
-        own = SeedPredictions(predictions, card.real_counts, path.as_posix())
+        own = SeedPredictions(predictions, card.real_counts, path.as_posix(), seconds)
         judged.setdefault(card.arm, {})[card.seeds] = own
         progress.advance(1, 0)
     order = [REAL_ONLY, *(arm.name for arm in arms_of(experiment.config))]
@@ -160,4 +163,6 @@ def _seed(card: ModelCard, judged: SeedPredictions, bounds: EvaluationConfig) ->
         confusion=tuple(tuple(row) for row in confusion_matrix(predictions).tolist()),
         real_counts=card.real_counts,
         predictions=judged.path,
+        training_seconds=card.seconds,
+        evaluation_seconds=judged.seconds,
     )

@@ -47,11 +47,13 @@ class SeedPredictions:
         predictions: of every test image.
         real_counts: real training images per class that the model had.
         path: where they are kept, relative to the folder of the results.
+        seconds: time that making them took; None where it was not recorded.
     """
 
     predictions: Predictions
     real_counts: tuple[int, ...]
     path: str = ""
+    seconds: float | None = None
 
 
 Trained = Mapping[Seeds, SeedPredictions]

@@ -11,7 +11,8 @@ Accuracies and calibration errors are shares in [0, 1]; differences are in [-1, 
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Mapping
+from dataclasses import MISSING, asdict, dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from augcond.errors import CorruptRunError, RunError
@@ -76,6 +77,8 @@ class SeedResult:
         confusion: number of test images by [true label][predicted label].
         real_counts: real training images per class.
         predictions: path of its predictions (parquet), relative to the run folder.
+        training_seconds: wall-clock time of its training; None where it was not recorded.
+        evaluation_seconds: the same of judging it.
     """
 
     seeds: Seeds
@@ -84,6 +87,9 @@ class SeedResult:
     confusion: tuple[tuple[int, ...], ...]
     real_counts: tuple[int, ...]
     predictions: str
+    # Two runs are alike whatever time they took.
+    training_seconds: float | None = field(default=None, compare=False)
+    evaluation_seconds: float | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +108,7 @@ class ArmResult:
         seeds: one entry per model.
         mean: of the metrics over the seeds.
         spread: their standard deviation over the seeds (n - 1); None with a single seed.
+        settings: what a sweep set for it, by key of the config; empty in a run.
     """
 
     name: str
@@ -115,6 +122,7 @@ class ArmResult:
     seeds: tuple[SeedResult, ...]
     mean: Metrics
     spread: Metrics | None
+    settings: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,6 +240,10 @@ def _arm(values: dict[str, Any]) -> ArmResult:
 
 
 def _tuples(schema: type, values: dict[str, Any]) -> dict[str, Any]:
-    """Return the fields of `schema` in `values` (all must be there), lists as tuples."""
-    named = {field.name: values[field.name] for field in fields(schema)}
+    """Return the fields of `schema` in `values`, lists as tuples; all must be there that have no default."""
+    named = {
+        known.name: values[known.name]
+        for known in fields(schema)
+        if known.name in values or (known.default is MISSING and known.default_factory is MISSING)
+    }
     return {name: tuple(value) if isinstance(value, list) else value for name, value in named.items()}

@@ -39,7 +39,7 @@ class ArmLine:
         arm: what was measured.
         kind: what it was trained on, in words.
         cells: per metric of `SHOWN` mean and spread; None where there is none.
-        gain: over the first arm, with its interval; None for the first arm itself.
+        gain: over the first arm (in a sweep: over its own baseline), with its interval; None for a baseline itself.
     """
 
     arm: ArmResult
@@ -87,11 +87,12 @@ def view_accuracy(results: Results) -> Accuracy:
         )
         for label, name in enumerate(results.class_names)
     )
-    lines = tuple(ArmLine(arm, KINDS[arm.kind], _cells(arm), overall_gain(results, arm)) for arm in results.arms)
+    lines = tuple(ArmLine(arm, KINDS[arm.kind], metric_cells(arm), overall_gain(results, arm)) for arm in results.arms)
     return Accuracy(results, lines, classes, tuple(arm.name for arm in results.arms[1:]))
 
 
-def _cells(arm: ArmResult) -> tuple[tuple[float | None, float | None], ...]:
+def metric_cells(arm: ArmResult) -> tuple[tuple[float | None, float | None], ...]:
+    """Return mean and spread of every metric of `SHOWN`; None where there is none."""
     return tuple((_metric(arm.mean, name), _metric(arm.spread, name)) for name, _ in SHOWN)
 
 
@@ -128,9 +129,9 @@ def draw_gains(accuracy: Accuracy) -> Figure | None:
     axes.set_yticks(range(len(lines)), names, parse_math=False)
     axes.set_ylim(len(lines) - 0.5, -0.5)
     axes.tick_params(axis="y", length=0)
-    axes.set_xlabel(
-        f"points of {accuracy.results.part} accuracy over {accuracy.lines[0].arm.name}, with 95 % intervals"
-    )
+    baselines = {line.gain.baseline for line in lines if line.gain is not None}
+    over = baselines.pop() if len(baselines) == 1 else "the baseline of the same settings"
+    axes.set_xlabel(f"points of {accuracy.results.part} accuracy over {over}, with 95 % intervals")
     return figure
 
 

@@ -21,6 +21,7 @@ from augcond.report.pictures import SourceImages, Thumbnails, gallery_data
 from augcond.report.quality import Miss, Quality, measure
 from augcond.report.sample import Group, gallery_positions, read_groups, read_rows
 from augcond.report.sheet import draw_gallery
+from augcond.report.sweep import is_sweep, write_sweep_report
 from augcond.report.verdict import answers
 from augcond.store import RunFolder
 
@@ -53,10 +54,11 @@ def write_report(
 ) -> Path:
     """Write RUN/report and return the path of its page, `index.html`.
 
-    A report that is there already is replaced, once the new one is whole.
+    A report that is there already is replaced, once the new one is whole. The folder of a sweep gets the page of the
+    sweep, which measures no images.
 
     Args:
-        folder: the run; it may be unfinished.
+        folder: the run, which may be unfinished; or the folder of a sweep.
         settings: the defaults where None.
         on_stage: told what is done now.
 
@@ -65,6 +67,8 @@ def write_report(
         CorruptRunError: the run is not what augcond wrote.
         GeneratorError: the feature extractor cannot be loaded.
     """
+    if is_sweep(folder.path):
+        return write_sweep_report(folder.path, on_stage=on_stage)
     settings = settings or ReportSettings()
     on_stage("reading the run")
     facts = read_facts(folder)

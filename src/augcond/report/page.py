@@ -7,16 +7,21 @@ import hashlib
 import shlex
 from dataclasses import dataclass
 from importlib.resources import files
+from typing import TYPE_CHECKING
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from augcond.progress import format_bytes, format_seconds
 from augcond.report.accuracy import SHOWN, Accuracy, shown_changes
+from augcond.report.costs import training_cost
 from augcond.report.facts import RunFacts, failures_by_reason, planned_by_recipe, portable_config
 from augcond.report.quality import Quality
 from augcond.report.sample import SampledRow
 from augcond.report.verdict import Answer, gain_text, percent
+
+if TYPE_CHECKING:
+    from augcond.report.sweep import SweepPage
 
 _NONE = "\N{EN DASH}"
 
@@ -85,10 +90,30 @@ def render_page(page: Page) -> str:
             planned=planned_by_recipe(page.facts),
             config=portable_config(page.facts),
             changes=shown_changes(page.accuracy) if page.accuracy else (),
+            cost=training_cost(page.accuracy.results) if page.accuracy else None,
             metric_names=[title for _, title in SHOWN],
             style=Markup(style),  # noqa: S704 - our own file
             script=Markup(script),  # noqa: S704 - our own file
             script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+        )
+    )
+
+
+def render_sweep(page: SweepPage, figures: dict[str, str]) -> str:
+    """Return the HTML of a sweep's page; every text of the sweep is escaped.
+
+    Args:
+        page: what it shows.
+        figures: inline SVG by name.
+    """
+    return (
+        _environment()
+        .get_template("sweep.html")
+        .render(
+            page=page,
+            figures={name: Markup(svg) for name, svg in figures.items()},  # noqa: S704 - drawn and escaped by matplotlib
+            metric_names=[title for _, title in SHOWN],
+            style=Markup(_asset("report.css")),  # noqa: S704 - our own file
         )
     )
 

@@ -8,6 +8,7 @@ from typing import Literal
 
 from augcond.evaluation.results import ArmResult, Difference, Results
 from augcond.progress import format_bytes, format_seconds
+from augcond.report.costs import training_cost
 from augcond.report.facts import RunFacts
 from augcond.report.quality import Quality
 
@@ -48,7 +49,7 @@ def answers(facts: RunFacts, quality: Quality | None, results: Results | None, d
         _made(facts),
         _looks(facts, quality),
         _helped(results),
-        _cost(facts, disk),
+        _cost(facts, results, disk),
         _trust(facts, results),
     )
 
@@ -152,12 +153,16 @@ def gain_text(difference: Difference) -> str:
     return f"{mean} points (95 % interval {low} to {high})"
 
 
-def _cost(facts: RunFacts, disk: int) -> Answer:
+def _cost(facts: RunFacts, results: Results | None, disk: int) -> Answer:
     rate = facts.status.images_per_second
-    if rate is None:
-        return Answer("What did it cost?", f"Nothing was generated yet; {format_bytes(disk)} on disk.", "good", "cost")
-    text = f"{format_seconds(facts.seconds)} of generation at {rate:,.1f} images/s, and {format_bytes(disk)} on disk."
-    return Answer("What did it cost?", text, "good", "cost")
+    parts = ["nothing was generated yet"]
+    if rate is not None:
+        parts = [f"{format_seconds(facts.seconds)} of generation at {rate:,.1f} images/s"]
+    cost = training_cost(results) if results is not None else None
+    if cost is not None and cost.training is not None:
+        parts.append(f"{format_seconds(cost.training)} of training of {_count(cost.models, 'model')}")
+    text = f"{', '.join(parts)}, and {format_bytes(disk)} on disk."
+    return Answer("What did it cost?", text[0].upper() + text[1:], "good", "cost")
 
 
 def _trust(facts: RunFacts, results: Results | None) -> Answer:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -33,11 +33,13 @@ class Progressed:
         step: number of steps done.
         history: the losses so far.
         scaler: state of the gradient scaler in mixed precision; empty without.
+        seconds: time that its steps took, those before an interruption included.
     """
 
     step: int
     history: LossHistory
     scaler: dict[str, Any]
+    seconds: float = field(default=0.0, compare=False)
 
 
 def save_checkpoint(
@@ -57,6 +59,7 @@ def save_checkpoint(
         "step": progressed.step,
         "history": progressed.history,
         "scaler": progressed.scaler,
+        "seconds": progressed.seconds,
         "optimizer": plain,
     }
     whole = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
@@ -75,6 +78,7 @@ def load_checkpoint(path: Path, module: nn.Module, optimizer: Optimizer, fingerp
     try:
         with safe_open(path, framework="pt") as file:
             about = json.loads(file.metadata()["augcond"])
+            about["seconds"] = float(about["seconds"])  # which older versions did not keep
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
     except FileNotFoundError:
         return None
@@ -91,7 +95,7 @@ def load_checkpoint(path: Path, module: nn.Module, optimizer: Optimizer, fingerp
         state.setdefault(int(place), {})[entry] = tensor
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
     history = [(int(step), float(loss)) for step, loss in about["history"]]
-    return Progressed(about["step"], history, about["scaler"])
+    return Progressed(about["step"], history, about["scaler"], about["seconds"])
 
 
 def _below(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:

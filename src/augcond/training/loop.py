@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 
 from augcond.conditioning.streams import seeded, stream_seed
 from augcond.errors import ConfigError, TrainingError
-from augcond.training.checkpoints import LossHistory, Progressed, load_checkpoint, save_checkpoint
+from augcond.training.checkpoints import Progressed, load_checkpoint, save_checkpoint
 from augcond.training.inputs import Part
 
 if TYPE_CHECKING:
@@ -78,13 +79,14 @@ def make_accelerator(config: TrainingConfig) -> Accelerator:
     return accelerator
 
 
-def fit(task: Task) -> LossHistory:
-    """Train `task.module`, from its checkpoint where there is one, and return the losses.
+def fit(task: Task) -> Progressed:
+    """Train `task.module`, from its checkpoint where there is one, and return the losses and the time it took.
 
     Raises:
         ConfigError: the optimiser is unknown.
         TrainingError: the loss became infinite or not a number.
     """
+    started = time.perf_counter()
     accelerator = make_accelerator(task.config)
     optimizer = make_optimizer(task.module, task.config)
     schedule = _schedule(optimizer, task.config)
@@ -97,6 +99,10 @@ def fit(task: Task) -> LossHistory:
     prepared, stepper = accelerator.prepare(task.module, optimizer)
     part = Part(accelerator.process_index, accelerator.num_processes)
     history = done.history
+
+    def progressed(step: int) -> Progressed:
+        return Progressed(step, history, {}, done.seconds + time.perf_counter() - started)
+
     every = max(1, task.config.steps // _HISTORY)
     prepared.train()
     for step in range(done.step, task.config.steps):
@@ -108,10 +114,10 @@ def fit(task: Task) -> LossHistory:
         task.on_step(step + 1, task.module)
         last = step + 1 == task.config.steps
         if task.checkpoint is not None and (step + 1) % task.config.checkpoint_every == 0 and not last:
-            _keep(accelerator, task, optimizer, Progressed(step + 1, history, {}))
+            _keep(accelerator, task, optimizer, progressed(step + 1))
     accelerator.wait_for_everyone()
     task.module.eval()
-    return history
+    return progressed(task.config.steps)
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +148,7 @@ def _step(devices: _Devices, task: Task, step: int, batch: tuple[Tensor, Tensor]
 def _keep(accelerator: Accelerator, task: Task, optimizer: Optimizer, progressed: Progressed) -> None:
     if accelerator.is_main_process and task.checkpoint is not None:
         scaler = accelerator.scaler.state_dict() if accelerator.scaler is not None else {}
-        progressed = Progressed(progressed.step, progressed.history, scaler)
+        progressed = replace(progressed, scaler=scaler)
         save_checkpoint(task.checkpoint, task.module, optimizer, progressed, task.fingerprint)
 
 

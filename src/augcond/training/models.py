@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -47,6 +47,7 @@ class ModelCard:
         history: (step, loss) now and then.
         training: its settings, as in a config.
         note: anything else to know, such as which step was kept.
+        seconds: wall-clock time of its optimiser steps, on all its devices at once; None where it was not recorded.
     """
 
     arm: str
@@ -64,6 +65,7 @@ class ModelCard:
     history: tuple[tuple[int, float], ...]
     training: dict[str, Any]
     note: str = ""
+    seconds: float | None = field(default=None, compare=False)
 
     @property
     def config(self) -> TrainingConfig:

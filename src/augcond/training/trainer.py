@@ -79,8 +79,8 @@ def train_one(images: RunImages, arm: Arm, seed: int) -> tuple[Model, ModelCard]
     """
     model, inputs = prepare_training(images, arm, seed)
     card = _card(images, arm, seed)
-    history = fit(Task(model.module, inputs, _objective(images, arm), arm.config, seed))
-    return model, replace(card, history=tuple(history))
+    fitted = fit(Task(model.module, inputs, _objective(images, arm), arm.config, seed))
+    return model, replace(card, history=tuple(fitted.history), seconds=fitted.seconds)
 
 
 def _existing(run: Experiment, card: ModelCard, *, overwrite: bool) -> ModelCard | None:
@@ -126,7 +126,8 @@ def _train(images: RunImages, arm: Arm, card: ModelCard, progress: Progress) -> 
         checkpoint=None if best else folder / CHECKPOINT,
         on_step=on_step,
     )
-    card = replace(card, history=tuple(fit(task)))
+    fitted = fit(task)
+    card = replace(card, history=tuple(fitted.history), seconds=fitted.seconds)
     if best is not None:
         best.restore(model.module)
         card = replace(card, note=f"step {best.at} of {arm.config.steps} was best on the images that are reported")

@@ -1,0 +1,126 @@
+"""The page of a sweep: the table, a figure per axis, and what it cost."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from augcond.evaluation.results import ArmResult, Difference, Results, read_results
+from augcond.report.accuracy import KINDS, Accuracy, ArmLine, draw_gains, metric_cells
+from augcond.report.costs import TrainingCost, training_cost
+from augcond.report.curves import AxisCurves, curves_of, draw_curves
+from augcond.report.facts import disk_use
+from augcond.report.figures import drawing, inline_svg, save_figure
+from augcond.report.page import render_sweep
+from augcond.store import RunFolder
+
+SWEEP = "sweep.json"
+_MOST_BARS = 60
+"""Up to so many gains are drawn; the table has all."""
+
+
+@dataclass(frozen=True, slots=True)
+class SweepPage:
+    """All that the page of a sweep shows.
+
+    Attributes:
+        name: the folder's own name.
+        accuracy: the lines of the table, each gain over the arm's own baseline.
+        axes: the curves along each axis.
+        cost: time of training and evaluation.
+        generation: seconds of generation, over all runs of the sweep.
+        images: images of its runs; one that several runs share counts in each.
+        disk: bytes of the sweep's folder.
+        files: names of the figure files.
+    """
+
+    name: str
+    accuracy: Accuracy
+    axes: tuple[AxisCurves, ...]
+    cost: TrainingCost
+    generation: float
+    images: int
+    disk: int
+    files: tuple[str, ...]
+
+
+def is_sweep(folder: Path) -> bool:
+    """Return whether `folder` holds the table of a sweep."""
+    return (folder / SWEEP).is_file()
+
+
+def write_sweep_report(folder: Path, *, on_stage: Callable[[str], None] = lambda stage: None) -> Path:
+    """Write FOLDER/report of a sweep from its `sweep.json`, and return the path of its page, `index.html`.
+
+    A report that is there already is replaced, once the new one is whole.
+
+    Args:
+        folder: the sweep's.
+        on_stage: told what is done now.
+
+    Raises:
+        RunError: the results are of another version, or there are none.
+        CorruptRunError: they are not what augcond wrote.
+    """
+    on_stage("reading the sweep")
+    results = read_results(folder / SWEEP)
+    lines = tuple(ArmLine(arm, KINDS[arm.kind], metric_cells(arm), own_gain(results, arm)) for arm in results.arms)
+    accuracy = Accuracy(results, lines, (), ())
+    axes = curves_of(results)
+    generation, images = _generation(folder)
+    partial = folder / ".report.partial"
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir()
+    on_stage("drawing figures")
+    svg = {
+        name: save_figure(figure, partial / "figures", name)
+        for name, figure in _draw(accuracy, axes).items()
+        if figure is not None
+    }
+    page = SweepPage(
+        name=folder.resolve().name,
+        accuracy=accuracy,
+        axes=axes,
+        cost=training_cost(results),
+        generation=generation,
+        images=images,
+        disk=disk_use(folder),
+        files=tuple(sorted(path.name for path in (partial / "figures").glob("*"))),
+    )
+    html = render_sweep(page, {name: inline_svg(text) for name, text in svg.items()})
+    (partial / "index.html").write_text(html, encoding="utf-8")
+    report = folder / "report"
+    shutil.rmtree(report, ignore_errors=True)
+    partial.rename(report)
+    return report / "index.html"
+
+
+def own_gain(results: Results, arm: ArmResult) -> Difference | None:
+    """Return the difference in overall accuracy of `arm` to the first arm that it was compared with."""
+    found = (d for d in results.differences if (d.arm, d.metric) == (arm.name, "overall"))
+    return next(found, None)
+
+
+def _draw(accuracy: Accuracy, axes: tuple[AxisCurves, ...]) -> dict[str, Figure | None]:
+    with drawing():
+        figures: dict[str, Figure | None] = {
+            f"over-{along.key.replace('.', '-')}": draw_curves(along, accuracy.results.part) for along in axes
+        }
+        figures["accuracy-gain"] = draw_gains(accuracy) if len(accuracy.lines) <= _MOST_BARS else None
+    return figures
+
+
+def _generation(folder: Path) -> tuple[float, int]:
+    """Return the seconds that generation took in all runs of a sweep, and the number of their images."""
+    seconds, images = 0.0, 0
+    for path in sorted((folder / "cells").glob("*/*/seed-*/plan.parquet")):
+        run = RunFolder(path.parent)
+        for marker in run.markers(run.read_plan()):
+            if marker is not None:
+                seconds += marker.seconds
+                images += marker.ok
+    return seconds, images
