@@ -1,0 +1,158 @@
+"""Measure what synthetic images are worth on the built-in world.
+
+    python -m benchmarks.evidence                        # tier A, five seeds; resumes wherever it was stopped
+    python -m benchmarks.evidence --budget-minutes 60    # stops after the unit that the hour ends in
+    python -m benchmarks.evidence --tier b
+    python -m benchmarks.evidence --estimate             # what is left, in units, images, steps and hours
+    python -m benchmarks.evidence --smoke                # does the whole chain run here? minutes; the numbers mean nothing
+    python -m benchmarks.evidence.page                   # docs/results.md and its figures, from the records
+
+A unit is one row of one table for one seed (or one tried setting of the tuning): a run folder under --work that is
+generated, trained and judged by augcond itself, and then one JSON record under --results. A record is written whole and
+last, and what a killed unit had done of its run folder is kept, so the same command goes on where it stopped. Images that
+two units define alike are made once. After each pass over the units the page is whole for one seed more.
+
+Tier A: tuning on validation images; the long tail with every baseline, `text`, `real-guidance`, the ten image recipes
+(Balanced Softmax with real and with effective counts) and the ceiling; few-shot with real images, RandAugment, `text`,
+`image` and the recipe that validation chose, at every k; screening; the published protocol. Tier B: guidance and amounts
+for two recipes, the four leaks one by one, and the other recipes few-shot.
+
+ESTIMATE_PLACEHOLDER
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks.evidence.campaign import Campaign
+from benchmarks.evidence.estimate import Rates, work_of
+from benchmarks.evidence.measuring import Measuring
+from benchmarks.evidence.settings import FULL, SECTIONS, SMOKE, Scale
+
+from augcond.config import GeneratorConfig
+from augcond.errors import AugcondError
+from augcond.generators import load_generator
+from augcond.store.locks import exclusive
+
+REPOSITORY = Path(__file__).parents[2]
+RESULTS = REPOSITORY / "benchmarks" / "results" / "evidence"
+WORK = REPOSITORY / "runs" / "evidence"
+
+IDLE = Rates(images=7.0, step=0.09, overhead=8.0)
+"""Two idle cores; see the estimate above."""
+
+logger = logging.getLogger("benchmarks.evidence")
+
+
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """Return the options."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.evidence", description=(__doc__ or "").split("\n", 1)[0]
+    )
+    parser.add_argument("--tier", choices=("a", "b"), default="a", help="b needs a: it uses what a has chosen")
+    parser.add_argument(
+        "--only", nargs="+", choices=SECTIONS, default=SECTIONS, help="sections of tier a (default: all of them)"
+    )
+    parser.add_argument("--seeds", type=int, default=5, help="measured seeds (default 5)")
+    parser.add_argument("--budget-minutes", type=float, help="start no unit after so many minutes")
+    parser.add_argument("--results", type=Path, help="folder of the records (default benchmarks/results/evidence)")
+    parser.add_argument("--work", type=Path, default=WORK, help="folder of the runs (default runs/evidence)")
+    parser.add_argument(
+        "--estimate", action="store_true", help="list what is left, and how long it takes; measure nothing"
+    )
+    parser.add_argument("--smoke", action="store_true", help="tiny runs, whose records lie in the folder of the runs")
+    options = parser.parse_args(arguments)
+    if options.seeds < 1:
+        parser.error("--seeds: at least 1")
+    if options.smoke and options.results is None:
+        options.work = options.work / "smoke"
+        options.results = options.work / "results"
+    options.results = options.results or RESULTS
+    return options
+
+
+def main(arguments: Sequence[str] | None = None, scale: Scale | None = None) -> int:
+    """Measure what is not measured yet, and return the exit code.
+
+    Args:
+        arguments: of the command line; those of the process where None.
+        scale: how large; what the command line says where None.
+    """
+    options = parse(arguments)
+    scale = scale or (SMOKE if options.smoke else FULL)
+    generator = load_generator(GeneratorConfig.model_validate(scale.base["generator"])).identity
+    campaign = Campaign(
+        scale,
+        options.results,
+        options.work,
+        generator.revision,
+        options.seeds,
+        guess=bool(options.estimate),
+        sections=tuple(options.only),
+    )
+    about = {"name": generator.name, "model": generator.model, "revision": generator.revision}
+    measuring = Measuring(options.results, about)
+    if options.estimate:
+        _estimate(campaign, measuring, options.tier)
+        return 0
+    options.work.mkdir(parents=True, exist_ok=True)
+    handlers: list[logging.Handler] = [logging.StreamHandler(), logging.FileHandler(options.work / "progress.log")]
+    for handler in handlers:
+        handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+        logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
+        with exclusive(options.work / "evidence.lock", f"another process measures in {options.work}: wait for it"):
+            return _measure(campaign, measuring, options)
+    except AugcondError as error:
+        logger.error("%s", error)
+        return 1
+    finally:
+        for handler in handlers:
+            logger.removeHandler(handler)
+            handler.close()
+
+
+def _measure(campaign: Campaign, measuring: Measuring, options: argparse.Namespace) -> int:
+    started = time.monotonic()
+    before = measured = 0
+    for unit in campaign.units(options.tier):
+        if measuring.is_done(unit):
+            before += 1
+            continue
+        minutes = (time.monotonic() - started) / 60
+        if options.budget_minutes is not None and minutes >= options.budget_minutes:
+            logger.info("stopped after %.1f minutes: %d units measured; the same command goes on", minutes, measured)
+            return 0
+        record = measuring.measure(unit)
+        measured += 1
+        logger.info("%s: %s", unit.name, _short(record))
+    logger.info(
+        "tier %s is measured for %d seeds: %d units now, %d before", options.tier, options.seeds, measured, before
+    )
+    return 0
+
+
+def _short(record: dict[str, Any]) -> str:
+    part = "test" if record["models"][0]["test"] else "validation"
+    accuracies = ", ".join(f"{model['arm']} {100 * model[part]['overall']:.1f}" for model in record["models"])
+    seconds = ", ".join(f"{stage} {value:.0f} s" for stage, value in record["seconds"].items())
+    return f"{part}: {accuracies}; {record['images']['attempted']} images; {seconds}"
+
+
+def _estimate(campaign: Campaign, measuring: Measuring, tier: str) -> None:
+    left = work_of({unit.name: unit for unit in campaign.units(tier) if not measuring.is_done(unit)}.values())
+    sys.stdout.write(
+        f"tier {tier}: {left.units} units left: {left.models} trainings of {left.steps} steps together, "
+        f"{left.images} images; about {left.hours(IDLE):.1f} hours on two idle cores\n"
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

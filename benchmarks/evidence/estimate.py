@@ -1,0 +1,73 @@
+"""How long the units that are left will take, from counts and rates."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from benchmarks.evidence.units import Unit
+
+from augcond.datasets import load_dataset
+from augcond.planning import images_to_make
+from augcond.training.published import draw_split, source_images
+
+
+@dataclass(frozen=True, slots=True)
+class Rates:
+    """What this machine does.
+
+    Attributes:
+        images: generated per second.
+        step: seconds of one training step.
+        overhead: seconds that a unit takes besides (loading, judging).
+    """
+
+    images: float
+    step: float
+    overhead: float
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What is to be done.
+
+    Attributes:
+        units: number of units.
+        models: number of trainings.
+        steps: optimiser steps of all of them.
+        images: to generate; those that units share count once.
+    """
+
+    units: int
+    models: int
+    steps: int
+    images: int
+
+    def hours(self, rates: Rates) -> float:
+        """Return how long it takes."""
+        return (self.images / rates.images + self.steps * rates.step + self.units * rates.overhead) / 3600
+
+
+def work_of(units: Iterable[Unit]) -> Work:
+    """Return what `units` come to."""
+    models = steps = images = count = 0
+    made: dict[tuple[str, ...], list[int]] = {}
+    for unit in units:
+        count += 1
+        arms = unit.config.training.arms or ()
+        models += len(arms)
+        steps += len(arms) * unit.config.training.steps
+        if unit.synthetic:
+            wanted = _amounts(unit)
+            for recipe in unit.config.conditioning.recipe:
+                # The images of `text` have no sources: they are the same for every split.
+                split = "" if recipe == "text" else f"{unit.config.data.split!r} {unit.config.leaks}"
+                have = made.setdefault((unit.images_key, recipe, split), [0] * len(wanted))
+                images += sum(max(0, want - had) for want, had in zip(wanted, have, strict=True))
+                have[:] = [max(want, had) for want, had in zip(wanted, have, strict=True)]
+    return Work(count, models, steps, images)
+
+
+def _amounts(unit: Unit) -> list[int]:
+    pool = load_dataset(unit.config.data)
+    return images_to_make(source_images(unit.config, pool, draw_split(unit.config, pool)), unit.config.plan)

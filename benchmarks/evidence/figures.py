@@ -1,0 +1,96 @@
+"""The figures of docs/results.md, as SVG; the same records give the same bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")
+from benchmarks.evidence.measured import Measured
+from benchmarks.evidence.settings import REAL_STRONG, Scale
+from benchmarks.evidence.tables import difference, few_shot_rows, long_tail_rows
+from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
+
+_STYLE = {"svg.hashsalt": "augcond", "font.size": 9, "axes.spines.top": False, "axes.spines.right": False}
+_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#666666")
+_MARKERS = "osD^vPX"
+
+
+def save_long_tail(measured: Measured, scale: Scale, path: Path) -> bool:
+    """Draw each row's gain over `real-strong` with its interval; return whether there was any."""
+    strong = measured.row(f"long-tail/{REAL_STRONG}", REAL_STRONG)
+    bars = []
+    for table, arm in reversed(long_tail_rows(scale)):
+        found = difference(measured.row(f"long-tail/{table}", arm), strong, "overall")
+        if found is not None:
+            bars.append((arm, 100 * found.mean, 100 * found.low, 100 * found.high))
+    if not bars:
+        return False
+
+    def draw(axes: Axes) -> None:
+        for place, (_, mean, low, high) in enumerate(bars):
+            axes.plot([low, high], [place, place], color=_COLOURS[0], linewidth=1.5)
+            axes.plot([mean], [place], "o", color=_COLOURS[0], markersize=4)
+        axes.axvline(0, color="#666666", linewidth=0.8)
+        axes.set_yticks(range(len(bars)), [name for name, *_ in bars])
+        axes.set_xlabel("points of accuracy over real-strong, 95 % paired interval")
+
+    _save(draw, path, (7, 1 + 0.24 * len(bars)))
+    return True
+
+
+def save_few_shot(measured: Measured, scale: Scale, start: str, path: Path) -> bool:
+    """Draw accuracy over k of `few-shot` or `published`; return whether there was any."""
+    curves = []
+    for name in few_shot_rows(measured, start):
+        points = [(k, measured.row(f"{start}/{name}-k{k}", name)) for k in scale.shots]
+        known = [(k, 100 * mean, row.spread()) for k, row in points if row and (mean := row.mean()) is not None]
+        if known:
+            curves.append((name + (" (leaky)" if start == "published" else ""), known))
+    if not curves:
+        return False
+
+    def draw(axes: Axes) -> None:
+        for number, (name, known) in enumerate(curves):
+            colour, marker = _COLOURS[number % len(_COLOURS)], _MARKERS[number % len(_MARKERS)]
+            shots, means = [k for k, _, _ in known], [mean for _, mean, _ in known]
+            spreads = [100 * (spread or 0.0) for _, _, spread in known]
+            axes.errorbar(shots, means, spreads, color=colour, marker=marker, markersize=4, capsize=2, label=name)
+        axes.set_xscale("log", base=2)
+        axes.set_xticks(scale.shots, [str(k) for k in scale.shots])
+        axes.set_xlabel("real images per class, k")
+        axes.set_ylabel("accuracy, % (mean and spread over seeds)")
+        axes.legend(frameon=False)
+
+    _save(draw, path, (6, 4))
+    return True
+
+
+def save_lines(lines: dict[str, list[tuple[float, float]]], label: str, path: Path) -> bool:
+    """Draw accuracy in percent over something, one line per recipe; return whether there was any."""
+    if not lines:
+        return False
+
+    def draw(axes: Axes) -> None:
+        for number, (name, points) in enumerate(lines.items()):
+            x, y = zip(*sorted(points), strict=True)
+            axes.plot(x, y, color=_COLOURS[number], marker=_MARKERS[number], markersize=4, label=name)
+        axes.set_xlabel(label)
+        axes.set_ylabel("accuracy, %")
+        axes.legend(frameon=False)
+
+    _save(draw, path, (6, 3.5))
+    return True
+
+
+def _save(draw: Callable[[Axes], None], path: Path, size: tuple[float, float]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with plt.rc_context(_STYLE):
+        figure, axes = plt.subplots(figsize=size, layout="constrained")
+        draw(axes)
+        # A date would change the file whenever the page is made.
+        figure.savefig(path, format="svg", metadata={"Date": None})
+        plt.close(figure)

@@ -1,0 +1,134 @@
+"""What was measured, row by row, with spreads and paired intervals; from the records alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from benchmarks.evidence.records import Record, read_records, unpack_labels
+
+from augcond.config import EvaluationConfig
+from augcond.evaluation.intervals import SeedPredictions, comparable, compare
+from augcond.evaluation.metrics import Predictions
+from augcond.evaluation.results import Difference
+from augcond.training.identity import Seeds
+
+GROUPS = ("overall", "many", "medium", "few")
+
+
+@dataclass(frozen=True, eq=False)
+class Row:
+    """One setting, over its seeds.
+
+    Attributes:
+        table: the units' name without the seed, such as `long-tail/text`.
+        arm: which of their models.
+        records: by seed.
+    """
+
+    table: str
+    arm: str
+    records: Mapping[int, Record]
+
+    @property
+    def models(self) -> list[dict[str, Any]]:
+        """Its models, by seed."""
+        return [self._model(record) for _, record in sorted(self.records.items())]
+
+    @property
+    def seeds(self) -> int:
+        """How many seeds were measured."""
+        return len(self.records)
+
+    @property
+    def leaky(self) -> bool:
+        """Whether its numbers come with planted leaks."""
+        return any(record["leaks"] for record in self.records.values())
+
+    def mean(self, metric: str = "overall", part: str = "test") -> float | None:
+        """Return the mean over the seeds; None where it was not measured."""
+        values = [model[part][metric] for model in self.models if model[part] is not None]
+        return None if not values or None in values else float(np.mean(values))
+
+    def spread(self, metric: str = "overall", part: str = "test") -> float | None:
+        """Return the standard deviation over the seeds (n - 1); None for fewer than two."""
+        values = [model[part][metric] for model in self.models if model[part] is not None]
+        return None if len(values) < 2 or None in values else float(np.std(values, ddof=1))
+
+    def trained(self) -> dict[Seeds, SeedPredictions]:
+        """Return its predictions of the test images."""
+        found = {}
+        for record in self.records.values():
+            model, test = self._model(record), record["test"]
+            labels, predicted = (np.array(unpack_labels(text)) for text in (test["labels"], model["predicted"]))
+            # Which class was said is all that accuracies take.
+            said = np.eye(len(record["classes"]))[predicted]
+            keys = tuple(f"{test['keys_sha256']}/{place}" for place in range(len(labels)))
+            predictions = Predictions(keys, labels, said)
+            found[Seeds(**model["seeds"])] = SeedPredictions(predictions, tuple(model["real_counts"]))
+        return found
+
+    def _model(self, record: Record) -> dict[str, Any]:
+        return next(model for model in record["models"] if model["arm"] == self.arm)
+
+
+@cache
+def differences(row: Row, baseline: Row) -> Mapping[str, Difference] | None:
+    """Return the paired differences by metric; None where the two have no common seed or were judged on other images."""
+    mine, others = row.trained(), baseline.trained()
+    if row is baseline or not comparable(mine, others) or len({p.predictions.keys for p in mine.values()}) > 1:
+        return None
+    bounds = EvaluationConfig.model_validate(next(iter(row.records.values()))["config"]["evaluation"])
+    # Under the rows' own tables: an arm of two tables may have one name.
+    found = compare("row", "baseline", {"row": mine, "baseline": others}, bounds)
+    return {difference.metric: difference for difference in found}
+
+
+class Measured:
+    """All records.
+
+    Args:
+        records: of one state of the generator's weights.
+
+    Raises:
+        ValueError: they are of several.
+    """
+
+    def __init__(self, records: Iterable[Record]) -> None:
+        self.records = list(records)
+        revisions = {record["generator"]["revision"] for record in self.records}
+        if len(revisions) > 1:
+            raise ValueError(
+                f"the records are of {len(revisions)} states of the generator's weights ({', '.join(sorted(revisions))}): "
+                "measure on until all are of one, or move the others away"
+            )
+        rows: dict[tuple[str, str], dict[int, Record]] = {}
+        for record in self.records:
+            table, _, seed = record["unit"].rpartition("/seed-")
+            for model in record["models"]:
+                rows.setdefault((table or record["unit"], model["arm"]), {})[int(seed) if table else 0] = record
+        self._rows = {key: Row(*key, found) for key, found in rows.items()}
+
+    def row(self, table: str, arm: str) -> Row | None:
+        """Return a row; None where it is not measured yet."""
+        return self._rows.get((table, arm))
+
+    def rows(self, start: str) -> list[Row]:
+        """Return the rows whose table starts with `start`."""
+        return [row for row in self._rows.values() if row.table.startswith(start)]
+
+
+def read_measured(results: Path) -> Measured:
+    """Return what the records in a folder hold.
+
+    Raises:
+        ValueError: there is none, or they do not go together.
+    """
+    records = list(read_records(results))
+    if not records:
+        raise ValueError(f"no records in {results}: run python -m benchmarks.evidence first")
+    return Measured(records)

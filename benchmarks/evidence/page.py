@@ -1,0 +1,205 @@
+"""Make docs/results.md and its figures from the records of `python -m benchmarks.evidence`; no number is typed by hand.
+
+    python -m benchmarks.evidence.page
+    python -m benchmarks.evidence.page --results FOLDER --docs FOLDER
+
+Whatever is not measured yet is written down as such.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from benchmarks.evidence import figures, tables
+from benchmarks.evidence.measured import Measured, Row, read_measured
+from benchmarks.evidence.settings import FULL, REAL_STRONG, SELECTION_SEED, STAND_IN, Scale
+from benchmarks.evidence.verdict import expectations
+
+from augcond.store.commit import write_atomically
+
+REPOSITORY = Path(__file__).parents[2]
+COMMAND = "`python -m benchmarks.evidence.page`"
+
+
+def main(arguments: Sequence[str] | None = None, scale: Scale = FULL) -> int:
+    """Write the page, and return the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.evidence.page")
+    parser.add_argument("--results", type=Path, default=REPOSITORY / "benchmarks" / "results" / "evidence")
+    parser.add_argument("--docs", type=Path, default=REPOSITORY / "docs")
+    options = parser.parse_args(arguments)
+    try:
+        measured = read_measured(options.results)
+    except ValueError as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+    options.docs.mkdir(parents=True, exist_ok=True)
+    text = page(measured, scale, options.docs)
+    write_atomically(options.docs / "results.md", text.encode())
+    sys.stdout.write(f"{options.docs / 'results.md'} from {len(measured.records)} records\n")
+    return 0
+
+
+def page(measured: Measured, scale: Scale, docs: Path) -> str:
+    """Return the page; its figures are written under `docs`."""
+    pictures = docs / "img" / "results"
+    drawn = {
+        "long-tail": figures.save_long_tail(measured, scale, pictures / "long-tail.svg"),
+        "few-shot": figures.save_few_shot(measured, scale, "few-shot", pictures / "few-shot.svg"),
+        "published": figures.save_few_shot(measured, scale, "published", pictures / "published.svg"),
+        "guidance": figures.save_lines(_guidance(measured), "guidance scale", pictures / "guidance.svg"),
+        "amount": figures.save_lines(_amounts(measured), "synthetic images per class", pictures / "amount.svg"),
+    }
+
+    def figure(name: str, caption: str) -> list[str]:
+        if not drawn[name]:
+            return []
+        return [f"![{caption}](img/results/{name}.svg)", "", COMMAND, ""]
+
+    parts = [
+        *_head(measured),
+        "## Long tail",
+        "",
+        f"From {scale.head} to {max(1, round(scale.head / scale.imbalance))} real images per class, filled to "
+        f"{scale.head}; {scale.steps['long-tail']} steps for every row. Percent of the test images, mean ± standard "
+        "deviation over seeds; differences are paired over seeds and test images, with 95 % bootstrap intervals. Rows "
+        "ending in `-effective` use Balanced Softmax with the counts that batches show, all other rows with synthetic "
+        "images with the counts of the real ones. The ceiling has unused real images in place of the synthetic ones.",
+        "",
+        tables.long_tail(measured, scale),
+        "",
+        *figure("long-tail", "Gain of every row over real-strong"),
+        "### What the method promises",
+        "",
+        *expectations(measured, scale),
+        "",
+        "## Screening",
+        "",
+        "The same generated images, with and without those that a judge places in another class. Its threshold comes "
+        "from real validation images.",
+        "",
+        tables.screening(measured),
+        "",
+        "## Few shot",
+        "",
+        f"k real images per class, {scale.few_per_class} synthetic ones conditioned on those alone; "
+        f"{scale.steps['few-shot']} steps for every row. Another subset for every seed.",
+        "",
+        tables.few_shot(measured, scale, "few-shot"),
+        "",
+        tables.few_shot_gains(measured, scale),
+        "",
+        *figure("few-shot", "Accuracy over k"),
+        "## The published protocol, beside ours",
+        "",
+        "The same recipes, networks and steps, with the four leaks of the published scripts (see "
+        "[protocols](protocols.md)). **Leaky: these are no results, they show what the leaks do.** They are judged on "
+        "other images than ours, so there are no paired intervals.",
+        "",
+        tables.few_shot(measured, scale, "published"),
+        "",
+        "How much of a curve is left: accuracy at the ends, and the rise between them.",
+        "",
+        tables.flatness(measured, scale),
+        "",
+        *figure("published", "Accuracy over k by the published protocol (leaky)"),
+        "One leak at a time:",
+        "",
+        tables.single_leaks(measured),
+        "",
+        "## Guidance",
+        "",
+        tables.guidance(measured),
+        "",
+        *figure("guidance", "Accuracy over guidance"),
+        "## Number of synthetic images",
+        "",
+        f"Synthetic images per class, beside the long tail; column 0 is `{REAL_STRONG}`.",
+        "",
+        tables.amounts(measured, scale),
+        "",
+        *figure("amount", "Accuracy over the number of synthetic images"),
+        "## How the rows were tuned",
+        "",
+        "Every tuned row was tried with the same number of settings, in two rounds (its own knob, then learning rate and "
+        f"crop), on the validation images of seed {SELECTION_SEED}, which no other table uses. `real-weak` is not tuned. "
+        f"The image recipes take what was found for `{STAND_IN}`. The best of each round is bold; one seed decides, so "
+        "near ties are chance.",
+        "",
+        tables.tuning(measured),
+        "",
+        "## Published numbers",
+        "",
+        *_published(),
+    ]
+    return "\n".join(parts)
+
+
+def _head(measured: Measured) -> list[str]:
+    first = measured.records[0]
+    versions: dict[str, set[str]] = {}
+    for record in measured.records:
+        for name, value in record["versions"].items():
+            versions.setdefault(name, set()).add(value)
+    listed = ", ".join(f"{name} {' and '.join(sorted(values))}" for name, values in sorted(versions.items()))
+    generator = first["generator"]
+    seconds = sum(sum(record["seconds"].values()) for record in measured.records)
+    failed = sum(record["images"]["failed"] for record in measured.records)
+    return [
+        "# Results",
+        "",
+        f"Made by {COMMAND} from the {len(measured.records)} records in `benchmarks/results/evidence`, which "
+        "`python -m benchmarks.evidence` measures; nothing here is typed by hand, and all of it is on the built-in world "
+        "([what that is](world.md)): it says nothing about your images.",
+        "",
+        f"Generator `{generator['name']}:{generator['model']}`, revision `{generator['revision']}`. "
+        f"{listed}. {seconds / 3600:.1f} hours of wall-clock time; {failed} images failed.",
+        "",
+    ]
+
+
+def _guidance(measured: Measured) -> dict[str, list[tuple[float, float]]]:
+    lines: dict[str, list[tuple[float, float]]] = {}
+    for row in measured.rows("guidance/"):
+        scale = float(next(iter(row.records.values()))["config"]["generator"]["guidance_scale"])
+        _add(lines, row, row.arm, scale)
+    return lines
+
+
+def _amounts(measured: Measured) -> dict[str, list[tuple[float, float]]]:
+    lines: dict[str, list[tuple[float, float]]] = {}
+    for row in measured.rows("amount/"):
+        _add(lines, row, row.table.removeprefix("amount/"), float(row.arm.rpartition("-")[2]))
+    return lines
+
+
+def _add(lines: dict[str, list[tuple[float, float]]], row: Row, name: str, at: float) -> None:
+    mean = row.mean()
+    if mean is not None:
+        lines.setdefault(name, []).append((at, 100 * mean))
+
+
+def _published() -> list[str]:
+    known = json.loads((Path(__file__).parent / "published.json").read_text(encoding="utf-8"))
+    shots = [f"k = {k}" for k in known["few_shot"]["shots"]]
+    few = [[row["method"], row["data"], *_percent(row["accuracy"])] for row in known["few_shot"]["rows"]]
+    tail = [[row["method"], *_percent(row["accuracy"])] for row in known["imagenet_lt"]["rows"]]
+    return [
+        known["note"],
+        "",
+        tables.markdown(["method", "data", *shots], few),
+        "",
+        tables.markdown(["ImageNet-LT, ResNet-50", *known["imagenet_lt"]["columns"]], tail),
+        "",
+    ]
+
+
+def _percent(values: list[float]) -> list[str]:
+    return [f"{100 * value:.1f}" for value in values]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

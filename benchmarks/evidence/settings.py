@@ -1,0 +1,183 @@
+"""What is measured: the arms, the declared grids of the tuning, and the size of everything.
+
+Two rounds of tuning, on the validation images of a seed that is measured by nothing else: first the arm's own knob, then
+the optimiser. Every tuned arm is tried with the same number of settings. The ten image recipes share what was found for
+one of them (`STAND_IN`): ten times the tuning would be a budget that the baselines do not have.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+Protocol = Literal["long-tail", "few-shot"]
+
+LONG_TAIL_DRAW = 0
+"""Seed of the one long tail, and of its images, that all measured seeds train on; new ones for each seed would be five
+times the images. Few-shot runs draw anew for each seed."""
+
+BOTH_COUNTS = ("text", "image", "embed-mixup-dropout", "ceiling")
+"""Rows that are also trained with the counts of the batches (Balanced Softmax with effective counts)."""
+
+SECTIONS = ("long-tail", "few-shot", "screening", "published")
+"""Of tier A, in the order in which they are measured."""
+
+SELECTION_SEED = 100
+"""Seed of split, plan and training of all tuning; measured seeds are 0, 1, 2, ..."""
+
+STAND_IN = "embed-mixup-dropout"
+"""The image recipe that the image recipes are tuned with: the product's default."""
+
+IMAGE_RECIPES = (
+    "image",
+    "dropout",
+    "mixup",
+    "cutmix",
+    "embed-mixup",
+    "embed-cutmix",
+    "mixup-dropout",
+    "cutmix-dropout",
+    "embed-mixup-dropout",
+    "embed-cutmix-dropout",
+)
+
+OPTIMISER: tuple[Mapping[str, Any], ...] = (
+    {"training.lr": 0.002, "training.augment.crop": "pad"},
+    {"training.lr": 0.006, "training.augment.crop": "pad"},
+    {"training.lr": 0.002, "training.augment.crop": "resized"},
+    {"training.lr": 0.006, "training.augment.crop": "resized"},
+)
+"""The second round of the tuning, the same for every arm."""
+
+
+@dataclass(frozen=True, slots=True)
+class Knob:
+    """The setting that an arm is tuned in first: a key of the config, and the values that are tried."""
+
+    key: str
+    values: tuple[Any, ...]
+
+
+_DECAY = Knob("training.weight_decay", (0.05, 0.01, 0.2, 0.5))
+_GUIDANCE = Knob("generator.guidance_scale", (2.0, 4.0, 7.0, 10.0))
+_ALPHA = Knob("training.augment.mix_alpha", (1.0, 0.2, 0.5, 2.0))
+_MAGNITUDE = Knob(
+    "training.augment.transforms",
+    tuple([{"name": "RandAugment", "magnitude": magnitude}] for magnitude in (9, 3, 6, 15)),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ArmSpec:
+    """One row of a table.
+
+    Attributes:
+        name: of the row.
+        recipe: of its synthetic images; None: none.
+        training: its own keys of the `training` section.
+        knob: what it is tuned in first; None: it is not tuned, or tuned as another arm.
+        tuned_as: the arm whose settings it takes; its own name where it is tuned.
+        per_class: only the first so many synthetic images of each class.
+    """
+
+    name: str
+    recipe: str | None = None
+    training: Mapping[str, Any] = field(default_factory=dict)
+    knob: Knob | None = None
+    tuned_as: str | None = None
+    per_class: int | None = None
+
+
+def synthetic(recipe: str) -> ArmSpec:
+    """Return the row of a recipe."""
+    if recipe in IMAGE_RECIPES:
+        return ArmSpec(recipe, recipe, knob=_GUIDANCE if recipe == STAND_IN else None, tuned_as=STAND_IN)
+    return ArmSpec(recipe, recipe, knob=_GUIDANCE, tuned_as=recipe)
+
+
+def _tuned(name: str, knob: Knob, **training: Any) -> ArmSpec:
+    return ArmSpec(name, None, training, knob, name)
+
+
+REAL_STRONG = "real-strong"
+CEILING = ArmSpec("ceiling", "unused-real", {}, _DECAY, "ceiling")
+
+LONG_TAIL_REAL = (
+    _tuned(REAL_STRONG, _DECAY),
+    ArmSpec("real-weak", None, {"loss": "cross-entropy", "augment": {"crop": "none", "flip": 0.0}}),
+    _tuned("real-adjusted", Knob("training.tau", (1.0, 0.5, 1.5, 2.0)), loss="logit-adjustment"),
+    _tuned("real-randaugment", _MAGNITUDE),
+    _tuned("real-cutmix", _ALPHA, augment={"mix": "cutmix"}),
+    _tuned("real-mixup", _ALPHA, augment={"mix": "mixup"}),
+    _tuned("real-balanced-sampling", _DECAY, loss="cross-entropy", sampling="class-balanced"),
+    _tuned("encoder-probe", _DECAY, model="generator", mode="linear-probe"),
+)
+"""Real images alone on the long tail; all but three with Balanced Softmax."""
+
+FEW_SHOT_REAL = (_tuned(REAL_STRONG, _DECAY), _tuned("real-randaugment", _MAGNITUDE))
+
+SCREENS = ("classifier", "encoder", "prompts")
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """How large everything is; tests make a tiny one.
+
+    Attributes:
+        base: sections of the config that all runs share.
+        imbalance: of the long tail.
+        head: its largest class, which all classes are filled to.
+        shots: images per class of the few-shot runs.
+        tuning_shots: the one of them that is tuned and chosen at.
+        few_per_class: synthetic images per class of a few-shot run.
+        steps: optimiser steps of each protocol.
+        tried: settings tried in each round of the tuning.
+        recipes: the image recipes.
+        guidance: values of tier B.
+        amounts: synthetic images per class of tier B; 0 are the real images alone.
+        tier_b_seeds: seeds of tier B.
+    """
+
+    base: Mapping[str, Any] = field(
+        default_factory=lambda: {
+            "data": {"source": "builtin"},
+            "generator": {"name": "stable-unclip", "model": "builtin", "guidance_scale": 4.0, "steps": 8},
+            "training": {"model": "small-cnn", "batch_size": 32},
+        }
+    )
+    imbalance: float = 100
+    head: int = 200
+    shots: tuple[int, ...] = (1, 2, 4, 8, 16)
+    tuning_shots: int = 4
+    few_per_class: int = 16
+    steps: Mapping[Protocol, int] = field(default_factory=lambda: {"long-tail": 300, "few-shot": 200})
+    tried: int = 2
+    recipes: tuple[str, ...] = IMAGE_RECIPES
+    guidance: tuple[float, ...] = (2.0, 4.0, 7.0, 10.0)
+    amounts: tuple[int, ...] = (50, 100, 200, 400)
+    tier_b_seeds: int = 3
+
+
+FULL = Scale()
+
+SMOKE = Scale(
+    base={
+        "data": {"source": "builtin"},
+        "generator": {"name": "stable-unclip", "model": "builtin", "guidance_scale": 4.0, "steps": 2},
+        "training": {"model": "small-cnn", "batch_size": 8},
+        "evaluation": {"bootstrap": 100},
+    },
+    imbalance=2,
+    head=4,
+    shots=(1, 2),
+    tuning_shots=1,
+    few_per_class=2,
+    steps={"long-tail": 2, "few-shot": 2},
+    tried=1,
+    recipes=("image", STAND_IN),
+    guidance=(2.0,),
+    amounts=(2, 4),
+    tier_b_seeds=1,
+)
+"""Does the whole chain run on this machine? Its numbers mean nothing."""

@@ -1,0 +1,223 @@
+"""The tables of docs/results.md, as Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from benchmarks.evidence.measured import GROUPS, Measured, Row, differences
+from benchmarks.evidence.settings import (
+    CEILING,
+    FEW_SHOT_REAL,
+    LONG_TAIL_REAL,
+    OPTIMISER,
+    REAL_STRONG,
+    SCREENS,
+    Scale,
+)
+
+from augcond.evaluation.results import Difference
+
+MISSING = "not measured yet"
+
+
+def markdown(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Return a table."""
+    lines = ["| " + " | ".join(titles) + " |", "| " + " | ".join(["---"] * len(titles)) + " |"]
+    return "\n".join([*lines, *("| " + " | ".join(row) + " |" for row in rows)])
+
+
+def accuracy(row: Row | None, metric: str = "overall", part: str = "test") -> str:
+    """Return mean and spread in percent."""
+    mean = row.mean(metric, part) if row else None
+    if row is None or mean is None:
+        return MISSING if row is None else "-"
+    spread = row.spread(metric, part)
+    return f"{100 * mean:.1f}" + (f" ± {100 * spread:.1f}" if spread is not None else "")
+
+
+def gain(row: Row | None, baseline: Row | None, metric: str = "overall") -> str:
+    """Return a paired difference with its interval, in points."""
+    found = difference(row, baseline, metric)
+    if found is None:
+        return "-" if row is baseline or (row and baseline) else MISSING
+    return f"{100 * found.mean:+.1f} ({100 * found.low:+.1f} to {100 * found.high:+.1f})"
+
+
+def difference(row: Row | None, baseline: Row | None, metric: str) -> Difference | None:
+    """Return a paired difference; None where there is none."""
+    found = differences(row, baseline) if row is not None and baseline is not None else None
+    return found.get(metric) if found else None
+
+
+def long_tail(measured: Measured, scale: Scale) -> str:
+    """Return the table of the long tail."""
+    strong, text = (measured.row(f"long-tail/{name}", name) for name in (REAL_STRONG, "text"))
+    ceiling = measured.row("long-tail/ceiling", "ceiling")
+    lines = []
+    for table, arm in long_tail_rows(scale):
+        row = measured.row(f"long-tail/{table}", arm)
+        share = _share(row, strong, ceiling)
+        cells = [accuracy(row, metric) if row else "" for metric in GROUPS]
+        if row is None:
+            cells[0] = MISSING
+        gains = [gain(row, strong), gain(row, text)] if row else ["", ""]
+        lines.append([f"`{arm}`", str(row.seeds) if row else "0", *cells, share, *gains])
+    titles = ["row", "seeds", *GROUPS, "share of the ceiling's gain", "against `real-strong`", "against `text`"]
+    return markdown(titles, lines)
+
+
+def long_tail_rows(scale: Scale) -> list[tuple[str, str]]:
+    """Return table and arm of every row of the long tail, in order."""
+    rows = [(spec.name, spec.name) for spec in LONG_TAIL_REAL]
+    for name in ("text", "real-guidance", *scale.recipes, CEILING.name):
+        rows += [(name, name), (name, f"{name}-effective")]
+    return rows
+
+
+def _share(row: Row | None, strong: Row | None, ceiling: Row | None) -> str:
+    means = [found.mean() if found else None for found in (row, strong, ceiling)]
+    if row is strong or any(mean is None for mean in means):
+        return ""
+    own, base, top = (float(mean) for mean in means if mean is not None)
+    return f"{100 * (own - base) / (top - base):.0f} %" if top > base else "no gain to share"
+
+
+def screening(measured: Measured) -> str:
+    """Return the table of screening on and off."""
+    lines = []
+    for row in sorted(measured.rows("screening/"), key=lambda row: row.table):
+        plain = measured.row(f"long-tail/{row.arm}", row.arm)
+        dropped = [model["screened_out"] for model in row.models]
+        planned = [model["screened_out"] + model["synthetic_images"] for model in row.models]
+        judge = next(judge for judge in SCREENS if row.table.endswith(f"-{judge}"))
+        share = f"{100 * sum(dropped) / max(1, sum(planned)):.0f} %"
+        lines.append([f"`{row.arm}`", judge, str(row.seeds), share, accuracy(plain), accuracy(row), gain(row, plain)])
+    titles = ["recipe", "judge", "seeds", "dropped", "off", "on", "on against off"]
+    return markdown(titles, lines) if lines else MISSING
+
+
+def few_shot(measured: Measured, scale: Scale, start: str) -> str:
+    """Return the table of `few-shot` or `published`, one column per k."""
+    names = few_shot_rows(measured, start)
+    lines = []
+    for name in names:
+        rows = [measured.row(f"{start}/{name}-k{shots}", name) for shots in scale.shots]
+        seeds = sorted({row.seeds for row in rows if row})
+        label = f"`{name}`" + (" (leaky)" if any(row and row.leaky for row in rows) else "")
+        lines.append([label, "-".join(map(str, seeds)) or "0", *(accuracy(row) for row in rows)])
+    return markdown(["row", "seeds", *(f"k = {shots}" for shots in scale.shots)], lines) if lines else MISSING
+
+
+def few_shot_rows(measured: Measured, start: str) -> list[str]:
+    """Return the names of the rows, real images first."""
+    first = [*(spec.name for spec in FEW_SHOT_REAL), "text", "image"]
+    found = dict.fromkeys(row.arm for row in measured.rows(f"{start}/"))
+    return [name for name in dict.fromkeys((*first, *found)) if name in found]
+
+
+def few_shot_gains(measured: Measured, scale: Scale) -> str:
+    """Return the paired differences of the few-shot rows."""
+    lines = []
+    for name in few_shot_rows(measured, "few-shot"):
+        for baseline in (REAL_STRONG, "text"):
+            if name in (REAL_STRONG, baseline):
+                continue
+            pairs = [
+                (measured.row(f"few-shot/{name}-k{k}", name), measured.row(f"few-shot/{baseline}-k{k}", baseline))
+                for k in scale.shots
+            ]
+            lines.append([f"`{name}`", f"`{baseline}`", *(gain(row, other) for row, other in pairs)])
+    return markdown(["row", "against", *(f"k = {shots}" for shots in scale.shots)], lines) if lines else MISSING
+
+
+def flatness(measured: Measured, scale: Scale) -> str:
+    """Return how much of a curve is there at the smallest k, ours beside the published protocol."""
+    low, high = min(scale.shots), max(scale.shots)
+    lines = []
+    for name in few_shot_rows(measured, "published"):
+        cells = [f"`{name}`"]
+        for start in ("few-shot", "published"):
+            ends = [measured.row(f"{start}/{name}-k{k}", name) for k in (low, high)]
+            means = [row.mean() if row else None for row in ends]
+            cells += [accuracy(row) for row in ends]
+            known = [mean for mean in means if mean is not None]
+            cells.append(f"{100 * (known[1] - known[0]):+.1f}" if len(known) == 2 else MISSING)
+        lines.append(cells)
+    titles = ["row"] + [f"{who}, {what}" for who in ("ours", "leaky") for what in (f"k = {low}", f"k = {high}", "rise")]
+    return markdown(titles, lines) if lines else MISSING
+
+
+def single_leaks(measured: Measured) -> str:
+    """Return what each leak is worth alone."""
+    lines = []
+    for row in measured.rows("leak/"):
+        name, _, shots = row.table.removeprefix("leak/").rpartition("-k")
+        honest = measured.row(f"few-shot/image-k{shots}", "image")
+        lines.append([f"{name} (leaky)", shots, str(row.seeds), accuracy(honest), accuracy(row)])
+    return markdown(["leak", "k", "seeds", "`image` without", "`image` with"], lines) if lines else MISSING
+
+
+def guidance(measured: Measured) -> str:
+    """Return the table of guidance."""
+    rows = sorted(measured.rows("guidance/"), key=lambda row: (row.arm, _scale_of(row)))
+    lines = [
+        [f"`{row.arm}`", f"{_scale_of(row):g}", str(row.seeds), accuracy(row, part="validation"), accuracy(row)]
+        for row in rows
+    ]
+    return markdown(["recipe", "guidance", "seeds", "validation", "test"], lines) if lines else MISSING
+
+
+def _scale_of(row: Row) -> float:
+    return float(next(iter(row.records.values()))["config"]["generator"]["guidance_scale"])
+
+
+def amounts(measured: Measured, scale: Scale) -> str:
+    """Return the table of the number of synthetic images per class."""
+    strong = measured.row(f"long-tail/{REAL_STRONG}", REAL_STRONG)
+    lines = []
+    for table in dict.fromkeys(row.table for row in measured.rows("amount/")):
+        recipe = table.removeprefix("amount/")
+        rows = [measured.row(table, f"{recipe}-{count}") for count in scale.amounts]
+        seeds = sorted({row.seeds for row in rows if row})
+        cells = [accuracy(strong), *(accuracy(row) for row in rows)]
+        lines.append([f"`{recipe}`", "-".join(map(str, seeds)), *cells])
+    return markdown(["recipe", "seeds", "0", *map(str, scale.amounts)], lines) if lines else MISSING
+
+
+def tuning(measured: Measured) -> str:
+    """Return every setting that was tried, with its accuracy on validation images."""
+    rounds: dict[tuple[str, str], dict[str, list[Row]]] = {}
+    for row in measured.rows("tuning/"):
+        _, protocol, arm, what = row.table.split("/")
+        rounds.setdefault((protocol, arm), {}).setdefault(what.partition("-")[0], []).append(row)
+    lines = []
+    for (protocol, arm), found in rounds.items():
+        for what in ("own", "optimiser"):
+            tried = sorted(found.get(what, []), key=lambda row: int(row.table.rpartition("-")[2]))
+            values = [row.mean("overall", "validation") or 0.0 for row in tried]
+            cells = [
+                f"**{_tried(row, what)}: {accuracy(row, part='validation')}**"
+                if value == max(values) and place == values.index(value)
+                else f"{_tried(row, what)}: {accuracy(row, part='validation')}"
+                for place, (row, value) in enumerate(zip(tried, values, strict=True))
+            ]
+            if cells:
+                lines.append([protocol, f"`{arm}`", what, "; ".join(cells)])
+    return markdown(["protocol", "row", "round", "tried: validation accuracy"], lines) if lines else MISSING
+
+
+def _tried(row: Row, what: str) -> str:
+    record = next(iter(row.records.values()))
+    settings, augment = row.models[0]["settings"], row.models[0]["settings"]["augment"]
+    if what == "optimiser":
+        keys = [key.removeprefix("training.") for key in OPTIMISER[0]]
+        return ", ".join(str(augment[key.rpartition(".")[2]] if "." in key else settings[key]) for key in keys)
+    if row.models[0]["kind"] == "synthetic":
+        return f"guidance {record['config']['generator']['guidance_scale']:g}"
+    if augment["transforms"]:
+        return f"magnitude {augment['transforms'][0]['magnitude']}"
+    if augment["mix"] != "none":
+        return f"alpha {augment['mix_alpha']:g}"
+    if settings["loss"] == "logit-adjustment":
+        return f"tau {settings['tau']:g}"
+    return f"weight decay {settings['weight_decay']:g}"

@@ -1,0 +1,123 @@
+"""One unit of work: a run folder that is generated, trained and judged, and then a record."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from benchmarks.evidence.settings import ArmSpec, Protocol, Scale
+
+from augcond.config import RunConfig, parse_config
+from augcond.training.identity import EvaluationPart
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """What a unit is a run of.
+
+    Attributes:
+        protocol: which one.
+        arms: rows; they share recipe and tuning.
+        seed: of split, plan and training together.
+        shots: k of a few-shot run.
+        draw: seed of split and plan where several trainings share them.
+        published: with the leaks of the published scripts.
+        overrides: dotted keys of the config, what tuning chose among them.
+    """
+
+    protocol: Protocol
+    arms: tuple[ArmSpec, ...]
+    seed: int
+    shots: int | None = None
+    draw: int | None = None
+    published: bool = False
+    overrides: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """One unit of work.
+
+    Attributes:
+        name: of its record, such as `long-tail/text/seed-0`.
+        config: of its run.
+        judged: on which real images; tuning never looks at the test images.
+        fingerprint: of all its settings and of the generator's weights.
+    """
+
+    name: str
+    config: RunConfig
+    judged: tuple[EvaluationPart, ...]
+    fingerprint: str
+
+    @property
+    def images_key(self) -> str:
+        """What two runs must have in common for an image of one to be an image of the other."""
+        shared = {
+            "seed": self.config.plan.seed,
+            "generator": self.config.generator.model_dump(mode="json"),
+            "conditioning": self.config.conditioning.model_dump(mode="json", exclude={"recipe"}),
+        }
+        return json.dumps(shared, sort_keys=True)
+
+    @property
+    def synthetic(self) -> bool:
+        """Whether it needs generated images."""
+        return any(arm.recipe not in (None, "unused-real") for arm in self.config.training.arms or ())
+
+
+def make_unit(
+    name: str, setting: Setting, scale: Scale, *, work: Path, revision: str, judged: Sequence[EvaluationPart]
+) -> Unit:
+    """Return the unit of a setting.
+
+    Args:
+        name: of its record.
+        setting: what it is a run of.
+        scale: how large.
+        work: the folder that run folders lie in.
+        revision: of the generator's weights.
+        judged: see `Unit`.
+
+    Raises:
+        ConfigError: the setting cannot be.
+    """
+    values = _values(setting, scale)
+    fingerprint = hashlib.sha256(
+        json.dumps(
+            {"values": values, "overrides": dict(setting.overrides), "revision": revision}, sort_keys=True
+        ).encode()
+    ).hexdigest()
+    # A changed setting gets a folder of its own: augcond refuses to mix two runs in one.
+    values["run"] = str(work / name / fingerprint[:8])
+    texts = tuple(f"{key}={json.dumps(value)}" for key, value in setting.overrides.items())
+    return Unit(name, parse_config(values, texts, origin=name), tuple(judged), fingerprint)
+
+
+def _values(setting: Setting, scale: Scale) -> dict[str, Any]:
+    values = json.loads(json.dumps(scale.base))
+    few = setting.protocol == "few-shot"
+    drawn_by = setting.seed if setting.draw is None else setting.draw
+    values["protocol"] = "published" if setting.published else setting.protocol
+    split: dict[str, Any] = {"name": "long-tail", "imbalance": scale.imbalance, "head": scale.head}
+    if few:
+        split = {"name": "few-shot", "k": setting.shots}
+    values["data"]["split"] = {**split, "seed": drawn_by}
+    amount = {"per_class": scale.few_per_class} if few else {"fill_to": scale.head}
+    if "plan.per_class" in setting.overrides:
+        amount = {}
+    values["plan"] = {**amount, "seed": drawn_by}
+    recipes = sorted({arm.recipe for arm in setting.arms if arm.recipe not in (None, "unused-real")})
+    if recipes:
+        values["conditioning"] = {"recipe": recipes}
+    training = values.setdefault("training", {})
+    training |= {"steps": scale.steps[setting.protocol], "seeds": [setting.seed]}
+    training["arms"] = [
+        {"name": arm.name, "recipe": arm.recipe, "per_class": arm.per_class, "overrides": dict(arm.training)}
+        for arm in setting.arms
+    ]
+    return values
