@@ -4,20 +4,21 @@
     python -m benchmarks.evidence --budget-minutes 60    # stops after the unit that the hour ends in
     python -m benchmarks.evidence --tier b
     python -m benchmarks.evidence --estimate             # what is left, in units, images, steps and hours
-    python -m benchmarks.evidence --smoke                # does the whole chain run here? minutes; the numbers mean nothing
+    python -m benchmarks.evidence --smoke                # does the whole chain run here? Its numbers mean nothing
     python -m benchmarks.evidence.page                   # docs/results.md and its figures, from the records
 
 A unit is one row of one table for one seed (or one tried setting of the tuning): a run folder under --work that is
-generated, trained and judged by augcond itself, and then one JSON record under --results. A record is written whole and
-last, and what a killed unit had done of its run folder is kept, so the same command goes on where it stopped. Images that
-two units define alike are made once. After each pass over the units the page is whole for one seed more.
+generated, trained and judged by augcond itself, and then one JSON record under --results. A record is written whole
+and last, and what a killed unit had done of its run folder is kept, so the same command goes on where it stopped.
+Images that two units define alike are made once. After each pass over the units the page is whole for one seed more.
 
-Tier A: tuning on validation images; the long tail with every baseline, `text`, `real-guidance`, the ten image recipes
-(Balanced Softmax with real and with effective counts) and the ceiling; few-shot with real images, RandAugment, `text`,
-`image` and the recipe that validation chose, at every k; screening; the published protocol. Tier B: guidance and amounts
-for two recipes, the four leaks one by one, and the other recipes few-shot.
+Tier A: tuning on validation images; the long tail with every baseline, `text`, `real-guidance`, the ten image
+recipes (Balanced Softmax with the real counts; some also with the effective ones) and the ceiling; few-shot with real images, RandAugment, `text`,
+`image` and the recipe that validation chose, at every k; screening; the published protocol. Tier B: guidance and
+amounts for two recipes, the four leaks one by one, and the other recipes few-shot.
 
-ESTIMATE_PLACEHOLDER
+On two cores at one thread each (OMP_NUM_THREADS=1) two processes with folders of their own (--work) get more done than
+one: by --only, or by --leave-seeds for the seeds that the other one measures.
 """
 
 from __future__ import annotations
@@ -59,6 +60,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--only", nargs="+", choices=SECTIONS, default=SECTIONS, help="sections of tier a (default: all of them)"
     )
+    parser.add_argument("--leave-seeds", nargs="+", type=int, default=(), help="seeds that another process measures")
     parser.add_argument("--seeds", type=int, default=5, help="measured seeds (default 5)")
     parser.add_argument("--budget-minutes", type=float, help="start no unit after so many minutes")
     parser.add_argument("--results", type=Path, help="folder of the records (default benchmarks/results/evidence)")
@@ -125,6 +127,8 @@ def _measure(campaign: Campaign, measuring: Measuring, options: argparse.Namespa
     for unit in campaign.units(options.tier):
         if measuring.is_done(unit):
             before += 1
+            continue
+        if unit.config.training.training_seeds[0] in options.leave_seeds:
             continue
         minutes = (time.monotonic() - started) / 60
         if options.budget_minutes is not None and minutes >= options.budget_minutes:

@@ -78,7 +78,7 @@ class Row:
 
 @cache
 def differences(row: Row, baseline: Row) -> Mapping[str, Difference] | None:
-    """Return the paired differences by metric; None where the two have no common seed or were judged on other images."""
+    """Return the paired differences by metric; None where the two have no common seed or other test images."""
     mine, others = row.trained(), baseline.trained()
     if row is baseline or not comparable(mine, others) or len({p.predictions.keys for p in mine.values()}) > 1:
         return None
@@ -103,7 +103,8 @@ class Measured:
         revisions = {record["generator"]["revision"] for record in self.records}
         if len(revisions) > 1:
             raise ValueError(
-                f"the records are of {len(revisions)} states of the generator's weights ({', '.join(sorted(revisions))}): "
+                f"the records are of {len(revisions)} states of the generator's weights "
+                f"({', '.join(sorted(revisions))}): "
                 "measure on until all are of one, or move the others away"
             )
         rows: dict[tuple[str, str], dict[int, Record]] = {}

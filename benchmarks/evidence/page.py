@@ -65,9 +65,10 @@ def page(measured: Measured, scale: Scale, docs: Path) -> str:
         "",
         f"From {scale.head} to {max(1, round(scale.head / scale.imbalance))} real images per class, filled to "
         f"{scale.head}; {scale.steps['long-tail']} steps for every row. Percent of the test images, mean ± standard "
-        "deviation over seeds; differences are paired over seeds and test images, with 95 % bootstrap intervals. Rows "
-        "ending in `-effective` use Balanced Softmax with the counts that batches show, all other rows with synthetic "
-        "images with the counts of the real ones. The ceiling has unused real images in place of the synthetic ones.",
+        "deviation over seeds of training: all seeds train on one draw of the long tail and one set of generated images, "
+        "so another draw may differ by more; differences are paired over seeds and test images, with 95 % bootstrap intervals. Rows "
+        "ending in `-effective` use Balanced Softmax with the counts that batches show, all other rows with "
+        "synthetic images with the counts of the real ones. The ceiling has unused real images in place of the synthetic ones.",
         "",
         tables.long_tail(measured, scale),
         "",
@@ -124,8 +125,8 @@ def page(measured: Measured, scale: Scale, docs: Path) -> str:
         *figure("amount", "Accuracy over the number of synthetic images"),
         "## How the rows were tuned",
         "",
-        "Every tuned row was tried with the same number of settings, in two rounds (its own knob, then learning rate and "
-        f"crop), on the validation images of seed {SELECTION_SEED}, which no other table uses. `real-weak` is not tuned. "
+        "Every tuned row was tried with the same number of settings, in two rounds (its own knob, then learning rate "
+        f"and crop), on the validation images of seed {SELECTION_SEED}, which no other table uses. `real-weak` is not tuned. "
         f"The image recipes take what was found for `{STAND_IN}`. The best of each round is bold; one seed decides, so "
         "near ties are chance.",
         "",
@@ -152,7 +153,7 @@ def _head(measured: Measured) -> list[str]:
         "# Results",
         "",
         f"Made by {COMMAND} from the {len(measured.records)} records in `benchmarks/results/evidence`, which "
-        "`python -m benchmarks.evidence` measures; nothing here is typed by hand, and all of it is on the built-in world "
+        "`python -m benchmarks.evidence` measures; nothing here is typed by hand. All of it is on the built-in world "
         "([what that is](world.md)): it says nothing about your images.",
         "",
         f"Generator `{generator['name']}:{generator['model']}`, revision `{generator['revision']}`. "

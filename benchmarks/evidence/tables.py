@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from benchmarks.evidence.measured import GROUPS, Measured, Row, differences
 from benchmarks.evidence.settings import (
+    BOTH_COUNTS,
     CEILING,
     FEW_SHOT_REAL,
     LONG_TAIL_REAL,
@@ -70,7 +71,7 @@ def long_tail_rows(scale: Scale) -> list[tuple[str, str]]:
     """Return table and arm of every row of the long tail, in order."""
     rows = [(spec.name, spec.name) for spec in LONG_TAIL_REAL]
     for name in ("text", "real-guidance", *scale.recipes, CEILING.name):
-        rows += [(name, name), (name, f"{name}-effective")]
+        rows += [(name, name), (name, f"{name}-effective")] if name in BOTH_COUNTS else [(name, name)]
     return rows
 
 

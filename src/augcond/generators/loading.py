@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import re
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -292,7 +293,7 @@ def load_pipeline(checkpoint: Checkpoint, layout: PipelineFormat) -> Any:
     import diffusers
 
     try:
-        with quiet_progress():
+        with quiet_progress(), _any_autoencoder():
             skipped: dict[str, Any] = dict.fromkeys(layout.skipped)
             if "safety_checker" in skipped:
                 skipped["requires_safety_checker"] = False
@@ -307,6 +308,21 @@ def load_pipeline(checkpoint: Checkpoint, layout: PipelineFormat) -> Any:
         raise GeneratorError(
             f"generator.model: {checkpoint.identity.model} cannot be loaded as a {layout.name}: {error}"
         ) from error
+
+
+@contextmanager
+def _any_autoencoder() -> Iterator[None]:
+    """Leave out diffusers' remark that an AutoencoderTiny is no AutoencoderKL: it takes its place."""
+    log = logging.getLogger("diffusers.pipelines.pipeline_utils")
+
+    def keep(record: logging.LogRecord) -> bool:
+        return not record.getMessage().startswith("Expected types for vae")
+
+    log.addFilter(keep)
+    try:
+        yield
+    finally:
+        log.removeFilter(keep)
 
 
 @contextmanager

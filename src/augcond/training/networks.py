@@ -43,7 +43,8 @@ class SmallCnn(nn.Module):
 
     def forward_features(self, images: Tensor) -> Tensor:
         """Return feature maps, (B, 4 width, S/8, S/8), of normalised images, (B, 3, S, S)."""
-        features: Tensor = self.stages(images)
+        # On a CPU, pooling and normalisation take half the time in this layout.
+        features: Tensor = self.stages(images.contiguous(memory_format=torch.channels_last))
         return features
 
     def forward_head(self, features: Tensor, pre_logits: bool = False) -> Tensor:
