@@ -13,9 +13,9 @@ and last, and what a killed unit had done of its run folder is kept, so the same
 Images that two units define alike are made once. After each pass over the units the page is whole for one seed more.
 
 Tier A: tuning on validation images; the long tail with every baseline, `text`, `real-guidance`, the ten image
-recipes (Balanced Softmax with the real counts; some also with the effective ones) and the ceiling; few-shot with real images, RandAugment, `text`,
-`image` and the recipe that validation chose, at every k; screening; the published protocol. Tier B: guidance and
-amounts for two recipes, the four leaks one by one, and the other recipes few-shot.
+recipes (Balanced Softmax with the real counts; some also with the effective ones) and the ceiling; few-shot with real
+images, RandAugment, `text`, `image` and the recipe that validation chose, at every k; screening; the published
+protocol. Tier B: guidance and amounts for two recipes, the four leaks one by one, and the other recipes few-shot.
 
 On two cores at one thread each (OMP_NUM_THREADS=1) two processes with folders of their own (--work) get more done than
 one: by --only, or by --leave-seeds for the seeds that the other one measures.

@@ -65,10 +65,11 @@ def page(measured: Measured, scale: Scale, docs: Path) -> str:
         "",
         f"From {scale.head} to {max(1, round(scale.head / scale.imbalance))} real images per class, filled to "
         f"{scale.head}; {scale.steps['long-tail']} steps for every row. Percent of the test images, mean ± standard "
-        "deviation over seeds of training: all seeds train on one draw of the long tail and one set of generated images, "
-        "so another draw may differ by more; differences are paired over seeds and test images, with 95 % bootstrap intervals. Rows "
-        "ending in `-effective` use Balanced Softmax with the counts that batches show, all other rows with "
-        "synthetic images with the counts of the real ones. The ceiling has unused real images in place of the synthetic ones.",
+        "deviation over seeds of training: all seeds train on one draw of the long tail and one set of generated "
+        "images, so another draw may differ by more; differences are paired over seeds and test images, with 95 % bootstrap "
+        "intervals. Rows ending in `-effective` use Balanced Softmax with the counts that batches show, all other "
+        "rows with synthetic images with the counts of the real ones. The ceiling has unused real images in place of the "
+        "synthetic ones.",
         "",
         tables.long_tail(measured, scale),
         "",
@@ -126,7 +127,8 @@ def page(measured: Measured, scale: Scale, docs: Path) -> str:
         "## How the rows were tuned",
         "",
         "Every tuned row was tried with the same number of settings, in two rounds (its own knob, then learning rate "
-        f"and crop), on the validation images of seed {SELECTION_SEED}, which no other table uses. `real-weak` is not tuned. "
+        f"and crop), on the validation images of seed {SELECTION_SEED}, which no other table uses. "
+        "`real-weak` is not tuned. "
         f"The image recipes take what was found for `{STAND_IN}`. The best of each round is bold; one seed decides, so "
         "near ties are chance.",
         "",

@@ -1,8 +1,8 @@
 """What is measured: the arms, the declared grids of the tuning, and the size of everything.
 
 Two rounds of tuning, on the validation images of a seed that is measured by nothing else: first the arm's own knob,
-then the optimiser. Every tuned arm is tried with the same number of settings. The ten image recipes share what was found for
-one of them (`STAND_IN`): ten times the tuning would be a budget that the baselines do not have.
+then the optimiser. Every tuned arm is tried with the same number of settings. The ten image recipes share what was
+found for one of them (`STAND_IN`): ten times the tuning would be a budget that the baselines do not have.
 """
 
 from __future__ import annotations
