@@ -76,9 +76,13 @@ def main() -> None:
         generate_rows(rows[:16], materials, BatchSize(16))  # warm up
 
         stopwatch = Stopwatch()
-        originals = {name: getattr(generator, name) for name in ("_image_encoder", "_text_encoder", "_unet")}
-        for name, module in originals.items():
-            module.forward = stopwatch.time(name.removeprefix("_"), module.forward)
+        networks_of = {
+            "image_encoder": generator._image_encoder._model,
+            "text_encoder": generator._text_encoders[0],
+            "unet": generator._unet,
+        }
+        for name, module in networks_of.items():
+            module.forward = stopwatch.time(name, module.forward)
         generator._vae.decode = stopwatch.time("vae", generator._vae.decode)
 
         run = RunFolder(config.run)

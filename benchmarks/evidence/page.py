@@ -66,10 +66,10 @@ def page(measured: Measured, scale: Scale, docs: Path) -> str:
         f"From {scale.head} to {max(1, round(scale.head / scale.imbalance))} real images per class, filled to "
         f"{scale.head}; {scale.steps['long-tail']} steps for every row. Percent of the test images, mean ± standard "
         "deviation over seeds of training: all seeds train on one draw of the long tail and one set of generated "
-        "images, so another draw may differ by more; differences are paired over seeds and test images, with 95 % bootstrap "
-        "intervals. Rows ending in `-effective` use Balanced Softmax with the counts that batches show, all other "
-        "rows with synthetic images with the counts of the real ones. The ceiling has unused real images in place of the "
-        "synthetic ones.",
+        "images, so another draw may differ by more; differences are paired over seeds and test images, with 95 % "
+        "bootstrap intervals. Rows ending in `-effective` use Balanced Softmax with the counts that batches show, all "
+        "other rows with synthetic images with the counts of the real ones. The ceiling has unused real images in place "
+        "of the synthetic ones.",
         "",
         tables.long_tail(measured, scale),
         "",
