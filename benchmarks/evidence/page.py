@@ -30,6 +30,7 @@ def main(arguments: Sequence[str] | None = None, scale: Scale = FULL) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.evidence.page")
     parser.add_argument("--results", type=Path, default=REPOSITORY / "benchmarks" / "results" / "evidence")
     parser.add_argument("--docs", type=Path, default=REPOSITORY / "docs")
+    parser.add_argument("--readme", type=Path, default=REPOSITORY / "README.md", help="gets the short table")
     options = parser.parse_args(arguments)
     try:
         measured = read_measured(options.results)
@@ -39,8 +40,17 @@ def main(arguments: Sequence[str] | None = None, scale: Scale = FULL) -> int:
     options.docs.mkdir(parents=True, exist_ok=True)
     text = page(measured, scale, options.docs)
     write_atomically(options.docs / "results.md", text.encode())
+    if options.readme.exists():
+        write_atomically(options.readme, with_summary(options.readme.read_text(encoding="utf-8"), measured).encode())
     sys.stdout.write(f"{options.docs / 'results.md'} from {len(measured.records)} records\n")
     return 0
+
+
+def with_summary(readme: str, measured: Measured) -> str:
+    """Return a README with the short table between its markers; without markers, the README itself."""
+    before, start, rest = readme.partition("<!-- results -->")
+    _, end, after = rest.partition("<!-- end of results -->")
+    return f"{before}{start}\n{tables.summary(measured)}\n{end}{after}" if end else readme
 
 
 def page(measured: Measured, scale: Scale, docs: Path) -> str:
@@ -68,8 +78,8 @@ def page(measured: Measured, scale: Scale, docs: Path) -> str:
         "deviation over seeds of training: all seeds train on one draw of the long tail and one set of generated "
         "images, so another draw may differ by more; differences are paired over seeds and test images, with 95 % "
         "bootstrap intervals. Rows ending in `-effective` use Balanced Softmax with the counts that batches show, all "
-        "other rows with synthetic images with the counts of the real ones. The ceiling has unused real images in place "
-        "of the synthetic ones.",
+        "other rows with synthetic images with the counts of the real ones. The ceiling has unused real images in "
+        "place of the synthetic ones.",
         "",
         tables.long_tail(measured, scale),
         "",
@@ -77,6 +87,10 @@ def page(measured: Measured, scale: Scale, docs: Path) -> str:
         "### What the method promises",
         "",
         *expectations(measured, scale),
+        "",
+        "### What we make of it",
+        "",
+        (Path(__file__).parent / "discussion.md").read_text(encoding="utf-8").strip(),
         "",
         "## Screening",
         "",

@@ -67,6 +67,17 @@ def long_tail(measured: Measured, scale: Scale) -> str:
     return markdown(titles, lines)
 
 
+def summary(measured: Measured) -> str:
+    """Return the short table: the long tail, and few-shot at k = 4, for the rows that both have."""
+    lines = []
+    for name in (REAL_STRONG, "real-randaugment", "text", "image", "embed-mixup-dropout", CEILING.name):
+        tail, few = measured.row(f"long-tail/{name}", name), measured.row(f"few-shot/{name}-k4", name)
+        seeds = " / ".join(str(row.seeds) if row else "-" for row in (tail, few))
+        cells = [accuracy(tail), accuracy(tail, "few"), accuracy(few) if few else "-"]
+        lines.append([f"`{name}`", seeds, *cells])
+    return markdown(["row", "seeds", "long tail", "its few classes", "4 images a class"], lines)
+
+
 def long_tail_rows(scale: Scale) -> list[tuple[str, str]]:
     """Return table and arm of every row of the long tail, in order."""
     rows = [(spec.name, spec.name) for spec in LONG_TAIL_REAL]
