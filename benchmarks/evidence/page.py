@@ -79,7 +79,8 @@ def page(measured: Measured, scale: Scale, docs: Path) -> str:
         "images, so another draw may differ by more; differences are paired over seeds and test images, with 95 % "
         "bootstrap intervals. Rows ending in `-effective` use Balanced Softmax with the counts that batches show, all "
         "other rows with synthetic images with the counts of the real ones. The ceiling has unused real images in "
-        "place of the synthetic ones.",
+        "place of the synthetic ones; the gain that is shared is that of the ceiling that did better on validation "
+        "images.",
         "",
         tables.long_tail(measured, scale),
         "",
