@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from benchmarks.evidence import page, tables
 from benchmarks.evidence.measured import read_measured
+from benchmarks.evidence.settings import FULL, ROUNDS
 
 ROOT = Path(__file__).parents[1]
 RECORDS = ROOT / "benchmarks" / "results" / "evidence"
@@ -46,3 +47,12 @@ def test_records_of_other_weights_are_not_mixed_in(tmp_path, capsys):
         page.main(["--results", str(tmp_path), "--docs", str(tmp_path / "docs"), "--readme", str(tmp_path / "x")]) == 1
     )
     assert "2 states of the generator's weights" in capsys.readouterr().err
+
+
+def test_every_tuned_row_was_tried_with_the_same_number_of_settings():
+    tried = {}
+    for path in (RECORDS / "tuning").rglob("*.json"):
+        round_name = path.stem.partition("-")[0]
+        tried.setdefault(path.parent.relative_to(RECORDS), []).append(round_name)
+    assert tried
+    assert {tuple(sorted(rounds)) for rounds in tried.values()} == {tuple(sorted(ROUNDS * FULL.tried))}

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any, get_args
 
@@ -14,18 +15,21 @@ from benchmarks.evidence.records import read_record
 from benchmarks.evidence.settings import (
     BOTH_COUNTS,
     CEILING,
+    CROPS,
     FEW_SHOT_REAL,
     LONG_TAIL_DRAW,
     LONG_TAIL_REAL,
     OPTIMISER,
+    PIXEL_RECIPES,
+    ROUNDS,
     SCREENS,
     SECTIONS,
     SELECTION_SEED,
     ArmSpec,
-    Knob,
     Protocol,
     Scale,
     synthetic,
+    tuned_spec,
 )
 from benchmarks.evidence.units import Setting, Unit, make_unit
 
@@ -45,7 +49,7 @@ class Campaign:
         work: the folder of the runs.
         revision: of the generator's weights.
         seeds: number of measured seeds.
-        sections: of tier A, those to measure.
+        sections: those to measure.
         guess: take the first setting where tuning has chosen none yet: to list units, not to measure them.
     """
 
@@ -55,22 +59,25 @@ class Campaign:
     revision: str
     seeds: int
     guess: bool = False
-    sections: tuple[str, ...] = SECTIONS
+    sections: tuple[str, ...] = tuple(chain(*SECTIONS.values()))
 
     def units(self, tier: str) -> Iterator[Unit]:
         """Yield the units of tier `a` or `b`; each must be measured before the next is asked for."""
-        yield from self._tier_a() if tier == "a" else self._tier_b()
-
-    def _tier_a(self) -> Iterator[Unit]:
-        for seed in range(self.seeds):
-            if "long-tail" in self.sections:
-                yield from self._long_tail(seed)
-            if "few-shot" in self.sections:
-                yield from self._few_shot(seed)
-            if "screening" in self.sections:
-                yield from self._screening(seed)
-            if "published" in self.sections:
-                yield from self._published(seed)
+        measured = {
+            "long-tail": self._long_tail,
+            "few-shot": self._few_shot,
+            "screening": self._screening,
+            "published": self._published,
+            "crop": self._crop,
+            "guidance": self._guidance,
+            "amount": self._amounts,
+            "leaks": self._single_leaks,
+            "other-recipes": self._other_recipes,
+        }
+        for seed in range(self.seeds if tier == "a" else min(self.seeds, self.scale.tier_b_seeds)):
+            for section in SECTIONS[tier]:
+                if section in self.sections:
+                    yield from measured[section](seed)
 
     def _long_tail(self, seed: int) -> Iterator[Unit]:
         rows = (*LONG_TAIL_REAL, *map(synthetic, ("text", "real-guidance", *self.scale.recipes)), CEILING)
@@ -112,16 +119,18 @@ class Campaign:
                 # Its validation images are what it reports, so there is one table only.
                 yield self._unit(f"published/{spec.name}-k{shots}/seed-{seed}", setting, ("test",))
 
-    def _tier_b(self) -> Iterator[Unit]:
-        for seed in range(self.scale.tier_b_seeds):
-            yield from self._guidance(seed)
-            yield from self._amounts(seed)
-            yield from self._single_leaks(seed)
-        for seed in range(self.seeds):
-            for spec in map(synthetic, ("real-guidance", *self.scale.recipes)):
-                yield from self._tuning("few-shot", spec)
-                for shots in self.scale.shots:
-                    yield self._few_shot_unit(spec, seed, shots)
+    def _other_recipes(self, seed: int) -> Iterator[Unit]:
+        for spec in map(synthetic, ("real-guidance", *self.scale.recipes)):
+            yield from self._tuning("few-shot", spec)
+            for shots in self.scale.shots:
+                yield self._few_shot_unit(spec, seed, shots)
+
+    def _crop(self, seed: int) -> Iterator[Unit]:
+        for recipe in (name for name in self.scale.recipes if name in PIXEL_RECIPES):
+            for lowest in CROPS:
+                overrides = {"conditioning.crop_scale": [lowest, 1.0]}
+                setting = Setting("long-tail", (synthetic(recipe),), seed, draw=LONG_TAIL_DRAW, overrides=overrides)
+                yield self._measured(f"crop/{recipe}-{lowest:g}", setting)
 
     def _guidance(self, seed: int) -> Iterator[Unit]:
         for recipe in ("text", self.best_recipe("long-tail")):
@@ -155,45 +164,42 @@ class Campaign:
     # Tuning
 
     def _tuning(self, protocol: Protocol, spec: ArmSpec) -> Iterator[Unit]:
-        """Yield the units that settle how `spec` is trained and sampled: two rounds on the validation images."""
-        if spec.tuned_as not in (None, spec.name):
-            spec = synthetic(str(spec.tuned_as))
-        if spec.knob is None:
+        """Yield the units that settle how `spec` is trained and sampled: three rounds on the validation images."""
+        if spec.tuned_as is None:
             return
+        spec = tuned_spec(spec.tuned_as)
         setting = Setting(
             protocol, (spec,), SELECTION_SEED, self.scale.tuning_shots if protocol == "few-shot" else None
         )
-        for number, overrides in enumerate(self._own(spec.knob)):
-            yield self._unit(
-                _tuning_name(protocol, spec, "own", number), _overridden(setting, overrides), ("validation",)
-            )
-        best = self._best(protocol, spec, "own", self._own(spec.knob))
-        for number, overrides in enumerate(OPTIMISER[: self.scale.tried]):
-            both = {**best, **overrides}
-            name = _tuning_name(protocol, spec, "optimiser", number)
-            yield self._unit(name, _overridden(setting, both), ("validation",))
+        for round_name in ROUNDS:
+            best = self._chosen(protocol, spec, before=round_name)
+            for number, overrides in enumerate(self._tried(spec, round_name)):
+                name = _tuning_name(protocol, spec, round_name, number)
+                yield self._unit(name, _overridden(setting, {**best, **overrides}), ("validation",))
 
-    def _own(self, knob: Knob) -> list[dict[str, Any]]:
-        return [{knob.key: value} for value in knob.values[: self.scale.tried]]
+    def _tried(self, spec: ArmSpec, round_name: str) -> Sequence[Mapping[str, Any]]:
+        """Return what is tried in a round of the tuning, as dotted keys of the config."""
+        if spec.knob is None:
+            raise ValueError(f"{spec.name} is tuned as {spec.tuned_as}, which has no knob")
+        own = [{spec.knob.key: value} for value in spec.knob.values]
+        return {"augment": spec.augment, "own": own, "optimiser": OPTIMISER}[round_name][: self.scale.tried]
 
-    def _best(
-        self, protocol: Protocol, spec: ArmSpec, round_name: str, tried: Sequence[Mapping[str, Any]]
-    ) -> dict[str, Any]:
-        names = [_tuning_name(protocol, spec, round_name, number) for number in range(len(tried))]
-        return dict(tried[self._first_best(names)])
+    def _chosen(self, protocol: Protocol, spec: ArmSpec, before: str | None = None) -> dict[str, Any]:
+        """Return the best settings of all rounds, or of those before one of them."""
+        best: dict[str, Any] = {}
+        for round_name in ROUNDS[: ROUNDS.index(before) if before else None]:
+            tried = self._tried(spec, round_name)
+            names = [_tuning_name(protocol, spec, round_name, number) for number in range(len(tried))]
+            best |= tried[self._first_best(names)]
+        return best
 
     def _with_tuned(self, setting: Setting) -> Setting:
         """Return a setting with what tuning chose for its arms; its own overrides go before that."""
         spec = setting.arms[0]
         if spec.tuned_as is None:
             return setting
-        if spec.tuned_as in (synthetic("text").name, *map(str, self.scale.recipes), "real-guidance"):
-            spec = synthetic(spec.tuned_as)
-        if spec.knob is None:
-            raise ValueError(f"{spec.name} is tuned as {spec.tuned_as}, which has no knob")
-        own = self._best(setting.protocol, spec, "own", self._own(spec.knob))
-        optimiser = self._best(setting.protocol, spec, "optimiser", OPTIMISER[: self.scale.tried])
-        return _overridden(setting, {**own, **optimiser, **setting.overrides})
+        chosen = self._chosen(setting.protocol, tuned_spec(spec.tuned_as))
+        return _overridden(setting, {**chosen, **setting.overrides})
 
     def best_recipe(self, protocol: Protocol) -> str:
         """Return the image recipe that did best on validation images.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from benchmarks.evidence.units import Unit
+from benchmarks.evidence.units import Unit, images_key
 
 from augcond.datasets import load_dataset
 from augcond.planning import images_to_make
@@ -59,10 +59,11 @@ def work_of(units: Iterable[Unit]) -> Work:
         steps += len(arms) * unit.config.training.steps
         if unit.synthetic:
             wanted = _amounts(unit)
+            shared = images_key(unit.config.model_dump(mode="json"))
             for recipe in unit.config.conditioning.recipe:
                 # The images of `text` have no sources: they are the same for every split.
                 split = "" if recipe == "text" else f"{unit.config.data.split!r} {unit.config.leaks}"
-                have = made.setdefault((unit.images_key, recipe, split), [0] * len(wanted))
+                have = made.setdefault((shared, recipe, split), [0] * len(wanted))
                 images += sum(max(0, want - had) for want, had in zip(wanted, have, strict=True))
                 have[:] = [max(want, had) for want, had in zip(wanted, have, strict=True)]
     return Work(count, models, steps, images)

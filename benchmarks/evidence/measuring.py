@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 from benchmarks.evidence.records import FORMAT, Record, pack_labels, read_record, write_record
-from benchmarks.evidence.units import Unit
+from benchmarks.evidence.units import Unit, folder_name, images_key
 
 from augcond.evaluation.predictions import read_predictions
 from augcond.evaluation.results import ArmResult, Results
@@ -48,8 +48,10 @@ class Measuring:
             return False
         if record["fingerprint"] != unit.fingerprint:
             logger.warning("%s was measured with other settings or weights: it is measured again", unit.name)
+            # Other settings of the training alone: its images are the same.
+            self._remember(unit, unit.config.run.with_name(folder_name(record["fingerprint"])), record["config"])
             return False
-        self._remember(unit)
+        self._remember(unit, unit.config.run, unit.config.model_dump(mode="json"))
         return True
 
     def measure(self, unit: Unit) -> Record:
@@ -59,11 +61,12 @@ class Measuring:
             AugcondError: as the stages do.
         """
         config = unit.config
+        values = config.model_dump(mode="json")
         seconds: dict[str, float] = {}
         images = {"attempted": 0, "failed": 0}
         if unit.synthetic:
             started = time.perf_counter()
-            generate(config, reuse=[path for path in self._made.get(unit.images_key, []) if path != config.run])
+            generate(config, reuse=[path for path in self._made.get(images_key(values), []) if path != config.run])
             seconds["generate"] = round(time.perf_counter() - started, 1)
             status = run_status(RunFolder(config.run))
             images = {"attempted": status.attempted, "failed": status.failed}
@@ -73,14 +76,13 @@ class Measuring:
         started = time.perf_counter()
         results = {part: evaluate(config, part=part) for part in unit.judged}
         seconds["evaluate"] = round(time.perf_counter() - started, 1)
-        self._remember(unit)
+        self._remember(unit, config.run, values)
         record = _record(unit, results) | {"generator": self._generator, "seconds": seconds, "images": images}
         write_record(self._results, unit.name, record)
         return record
 
-    def _remember(self, unit: Unit) -> None:
-        known = self._made.setdefault(unit.images_key, [])
-        run = unit.config.run
+    def _remember(self, unit: Unit, run: Path, values: dict[str, Any]) -> None:
+        known = self._made.setdefault(images_key(values), [])
         # A record whose run folder was deleted still counts; there is nothing to take from it.
         if unit.synthetic and run not in known and RunFolder(run).plan_path.exists():
             known.append(run)

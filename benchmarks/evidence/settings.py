@@ -1,15 +1,18 @@
 """What is measured: the arms, the declared grids of the tuning, and the size of everything.
 
-Two rounds of tuning, on the validation images of a seed that is measured by nothing else: first the arm's own knob,
-then the optimiser. Every tuned arm is tried with the same number of settings. The ten image recipes share what was
-found for one of them (`STAND_IN`): ten times the tuning would be a budget that the baselines do not have.
+Three rounds of tuning, on the validation images of a seed that is measured by nothing else: how training images are
+augmented, the arm's own knob, and the optimiser. Every tuned arm is tried with the same number of settings. The ten
+image recipes share what was found for one of them (`STAND_IN`): ten times the tuning would be a budget that the
+baselines do not have.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, get_args
+
+from augcond.config_base import RecipeName
 
 Protocol = Literal["long-tail", "few-shot"]
 
@@ -20,8 +23,11 @@ times the images. Few-shot runs draw anew for each seed."""
 BOTH_COUNTS = ("text", "image", "embed-mixup-dropout", "ceiling")
 """Rows that are also trained with the counts of the batches (Balanced Softmax with effective counts)."""
 
-SECTIONS = ("long-tail", "few-shot", "screening", "published")
-"""Of tier A, in the order in which they are measured."""
+SECTIONS: Mapping[str, tuple[str, ...]] = {
+    "a": ("long-tail", "few-shot", "screening", "published"),
+    "b": ("crop", "guidance", "amount", "leaks", "other-recipes"),
+}
+"""Of each tier, in the order in which they are measured."""
 
 SELECTION_SEED = 100
 """Seed of split, plan and training of all tuning; measured seeds are 0, 1, 2, ..."""
@@ -29,18 +35,10 @@ SELECTION_SEED = 100
 STAND_IN = "embed-mixup-dropout"
 """The image recipe that the image recipes are tuned with: the product's default."""
 
-IMAGE_RECIPES = (
-    "image",
-    "dropout",
-    "mixup",
-    "cutmix",
-    "embed-mixup",
-    "embed-cutmix",
-    "mixup-dropout",
-    "cutmix-dropout",
-    "embed-mixup-dropout",
-    "embed-cutmix-dropout",
-)
+IMAGE_RECIPES = tuple(name for name in get_args(RecipeName) if name not in ("text", "real-guidance"))
+
+PIXEL_RECIPES = ("mixup", "cutmix", "mixup-dropout", "cutmix-dropout")
+"""Those that mix pixels, after a random resized crop."""
 
 OPTIMISER: tuple[Mapping[str, Any], ...] = (
     {"training.lr": 0.002, "training.augment.crop": "pad"},
@@ -48,7 +46,13 @@ OPTIMISER: tuple[Mapping[str, Any], ...] = (
     {"training.lr": 0.002, "training.augment.crop": "resized"},
     {"training.lr": 0.006, "training.augment.crop": "resized"},
 )
-"""The second round of the tuning, the same for every arm."""
+"""The last round of the tuning, the same for every arm."""
+
+ROUNDS = ("augment", "own", "optimiser")
+"""Of the tuning; each starts from the best of those before it."""
+
+CROPS: tuple[float, ...] = (0.5,)
+"""Lowest shares of the area that the crop before pixel mixing keeps, measured beside the default."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,13 +63,12 @@ class Knob:
     values: tuple[Any, ...]
 
 
+_RANDAUGMENT = tuple([{"name": "RandAugment", "magnitude": magnitude}] for magnitude in (9, 3, 6, 15))
+_AUGMENT: tuple[Mapping[str, Any], ...] = ({}, {"training.augment.transforms": _RANDAUGMENT[0]})
+_MAGNITUDES: tuple[Mapping[str, Any], ...] = tuple({"training.augment.transforms": drawn} for drawn in _RANDAUGMENT)
 _DECAY = Knob("training.weight_decay", (0.05, 0.01, 0.2, 0.5))
 _GUIDANCE = Knob("generator.guidance_scale", (2.0, 4.0, 7.0, 10.0))
 _ALPHA = Knob("training.augment.mix_alpha", (1.0, 0.2, 0.5, 2.0))
-_MAGNITUDE = Knob(
-    "training.augment.transforms",
-    tuple([{"name": "RandAugment", "magnitude": magnitude}] for magnitude in (9, 3, 6, 15)),
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +79,8 @@ class ArmSpec:
         name: of the row.
         recipe: of its synthetic images; None: none.
         training: its own keys of the `training` section.
-        knob: what it is tuned in first; None: it is not tuned, or tuned as another arm.
+        knob: what it alone is tuned in; None: it is not tuned, or tuned as another arm.
+        augment: what is tried in the first round of the tuning: settings of the augmentation.
         tuned_as: the arm whose settings it takes; its own name where it is tuned.
         per_class: only the first so many synthetic images of each class.
     """
@@ -85,6 +89,7 @@ class ArmSpec:
     recipe: str | None = None
     training: Mapping[str, Any] = field(default_factory=dict)
     knob: Knob | None = None
+    augment: tuple[Mapping[str, Any], ...] = _AUGMENT
     tuned_as: str | None = None
     per_class: int | None = None
 
@@ -97,17 +102,18 @@ def synthetic(recipe: str) -> ArmSpec:
 
 
 def _tuned(name: str, knob: Knob, **training: Any) -> ArmSpec:
-    return ArmSpec(name, None, training, knob, name)
+    return ArmSpec(name, None, training, knob, tuned_as=name)
 
 
 REAL_STRONG = "real-strong"
-CEILING = ArmSpec("ceiling", "unused-real", {}, _DECAY, "ceiling")
+CEILING = ArmSpec("ceiling", "unused-real", {}, _DECAY, tuned_as="ceiling")
+RANDAUGMENT = ArmSpec("real-randaugment", None, {}, _DECAY, _MAGNITUDES, "real-randaugment")
 
 LONG_TAIL_REAL = (
     _tuned(REAL_STRONG, _DECAY),
     ArmSpec("real-weak", None, {"loss": "cross-entropy", "augment": {"crop": "none", "flip": 0.0}}),
     _tuned("real-adjusted", Knob("training.tau", (1.0, 0.5, 1.5, 2.0)), loss="logit-adjustment"),
-    _tuned("real-randaugment", _MAGNITUDE),
+    RANDAUGMENT,
     _tuned("real-cutmix", _ALPHA, augment={"mix": "cutmix"}),
     _tuned("real-mixup", _ALPHA, augment={"mix": "mixup"}),
     _tuned("real-balanced-sampling", _DECAY, loss="cross-entropy", sampling="class-balanced"),
@@ -115,7 +121,14 @@ LONG_TAIL_REAL = (
 )
 """Real images alone on the long tail; all but three with Balanced Softmax."""
 
-FEW_SHOT_REAL = (_tuned(REAL_STRONG, _DECAY), _tuned("real-randaugment", _MAGNITUDE))
+FEW_SHOT_REAL = (_tuned(REAL_STRONG, _DECAY), RANDAUGMENT)
+
+
+def tuned_spec(name: str) -> ArmSpec:
+    """Return the arm that the settings of `name` were found with."""
+    real = {spec.name: spec for spec in (*LONG_TAIL_REAL, CEILING)}
+    return real[name] if name in real else synthetic(str(synthetic(name).tuned_as))
+
 
 SCREENS = ("classifier", "encoder", "prompts")
 

@@ -12,8 +12,10 @@ from benchmarks.evidence.settings import (
     LONG_TAIL_REAL,
     OPTIMISER,
     REAL_STRONG,
+    ROUNDS,
     SCREENS,
     Scale,
+    tuned_spec,
 )
 
 from augcond.evaluation.results import Difference
@@ -180,6 +182,18 @@ def single_leaks(measured: Measured) -> str:
     return markdown(["leak", "k", "seeds", "`image` without", "`image` with"], lines) if lines else MISSING
 
 
+def crops(measured: Measured) -> str:
+    """Return what a gentler crop before pixel mixing does."""
+    lines = []
+    for row in sorted(measured.rows("crop/"), key=lambda row: row.table):
+        lowest = next(iter(row.records.values()))["config"]["conditioning"]["crop_scale"][0]
+        plain = measured.row(f"long-tail/{row.arm}", row.arm)
+        cells = [accuracy(plain), accuracy(row), gain(row, plain), gain(row, plain, "few")]
+        lines.append([f"`{row.arm}`", f"{100 * lowest:g} %", str(row.seeds), *cells])
+    titles = ["recipe", "at least", "seeds", "default crop", "gentler crop", "difference", "on the few classes"]
+    return markdown(titles, lines) if lines else MISSING
+
+
 def guidance(measured: Measured) -> str:
     """Return the table of guidance."""
     rows = sorted(measured.rows("guidance/"), key=lambda row: (row.arm, _scale_of(row)))
@@ -215,7 +229,7 @@ def tuning(measured: Measured) -> str:
         rounds.setdefault((protocol, arm), {}).setdefault(what.partition("-")[0], []).append(row)
     lines = []
     for (protocol, arm), found in rounds.items():
-        for what in ("own", "optimiser"):
+        for what in ROUNDS:
             tried = sorted(found.get(what, []), key=lambda row: int(row.table.rpartition("-")[2]))
             values = [row.mean("overall", "validation") or 0.0 for row in tried]
             cells = [
@@ -230,17 +244,18 @@ def tuning(measured: Measured) -> str:
 
 
 def _tried(row: Row, what: str) -> str:
-    record = next(iter(row.records.values()))
-    settings, augment = row.models[0]["settings"], row.models[0]["settings"]["augment"]
-    if what == "optimiser":
-        keys = [key.removeprefix("training.") for key in OPTIMISER[0]]
-        return ", ".join(str(augment[key.rpartition(".")[2]] if "." in key else settings[key]) for key in keys)
-    if row.models[0]["kind"] == "synthetic":
-        return f"guidance {record['config']['generator']['guidance_scale']:g}"
-    if augment["transforms"]:
-        return f"magnitude {augment['transforms'][0]['magnitude']}"
-    if augment["mix"] != "none":
-        return f"alpha {augment['mix_alpha']:g}"
-    if settings["loss"] == "logit-adjustment":
-        return f"tau {settings['tau']:g}"
-    return f"weight decay {settings['weight_decay']:g}"
+    arm = tuned_spec(row.arm)
+    own = [arm.knob.key] if arm.knob else []
+    keys = {"augment": ["training.augment.transforms"], "own": own, "optimiser": [*OPTIMISER[0]]}[what]
+    return ", ".join(_set_to(row, key) for key in keys)
+
+
+def _set_to(row: Row, key: str) -> str:
+    """Return a dotted key of the config, as a row has it, in words."""
+    section, *names = key.split(".")
+    found = row.models[0]["settings"] if section == "training" else next(iter(row.records.values()))["config"][section]
+    for name in names:
+        found = found[name]
+    if names[-1] == "transforms":
+        return " and ".join(f"{step['name']} {step['magnitude']}" for step in found) or "plain"
+    return f"{names[-1].replace('_', ' ')} {found if isinstance(found, str) else format(found, 'g')}"

@@ -55,19 +55,21 @@ class Unit:
     fingerprint: str
 
     @property
-    def images_key(self) -> str:
-        """What two runs must have in common for an image of one to be an image of the other."""
-        shared = {
-            "seed": self.config.plan.seed,
-            "generator": self.config.generator.model_dump(mode="json"),
-            "conditioning": self.config.conditioning.model_dump(mode="json", exclude={"recipe"}),
-        }
-        return json.dumps(shared, sort_keys=True)
-
-    @property
     def synthetic(self) -> bool:
         """Whether it needs generated images."""
         return any(arm.recipe not in (None, "unused-real") for arm in self.config.training.arms or ())
+
+
+def folder_name(fingerprint: str) -> str:
+    """Return the name of a unit's run folder."""
+    return fingerprint[:8]
+
+
+def images_key(values: Mapping[str, Any]) -> str:
+    """Return what two configs must have in common for an image of one to be an image of the other."""
+    conditioning = {key: value for key, value in values["conditioning"].items() if key != "recipe"}
+    shared = {"seed": values["plan"]["seed"], "generator": values["generator"], "conditioning": conditioning}
+    return json.dumps(shared, sort_keys=True)
 
 
 def make_unit(
@@ -93,7 +95,7 @@ def make_unit(
         ).encode()
     ).hexdigest()
     # A changed setting gets a folder of its own: augcond refuses to mix two runs in one.
-    values["run"] = str(work / name / fingerprint[:8])
+    values["run"] = str(work / name / folder_name(fingerprint))
     texts = tuple(f"{key}={json.dumps(value)}" for key, value in setting.overrides.items())
     return Unit(name, parse_config(values, texts, origin=name), tuple(judged), fingerprint)
 

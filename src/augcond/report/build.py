@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from augcond.report.figures import draw_counts, draw_shares, drawing, inline_svg
 from augcond.report.page import MissView, Page, render_page
 from augcond.report.pictures import SourceImages, Thumbnails, gallery_data
 from augcond.report.quality import Miss, Quality, measure
+from augcond.report.replacing import replaced_report, report_folder
 from augcond.report.sample import Group, gallery_positions, read_groups, read_rows
 from augcond.report.sheet import draw_gallery
 from augcond.report.sweep import is_sweep, write_sweep_report
@@ -74,45 +74,39 @@ def write_report(
     facts = read_facts(folder)
     results_path = folder.path / RESULTS
     results = read_results(results_path) if results_path.exists() else None
-    # Written beside its place and renamed last: a stopped report never looks like a whole one.
-    partial = folder.path / ".report.partial"
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir()
-    sources = SourceImages(facts)
-    quality, unmeasured = _measure(facts, sources, settings, on_stage)
-    on_stage("writing pictures")
-    page = _write_pictures(partial, facts, sources, quality, settings.pictures)
-    on_stage("drawing figures")
-    accuracy = view_accuracy(results) if results is not None else None
-    drawn = _draw(facts, quality, accuracy)
-    sheet = draw_gallery(page.groups, sources, facts.recipes)
-    svg = {
-        name: save_figure(figure, partial / "figures", name)
-        for name, figure in (drawn | {"gallery": sheet}).items()
-        if figure is not None
-    }
-    html = render_page(
-        Page(
-            facts=facts,
-            answers=answers(facts, quality, results, disk := disk_use(folder.path)),
-            quality=quality,
-            unmeasured=unmeasured,
-            accuracy=accuracy,
-            gallery=page.gallery,
-            wrong_class=page.wrong_class,
-            wrong_style=page.wrong_style,
-            figures={name: inline_svg(text) for name, text in svg.items() if name in drawn},
-            files=tuple(sorted(path.name for path in (partial / "figures").glob("*"))),
-            sources_problem=sources.problem,
-            lost_sources=page.lost_sources,
-            disk=disk,
+    with replaced_report(folder.path) as partial:
+        sources = SourceImages(facts)
+        quality, unmeasured = _measure(facts, sources, settings, on_stage)
+        on_stage("writing pictures")
+        page = _write_pictures(partial, facts, sources, quality, settings.pictures)
+        on_stage("drawing figures")
+        accuracy = view_accuracy(results) if results is not None else None
+        drawn = _draw(facts, quality, accuracy)
+        sheet = draw_gallery(page.groups, sources, facts.recipes)
+        svg = {
+            name: save_figure(figure, partial / "figures", name)
+            for name, figure in (drawn | {"gallery": sheet}).items()
+            if figure is not None
+        }
+        html = render_page(
+            Page(
+                facts=facts,
+                answers=answers(facts, quality, results, disk := disk_use(folder.path)),
+                quality=quality,
+                unmeasured=unmeasured,
+                accuracy=accuracy,
+                gallery=page.gallery,
+                wrong_class=page.wrong_class,
+                wrong_style=page.wrong_style,
+                figures={name: inline_svg(text) for name, text in svg.items() if name in drawn},
+                files=tuple(sorted(path.name for path in (partial / "figures").glob("*"))),
+                sources_problem=sources.problem,
+                lost_sources=page.lost_sources,
+                disk=disk,
+            )
         )
-    )
-    (partial / "index.html").write_text(html, encoding="utf-8")
-    report = folder.path / "report"
-    shutil.rmtree(report, ignore_errors=True)
-    partial.rename(report)
-    return report / "index.html"
+        (partial / "index.html").write_text(html, encoding="utf-8")
+    return report_folder(folder.path) / "index.html"
 
 
 def _measure(

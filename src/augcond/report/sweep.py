@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from augcond.report.curves import AxisCurves, curves_of, draw_curves
 from augcond.report.facts import disk_use
 from augcond.report.figures import drawing, inline_svg, save_figure
 from augcond.report.page import render_sweep
+from augcond.report.replacing import replaced_report, report_folder
 from augcond.store import RunFolder
 
 SWEEP = "sweep.json"
@@ -72,31 +72,26 @@ def write_sweep_report(folder: Path, *, on_stage: Callable[[str], None] = lambda
     accuracy = Accuracy(results, lines, (), ())
     axes = curves_of(results)
     generation, images = _generation(folder)
-    partial = folder / ".report.partial"
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir()
-    on_stage("drawing figures")
-    svg = {
-        name: save_figure(figure, partial / "figures", name)
-        for name, figure in _draw(accuracy, axes).items()
-        if figure is not None
-    }
-    page = SweepPage(
-        name=folder.resolve().name,
-        accuracy=accuracy,
-        axes=axes,
-        cost=training_cost(results),
-        generation=generation,
-        images=images,
-        disk=disk_use(folder),
-        files=tuple(sorted(path.name for path in (partial / "figures").glob("*"))),
-    )
-    html = render_sweep(page, {name: inline_svg(text) for name, text in svg.items()})
-    (partial / "index.html").write_text(html, encoding="utf-8")
-    report = folder / "report"
-    shutil.rmtree(report, ignore_errors=True)
-    partial.rename(report)
-    return report / "index.html"
+    with replaced_report(folder) as partial:
+        on_stage("drawing figures")
+        svg = {
+            name: save_figure(figure, partial / "figures", name)
+            for name, figure in _draw(accuracy, axes).items()
+            if figure is not None
+        }
+        page = SweepPage(
+            name=folder.resolve().name,
+            accuracy=accuracy,
+            axes=axes,
+            cost=training_cost(results),
+            generation=generation,
+            images=images,
+            disk=disk_use(folder),
+            files=tuple(sorted(path.name for path in (partial / "figures").glob("*"))),
+        )
+        html = render_sweep(page, {name: inline_svg(text) for name, text in svg.items()})
+        (partial / "index.html").write_text(html, encoding="utf-8")
+    return report_folder(folder) / "index.html"
 
 
 def own_gain(results: Results, arm: ArmResult) -> Difference | None:
