@@ -56,3 +56,15 @@ def test_every_tuned_row_was_tried_with_the_same_number_of_settings():
         tried.setdefault(path.parent.relative_to(RECORDS), []).append(round_name)
     assert tried
     assert {tuple(sorted(rounds)) for rounds in tried.values()} == {tuple(sorted(ROUNDS * FULL.tried))}
+
+
+def test_seeds_of_different_settings_are_no_row(tmp_path, capsys):
+    for path in sorted((RECORDS / "long-tail" / "real-strong").glob("seed-[01].json")):
+        record = json.loads(path.read_text(encoding="utf-8"))
+        if path.stem == "seed-1":
+            record["models"][0]["settings"]["lr"] *= 2
+        target = tmp_path / path.relative_to(RECORDS)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(json.dumps(record), encoding="utf-8")
+    assert page.main(["--results", str(tmp_path), "--docs", str(tmp_path), "--readme", str(tmp_path / "x")]) == 1
+    assert "seeds 0 and 1 were measured with different settings" in capsys.readouterr().err

@@ -25,6 +25,8 @@ from benchmarks.evidence.settings import (
     SCREENS,
     SECTIONS,
     SELECTION_SEED,
+    STAND_IN,
+    UNNAMED_PROMPT,
     ArmSpec,
     Protocol,
     Scale,
@@ -69,6 +71,7 @@ class Campaign:
             "screening": self._screening,
             "published": self._published,
             "crop": self._crop,
+            "unnamed": self._unnamed,
             "guidance": self._guidance,
             "amount": self._amounts,
             "leaks": self._single_leaks,
@@ -91,7 +94,7 @@ class Campaign:
             yield from self._tuning("few-shot", spec)
         for recipe in self.scale.recipes:
             yield self._choice(recipe)
-        recipes = dict.fromkeys(("text", "image", self.best_recipe("few-shot")))
+        recipes = dict.fromkeys(("text", "image", STAND_IN, self.best_recipe("few-shot")))
         for shots in self.scale.shots:
             for spec in (*FEW_SHOT_REAL, *map(synthetic, recipes)):
                 yield self._few_shot_unit(spec, seed, shots)
@@ -131,6 +134,13 @@ class Campaign:
                 overrides = {"conditioning.crop_scale": [lowest, 1.0]}
                 setting = Setting("long-tail", (synthetic(recipe),), seed, draw=LONG_TAIL_DRAW, overrides=overrides)
                 yield self._measured(f"crop/{recipe}-{lowest:g}", setting)
+
+    def _unnamed(self, seed: int) -> Iterator[Unit]:
+        for shots in dict.fromkeys((min(self.scale.shots), self.scale.tuning_shots)):
+            for recipe in dict.fromkeys(("text", "image", STAND_IN, self.best_recipe("few-shot"))):
+                overrides = {"prompt": [UNNAMED_PROMPT]}
+                setting = Setting("few-shot", (synthetic(recipe),), seed, shots, overrides=overrides)
+                yield self._measured(f"unnamed/{recipe}-k{shots}", setting)
 
     def _guidance(self, seed: int) -> Iterator[Unit]:
         for recipe in ("text", self.best_recipe("long-tail")):

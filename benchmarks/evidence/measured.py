@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -72,6 +73,19 @@ class Row:
             found[Seeds(**model["seeds"])] = SeedPredictions(predictions, tuple(model["real_counts"]))
         return found
 
+    def check(self) -> None:
+        """Raise `ValueError` where its seeds were measured with different settings."""
+        kinds: dict[str, int] = {}
+        for seed, record in self.records.items():
+            shared = [record["config"][key] for key in ("prompt", "generator", "conditioning", "screening")]
+            kinds.setdefault(json.dumps([*shared, self._model(record)["settings"]], sort_keys=True), seed)
+        if len(kinds) > 1:
+            first, second = list(kinds.values())[:2]
+            raise ValueError(
+                f"{self.table}: seeds {first} and {second} were measured with different settings; "
+                "python -m benchmarks.evidence measures again what tuning has changed"
+            )
+
     def _model(self, record: Record) -> dict[str, Any]:
         return next(model for model in record["models"] if model["arm"] == self.arm)
 
@@ -113,6 +127,8 @@ class Measured:
             for model in record["models"]:
                 rows.setdefault((table or record["unit"], model["arm"]), {})[int(seed) if table else 0] = record
         self._rows = {key: Row(*key, found) for key, found in rows.items()}
+        for row in self._rows.values():
+            row.check()
 
     def row(self, table: str, arm: str) -> Row | None:
         """Return a row; None where it is not measured yet."""

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from benchmarks.evidence import figures, tables
 from benchmarks.evidence.measured import Measured, Row, read_measured
-from benchmarks.evidence.settings import FULL, REAL_STRONG, SELECTION_SEED, STAND_IN, Scale
+from benchmarks.evidence.settings import FULL, REAL_STRONG, SELECTION_SEED, STAND_IN, UNNAMED_PROMPT, Scale
 from benchmarks.evidence.verdict import expectations
 
 from augcond.store.commit import write_atomically
@@ -79,8 +79,7 @@ def page(measured: Measured, scale: Scale, docs: Path) -> str:
         "images, so another draw may differ by more; differences are paired over seeds and test images, with 95 % "
         "bootstrap intervals. Rows ending in `-effective` use Balanced Softmax with the counts that batches show, all "
         "other rows with synthetic images with the counts of the real ones. The ceiling has unused real images in "
-        "place of the synthetic ones; the gain that is shared is that of the ceiling that did better on validation "
-        "images.",
+        "place of the synthetic ones, and, as its classes are then equally large, the counts that batches show.",
         "",
         tables.long_tail(measured, scale),
         "",
@@ -126,6 +125,13 @@ def page(measured: Measured, scale: Scale, docs: Path) -> str:
         "One leak at a time:",
         "",
         tables.single_leaks(measured),
+        "",
+        "## Prompts that do not name the class",
+        "",
+        f'The same few-shot runs with the prompt "{UNNAMED_PROMPT}" for every class, as if the generator did not know '
+        "the classes by name: what is left of a class comes from the real images.",
+        "",
+        tables.unnamed(measured),
         "",
         "## A gentler crop before pixel mixing",
         "",

@@ -20,12 +20,12 @@ LONG_TAIL_DRAW = 0
 """Seed of the one long tail, and of its images, that all measured seeds train on; new ones for each seed would be five
 times the images. Few-shot runs draw anew for each seed."""
 
-BOTH_COUNTS = ("text", "image", "embed-mixup-dropout", "ceiling")
+BOTH_COUNTS = ("text", "image", "embed-mixup-dropout")
 """Rows that are also trained with the counts of the batches (Balanced Softmax with effective counts)."""
 
 SECTIONS: Mapping[str, tuple[str, ...]] = {
     "a": ("long-tail", "few-shot", "screening", "published"),
-    "b": ("crop", "guidance", "amount", "leaks", "other-recipes"),
+    "b": ("crop", "unnamed", "guidance", "amount", "leaks", "other-recipes"),
 }
 """Of each tier, in the order in which they are measured."""
 
@@ -50,6 +50,9 @@ OPTIMISER: tuple[Mapping[str, Any], ...] = (
 
 ROUNDS = ("augment", "own", "optimiser")
 """Of the tuning; each starts from the best of those before it."""
+
+UNNAMED_PROMPT = "a photo of a garment"
+"""For every class alike: what the recipes give where the generator cannot know a class by its name."""
 
 CROPS: tuple[float, ...] = (0.5,)
 """Lowest shares of the area that the crop before pixel mixing keeps, measured beside the default."""
@@ -106,7 +109,9 @@ def _tuned(name: str, knob: Knob, **training: Any) -> ArmSpec:
 
 
 REAL_STRONG = "real-strong"
-CEILING = ArmSpec("ceiling", "unused-real", {}, _DECAY, tuned_as="ceiling")
+CEILING = ArmSpec("ceiling", "unused-real", {"counts": "effective"}, _DECAY, tuned_as="ceiling")
+"""Its images are all real, and equally many of each class: the counts that batches show are the true ones."""
+
 RANDAUGMENT = ArmSpec("real-randaugment", None, {}, _DECAY, _MAGNITUDES, "real-randaugment")
 
 LONG_TAIL_REAL = (

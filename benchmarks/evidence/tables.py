@@ -11,9 +11,11 @@ from benchmarks.evidence.settings import (
     FEW_SHOT_REAL,
     LONG_TAIL_REAL,
     OPTIMISER,
+    RANDAUGMENT,
     REAL_STRONG,
     ROUNDS,
     SCREENS,
+    STAND_IN,
     Scale,
     tuned_spec,
 )
@@ -55,7 +57,7 @@ def difference(row: Row | None, baseline: Row | None, metric: str) -> Difference
 def long_tail(measured: Measured, scale: Scale) -> str:
     """Return the table of the long tail."""
     strong, text = (measured.row(f"long-tail/{name}", name) for name in (REAL_STRONG, "text"))
-    ceiling = best_ceiling(measured)
+    ceiling = measured.row(f"long-tail/{CEILING.name}", CEILING.name)
     lines = []
     for table, arm in long_tail_rows(scale):
         row = measured.row(f"long-tail/{table}", arm)
@@ -72,15 +74,11 @@ def long_tail(measured: Measured, scale: Scale) -> str:
 def summary(measured: Measured) -> str:
     """Return the short table: the long tail, and few-shot at k = 4, for the rows that both have."""
     lines = []
-    for name in (REAL_STRONG, "real-randaugment", "text", "image", "embed-mixup-dropout"):
+    for name in (REAL_STRONG, RANDAUGMENT.name, "text", "image", STAND_IN, CEILING.name):
         tail, few = measured.row(f"long-tail/{name}", name), measured.row(f"few-shot/{name}-k4", name)
         seeds = " / ".join(str(row.seeds) if row else "-" for row in (tail, few))
         cells = [accuracy(tail), accuracy(tail, "few"), accuracy(few) if few else "-"]
         lines.append([f"`{name}`", seeds, *cells])
-    ceiling = best_ceiling(measured)
-    if ceiling is not None:
-        cells = [accuracy(ceiling), accuracy(ceiling, "few"), "-"]
-        lines.append([f"`{ceiling.arm}`", f"{ceiling.seeds} / -", *cells])
     return markdown(["row", "seeds", "long tail", "its few classes", "4 images a class"], lines)
 
 
@@ -90,13 +88,6 @@ def long_tail_rows(scale: Scale) -> list[tuple[str, str]]:
     for name in ("text", "real-guidance", *scale.recipes, CEILING.name):
         rows += [(name, name), (name, f"{name}-effective")] if name in BOTH_COUNTS else [(name, name)]
     return rows
-
-
-def best_ceiling(measured: Measured) -> Row | None:
-    """Return the ceiling by the counts, real or effective, that did better on validation images; None without any."""
-    rows = [measured.row(f"long-tail/{CEILING.name}", name) for name in (CEILING.name, f"{CEILING.name}-effective")]
-    known = [row for row in rows if row is not None]
-    return max(known, key=lambda row: row.mean("overall", "validation") or 0.0, default=None)
 
 
 def _share(row: Row | None, strong: Row | None, ceiling: Row | None) -> str:
@@ -180,6 +171,18 @@ def single_leaks(measured: Measured) -> str:
         honest = measured.row(f"few-shot/image-k{shots}", "image")
         lines.append([f"{name} (leaky)", shots, str(row.seeds), accuracy(honest), accuracy(row)])
     return markdown(["leak", "k", "seeds", "`image` without", "`image` with"], lines) if lines else MISSING
+
+
+def unnamed(measured: Measured) -> str:
+    """Return what prompts are worth that do not name the class."""
+    lines = []
+    for row in measured.rows("unnamed/"):
+        shots = row.table.rpartition("-k")[2]
+        named, strong = (measured.row(f"few-shot/{name}-k{shots}", name) for name in (row.arm, REAL_STRONG))
+        lines.append([f"`{row.arm}`", shots, str(row.seeds), accuracy(named), accuracy(row), gain(row, strong)])
+    lines.sort(key=lambda line: int(line[1]))
+    titles = ["recipe", "k", "seeds", "class named", "class not named", f"not named, against `{REAL_STRONG}`"]
+    return markdown(titles, lines) if lines else MISSING
 
 
 def crops(measured: Measured) -> str:

@@ -68,7 +68,8 @@ def folder_name(fingerprint: str) -> str:
 def images_key(values: Mapping[str, Any]) -> str:
     """Return what two configs must have in common for an image of one to be an image of the other."""
     conditioning = {key: value for key, value in values["conditioning"].items() if key != "recipe"}
-    shared = {"seed": values["plan"]["seed"], "generator": values["generator"], "conditioning": conditioning}
+    shared = {key: values[key] for key in ("generator", "prompt")}
+    shared |= {"seed": values["plan"]["seed"], "conditioning": conditioning}
     return json.dumps(shared, sort_keys=True)
 
 
