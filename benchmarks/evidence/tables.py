@@ -179,9 +179,19 @@ def unnamed(measured: Measured) -> str:
     for row in measured.rows("unnamed/"):
         shots = row.table.rpartition("-k")[2]
         named, strong = (measured.row(f"few-shot/{name}-k{shots}", name) for name in (row.arm, REAL_STRONG))
-        lines.append([f"`{row.arm}`", shots, str(row.seeds), accuracy(named), accuracy(row), gain(row, strong)])
+        text = measured.row(f"unnamed/text-k{shots}", "text")
+        cells = [accuracy(named), accuracy(row), gain(row, strong), gain(row, text)]
+        lines.append([f"`{row.arm}`", shots, str(row.seeds), *cells])
     lines.sort(key=lambda line: int(line[1]))
-    titles = ["recipe", "k", "seeds", "class named", "class not named", f"not named, against `{REAL_STRONG}`"]
+    titles = [
+        "recipe",
+        "k",
+        "seeds",
+        "class named",
+        "not named",
+        f"against `{REAL_STRONG}`",
+        "against `text`, not named",
+    ]
     return markdown(titles, lines) if lines else MISSING
 
 

@@ -21,7 +21,8 @@ from augcond.report.sample import SampledRow
 from augcond.report.verdict import Answer, gain_text, percent
 
 if TYPE_CHECKING:
-    from augcond.report.sweep import SweepPage
+    from augcond.report.costs import TrainingCost
+    from augcond.report.curves import AxisCurves
 
 _NONE = "\N{EN DASH}"
 
@@ -70,6 +71,31 @@ class Page:
     sources_problem: str
     lost_sources: int
     disk: int
+
+
+@dataclass(frozen=True, slots=True)
+class SweepPage:
+    """All that the page of a sweep shows.
+
+    Attributes:
+        name: the folder's own name.
+        accuracy: the lines of the table, each gain over the arm's own baseline.
+        axes: the curves along each axis.
+        cost: time of training and evaluation.
+        generation: seconds of generation, over all runs of the sweep.
+        images: images of its runs; one that several runs share counts in each.
+        disk: bytes of the sweep's folder.
+        files: names of the figure files.
+    """
+
+    name: str
+    accuracy: Accuracy
+    axes: tuple[AxisCurves, ...]
+    cost: TrainingCost
+    generation: float
+    images: int
+    disk: int
+    files: tuple[str, ...]
 
 
 def render_page(page: Page) -> str:

@@ -3,49 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 from matplotlib.figure import Figure
 
 from augcond.evaluation.results import ArmResult, Difference, Results, read_results
 from augcond.report.accuracy import KINDS, Accuracy, ArmLine, draw_gains, metric_cells
-from augcond.report.costs import TrainingCost, training_cost
+from augcond.report.costs import training_cost
 from augcond.report.curves import AxisCurves, curves_of, draw_curves
 from augcond.report.facts import disk_use
 from augcond.report.figures import drawing, inline_svg, save_figure
-from augcond.report.page import render_sweep
+from augcond.report.page import SweepPage, render_sweep
 from augcond.report.replacing import replaced_report, report_folder
 from augcond.store import RunFolder
 
 SWEEP = "sweep.json"
 _MOST_BARS = 60
 """Up to so many gains are drawn; the table has all."""
-
-
-@dataclass(frozen=True, slots=True)
-class SweepPage:
-    """All that the page of a sweep shows.
-
-    Attributes:
-        name: the folder's own name.
-        accuracy: the lines of the table, each gain over the arm's own baseline.
-        axes: the curves along each axis.
-        cost: time of training and evaluation.
-        generation: seconds of generation, over all runs of the sweep.
-        images: images of its runs; one that several runs share counts in each.
-        disk: bytes of the sweep's folder.
-        files: names of the figure files.
-    """
-
-    name: str
-    accuracy: Accuracy
-    axes: tuple[AxisCurves, ...]
-    cost: TrainingCost
-    generation: float
-    images: int
-    disk: int
-    files: tuple[str, ...]
 
 
 def is_sweep(folder: Path) -> bool:
