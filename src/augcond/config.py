@@ -75,7 +75,7 @@ class PlanConfig(_Section):
 
 
 class ConditioningConfig(_Section):
-    """Which recipes, and their parameters (design, section 3)."""
+    """Which recipes, and their parameters; docs/conditioning.md has the maths."""
 
     recipe: Annotated[tuple[RecipeName, ...], OneOrMore, Field(min_length=1)] = ("embed-mixup-dropout",)
     """One recipe or several; with several, each class gets its number of images of each."""

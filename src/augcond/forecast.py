@@ -29,7 +29,7 @@ from augcond.planning import images_to_make
 from augcond.progress import format_bytes
 from augcond.store.images import ImageFormat
 from augcond.training.arms import arms_of
-from augcond.training.published import draw_split, source_images
+from augcond.training.splitting import draw_split, source_images
 
 if TYPE_CHECKING:
     from augcond.config import RunConfig

@@ -1,9 +1,9 @@
 """THE MAP: every stage, called once, in order.
 
-    dataset -> plan -> conditioning -> generator -> engine -> store -> training -> evaluation
+    dataset -> plan -> conditioning -> generator -> engine -> store -> training -> evaluation -> report
 
-`generate`, `train` and `evaluate` are the main jobs, and `run` is all three; the functions below them look at what a
-run would be.
+`generate`, `train` and `evaluate` are the main jobs, and `run` is all of them and the report; the functions below them
+look at what a run would be.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ from augcond.store.locks import exclusive
 from augcond.store.reuse import ReusableRows
 from augcond.store.schema import GenerationSettings
 from augcond.training.arms import arms_of
-from augcond.training.experiment import load_experiment, settle_split, split_path
+from augcond.training.experiment import load_experiment
 from augcond.training.identity import EvaluationPart
 from augcond.training.models import ModelCard
-from augcond.training.published import draw_split, source_images
+from augcond.training.splitting import draw_split, settle_split, source_images
 from augcond.training.trainer import train_arms
 
 
@@ -50,7 +50,7 @@ def generate(
         config: the run.
         part: (i, n): this process makes the i-th of n parts; others may work beside it.
         reuse: other run folders; their images are taken where they are defined by the same.
-        overwrite: delete the images of another config that the run folder holds.
+        overwrite: delete the images of another config that the run folder holds, and all that was made of them.
         retry_failed: try rows again that failed before.
         progress: is told how far the work is.
 
@@ -67,8 +67,9 @@ def generate(
         # Of several parts that start together one decodes the images, and the others take its word.
         folder.remove_temporary()
         pool = load_dataset(config.data, cache=folder.decoded_path)
+    split = draw_split(config, pool)
     # Only training images of the split are ever sources.
-    dataset = source_images(config, pool, draw_split(config, pool))
+    dataset = source_images(config, pool, split)
     plan = plan_for(config, dataset)
     generator = load_generator(config.generator)
     run_plan, materials = assemble(config, dataset, plan, generator)
@@ -76,8 +77,7 @@ def generate(
         if overwrite:
             with exclusive(folder.locks / "parts.lock", f"other processes work on {folder.path}: stop them first"):
                 folder.clear()
-                split_path(folder).unlink(missing_ok=True)
-        settle_split(config, folder, pool)
+        settle_split(folder, split)
         run_plan = settle_plan(folder, run_plan, dataset, shard_size=config.engine.shard_size)
         folder.write_plan(run_plan, config, dataset)
     others = [RunFolder(path) for path in reuse] + ([folder] if retry_failed else [])
@@ -138,24 +138,36 @@ def evaluate(config: RunConfig, *, part: EvaluationPart = "test", progress: Prog
     return evaluate_models(load_experiment(config), part=part, progress=progress)
 
 
-def run(config: RunConfig, *, progress: Callable[[str], AbstractContextManager[Progress]] | None = None) -> Results:
-    """Generate, train and evaluate; call it again to resume after any interruption.
+def run(
+    config: RunConfig,
+    *,
+    progress: Callable[[str], AbstractContextManager[Progress]] | None = None,
+    on_stage: Callable[[str], None] = lambda stage: None,
+) -> Results:
+    """Generate, train, evaluate and write the report; call it again to resume after any interruption.
 
     Args:
-        config: the run.
+        config: the run; where it trains on real images alone, there is nothing to report on but the results.
         progress: given the name of a stage's items, returns what is told how far the stage is.
+        on_stage: told what the report does.
 
     Raises:
         AugcondError: as the stages do.
     """
+    from augcond.report import write_report  # what draws takes seconds to import
+
     stage = progress or (lambda what: nullcontext(NoProgress()))
-    if any(arm.kind == "synthetic" for arm in arms_of(config)):
+    synthetic = any(arm.kind == "synthetic" for arm in arms_of(config))
+    if synthetic:
         with stage("images") as told:
             generate(config, progress=told)
     with stage("training steps") as told:
         train(config, progress=told)
     with stage("models judged") as told:
-        return evaluate(config, progress=told)
+        results = evaluate(config, progress=told)
+    if synthetic:
+        write_report(RunFolder(config.run), on_stage=on_stage)
+    return results
 
 
 def load_training_images(

@@ -64,7 +64,7 @@ def make(name, seed=5, images=PICTURES, keys=KEYS, shape=(12,), **parameters):
 
 
 class Reference:
-    """The maths of design section 3, for one row, in loops; shares no code with what it tests."""
+    """The maths of docs/conditioning.md, for one row, in loops; shares no code with what it tests."""
 
     def __init__(self, seed, images, keys, shape, alpha=1.0, p=0.4, count=2):
         self.seed, self.images, self.keys, self.shape = seed, images, keys, shape

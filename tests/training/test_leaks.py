@@ -1,5 +1,8 @@
 """Each of the four leaks of the published scripts, planted: refused as an accident, flagged where it is asked for."""
 
+import re
+import shutil
+
 import pytest
 import torch
 
@@ -7,11 +10,13 @@ from augcond.config import parse_config
 from augcond.datasets import load_dataset
 from augcond.datasets.held_out import load_held_out
 from augcond.datasets.splits import few_shot, make_split, subset
-from augcond.errors import ConfigError, LeakError
+from augcond.errors import ConfigError, LeakError, RunMismatchError
 from augcond.pipeline import evaluate, generate, run, train
+from augcond.training.arms import arms_of
 from augcond.training.experiment import evaluation_images, load_experiment
 from augcond.training.leaks import check_apart, check_sources, overlap
-from augcond.training.published import BestEpoch, draw_split, leaky_validation_keys, replace_by_synthetic
+from augcond.training.published import BestEpoch, leaky_validation_keys, replace_by_synthetic
+from augcond.training.splitting import draw_split
 from tests.toy import toy_dataset
 from tests.training.toys import toy_images, toy_run
 
@@ -130,3 +135,77 @@ def test_pool_validation_and_test_of_the_built_in_world_are_apart():
     for held_out in (validation, test):
         check_apart(pool, held_out, "held-out")
     check_apart(validation, test, "test")
+
+
+def _split(seed):
+    return {"split": {"name": "few-shot", "k": 2, "seed": seed, "validation_per_class": 3}, "validation": None}
+
+
+def test_models_of_another_split_are_not_judged(tmp_path):
+    config = toy_run(tmp_path, data=_split(0), conditioning={"recipe": "text"}, training={"seeds": 1})
+    run(config)
+    other = toy_run(tmp_path, data=_split(1), conditioning={"recipe": "text"}, training={"seeds": 1})
+    kept = tmp_path / "kept"
+    shutil.copytree(config.run / "models", kept)
+    generate(other, overwrite=True)
+    assert not (config.run / "models").exists()
+    assert not (config.run / "results.json").exists()
+    # Put back, as by someone who copies folders: the validation images are among what they were trained on.
+    shutil.copytree(kept, config.run / "models")
+    with pytest.raises(RunMismatchError, match=r"real-only.seed-0 was trained on other real images"):
+        evaluate(other, part="validation")
+
+
+def test_models_of_unequal_budgets_are_not_put_into_one_table(tmp_path):
+    arms = [{"name": "real-only"}]
+    run(toy_run(tmp_path, training={"seeds": 1, "arms": arms}))
+    longer = toy_run(tmp_path, training={"seeds": 1, "steps": 9, "arms": [{"name": "longer"}]})
+    train(longer)
+    with pytest.raises(RunMismatchError, match=r"real-only.seed-0 was trained for 6 steps of 8 images, .*9 steps"):
+        evaluate(longer)
+
+
+def test_a_ceiling_of_test_images_is_refused(tmp_path):
+    arms = [{"name": "real-only"}, {"name": "ceiling", "recipe": "unused-real"}]
+    split = {"split": {"name": "few-shot", "k": 2, "seed": 0}}
+    config = toy_run(tmp_path, data=split, plan={"per_class": 3}, training={"arms": arms, "seeds": 1})
+    training = set(few_shot(load_dataset(config.data), 2, 0).train)
+    unused = sorted(path for path in (tmp_path / "train" / "a").glob("*.png") if f"a/{path.name}" not in training)
+    shutil.copy(unused[0], tmp_path / "test" / "a" / "copy.png")
+    with pytest.raises(LeakError, match=r"1 test images are training images too, such as 'a/copy\.png'"):
+        train(config)
+    train(toy_run(tmp_path, data=split, training={"arms": arms[:1], "seeds": 1}))
+
+
+def test_test_images_that_choose_are_refused(tmp_path):
+    config = toy_run(tmp_path, data={"validation": tmp_path / "test"}, training={"arms": [{"name": "real-only"}]})
+    with pytest.raises(LeakError, match="24 test images are validation images too"):
+        train(config)
+
+
+@pytest.mark.parametrize(
+    ("asked", "named"),
+    [
+        ({"generator": {"guidance_scale": 9.0}}, "generator.guidance_scale: the run has 3.0, this config 9.0"),
+        ({"prompt": "a {class_name}"}, "prompt: the run has"),
+        ({"plan": {"per_class": 40}}, "plan.per_class: the run has 4, this config 40"),
+        ({"plan": {"seed": 5}}, "plan.seed: the run has 0, this config 5"),
+        ({"conditioning": {"recipe": ["text", "cutmix"]}}, "conditioning.recipe: the run has no 'cutmix'"),
+    ],
+)
+def test_images_of_other_settings_are_not_trained_on(generated, asked, named):
+    with pytest.raises(RunMismatchError, match=re.escape(named)):
+        train(toy_run(generated, **asked))
+
+
+def test_fewer_recipes_and_another_device_may_be_trained_on(generated):
+    config = toy_run(generated, conditioning={"recipe": "mixup"}, generator={"device": "cpu"})
+    assert {arm.name for arm in arms_of(config)} == {"real-only", "mixup"}
+    assert load_experiment(config).rows is not None
+
+
+@pytest.fixture(scope="module")
+def generated(tmp_path_factory):
+    root = tmp_path_factory.mktemp("generated")
+    generate(toy_run(root))
+    return root

@@ -114,19 +114,18 @@ def run(
         return
     from augcond.pipeline import run as run_stages
     from augcond.render import print_results
-    from augcond.report import write_report
-    from augcond.store import RunFolder
+    from augcond.report.replacing import page_path
 
     config = load_run_config(config_file, overrides)
     with logged(config):
-        results = run_stages(config, progress=show_progress)
+        results = run_stages(config, progress=show_progress, on_stage=say)
     if as_json:
         print_json(asdict(results))
     else:
         print_results(results, console())
-    # A run of real images alone has no plan, and so no page.
-    if RunFolder(config.run).plan_path.exists():
-        typer.echo(f"{write_report(RunFolder(config.run), on_stage=say)}", err=as_json)
+    # A run of real images alone has no page.
+    if page_path(config.run).exists():
+        typer.echo(f"{page_path(config.run)}", err=as_json)
 
 
 def _print_forecast(config: RunConfig, as_json: bool) -> None:

@@ -46,7 +46,7 @@ class Conditioning:
     Attributes:
         embeddings: image embeddings, float32, (B, D) or (B, T, D); rows without an image hold zeros.
         with_image: (B,) bool; False asks for the generator's own unconditional image input, which is
-            *not* an embedding of zeros (design, section 3, recipe `text`).
+            *not* an embedding of zeros (docs/conditioning.md, recipe `text`).
         prompts: B prompts.
         dropout: the share p of features that each row's recipe drops, 0 where it drops none. The embeddings come
             with it already applied; only `published_dropout` needs it, to mask more than the embedding.

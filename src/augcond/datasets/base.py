@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -120,3 +122,8 @@ class Dataset:
         for image in self.images:
             counts[image.label] += 1
         return counts
+
+    def contents_sha256(self) -> str:
+        """Return the hex digest of which images it holds: their keys, labels and bytes, whatever their order."""
+        lines = sorted((image.key, image.label, image.sha256) for image in self.images)
+        return hashlib.sha256(json.dumps(lines).encode()).hexdigest()

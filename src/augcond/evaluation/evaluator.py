@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from augcond.engine.base import NoProgress
+from augcond.errors import RunMismatchError
 from augcond.evaluation.intervals import SeedPredictions, Trained, comparable, compare, mean_metrics, spread_metrics
 from augcond.evaluation.metrics import Predictions, confusion_matrix, measure, per_class_accuracy
 from augcond.evaluation.predictions import predictions_path, save_predictions
@@ -22,6 +23,8 @@ from augcond.training.models import ModelCard, model_folder, read_cards
 from augcond.training.run_images import RunImages
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from augcond.config import EvaluationConfig, RunConfig
     from augcond.datasets import Dataset
     from augcond.engine import Progress
@@ -42,12 +45,13 @@ def evaluate_models(
 
     Raises:
         RunError: there is no trained model.
+        RunMismatchError: a model was trained on other real images than this run's, or for longer than another one.
         ConfigError: the config names no such images.
-        LeakError: some of them are training images.
     """
     progress = progress or NoProgress()
     run = experiment.folder.path
     cards = read_cards(run)
+    _check_models(experiment, cards)
     progress.start(len(cards))
     test = evaluation_images(experiment, part)
     images = RunImages(experiment)
@@ -74,6 +78,30 @@ def evaluate_models(
     )
     write_atomically(run / RESULTS[part], results_to_json(results).encode())
     return results
+
+
+def _check_models(experiment: Experiment, cards: Sequence[ModelCard]) -> None:
+    """Refuse models that cannot stand in one table: they may have seen what they are judged on, or more of it."""
+
+    def place(card: ModelCard) -> Path:
+        return model_folder(experiment.folder.path, card.arm, card.seeds.training)
+
+    own = experiment.training.contents_sha256()
+    for card in cards:
+        if card.real_sha256 != own:
+            raise RunMismatchError(
+                f"{place(card)} was trained on other real images than those of this run's split: "
+                "train it anew with --overwrite, or delete it"
+            )
+        if _budget(card) != _budget(cards[0]):
+            raise RunMismatchError(
+                f"{place(card)} was trained for {_budget(card)}, {place(cards[0])} for {_budget(cards[0])}: "
+                "train one of them anew with --overwrite, or delete it"
+            )
+
+
+def _budget(card: ModelCard) -> str:
+    return f"{card.config.steps} steps of {card.config.batch_size} images"
 
 
 def predict(images: RunImages, card: ModelCard, test: Dataset) -> Predictions:

@@ -20,13 +20,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from augcond.config_data import BENCHMARK_NAMES
-from augcond.datasets.held_out import load_held_out
 from augcond.errors import LeakError, RunError
 from augcond.store.commit import write_atomically
 from augcond.training.arms import Arm
 from augcond.training.identity import REAL_ONLY
-from augcond.training.leaks import check_apart
 from augcond.training.run_images import RunImages
 from augcond.training.synthetic import synthetic_images
 from augcond.training.trainer import train_one
@@ -102,9 +99,7 @@ def screened_out(experiment: Experiment) -> tuple[str, ...]:
     known = _read(experiment, fingerprint)
     if known is not None:
         return known
-    validation = load_held_out(experiment.config.data, "validation", experiment.pool, experiment.split)
-    official = experiment.config.data.source in BENCHMARK_NAMES
-    check_apart(experiment.training, validation, "validation", official=official)
+    validation = experiment.held_out_images("validation")
     images = RunImages(experiment)
     judge, size = _JUDGES[config.by](images)
     real = images.load(validation, size)
@@ -133,13 +128,17 @@ def screened_out(experiment: Experiment) -> tuple[str, ...]:
 def _fingerprint(experiment: Experiment) -> str:
     """Return the hex digest of judge, training images and synthetic images."""
     config = experiment.config
+    training = None
+    if config.screening.by == "classifier":
+        settings = config.training.model_copy(update={"seeds": config.training.training_seeds[:1]})
+        training = settings.model_dump(mode="json", exclude={"arms", "device", "checkpoint_every", "max_memory_gb"})
     about = {
         "screening": config.screening.model_dump(mode="json"),
-        "training": config.training.model_dump(mode="json", exclude={"arms", "device", "checkpoint_every"}),
+        "training": training,
         "generator": config.generator.model_dump(mode="json"),
         "prompt": config.prompt if config.screening.by == "prompts" else None,
-        "validation": [str(config.data.validation), experiment.split.validation],
-        "real": sorted((image.key, image.label, image.sha256) for image in experiment.training.images),
+        "validation": experiment.held_out_images("validation").contents_sha256(),
+        "real": experiment.training.contents_sha256(),
         "shards": experiment.folder.read_plan().fingerprints,
     }
     return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()

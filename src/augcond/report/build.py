@@ -18,7 +18,7 @@ from augcond.report.figures import draw_counts, draw_shares, drawing, inline_svg
 from augcond.report.page import MissView, Page, render_page
 from augcond.report.pictures import SourceImages, Thumbnails, gallery_data
 from augcond.report.quality import Miss, Quality, measure
-from augcond.report.replacing import replaced_report, report_folder
+from augcond.report.replacing import page_path, replaced_report
 from augcond.report.sample import Group, gallery_positions, read_groups, read_rows
 from augcond.report.sheet import draw_gallery
 from augcond.report.sweep import is_sweep, write_sweep_report
@@ -106,7 +106,7 @@ def write_report(
             )
         )
         (partial / "index.html").write_text(html, encoding="utf-8")
-    return report_folder(folder.path) / "index.html"
+    return page_path(folder.path)
 
 
 def _measure(

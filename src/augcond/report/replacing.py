@@ -21,11 +21,16 @@ def replaced_report(folder: Path) -> Iterator[Path]:
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir()
     yield partial
-    report = report_folder(folder)
+    report = _report_folder(folder)
     shutil.rmtree(report, ignore_errors=True)
     partial.rename(report)
 
 
-def report_folder(folder: Path) -> Path:
+def _report_folder(folder: Path) -> Path:
     """Return where the report of a run or a sweep lies."""
     return folder / "report"
+
+
+def page_path(folder: Path) -> Path:
+    """Return where the page of a run or a sweep lies."""
+    return _report_folder(folder) / "index.html"

@@ -14,7 +14,7 @@ from augcond.report.curves import AxisCurves, curves_of, draw_curves
 from augcond.report.facts import disk_use
 from augcond.report.figures import drawing, inline_svg, save_figure
 from augcond.report.page import SweepPage, render_sweep
-from augcond.report.replacing import replaced_report, report_folder
+from augcond.report.replacing import page_path, replaced_report
 from augcond.store import RunFolder
 
 SWEEP = "sweep.json"
@@ -65,7 +65,7 @@ def write_sweep_report(folder: Path, *, on_stage: Callable[[str], None] = lambda
         )
         html = render_sweep(page, {name: inline_svg(text) for name, text in svg.items()})
         (partial / "index.html").write_text(html, encoding="utf-8")
-    return report_folder(folder) / "index.html"
+    return page_path(folder)
 
 
 def own_gain(results: Results, arm: ArmResult) -> Difference | None:

@@ -7,14 +7,18 @@ gives it now; a shard without a marker is made anew, and overwrites whatever a c
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import json
 import logging
 import os
+import time
 from collections import Counter
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from uuid import uuid4
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -25,6 +29,9 @@ from augcond.store.schema import FAILED
 logger = logging.getLogger(__name__)
 
 TEMPORARY = ".tmp"
+
+_LEFTOVER_AGE = 600.0
+"""Seconds; writing one file takes less."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,14 +149,31 @@ def read_marker(path: Path) -> ShardMarker | None:
 
 
 def write_atomically(path: Path, data: bytes) -> None:
-    """Write `data` to `path` so that readers see the old file or the new one, never a part, even after a crash."""
-    temporary = path.with_name(path.name + TEMPORARY)
-    with temporary.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    """Write `data` to `path` so that readers see the old file or the new one, never a part, even after a crash.
+
+    Several processes may write one path at once: one of the whole files stays.
+    """
+    temporary = temporary_beside(path)
+    try:
+        with temporary.open("xb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
     sync_folder(path.parent)
+
+
+def temporary_beside(path: Path) -> Path:
+    """Return a name that no other process writes to, to be renamed to `path`; what killed processes left is removed."""
+    for leftover in path.parent.glob(f"{glob.escape(path.name)}.*{TEMPORARY}"):
+        # Another process may have been quicker, and a write that is under way is younger.
+        with suppress(FileNotFoundError):
+            if time.time() - leftover.stat().st_mtime > _LEFTOVER_AGE:
+                leftover.unlink()
+    return path.with_name(f"{path.name}.{uuid4().hex}{TEMPORARY}")
 
 
 def sync_folder(folder: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -21,6 +22,12 @@ from augcond.store.fingerprint import differences, shard_fingerprints
 from augcond.store.schema import GenerationSettings
 
 _METADATA_KEY = b"augcond"
+
+_MADE_OF_THEM = (
+    *("split.json", "screening.json", "screening.parquet", "results.json", "validation.json"),
+    *("models", "predictions", "report", "cache"),
+)
+"""What later stages make of a run's split and shards: worth nothing once these are others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +99,8 @@ class RunFolder:
         """
         if self.path.exists() and not self.path.is_dir():
             raise RunError(f"{self.path} is a file: name another folder as `run`")
-        foreign = self.path.is_dir() and not self.locks.exists() and any(self.path.iterdir())
+        # In this order: another process that makes the folder meanwhile makes the locks first.
+        foreign = self.path.is_dir() and any(self.path.iterdir()) and not self.locks.exists()
         if foreign and not self.plan_path.exists():
             raise RunError(f"{self.path} holds files but no run: name an empty or new folder as `run`")
         try:
@@ -102,13 +110,19 @@ class RunFolder:
             raise RunError(f"the run folder {self.path} cannot be made: {error.strerror}") from error
 
     def clear(self) -> None:
-        """Delete the plan, all shards and all that was made of them; other files stay."""
+        """Delete the plan, all shards and all that was made of them; what decoding found, the log and locks stay."""
         # The plan goes first: a crash in between leaves shards without a plan, which the next plan ignores.
         for path in (self.plan_path, self.sources_path, self.config_path):
             path.unlink(missing_ok=True)
         for path in self.shards.glob("*"):
             path.unlink()
         sync_folder(self.shards)
+        for name in _MADE_OF_THEM:
+            path = self.path / name
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
 
     def read_config(self) -> RunConfig:
         """Return the config that the run was last started with.

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, get_args
 
 from augcond.config_data import BENCHMARK_NAMES
 from augcond.datasets import load_dataset
 from augcond.datasets.held_out import load_held_out
-from augcond.datasets.splits import read_split, save_split, subset
+from augcond.datasets.splits import subset
 from augcond.errors import ConfigError, RunMismatchError
 from augcond.store import RunFolder
-from augcond.store.commit import write_atomically
+from augcond.store.fingerprint import differences
+from augcond.training.arms import arms_of, unused_real
 from augcond.training.identity import EvaluationPart
 from augcond.training.leaks import check_apart, check_sources
-from augcond.training.published import draw_split, leaky_validation_keys
+from augcond.training.published import leaky_validation_keys
+from augcond.training.splitting import draw_split, settle_split
 from augcond.training.synthetic import SyntheticRows, read_synthetic
 
 if TYPE_CHECKING:
@@ -35,6 +37,7 @@ class Experiment:
         split: which of them are trained on.
         training: those images.
         rows: the synthetic images; None where the run was not generated.
+        held_out: the real images to judge on, none of them in `training`; where there are none, the error that says so.
     """
 
     config: RunConfig
@@ -43,6 +46,18 @@ class Experiment:
     split: Split
     training: Dataset
     rows: SyntheticRows | None
+    held_out: Mapping[EvaluationPart, Dataset | ConfigError]
+
+    def held_out_images(self, part: EvaluationPart) -> Dataset:
+        """Return the real images of `part`.
+
+        Raises:
+            ConfigError: the config names none.
+        """
+        found = self.held_out[part]
+        if isinstance(found, ConfigError):
+            raise found
+        return found
 
     @property
     def max_bytes(self) -> float:
@@ -50,80 +65,96 @@ class Experiment:
         return self.config.training.max_memory_gb * 1e9
 
 
-def split_path(folder: RunFolder) -> Path:
-    """Return where a run keeps its split."""
-    return folder.path / "split.json"
-
-
-def settle_split(config: RunConfig, folder: RunFolder, pool: Dataset) -> Split:
-    """Return the split of a run, the one that it was generated with, and save it where it is new.
-
-    Raises:
-        RunMismatchError: the run has another split than the config asks for.
-        SplitError: there are too few images.
-    """
-    wanted = draw_split(config, pool)
-    path = split_path(folder)
-    if path.exists():
-        existing = read_split(path)
-        if existing != wanted:
-            raise RunMismatchError(
-                f"{folder.path} was made with another split ({existing.kind}, seed {existing.seed}, "
-                f"{len(existing.train)} training images) than this config asks for ({wanted.kind}, seed {wanted.seed}, "
-                f"{len(wanted.train)}){_first_difference(existing, wanted)}: name another folder as `run`"
-            )
-        return existing
-    write_atomically(path, save_split(wanted).encode())
-    return wanted
-
-
-def _first_difference(existing: Split, wanted: Split) -> str:
-    """Return which training image is gone or new, where the split is drawn alike and the images changed."""
-    before, now = set(existing.train), set(wanted.train)
-    if gone := sorted(before - now):
-        return f"; training image {gone[0]!r} is gone or unreadable"
-    if new := sorted(now - before):
-        return f"; training image {new[0]!r} is new"
-    return ""
-
-
 def load_experiment(config: RunConfig) -> Experiment:
     """Return the run's images after every guard has passed them.
 
     Raises:
-        LeakError: a synthetic image's source is no training image, or training images are held-out images too.
-        RunMismatchError: the run has another split.
+        LeakError: a synthetic image's source is no training image, or an image is in two of the sets that training,
+            validation and test are.
+        RunMismatchError: the run has another split, or images of other settings.
         RunError: the run is not generated to the end.
         DatasetError: the real images cannot be used.
     """
     folder = RunFolder(config.run)
     folder.create()
     pool = load_dataset(config.data, cache=folder.decoded_path)
-    split = settle_split(config, folder, pool)
+    split = settle_split(folder, draw_split(config, pool))
     training = subset(pool, split.train)
-    rows = read_synthetic(folder) if folder.plan_path.exists() else None
+    rows = None
+    if folder.plan_path.exists():
+        _check_generated(config, folder)
+        rows = read_synthetic(folder)
     if rows is not None and "whole-train-sources" not in config.leaks:
         hashes = {key: sha256 for key, (_, sha256) in folder.read_sources().items()}
         check_sources(zip(rows.keys, rows.sources, strict=True), training, hashes)
-    _check_held_out(config, pool, split, training)
-    return Experiment(config, folder, pool, split, training, rows)
-
-
-def _check_held_out(config: RunConfig, pool: Dataset, split: Split, training: Dataset) -> None:
-    parts: tuple[EvaluationPart, ...] = ("test", "validation")
-    for part in parts:
+    held_out: dict[EvaluationPart, Dataset | ConfigError] = {}
+    for part in get_args(EvaluationPart):
         try:
-            held_out = _load(config, part, pool, split)
-        except ConfigError:
-            # This data has no such images: nothing to be kept apart. Who needs them says so.
-            continue
-        check_apart(training, held_out, part, official=config.data.source in BENCHMARK_NAMES)
+            # Test sets can have tens of thousands of images, and every command looks at them.
+            cache = folder.decoded_path.with_name(f"decoded-{part}.parquet")
+            images = load_held_out(config.data, part, pool, split, cache=cache)
+        except ConfigError as error:
+            held_out[part] = error
+        else:
+            held_out[part] = images
+    _check_held_out(config, _trained_on(config, pool, split, training), held_out)
+    return Experiment(config, folder, pool, split, training, rows, held_out)
 
 
-def _load(config: RunConfig, part: EvaluationPart, pool: Dataset, split: Split) -> Dataset:
-    # Test sets can have tens of thousands of images, and every command looks at them.
-    cache = RunFolder(config.run).decoded_path.with_name(f"decoded-{part}.parquet")
-    return load_held_out(config.data, part, pool, split, cache=cache)
+def _check_generated(config: RunConfig, folder: RunFolder) -> None:
+    """Refuse a config that describes other synthetic images than those that the run holds.
+
+    Raises:
+        RunMismatchError: naming what differs.
+    """
+    made = folder.read_config()
+    found = [*differences(_defining(made), _defining(config))]
+    found += [f"conditioning.recipe: the run has no {recipe!r}" for recipe in _missing(made, config)]
+    if found:
+        raise RunMismatchError(
+            f"the images in {folder.path} are not those of this config ({'; '.join(found)}): generate these in another "
+            "folder, or leave the settings of the images as they are"
+        )
+
+
+def _defining(config: RunConfig) -> dict[str, Any]:
+    """Return the settings that say which images are made; not how they are computed, nor which of them are used."""
+    values = config.model_dump(mode="json", include={"plan", "conditioning", "prompt", "generator", "output"})
+    del values["conditioning"]["recipe"]
+    for key in ("dtype", "device", "compile"):
+        values["generator"].pop(key, None)
+    return values
+
+
+def _missing(made: RunConfig, asked: RunConfig) -> list[str]:
+    return [recipe for recipe in asked.conditioning.recipe if recipe not in made.conditioning.recipe]
+
+
+def _trained_on(config: RunConfig, pool: Dataset, split: Split, training: Dataset) -> Dataset:
+    """Return all real images that some arm is trained on: those of the split, and those that a ceiling adds."""
+    added = {
+        key
+        for arm in arms_of(config)
+        if arm.kind == "ceiling"
+        for key in unused_real(config, pool, split, training, arm.per_class)
+    }
+    return subset(pool, [*split.train, *sorted(added)]) if added else training
+
+
+def _check_held_out(
+    config: RunConfig, trained_on: Dataset, held_out: Mapping[EvaluationPart, Dataset | ConfigError]
+) -> None:
+    """Refuse held-out images that are trained on, and test images that are validation images too.
+
+    Raises:
+        LeakError: naming the first such image.
+    """
+    official = config.data.source in BENCHMARK_NAMES
+    images = {part: found for part, found in held_out.items() if not isinstance(found, ConfigError)}
+    for part, found in images.items():
+        check_apart(trained_on, found, part, official=official)
+    if len(images) == 2:
+        check_apart(images["validation"], images["test"], "test", of="validation", official=official)
 
 
 def evaluation_images(experiment: Experiment, part: EvaluationPart = "test") -> Dataset:
@@ -135,11 +166,8 @@ def evaluation_images(experiment: Experiment, part: EvaluationPart = "test") -> 
 
     Raises:
         ConfigError: the config names no such images.
-        LeakError: some of them are training images.
     """
     config, pool = experiment.config, experiment.pool
     if "fixed-training-subset" in config.leaks:
         return subset(pool, leaky_validation_keys(config, pool))
-    images = _load(config, part, pool, experiment.split)
-    check_apart(experiment.training, images, part, official=config.data.source in BENCHMARK_NAMES)
-    return images
+    return experiment.held_out_images(part)

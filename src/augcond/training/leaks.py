@@ -44,8 +44,8 @@ def check_sources(
                 )
 
 
-def check_apart(training: Dataset, held_out: Dataset, what: str, *, official: bool = False) -> None:
-    """Refuse held-out images that are among the training images, by their key or by their bytes.
+def check_apart(others: Dataset, held_out: Dataset, what: str, *, of: str = "training", official: bool = False) -> None:
+    """Refuse held-out images that are among other images, by their key or by their bytes.
 
     An official benchmark may hold one picture twice, for training and for the test, and its published numbers include
     that: there, equal bytes under another key are a warning.
@@ -54,37 +54,38 @@ def check_apart(training: Dataset, held_out: Dataset, what: str, *, official: bo
     recognised.
 
     Args:
-        training: the training images.
+        others: the training images; or the validation images, which are not to be test images.
         held_out: validation or test images.
-        what: how the message calls them.
-        official: the parts are those of a benchmark.
+        what: how the message calls these.
+        of: how it calls the others.
+        official: the images are those of a benchmark.
 
     Raises:
         LeakError: naming the first such image.
     """
-    found = overlap(training, held_out)
+    found = overlap(others, held_out)
     twins = [pair for pair in found if pair[0] != pair[1]]
     if official and twins:
         logger.warning(
-            "%d %s images of the benchmark are byte for byte training images too, such as %r (in training: %r): "
-            "published numbers include them",
+            "%d %s images of the benchmark are byte for byte %s images too, such as %r (there %r): it holds them twice",
             len(twins),
             what,
+            of,
             *twins[0],
         )
         found = [pair for pair in found if pair[0] == pair[1]]
     if found:
         key, other = found[0]
         raise LeakError(
-            f"{len(found)} {what} images are training images too, such as {key!r} (in training: {other!r}): "
+            f"{len(found)} {what} images are {of} images too, such as {key!r} (there {other!r}): "
             "remove them from one of the two"
         )
 
 
-def overlap(training: Dataset, held_out: Dataset) -> list[tuple[str, str]]:
-    """Return (held-out key, training key) of every held-out image that is also a training image."""
-    by_hash = {image.sha256: image.key for image in training.images}
-    keys = {image.key for image in training.images} if training.reader == held_out.reader else set()
+def overlap(others: Dataset, held_out: Dataset) -> list[tuple[str, str]]:
+    """Return (held-out key, other key) of every held-out image that is also among the others."""
+    by_hash = {image.sha256: image.key for image in others.images}
+    keys = {image.key for image in others.images} if others.reader == held_out.reader else set()
     found = []
     for image in held_out.images:
         other = image.key if image.key in keys else by_hash.get(image.sha256)

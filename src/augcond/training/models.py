@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from augcond.config import TrainingConfig
 from augcond.errors import CorruptRunError, RunError
-from augcond.store.commit import write_atomically
+from augcond.store.commit import TEMPORARY, write_atomically
 from augcond.training.identity import ArmKind, Seeds
 
 if TYPE_CHECKING:
@@ -40,6 +40,7 @@ class ModelCard:
         classes: class ids in label order.
         real_counts: real training images per class.
         real_images: real training images.
+        real_sha256: which those are; see `Dataset.contents_sha256`.
         synthetic_images: synthetic ones (of a ceiling: unused real ones).
         screened_out: synthetic ones that screening dropped.
         test_shift: added to its logits at test time, (C,).
@@ -58,6 +59,7 @@ class ModelCard:
     classes: tuple[str, ...]
     real_counts: tuple[int, ...]
     real_images: int
+    real_sha256: str
     synthetic_images: int
     screened_out: int
     test_shift: tuple[float, ...]
@@ -84,7 +86,9 @@ def save_model(folder: Path, card: ModelCard, module: nn.Module) -> None:
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in module.state_dict().items()}
     write_atomically(folder / WEIGHTS, save(tensors))
     write_atomically(folder / CARD, (json.dumps(asdict(card), indent=1, ensure_ascii=False) + "\n").encode())
-    (folder / CHECKPOINT).unlink(missing_ok=True)
+    for path in (folder / CHECKPOINT, *folder.glob(f"*{TEMPORARY}")):
+        # Nobody else writes here: what is half-written was left by a killed process.
+        path.unlink(missing_ok=True)
 
 
 def read_card(folder: Path) -> ModelCard | None:

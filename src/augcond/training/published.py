@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from augcond.conditioning.streams import numpy_stream
-from augcond.datasets.splits import few_shot, make_split, subset
+from augcond.datasets.splits import few_shot
 from augcond.errors import ConfigError, TrainingError
 from augcond.training.images import ImageSet
 
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 
     from augcond.config import RunConfig, SplitConfig
     from augcond.datasets import Dataset
-    from augcond.datasets.splits import Split
 
 REPLACED = 0.5
 """Probability that a validation image is replaced by a synthetic one."""
@@ -38,12 +37,9 @@ EPOCHS = 50
 """So often a training is looked at to find its best epoch."""
 
 
-def draw_split(config: RunConfig, pool: Dataset) -> Split:
-    """Return the run's split; with `fixed-training-subset` that of seed 0, whatever seed the config names."""
-    split = config.data.split
-    if "fixed-training-subset" in config.leaks:
-        split = _few_shot_config(config).model_copy(update={"seed": 0, "validation_per_class": 0})
-    return make_split(pool, split)
+def leaky_split_config(config: RunConfig) -> SplitConfig:
+    """Return the split of the training subset that every trial shares: that of seed 0."""
+    return _few_shot_config(config).model_copy(update={"seed": 0, "validation_per_class": 0})
 
 
 def leaky_validation_keys(config: RunConfig, pool: Dataset) -> list[str]:
@@ -60,11 +56,6 @@ def _few_shot_config(config: RunConfig) -> SplitConfig:
     if split is None or split.name != "few-shot":
         raise ConfigError("the leak fixed-training-subset needs data.split: {name: few-shot, k: ...}")
     return split
-
-
-def source_images(config: RunConfig, pool: Dataset, split: Split) -> Dataset:
-    """Return the images that generation may be conditioned on: those of the split, or with the leak all."""
-    return pool if "whole-train-sources" in config.leaks else subset(pool, split.train)
 
 
 def replace_by_synthetic(images: ImageSet, synthetic: ImageSet, seed: int, probability: float = REPLACED) -> ImageSet:

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 import torch
 
 from augcond.errors import RunError
+from augcond.store.commit import temporary_beside
 from augcond.store.images import decode_stored
 from augcond.store.schema import OK
 from augcond.training.images import DecodedPixels, ImageSet, MemoryPixels, Pixels, square
@@ -149,11 +150,15 @@ def _decoded(folder: RunFolder, rows: SyntheticRows, positions: np.ndarray, size
 def _mapped(folder: RunFolder, rows: SyntheticRows, positions: np.ndarray, path: Path) -> pa.ChunkedArray:
     path.parent.mkdir(exist_ok=True)
     schema = pa.schema({"image": pa.binary()})
-    temporary = path.with_name(path.name + ".tmp")
-    with pa.OSFile(str(temporary), "wb") as sink, pa.ipc.new_file(sink, schema) as writer:
-        for encoded in _encoded(folder, rows, positions):
-            writer.write_batch(pa.record_batch([pa.array(encoded, pa.binary())], schema=schema))
-    temporary.replace(path)
+    temporary = temporary_beside(path)  # every process of a training on several devices writes the file
+    try:
+        with pa.OSFile(str(temporary), "wb") as sink, pa.ipc.new_file(sink, schema) as writer:
+            for encoded in _encoded(folder, rows, positions):
+                writer.write_batch(pa.record_batch([pa.array(encoded, pa.binary())], schema=schema))
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
     return pa.ipc.open_file(pa.memory_map(str(path))).read_all()["image"]
 
 
