@@ -13,6 +13,7 @@ import torch
 import yaml
 
 from augcond import cli
+from augcond.config import parse_config
 from augcond.testing import save_tiny_stable_unclip
 from tests.datasets import layouts
 
@@ -64,3 +65,16 @@ def test_the_guide_s_commands_run_in_order(tmp_path, monkeypatch, capsys):
     assert (tmp_path / "runs/photos/report/index.html").exists()
     assert (tmp_path / "runs/choose/validation.json").exists()
     assert len([*(tmp_path / "synthetic").rglob("*.png")]) == 6
+
+
+def test_the_ready_config_is_the_guide_s():
+    guide = yaml.safe_load(re.search(r"```yaml\n(.*?)```", GUIDE.read_text(encoding="utf-8"), re.DOTALL).group(1))
+    ready = yaml.safe_load((GUIDE.parents[1] / "configs" / "photos.yaml").read_text(encoding="utf-8"))
+    # Where photos and runs lie is the one difference, and what the ready one spells out are the defaults.
+    for values in (guide, ready):
+        values["data"] |= {"path": "photos/train", "test": "photos/test"}
+        values["run"] = "runs/photos"
+    resolved = [
+        parse_config(values, origin="test").model_dump(exclude={"data": {"split"}}) for values in (guide, ready)
+    ]
+    assert resolved[0] == resolved[1]
