@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import json
+import shutil
+from contextlib import ExitStack
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from benchmarks.evidence import __main__ as evidence
 from benchmarks.evidence import page, tables
+from benchmarks.evidence.campaign import NotMeasured
 from benchmarks.evidence.measured import read_measured
 from benchmarks.evidence.settings import FULL, ROUNDS
+
+from augcond.store.locks import exclusive
 
 ROOT = Path(__file__).parents[1]
 RECORDS = ROOT / "benchmarks" / "results" / "evidence"
@@ -55,7 +62,62 @@ def test_every_tuned_row_was_tried_with_the_same_number_of_settings():
         round_name = path.stem.partition("-")[0]
         tried.setdefault(path.parent.relative_to(RECORDS), []).append(round_name)
     assert tried
-    assert {tuple(sorted(rounds)) for rounds in tried.values()} == {tuple(sorted(ROUNDS * FULL.tried))}
+    expected = sorted(name for name in ROUNDS for _ in range(FULL.tried[name]))
+    assert all(sorted(rounds) == expected for rounds in tried.values())
+
+
+class _TwoUnits:
+    """A campaign whose second unit needs the record of the first."""
+
+    def __init__(self, records):
+        self.records = records
+
+    def units(self, tier):
+        yield SimpleNamespace(name="first")
+        if "first" not in self.records:
+            raise NotMeasured("first")
+        yield SimpleNamespace(name="second")
+
+
+class _Counting:
+    def __init__(self, records):
+        self.records = records
+        self.measured = []
+
+    def is_done(self, unit):
+        return unit.name in self.records
+
+    def measure(self, unit):
+        self.measured.append(unit.name)
+        self.records.add(unit.name)
+        return {
+            "models": [{"arm": "a", "test": None, "validation": {"overall": 0.5}}],
+            "seconds": {},
+            "images": {"attempted": 0},
+        }
+
+
+def test_a_process_leaves_what_another_is_at_and_waits_for_it_where_it_decides_the_next(tmp_path, monkeypatch):
+    records = set()
+    measuring = _Counting(records)
+    options = SimpleNamespace(tier="a", work=tmp_path, budget_minutes=None)
+    with ExitStack() as other:
+        other.enter_context(exclusive(tmp_path / "locks" / "first.lock", "held"))
+
+        def other_process_ends(seconds):
+            records.add("first")
+            other.close()
+
+        monkeypatch.setattr(evidence.time, "sleep", other_process_ends)
+        assert evidence._measure(_TwoUnits(records), measuring, options) == 0
+    assert measuring.measured == ["second"]
+
+
+def test_a_missing_record_that_no_process_is_at_is_an_error(tmp_path, monkeypatch):
+    measuring = _Counting(set())
+    monkeypatch.setattr(measuring, "is_done", lambda unit: True)
+    with pytest.raises(NotMeasured, match="first"):
+        evidence._measure(_TwoUnits(set()), measuring, SimpleNamespace(tier="a", work=tmp_path, budget_minutes=None))
 
 
 def test_seeds_of_different_settings_are_no_row(tmp_path, capsys):
@@ -68,3 +130,15 @@ def test_seeds_of_different_settings_are_no_row(tmp_path, capsys):
         target.write_text(json.dumps(record), encoding="utf-8")
     assert page.main(["--results", str(tmp_path), "--docs", str(tmp_path), "--readme", str(tmp_path / "x")]) == 1
     assert "seeds 0 and 1 were measured with different settings" in capsys.readouterr().err
+
+
+def test_records_of_other_settings_are_not_shown(tmp_path, capsys):
+    shutil.copytree(RECORDS / "tuning" / "long-tail", tmp_path / "tuning" / "long-tail")
+    target = tmp_path / "tuning" / "long-tail" / "real-strong" / "own-0.json"
+    arguments = ["--results", str(tmp_path), "--docs", str(tmp_path / "docs"), "--readme", str(tmp_path / "x")]
+    assert page.main(arguments) == 0
+    record = json.loads(target.read_text(encoding="utf-8"))
+    record["fingerprint"] = "0" * 64
+    target.write_text(json.dumps(record), encoding="utf-8")
+    assert page.main(arguments) == 1
+    assert "1 records were measured with other settings" in capsys.readouterr().err

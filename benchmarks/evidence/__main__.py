@@ -1,6 +1,6 @@
 """Measure what synthetic images are worth on the built-in world.
 
-    python -m benchmarks.evidence                        # tier A, five seeds; resumes wherever it was stopped
+    python -m benchmarks.evidence                        # tier A; resumes wherever it was stopped
     python -m benchmarks.evidence --budget-minutes 60    # stops after the unit that the hour ends in
     python -m benchmarks.evidence --tier b
     python -m benchmarks.evidence --estimate             # what is left, in units, images, steps and hours
@@ -15,17 +15,18 @@ Images that two units define alike are made once. After each pass over the units
 Tier A: tuning on validation images; the long tail with every baseline, `text`, `real-guidance`, the ten image
 recipes (Balanced Softmax with the real counts; some also with the effective ones) and the ceiling; few-shot with real
 images, RandAugment, `text`, `image` and the recipe that validation chose, at every k; screening; the published
-protocol. Tier B: a gentler crop before pixel mixing, guidance and amounts for two recipes, the four leaks one by one,
-and the other recipes few-shot.
+protocol. Tier B: prompts that do not name the class, guidance and amounts for two recipes, longer trainings, the four
+leaks one by one, a gentler crop before pixel mixing, and the other recipes few-shot.
 
-On two cores at one thread each (OMP_NUM_THREADS=1) two processes with folders of their own (--work) get more done than
-one: by --only, or by --leave-seeds for the seeds that the other one measures.
+Several processes share the work: each takes units that no other is at. On two cores two of them at one thread each
+(OMP_NUM_THREADS=1) get more done than one.
 """
 
 from __future__ import annotations
 
 import argparse
 import logging
+import math
 import sys
 import time
 from collections.abc import Sequence
@@ -33,19 +34,23 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from benchmarks.evidence.campaign import Campaign
+from benchmarks.evidence.campaign import Campaign, NotMeasured
 from benchmarks.evidence.estimate import Rates, work_of
 from benchmarks.evidence.measuring import Measuring
 from benchmarks.evidence.settings import FULL, SECTIONS, SMOKE, Scale
+from benchmarks.evidence.units import Unit
 
 from augcond.config import GeneratorConfig
-from augcond.errors import AugcondError
+from augcond.errors import AugcondError, RunLockedError
 from augcond.generators import load_generator
 from augcond.store.locks import exclusive
 
 REPOSITORY = Path(__file__).parents[2]
 RESULTS = REPOSITORY / "benchmarks" / "results" / "evidence"
 WORK = REPOSITORY / "runs" / "evidence"
+
+_WAIT = 2.0
+"""Seconds between two looks at what another process is at."""
 
 IDLE = Rates(images=20.0, step=0.04, overhead=6.0)
 """About what one process of one thread does here when the cores are idle, from the seconds in the records."""
@@ -63,8 +68,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--only", nargs="+", choices=sections, default=sections, help="sections (default: all of the tier)"
     )
-    parser.add_argument("--leave-seeds", nargs="+", type=int, default=(), help="seeds that another process measures")
-    parser.add_argument("--seeds", type=int, default=5, help="measured seeds (default 5)")
+    parser.add_argument("--seeds", type=int, default=5, help="at most so many seeds of each section (default 5)")
     parser.add_argument("--budget-minutes", type=float, help="start no unit after so many minutes")
     parser.add_argument("--results", type=Path, help="folder of the records (default benchmarks/results/evidence)")
     parser.add_argument("--work", type=Path, default=WORK, help="folder of the runs (default runs/evidence)")
@@ -113,8 +117,7 @@ def main(arguments: Sequence[str] | None = None, scale: Scale | None = None) -> 
         logger.addHandler(handler)
     logger.setLevel(logging.INFO)
     try:
-        with exclusive(options.work / "evidence.lock", f"another process measures in {options.work}: wait for it"):
-            return _measure(campaign, measuring, options)
+        return _measure(campaign, measuring, options)
     except AugcondError as error:
         logger.error("%s", error)
         return 1
@@ -125,24 +128,35 @@ def main(arguments: Sequence[str] | None = None, scale: Scale | None = None) -> 
 
 
 def _measure(campaign: Campaign, measuring: Measuring, options: argparse.Namespace) -> int:
-    started = time.monotonic()
-    before = measured = 0
-    for unit in campaign.units(options.tier):
-        if measuring.is_done(unit):
-            before += 1
-            continue
-        if unit.config.training.training_seeds[0] in options.leave_seeds:
-            continue
-        minutes = (time.monotonic() - started) / 60
-        if options.budget_minutes is not None and minutes >= options.budget_minutes:
-            logger.info("stopped after %.1f minutes: %d units measured; the same command goes on", minutes, measured)
-            return 0
-        record = measuring.measure(unit)
-        measured += 1
-        logger.info("%s: %s", unit.name, _short(record))
-    logger.info(
-        "tier %s is measured for %d seeds: %d units now, %d before", options.tier, options.seeds, measured, before
-    )
+    deadline = time.monotonic() + 60 * (math.inf if options.budget_minutes is None else options.budget_minutes)
+    measured = 0
+    while time.monotonic() < deadline:
+        elsewhere: list[Unit] = []
+        try:
+            for unit in campaign.units(options.tier):
+                # What other processes have made by now can be taken over.
+                elsewhere = [other for other in elsewhere if not measuring.is_done(other)]
+                if measuring.is_done(unit):
+                    continue
+                if time.monotonic() >= deadline:
+                    break
+                try:
+                    with exclusive(options.work / "locks" / f"{unit.name}.lock", "another process is at it"):
+                        # It may have ended between the look and the lock.
+                        if not measuring.is_done(unit):
+                            logger.info("%s: %s", unit.name, _short(measuring.measure(unit)))
+                            measured += 1
+                except RunLockedError:
+                    elsewhere.append(unit)
+            else:
+                logger.info("tier %s: %d units measured; nothing left", options.tier, measured)
+                return 0
+        except NotMeasured:
+            if not elsewhere:
+                raise
+            # Another process is at what decides the next units.
+            time.sleep(_WAIT)
+    logger.info("time is up: %d units measured; the same command goes on", measured)
     return 0
 
 

@@ -5,7 +5,9 @@ Units are named one after the other, because what tuning chose decides the next:
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
@@ -17,10 +19,10 @@ from benchmarks.evidence.settings import (
     CEILING,
     CROPS,
     FEW_SHOT_REAL,
-    LONG_TAIL_DRAW,
     LONG_TAIL_REAL,
     OPTIMISER,
     PIXEL_RECIPES,
+    RANDAUGMENT,
     ROUNDS,
     SCREENS,
     SECTIONS,
@@ -41,6 +43,10 @@ from augcond.training.identity import EvaluationPart
 _BOTH: tuple[EvaluationPart, ...] = ("validation", "test")
 
 
+class NotMeasured(Exception):
+    """A unit that decides which come next has no record yet."""
+
+
 @dataclass(frozen=True, slots=True)
 class Campaign:
     """Where everything lies, and how large it is.
@@ -50,7 +56,7 @@ class Campaign:
         results: the folder of the records.
         work: the folder of the runs.
         revision: of the generator's weights.
-        seeds: number of measured seeds.
+        seeds: at most so many of them in each section.
         sections: those to measure.
         guess: take the first setting where tuning has chosen none yet: to list units, not to measure them.
     """
@@ -74,24 +80,31 @@ class Campaign:
             "unnamed": self._unnamed,
             "guidance": self._guidance,
             "amount": self._amounts,
+            "longer": self._longer,
             "leaks": self._single_leaks,
             "other-recipes": self._other_recipes,
         }
-        for seed in range(self.seeds if tier == "a" else min(self.seeds, self.scale.tier_b_seeds)):
+        for seed in range(self.seeds):
             for section in SECTIONS[tier]:
-                if section in self.sections:
+                if section in self.sections and seed < self.scale.seeds[section]:
                     yield from measured[section](seed)
+
+    def measurable(self) -> Iterator[Unit]:
+        """Yield the units of both tiers, of each section up to the first that needs a record that is not there."""
+        for tier, sections in SECTIONS.items():
+            for section in sections:
+                with suppress(NotMeasured):
+                    yield from replace(self, sections=(section,)).units(tier)
 
     def _long_tail(self, seed: int) -> Iterator[Unit]:
         rows = (*LONG_TAIL_REAL, *map(synthetic, ("text", "real-guidance", *self.scale.recipes)), CEILING)
+        yield from self._tuning("long-tail", rows)
         for spec in rows:
-            yield from self._tuning("long-tail", spec)
             arms = (spec, with_effective_counts(spec)) if spec.name in BOTH_COUNTS else (spec,)
-            yield self._measured(f"long-tail/{spec.name}", Setting("long-tail", arms, seed, draw=LONG_TAIL_DRAW))
+            yield self._measured(f"long-tail/{spec.name}", Setting("long-tail", arms, seed))
 
     def _few_shot(self, seed: int) -> Iterator[Unit]:
-        for spec in (*FEW_SHOT_REAL, *map(synthetic, ("text", *self.scale.recipes))):
-            yield from self._tuning("few-shot", spec)
+        yield from self._tuning("few-shot", (*FEW_SHOT_REAL, *map(synthetic, ("text", *self.scale.recipes))))
         for recipe in self.scale.recipes:
             yield self._choice(recipe)
         recipes = dict.fromkeys(("text", "image", STAND_IN, self.best_recipe("few-shot")))
@@ -109,9 +122,7 @@ class Campaign:
     def _screening(self, seed: int) -> Iterator[Unit]:
         for recipe in ("text", self.best_recipe("long-tail")):
             for judge in SCREENS:
-                setting = Setting(
-                    "long-tail", (synthetic(recipe),), seed, draw=LONG_TAIL_DRAW, overrides={"screening.by": judge}
-                )
+                setting = Setting("long-tail", (synthetic(recipe),), seed, overrides={"screening.by": judge})
                 yield self._measured(f"screening/{recipe}-{judge}", setting)
 
     def _published(self, seed: int) -> Iterator[Unit]:
@@ -123,8 +134,9 @@ class Campaign:
                 yield self._unit(f"published/{spec.name}-k{shots}/seed-{seed}", setting, ("test",))
 
     def _other_recipes(self, seed: int) -> Iterator[Unit]:
-        for spec in map(synthetic, ("real-guidance", *self.scale.recipes)):
-            yield from self._tuning("few-shot", spec)
+        rows = tuple(map(synthetic, ("real-guidance", *self.scale.recipes)))
+        yield from self._tuning("few-shot", rows)
+        for spec in rows:
             for shots in self.scale.shots:
                 yield self._few_shot_unit(spec, seed, shots)
 
@@ -132,7 +144,7 @@ class Campaign:
         for recipe in (name for name in self.scale.recipes if name in PIXEL_RECIPES):
             for lowest in CROPS:
                 overrides = {"conditioning.crop_scale": [lowest, 1.0]}
-                setting = Setting("long-tail", (synthetic(recipe),), seed, draw=LONG_TAIL_DRAW, overrides=overrides)
+                setting = Setting("long-tail", (synthetic(recipe),), seed, overrides=overrides)
                 yield self._measured(f"crop/{recipe}-{lowest:g}", setting)
 
     def _unnamed(self, seed: int) -> Iterator[Unit]:
@@ -146,7 +158,7 @@ class Campaign:
         for recipe in ("text", self.best_recipe("long-tail")):
             for guidance in self.scale.guidance:
                 overrides = {"generator.guidance_scale": guidance}
-                setting = Setting("long-tail", (synthetic(recipe),), seed, draw=LONG_TAIL_DRAW, overrides=overrides)
+                setting = Setting("long-tail", (synthetic(recipe),), seed, overrides=overrides)
                 yield self._measured(f"guidance/{recipe}-{guidance:g}", setting)
 
     def _amounts(self, seed: int) -> Iterator[Unit]:
@@ -154,9 +166,14 @@ class Campaign:
             spec = synthetic(recipe)
             arms = tuple(replace(spec, name=f"{recipe}-{count}", per_class=count) for count in self.scale.amounts)
             overrides = {"plan.per_class": max(self.scale.amounts)}
-            yield self._measured(
-                f"amount/{recipe}", Setting("long-tail", arms, seed, draw=LONG_TAIL_DRAW, overrides=overrides)
-            )
+            yield self._measured(f"amount/{recipe}", Setting("long-tail", arms, seed, overrides=overrides))
+
+    def _longer(self, seed: int) -> Iterator[Unit]:
+        recipes = dict.fromkeys(("text", "image", self.best_recipe("long-tail")))
+        for spec in (LONG_TAIL_REAL[0], RANDAUGMENT, *map(synthetic, recipes), CEILING):
+            for steps in self.scale.longer:
+                setting = Setting("long-tail", (spec,), seed, overrides={"training.steps": steps})
+                yield self._measured(f"longer/{spec.name}-{steps}", setting)
 
     def _single_leaks(self, seed: int) -> Iterator[Unit]:
         for shots in dict.fromkeys((min(self.scale.shots), max(self.scale.shots))):
@@ -173,34 +190,43 @@ class Campaign:
 
     # Tuning
 
-    def _tuning(self, protocol: Protocol, spec: ArmSpec) -> Iterator[Unit]:
-        """Yield the units that settle how `spec` is trained and sampled: three rounds on the validation images."""
-        if spec.tuned_as is None:
-            return
-        spec = tuned_spec(spec.tuned_as)
-        setting = Setting(
-            protocol, (spec,), SELECTION_SEED, self.scale.tuning_shots if protocol == "few-shot" else None
-        )
+    def _tuning(self, protocol: Protocol, rows: Sequence[ArmSpec]) -> Iterator[Unit]:
+        """Yield the units that settle how `rows` are trained and sampled: three rounds on the validation images.
+
+        A round of all rows comes before the next one: several processes then seldom wait for each other.
+        """
+        shots = self.scale.tuning_shots if protocol == "few-shot" else None
+        tuned = dict.fromkeys(spec.tuned_as for spec in rows if spec.tuned_as is not None)
         for round_name in ROUNDS:
-            best = self._chosen(protocol, spec, before=round_name)
-            for number, overrides in enumerate(self._tried(spec, round_name)):
-                name = _tuning_name(protocol, spec, round_name, number)
-                yield self._unit(name, _overridden(setting, {**best, **overrides}), ("validation",))
+            for spec in map(tuned_spec, tuned):
+                setting = Setting(protocol, (spec,), SELECTION_SEED, shots)
+                best = self._chosen(protocol, spec, before=round_name)
+                for number, overrides in enumerate(self._tried(spec, round_name)):
+                    name = _tuning_name(protocol, spec, round_name, number)
+                    yield self._unit(name, _overridden(setting, {**best, **overrides}), ("validation",))
 
     def _tried(self, spec: ArmSpec, round_name: str) -> Sequence[Mapping[str, Any]]:
         """Return what is tried in a round of the tuning, as dotted keys of the config."""
         if spec.knob is None:
             raise ValueError(f"{spec.name} is tuned as {spec.tuned_as}, which has no knob")
         own = [{spec.knob.key: value} for value in spec.knob.values]
-        return {"augment": spec.augment, "own": own, "optimiser": OPTIMISER}[round_name][: self.scale.tried]
+        grid: Sequence[Mapping[str, Any]] = {"augment": spec.augment, "own": own, "optimiser": OPTIMISER}[round_name]
+        return grid[: self.scale.tried[round_name]]
 
     def _chosen(self, protocol: Protocol, spec: ArmSpec, before: str | None = None) -> dict[str, Any]:
-        """Return the best settings of all rounds, or of those before one of them."""
+        """Return the best settings of all rounds, or of those before one of them.
+
+        Where nothing that a round tried is better than what it started from, that stays.
+        """
         best: dict[str, Any] = {}
+        reached = -math.inf
         for round_name in ROUNDS[: ROUNDS.index(before) if before else None]:
-            tried = self._tried(spec, round_name)
-            names = [_tuning_name(protocol, spec, round_name, number) for number in range(len(tried))]
-            best |= tried[self._first_best(names)]
+            better: Mapping[str, Any] = {}
+            for number, overrides in enumerate(self._tried(spec, round_name)):
+                accuracy = self._on_validation(_tuning_name(protocol, spec, round_name, number))
+                if accuracy > reached:
+                    reached, better = accuracy, overrides
+            best |= better
         return best
 
     def _with_tuned(self, setting: Setting) -> Setting:
@@ -218,17 +244,16 @@ class Campaign:
         Never on test images, and never on later seeds: what was chosen stays.
         """
         name = "long-tail/{}/seed-0" if protocol == "long-tail" else "choice/few-shot/{}"
-        return self.scale.recipes[self._first_best([name.format(recipe) for recipe in self.scale.recipes])]
+        return max(self.scale.recipes, key=lambda recipe: self._on_validation(name.format(recipe)))
 
-    def _first_best(self, names: Sequence[str]) -> int:
-        """Return which of the units did best on validation images by its first arm; the first among equals."""
-        found = []
-        for name in names:
-            record = read_record(self.results, name)
-            if record is None and not self.guess:
-                raise RuntimeError(f"{name} must be measured before what depends on it")
-            found.append(-1.0 if record is None else float(record["models"][0]["validation"]["overall"]))
-        return found.index(max(found))
+    def _on_validation(self, name: str) -> float:
+        """Return how a unit's first arm did on validation images."""
+        record = read_record(self.results, name)
+        if record is None:
+            if self.guess:
+                return -1.0
+            raise NotMeasured(f"{name} must be measured before what depends on it")
+        return float(record["models"][0]["validation"]["overall"])
 
 
 def with_effective_counts(spec: ArmSpec) -> ArmSpec:

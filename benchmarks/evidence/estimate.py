@@ -9,7 +9,7 @@ from benchmarks.evidence.units import Unit, images_key
 
 from augcond.datasets import load_dataset
 from augcond.planning import images_to_make
-from augcond.training.published import draw_split, source_images
+from augcond.training.splitting import draw_split, source_images
 
 
 @dataclass(frozen=True, slots=True)

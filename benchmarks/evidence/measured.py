@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -49,6 +49,10 @@ class Row:
     def leaky(self) -> bool:
         """Whether its numbers come with planted leaks."""
         return any(record["leaks"] for record in self.records.values())
+
+    def at(self, other: Row) -> Row:
+        """Return this row at those of its seeds that `other` has too: means of the two then compare like with like."""
+        return replace(self, records={seed: found for seed, found in self.records.items() if seed in other.records})
 
     def mean(self, metric: str = "overall", part: str = "test") -> float | None:
         """Return the mean over the seeds; None where it was not measured."""

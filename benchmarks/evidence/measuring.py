@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from benchmarks.evidence.records import FORMAT, Record, pack_labels, read_record, write_record
+from benchmarks.evidence.records import FORMAT, Record, pack_labels, read_record, record_path, write_record
 from benchmarks.evidence.units import Unit, folder_name, images_key
 
 from augcond.evaluation.predictions import read_predictions
@@ -61,6 +61,8 @@ class Measuring:
             AugcondError: as the stages do.
         """
         config = unit.config
+        # A record of other settings decides nothing while its unit is measured again.
+        record_path(self._results, unit.name).unlink(missing_ok=True)
         values = config.model_dump(mode="json")
         seconds: dict[str, float] = {}
         images = {"attempted": 0, "failed": 0}

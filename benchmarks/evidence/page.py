@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.evidence import figures, tables
+from benchmarks.evidence.campaign import Campaign
 from benchmarks.evidence.measured import Measured, Row, read_measured
 from benchmarks.evidence.settings import FULL, REAL_STRONG, SELECTION_SEED, STAND_IN, UNNAMED_PROMPT, Scale
 from benchmarks.evidence.verdict import expectations
@@ -34,6 +35,7 @@ def main(arguments: Sequence[str] | None = None, scale: Scale = FULL) -> int:
     options = parser.parse_args(arguments)
     try:
         measured = read_measured(options.results)
+        check_current(measured, scale, options.results)
     except ValueError as error:
         sys.stderr.write(f"{error}\n")
         return 1
@@ -44,6 +46,23 @@ def main(arguments: Sequence[str] | None = None, scale: Scale = FULL) -> int:
         write_atomically(options.readme, with_summary(options.readme.read_text(encoding="utf-8"), measured).encode())
     sys.stdout.write(f"{options.docs / 'results.md'} from {len(measured.records)} records\n")
     return 0
+
+
+def check_current(measured: Measured, scale: Scale, results: Path) -> None:
+    """Refuse records that were measured with other settings than the campaign has now, what tuning chose among them.
+
+    Raises:
+        ValueError: naming the first of them.
+    """
+    revision = measured.records[0]["generator"]["revision"]
+    campaign = Campaign(scale, results, results, revision, max(scale.seeds.values()))
+    wanted = {unit.name: unit.fingerprint for unit in campaign.measurable()}
+    stale = [record["unit"] for record in measured.records if wanted.get(record["unit"]) != record["fingerprint"]]
+    if stale:
+        raise ValueError(
+            f"{len(stale)} records were measured with other settings than python -m benchmarks.evidence has now, such "
+            f"as {stale[0]}: measure on, or delete them"
+        )
 
 
 def with_summary(readme: str, measured: Measured) -> str:
@@ -74,12 +93,14 @@ def page(measured: Measured, scale: Scale, docs: Path) -> str:
         "## Long tail",
         "",
         f"From {scale.head} to {max(1, round(scale.head / scale.imbalance))} real images per class, filled to "
-        f"{scale.head}; {scale.steps['long-tail']} steps for every row. Percent of the test images, mean ± standard "
-        "deviation over seeds of training: all seeds train on one draw of the long tail and one set of generated "
-        "images, so another draw may differ by more; differences are paired over seeds and test images, with 95 % "
-        "bootstrap intervals. Rows ending in `-effective` use Balanced Softmax with the counts that batches show, all "
-        "other rows with synthetic images with the counts of the real ones. The ceiling has unused real images in "
-        "place of the synthetic ones, and, as its classes are then equally large, the counts that batches show.",
+        f"{scale.head}; {scale.steps['long-tail']} steps for every row. Each seed draws which classes are large and "
+        "which small, their real images, and what is generated from these, and trains from other weights. Percent of "
+        "the test images, mean ± standard deviation over seeds; as seeds differ in which classes are small, much of "
+        "that spread is common to all rows, and the differences are what to look at: they are paired over seeds and "
+        "test images, with 95 % bootstrap intervals. Rows ending in `-effective` use Balanced Softmax with the counts "
+        "that batches show, all other rows with synthetic images with the counts of the real ones. The ceiling has "
+        "unused real images in place of the synthetic ones, and, as its classes are then equally large, the counts "
+        "that batches show.",
         "",
         tables.long_tail(measured, scale),
         "",
@@ -152,14 +173,20 @@ def page(measured: Measured, scale: Scale, docs: Path) -> str:
         tables.amounts(measured, scale),
         "",
         *figure("amount", "Accuracy over the number of synthetic images"),
+        "## Longer trainings",
+        "",
+        "The same rows of the long tail, trained for more steps with nothing else changed.",
+        "",
+        tables.longer(measured, scale),
+        "",
         "## How the rows were tuned",
         "",
         "Every tuned row was tried with the same number of settings, in three rounds (how training images are "
-        "augmented; its own knob; learning rate and crop), each from the best of the rounds before it, on the "
-        f"validation images of seed {SELECTION_SEED}, which no other table uses. "
+        f"augmented; its own knob; learning rate), each from the best so far, with the split and the "
+        f"images of seed {SELECTION_SEED}, which no other table uses, on validation images. "
         "`real-weak` is not tuned. "
-        f"The image recipes take what was found for `{STAND_IN}`. The best of each round is bold; one seed decides, so "
-        "near ties are chance.",
+        f"The image recipes take what was found for `{STAND_IN}`. What was better than all before it is bold, and "
+        "the last of these is what is measured; one seed decides, so near ties are chance.",
         "",
         tables.tuning(measured),
         "",

@@ -10,27 +10,30 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any, Literal, get_args
 
 from augcond.config_base import RecipeName
 
 Protocol = Literal["long-tail", "few-shot"]
 
-LONG_TAIL_DRAW = 0
-"""Seed of the one long tail, and of its images, that all measured seeds train on; new ones for each seed would be five
-times the images. Few-shot runs draw anew for each seed."""
-
 BOTH_COUNTS = ("text", "image", "embed-mixup-dropout")
 """Rows that are also trained with the counts of the batches (Balanced Softmax with effective counts)."""
 
 SECTIONS: Mapping[str, tuple[str, ...]] = {
     "a": ("long-tail", "few-shot", "screening", "published"),
-    "b": ("crop", "unnamed", "guidance", "amount", "leaks", "other-recipes"),
+    "b": ("unnamed", "guidance", "amount", "longer", "leaks", "crop", "other-recipes"),
 }
 """Of each tier, in the order in which they are measured."""
 
+_ALL_SECTIONS = tuple(chain(*SECTIONS.values()))
+
+_SEEDS = {"long-tail": 5, "few-shot": 4}
+"""Measured seeds of the sections that are asked for most; the others have three."""
+
 SELECTION_SEED = 100
-"""Seed of split, plan and training of all tuning; measured seeds are 0, 1, 2, ..."""
+"""Of all tuning; measured seeds are 0, 1, 2, ... A seed is that of split, plan and training together: each has real
+images, generated ones and initial weights of its own, and on the long tail its own order of the classes."""
 
 STAND_IN = "embed-mixup-dropout"
 """The image recipe that the image recipes are tuned with: the product's default."""
@@ -43,8 +46,6 @@ PIXEL_RECIPES = ("mixup", "cutmix", "mixup-dropout", "cutmix-dropout")
 OPTIMISER: tuple[Mapping[str, Any], ...] = (
     {"training.lr": 0.002, "training.augment.crop": "pad"},
     {"training.lr": 0.006, "training.augment.crop": "pad"},
-    {"training.lr": 0.002, "training.augment.crop": "resized"},
-    {"training.lr": 0.006, "training.augment.crop": "resized"},
 )
 """The last round of the tuning, the same for every arm."""
 
@@ -66,7 +67,7 @@ class Knob:
     values: tuple[Any, ...]
 
 
-_RANDAUGMENT = tuple([{"name": "RandAugment", "magnitude": magnitude}] for magnitude in (9, 3, 6, 15))
+_RANDAUGMENT = tuple([{"name": "RandAugment", "magnitude": magnitude}] for magnitude in (9, 3))
 _AUGMENT: tuple[Mapping[str, Any], ...] = ({}, {"training.augment.transforms": _RANDAUGMENT[0]})
 _MAGNITUDES: tuple[Mapping[str, Any], ...] = tuple({"training.augment.transforms": drawn} for drawn in _RANDAUGMENT)
 _DECAY = Knob("training.weight_decay", (0.05, 0.01, 0.2, 0.5))
@@ -150,11 +151,12 @@ class Scale:
         tuning_shots: the one of them that is tuned and chosen at.
         few_per_class: synthetic images per class of a few-shot run.
         steps: optimiser steps of each protocol.
-        tried: settings tried in each round of the tuning.
+        longer: other numbers of steps on the long tail, for some rows.
+        tried: settings tried in each round of the tuning, the same for every arm.
         recipes: the image recipes.
         guidance: values of tier B.
-        amounts: synthetic images per class of tier B; 0 are the real images alone.
-        tier_b_seeds: seeds of tier B.
+        amounts: synthetic images per class of tier B.
+        seeds: measured in each section.
     """
 
     base: Mapping[str, Any] = field(
@@ -170,11 +172,12 @@ class Scale:
     tuning_shots: int = 4
     few_per_class: int = 16
     steps: Mapping[Protocol, int] = field(default_factory=lambda: {"long-tail": 300, "few-shot": 200})
-    tried: int = 2
+    longer: tuple[int, ...] = (600, 1200)
+    tried: Mapping[str, int] = field(default_factory=lambda: {"augment": 2, "own": 4, "optimiser": 2})
     recipes: tuple[str, ...] = IMAGE_RECIPES
     guidance: tuple[float, ...] = (2.0, 4.0, 7.0, 10.0)
     amounts: tuple[int, ...] = (50, 100, 200, 400)
-    tier_b_seeds: int = 3
+    seeds: Mapping[str, int] = field(default_factory=lambda: {name: _SEEDS.get(name, 3) for name in _ALL_SECTIONS})
 
 
 FULL = Scale()
@@ -192,10 +195,11 @@ SMOKE = Scale(
     tuning_shots=1,
     few_per_class=2,
     steps={"long-tail": 2, "few-shot": 2},
-    tried=1,
+    longer=(4,),
+    tried={"augment": 1, "own": 1, "optimiser": 1},
     recipes=("image", STAND_IN),
     guidance=(2.0,),
     amounts=(2, 4),
-    tier_b_seeds=1,
+    seeds=dict.fromkeys(_ALL_SECTIONS, 1),
 )
 """Does the whole chain run on this machine? Its numbers mean nothing."""

@@ -48,6 +48,11 @@ def gain(row: Row | None, baseline: Row | None, metric: str = "overall") -> str:
     return f"{100 * found.mean:+.1f} ({100 * found.low:+.1f} to {100 * found.high:+.1f})"
 
 
+def beside(row: Row | None, other: Row) -> str:
+    """Return mean and spread of `row` over the seeds of `other`, to stand beside it."""
+    return accuracy(row.at(other) if row else None)
+
+
 def difference(row: Row | None, baseline: Row | None, metric: str) -> Difference | None:
     """Return a paired difference; None where there is none."""
     found = differences(row, baseline) if row is not None and baseline is not None else None
@@ -55,7 +60,7 @@ def difference(row: Row | None, baseline: Row | None, metric: str) -> Difference
 
 
 def long_tail(measured: Measured, scale: Scale) -> str:
-    """Return the table of the long tail."""
+    """Return the table of the long tail; shares and differences are over the seeds that both rows have."""
     strong, text = (measured.row(f"long-tail/{name}", name) for name in (REAL_STRONG, "text"))
     ceiling = measured.row(f"long-tail/{CEILING.name}", CEILING.name)
     lines = []
@@ -91,8 +96,10 @@ def long_tail_rows(scale: Scale) -> list[tuple[str, str]]:
 
 
 def _share(row: Row | None, strong: Row | None, ceiling: Row | None) -> str:
-    means = [found.mean() if found else None for found in (row, strong, ceiling)]
-    if row is strong or any(mean is None for mean in means):
+    if row is None or row is strong:
+        return ""
+    means = [found.at(row).mean() if found else None for found in (row, strong, ceiling)]
+    if any(mean is None for mean in means):
         return ""
     own, base, top = (float(mean) for mean in means if mean is not None)
     return f"{100 * (own - base) / (top - base):.0f} %" if top > base else "no gain to share"
@@ -107,7 +114,9 @@ def screening(measured: Measured) -> str:
         planned = [model["screened_out"] + model["synthetic_images"] for model in row.models]
         judge = next(judge for judge in SCREENS if row.table.endswith(f"-{judge}"))
         share = f"{100 * sum(dropped) / max(1, sum(planned)):.0f} %"
-        lines.append([f"`{row.arm}`", judge, str(row.seeds), share, accuracy(plain), accuracy(row), gain(row, plain)])
+        lines.append(
+            [f"`{row.arm}`", judge, str(row.seeds), share, beside(plain, row), accuracy(row), gain(row, plain)]
+        )
     titles = ["recipe", "judge", "seeds", "dropped", "off", "on", "on against off"]
     return markdown(titles, lines) if lines else MISSING
 
@@ -169,7 +178,7 @@ def single_leaks(measured: Measured) -> str:
     for row in measured.rows("leak/"):
         name, _, shots = row.table.removeprefix("leak/").rpartition("-k")
         honest = measured.row(f"few-shot/image-k{shots}", "image")
-        lines.append([f"{name} (leaky)", shots, str(row.seeds), accuracy(honest), accuracy(row)])
+        lines.append([f"{name} (leaky)", shots, str(row.seeds), beside(honest, row), accuracy(row)])
     return markdown(["leak", "k", "seeds", "`image` without", "`image` with"], lines) if lines else MISSING
 
 
@@ -180,7 +189,7 @@ def unnamed(measured: Measured) -> str:
         shots = row.table.rpartition("-k")[2]
         named, strong = (measured.row(f"few-shot/{name}-k{shots}", name) for name in (row.arm, REAL_STRONG))
         text = measured.row(f"unnamed/text-k{shots}", "text")
-        cells = [accuracy(named), accuracy(row), gain(row, strong), gain(row, text)]
+        cells = [beside(named, row), accuracy(row), gain(row, strong), gain(row, text)]
         lines.append([f"`{row.arm}`", shots, str(row.seeds), *cells])
     lines.sort(key=lambda line: int(line[1]))
     titles = [
@@ -201,7 +210,7 @@ def crops(measured: Measured) -> str:
     for row in sorted(measured.rows("crop/"), key=lambda row: row.table):
         lowest = next(iter(row.records.values()))["config"]["conditioning"]["crop_scale"][0]
         plain = measured.row(f"long-tail/{row.arm}", row.arm)
-        cells = [accuracy(plain), accuracy(row), gain(row, plain), gain(row, plain, "few")]
+        cells = [beside(plain, row), accuracy(row), gain(row, plain), gain(row, plain, "few")]
         lines.append([f"`{row.arm}`", f"{100 * lowest:g} %", str(row.seeds), *cells])
     titles = ["recipe", "at least", "seeds", "default crop", "gentler crop", "difference", "on the few classes"]
     return markdown(titles, lines) if lines else MISSING
@@ -209,12 +218,17 @@ def crops(measured: Measured) -> str:
 
 def guidance(measured: Measured) -> str:
     """Return the table of guidance."""
+    strong = measured.row(f"long-tail/{REAL_STRONG}", REAL_STRONG)
     rows = sorted(measured.rows("guidance/"), key=lambda row: (row.arm, _scale_of(row)))
     lines = [
-        [f"`{row.arm}`", f"{_scale_of(row):g}", str(row.seeds), accuracy(row, part="validation"), accuracy(row)]
+        [
+            *(f"`{row.arm}`", f"{_scale_of(row):g}", str(row.seeds)),
+            *(accuracy(row, part="validation"), accuracy(row), gain(row, strong)),
+        ]
         for row in rows
     ]
-    return markdown(["recipe", "guidance", "seeds", "validation", "test"], lines) if lines else MISSING
+    titles = ["recipe", "guidance", "seeds", "validation", "test", f"against `{REAL_STRONG}`"]
+    return markdown(titles, lines) if lines else MISSING
 
 
 def _scale_of(row: Row) -> float:
@@ -227,11 +241,28 @@ def amounts(measured: Measured, scale: Scale) -> str:
     lines = []
     for table in dict.fromkeys(row.table for row in measured.rows("amount/")):
         recipe = table.removeprefix("amount/")
-        rows = [measured.row(table, f"{recipe}-{count}") for count in scale.amounts]
-        seeds = sorted({row.seeds for row in rows if row})
-        cells = [accuracy(strong), *(accuracy(row) for row in rows)]
-        lines.append([f"`{recipe}`", "-".join(map(str, seeds)), *cells])
+        rows = [row for count in scale.amounts if (row := measured.row(table, f"{recipe}-{count}"))]
+        lines.append([f"`{recipe}`", str(rows[0].seeds), beside(strong, rows[0]), *map(accuracy, rows)])
+        lines.append([f"against `{REAL_STRONG}`", "", "", *(gain(row, strong) for row in rows)])
     return markdown(["recipe", "seeds", "0", *map(str, scale.amounts)], lines) if lines else MISSING
+
+
+def longer(measured: Measured, scale: Scale) -> str:
+    """Return what more steps do to some rows of the long tail."""
+    arms = dict.fromkeys(row.arm for row in measured.rows("longer/"))
+    lines = []
+    for arm in arms:
+        rows = [row for steps in scale.longer if (row := measured.row(f"longer/{arm}-{steps}", arm))]
+        lines.append([f"`{arm}`", str(rows[0].seeds), beside(measured.row(f"long-tail/{arm}", arm), rows[0])])
+        lines[-1] += map(accuracy, rows)
+    for arm in (arm for arm in arms if arm != REAL_STRONG):
+        pairs = [
+            (measured.row(f"longer/{arm}-{steps}", arm), measured.row(f"longer/{REAL_STRONG}-{steps}", REAL_STRONG))
+            for steps in scale.longer
+        ]
+        lines.append([f"`{arm}` against `{REAL_STRONG}`", "", "", *(gain(row, strong) for row, strong in pairs)])
+    titles = ["row", "seeds", f"{scale.steps['long-tail']} steps", *(f"{steps} steps" for steps in scale.longer)]
+    return markdown(titles, lines) if lines else MISSING
 
 
 def tuning(measured: Measured) -> str:
@@ -242,17 +273,19 @@ def tuning(measured: Measured) -> str:
         rounds.setdefault((protocol, arm), {}).setdefault(what.partition("-")[0], []).append(row)
     lines = []
     for (protocol, arm), found in rounds.items():
+        reached = 0.0
         for what in ROUNDS:
             tried = sorted(found.get(what, []), key=lambda row: int(row.table.rpartition("-")[2]))
             values = [row.mean("overall", "validation") or 0.0 for row in tried]
             cells = [
                 f"**{_tried(row, what)}: {accuracy(row, part='validation')}**"
-                if value == max(values) and place == values.index(value)
+                if value > reached and place == values.index(max(values))
                 else f"{_tried(row, what)}: {accuracy(row, part='validation')}"
                 for place, (row, value) in enumerate(zip(tried, values, strict=True))
             ]
             if cells:
                 lines.append([protocol, f"`{arm}`", what, "; ".join(cells)])
+                reached = max(reached, *values)
     return markdown(["protocol", "row", "round", "tried: validation accuracy"], lines) if lines else MISSING
 
 

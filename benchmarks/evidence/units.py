@@ -24,7 +24,6 @@ class Setting:
         arms: rows; they share recipe and tuning.
         seed: of split, plan and training together.
         shots: k of a few-shot run.
-        draw: seed of split and plan where several trainings share them.
         published: with the leaks of the published scripts.
         overrides: dotted keys of the config, what tuning chose among them.
     """
@@ -33,7 +32,6 @@ class Setting:
     arms: tuple[ArmSpec, ...]
     seed: int
     shots: int | None = None
-    draw: int | None = None
     published: bool = False
     overrides: Mapping[str, Any] = field(default_factory=dict)
 
@@ -104,16 +102,16 @@ def make_unit(
 def _values(setting: Setting, scale: Scale) -> dict[str, Any]:
     values = json.loads(json.dumps(scale.base))
     few = setting.protocol == "few-shot"
-    drawn_by = setting.seed if setting.draw is None else setting.draw
     values["protocol"] = "published" if setting.published else setting.protocol
-    split: dict[str, Any] = {"name": "long-tail", "imbalance": scale.imbalance, "head": scale.head}
+    # The seed draws which class is rare too: shot groups then differ by their counts, not by which classes they hold.
+    split: dict[str, Any] = {"name": "long-tail", "imbalance": scale.imbalance, "head": scale.head, "order": "shuffled"}
     if few:
         split = {"name": "few-shot", "k": setting.shots}
-    values["data"]["split"] = {**split, "seed": drawn_by}
+    values["data"]["split"] = {**split, "seed": setting.seed}
     amount = {"per_class": scale.few_per_class} if few else {"fill_to": scale.head}
     if "plan.per_class" in setting.overrides:
         amount = {}
-    values["plan"] = {**amount, "seed": drawn_by}
+    values["plan"] = {**amount, "seed": setting.seed}
     recipes = sorted({arm.recipe for arm in setting.arms if arm.recipe not in (None, "unused-real")})
     if recipes:
         values["conditioning"] = {"recipe": recipes}
