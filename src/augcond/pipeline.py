@@ -117,6 +117,9 @@ def train(config: RunConfig, *, overwrite: bool = False, progress: Progress | No
         TrainingError: a training cannot be done, or diverged.
     """
     experiment = load_experiment(config)
+    if not experiment.folder.config_path.exists():
+        # A run of real images alone, which nothing was generated for.
+        experiment.folder.write_config(config)
     synthetic = any(arm.kind == "synthetic" for arm in arms_of(config))
     dropped = screened_out(experiment) if synthetic else ()
     return train_arms(experiment, dropped=dropped, overwrite=overwrite, progress=progress)

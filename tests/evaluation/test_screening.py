@@ -1,6 +1,8 @@
 """Screening: margins, a threshold from real validation images, and what is dropped."""
 
 import io
+import json
+import shutil
 
 import pyarrow.parquet as pq
 import pytest
@@ -14,7 +16,7 @@ from augcond.generators import load_generator
 from augcond.pipeline import generate, run, train
 from augcond.testing import save_tiny_stable_unclip
 from augcond.training.experiment import load_experiment
-from tests.training.toys import toy_run
+from tests.training.toys import toy_run, write_colours
 
 
 def test_margins_by_hand():
@@ -84,3 +86,20 @@ def test_without_a_common_space_class_prompts_are_refused(tmp_path):
     generator = load_generator(config.model_copy(update={"name": "stable-unclip", "model": str(folder)}))
     with pytest.raises(ConfigError, match="no projection of its text encoder"):
         generator.embed_prompts(["a photo of a cat"])
+
+
+def test_other_validation_images_give_another_threshold(tmp_path):
+    config = toy_run(tmp_path, screening={"by": "encoder"})
+    generate(config)
+    screened_out(load_experiment(config))
+    before = json.loads((config.run / "screening.json").read_text())
+    shutil.rmtree(tmp_path / "validation")
+    write_colours(tmp_path / "validation", 5, seed=7)
+    screened_out(load_experiment(config))
+    after = json.loads((config.run / "screening.json").read_text())
+    assert after["fingerprint"] != before["fingerprint"]
+    assert after["threshold"] != before["threshold"]
+    # The encoder does not care how classifiers are trained.
+    longer = toy_run(tmp_path, screening={"by": "encoder"}, training={"steps": 9})
+    screened_out(load_experiment(longer))
+    assert json.loads((config.run / "screening.json").read_text()) == after

@@ -41,6 +41,12 @@ def test_run_prints_the_table_and_the_commands_find_the_run_again(config_file, t
     assert "augcond evaluate judges them" in " ".join(call("train", run).split())
 
 
+def test_a_run_of_real_images_alone_is_found_again(config_file, tmp_path):
+    call("run", config_file, "--set", "training.arms=[{name: real-only}]")
+    assert "real-only" in call("evaluate", tmp_path / "run")
+    assert not (tmp_path / "run" / "report").exists()
+
+
 def test_a_leaky_table_says_so(config_file):
     assert call("run", config_file, "--set", "leaks=[best-epoch]").startswith("LEAKY")
 

@@ -124,6 +124,11 @@ class RunFolder:
             else:
                 path.unlink(missing_ok=True)
 
+    def write_config(self, config: RunConfig) -> None:
+        """Write what the run was started with."""
+        text = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+        write_atomically(self.config_path, text.encode())
+
     def read_config(self) -> RunConfig:
         """Return the config that the run was last started with.
 
@@ -167,8 +172,7 @@ class RunFolder:
 
     def write_plan(self, run_plan: RunPlan, config: RunConfig, dataset: Dataset) -> None:
         """Write the config, the sources and, last and atomically, the plan."""
-        text = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
-        write_atomically(self.config_path, text.encode())
+        self.write_config(config)
         _write_table(_sources_table(dataset), self.sources_path)
         metadata = {
             "settings": run_plan.settings,
