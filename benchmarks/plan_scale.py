@@ -1,6 +1,6 @@
 """How long and how much memory 1.2 million plan rows take: plan, fingerprints, written plan.
 
-    python benchmarks/plan_scale.py          # prints JSON and writes benchmarks/results/plan_scale.json
+    python -m benchmarks.plan_scale          # prints JSON and writes benchmarks/results/plan_scale.json
 
 The process is measured whole: peak memory is the largest resident set, with Python and its libraries in it.
 """
@@ -8,13 +8,13 @@ The process is measured whole: peak memory is the largest resident set, with Pyt
 from __future__ import annotations
 
 import hashlib
-import json
 import platform
 import resource
-import sys
 import tempfile
 import time
 from pathlib import Path
+
+from benchmarks.writing import write_result
 
 from augcond.config import ConditioningConfig, PlanConfig, parse_config
 from augcond.datasets import Dataset, ImageRecord
@@ -91,9 +91,7 @@ def main() -> None:
         "python": platform.python_version(),
         "limits": {"seconds": 60, "megabytes": 1000},
     }
-    text = json.dumps(result, indent=1)
-    (Path(__file__).parent / "results" / "plan_scale.json").write_text(text + "\n")
-    sys.stdout.write(text + "\n")
+    write_result("plan_scale", result)
 
 
 def peak_megabytes() -> float:

@@ -1,6 +1,6 @@
 """How long and how large the report of a large run is: 1,000 classes, 200,000 plan rows.
 
-    python benchmarks/report.py              # prints JSON and writes benchmarks/results/report.json
+    python -m benchmarks.report              # prints JSON and writes benchmarks/results/report.json
 
 The run is made by the engine, with pictures of a small pool in place of generated ones, so that the shards are of
 true size; its making is not measured. The report is written in one thread, so an idle core takes `cpu_seconds`;
@@ -21,6 +21,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+from benchmarks.writing import write_result
 from PIL import Image
 
 from augcond.conditioning import Draws
@@ -118,17 +119,17 @@ def main() -> None:
         started = time.perf_counter()
         folder = make_run(Path(root))
         making = time.perf_counter() - started
-        status = folder.read_plan()
+        plan = folder.read_plan().plan
         load = os.getloadavg()[0]
-        command = [sys.executable, __file__, str(folder.path)]
+        command = [sys.executable, "-m", "benchmarks.report", str(folder.path)]
         # One thread: on a busy machine waiting threads burn time, and that of the processor is to mean something.
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
         done = subprocess.run(command, check=True, capture_output=True, text=True, env=environment)  # noqa: S603
         taken = json.loads(done.stdout)
         result = {
             "classes": CLASSES,
-            "rows": len(status.plan),
-            "shards": status.plan.shard_count,
+            "rows": len(plan),
+            "shards": plan.shard_count,
             "recipes": len(RECIPES),
             "report": taken,
             "limits": LIMITS,
@@ -137,11 +138,7 @@ def main() -> None:
             "making_the_run_seconds": round(making),
             "python": platform.python_version(),
         }
-    text = json.dumps(result, indent=1)
-    print(text)  # noqa: T201
-    to = Path(__file__).parent / "results" / "report.json"
-    to.parent.mkdir(exist_ok=True)
-    to.write_text(text + "\n", encoding="utf-8")
+    write_result("report", result)
     if any(taken[name] > limit for name, limit in LIMITS.items()):
         sys.exit("over the limits")
 

@@ -1,19 +1,17 @@
 """A training step of the small network in the memory format that it uses, beside the usual one.
 
-Run `python benchmarks/small_cnn.py`: it prints JSON and writes benchmarks/results/small_cnn.json. The two take turns,
+Run `python -m benchmarks.small_cnn`: it prints JSON and writes benchmarks/results/small_cnn.json. The two take turns,
 so that a busy moment hits both; what counts is the ratio.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import statistics
-import sys
 import time
-from pathlib import Path
 
 import torch
+from benchmarks.writing import write_result
 from torch import Tensor, nn
 
 from augcond.training.networks import SmallCnn
@@ -68,9 +66,7 @@ def main() -> None:
         "torch": torch.__version__,
         "load_average": round(os.getloadavg()[0], 2),
     }
-    text = json.dumps(result, indent=1)
-    (Path(__file__).parent / "results" / "small_cnn.json").write_text(text + "\n")
-    sys.stdout.write(text + "\n")
+    write_result("small_cnn", result)
 
 
 if __name__ == "__main__":

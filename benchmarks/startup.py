@@ -1,17 +1,17 @@
 """How long a command takes to start: `augcond --help` and `import augcond`, beside an empty Python.
 
-Run `python benchmarks/startup.py`: it prints JSON and writes benchmarks/results/startup.json.
+Run `python -m benchmarks.startup`: it prints JSON and writes benchmarks/results/startup.json.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import statistics
 import subprocess
 import sys
 import time
-from pathlib import Path
+
+from benchmarks.writing import write_result
 
 RUNS = 15
 COMMANDS = {
@@ -43,9 +43,7 @@ def main() -> None:
         "load_average": round(os.getloadavg()[0], 2),
         "limit": {"augcond --help": 0.5},
     }
-    text = json.dumps(result, indent=1)
-    (Path(__file__).parent / "results" / "startup.json").write_text(text + "\n")
-    sys.stdout.write(text + "\n")
+    write_result("startup", result)
 
 
 if __name__ == "__main__":

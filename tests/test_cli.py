@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import io
 import json
 import subprocess
@@ -51,8 +52,9 @@ def test_from_folder_to_export(project, augcond):
     assert "[red]dog" in out
     assert "7 images in 2 classes" in out
 
-    code, out, _ = augcond("plan", "c.yaml")
+    code, out, err = augcond("plan", "c.yaml")
     assert code == 0
+    assert "7/7 images read" in err
     assert "12 images by text, embed-mixup" in out
     assert "of disk, from 4 images timed" in out
     assert not (project / "run").exists()
@@ -60,18 +62,21 @@ def test_from_folder_to_export(project, augcond):
     code, out, err = augcond("generate", "c.yaml")
     assert code == 0
     assert "12 images made, 0 failed" in out
-    assert "12/12 images" in err
+    assert "7/7 images read" in err
+    assert "12/12 images," in err
     assert "shard 00002" in (project / "run" / "log.txt").read_text()
 
     code, out, _ = augcond("status", "run")
     assert (code, out.splitlines()[0]) == (0, "12 of 12 attempted: 12 ok, 0 failed; 0 left")
 
-    code, out, _ = augcond("check", "run")
+    code, out, err = augcond("check", "run")
     assert code == 0
+    assert "3/3 shards read" in err
     assert "sound: 3 shards read, 12 images" in out
 
-    code, out, _ = augcond("export", "run", "--to", "out")
+    code, out, err = augcond("export", "run", "--to", "out")
     assert code == 0
+    assert "12/12 images written" in err
     assert len(list((project / "out").glob("*/*.png"))) == 12
 
 
@@ -141,16 +146,28 @@ def test_full_disk_is_one_message(project, augcond, monkeypatch):
     assert "run the same command again" in err
 
 
-def test_interrupt_says_how_to_go_on(project, augcond, monkeypatch):
-    from augcond import pipeline
-
+@pytest.mark.parametrize(
+    ("arguments", "stage"),
+    [
+        (("demo", "demo"), "demo.generate"),
+        (("generate", "c.yaml"), "pipeline.generate"),
+        (("train", "c.yaml"), "pipeline.train"),
+        (("evaluate", "c.yaml"), "pipeline.evaluate"),
+        (("run", "c.yaml"), "pipeline.generate"),
+        (("sweep", "c.yaml", "--over", "generator.steps=2,3"), "sweeping.train"),
+        (("export", "c.yaml", "--to", "out"), "store.export_run"),
+    ],
+)
+def test_interrupt_says_how_to_go_on(project, augcond, monkeypatch, arguments, stage):
     def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(pipeline, "generate", interrupted)
-    code, _, err = augcond("generate", "c.yaml")
+    module, _, name = stage.partition(".")
+    monkeypatch.setattr(importlib.import_module(f"augcond.{module}"), name, interrupted)
+    code, _, err = augcond(*arguments)
     assert code == 130
-    assert "run the same command again" in err
+    assert "stopped; what was committed is safe, run the same command again to go on" in err
+    assert "Traceback" not in err
 
 
 def test_preview_draws_every_recipe(project, augcond):
@@ -165,18 +182,6 @@ def test_the_package_is_a_program():
     done = subprocess.run(code, capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert "error: nowhere is no run" in done.stderr
-
-
-def test_an_interrupted_demo_says_how_to_go_on(augcond, tmp_path, monkeypatch):
-    from augcond import demo
-
-    def interrupted(*_: object, **__: object) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(demo, "generate", interrupted)
-    code, _, err = augcond("demo", str(tmp_path / "demo"))
-    assert code == 130
-    assert "run the same command again" in err
 
 
 @pytest.mark.parametrize(

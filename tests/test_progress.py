@@ -6,7 +6,7 @@ import logging
 import pytest
 from rich.console import Console
 
-from augcond import progress
+from augcond import engine, progress
 from augcond.progress import ConsoleProgress, format_bytes, format_seconds, log_to
 
 
@@ -38,10 +38,29 @@ def test_plain_lines_where_there_is_no_terminal(monkeypatch):
 def test_a_bar_on_a_terminal():
     stream = io.StringIO()
     with ConsoleProgress(Console(file=stream, force_terminal=True, width=100), "pictures") as shown:
-        shown(0, 8)
-        shown(8, 8)
+        shown.start(8)
+        shown.advance(8, 0)
     assert "pictures" in stream.getvalue()
     assert "8/8" in stream.getvalue()
+
+
+def test_a_stage_may_count_other_items_before_its_own():
+    stream = io.StringIO()
+    with ConsoleProgress(Console(file=stream)) as shown:
+        shown.start(5, "images read")
+        shown.advance(5, 2)
+        assert stream.getvalue().startswith("5/5 images read, ")
+        shown.start(3)
+        shown.advance(1, 0)
+    lines = stream.getvalue().splitlines()
+    assert [line.split(", ")[0] for line in lines] == ["5/5 images read", "1/3 images"]
+    assert lines[0].endswith("2 failed")
+    assert "failed" not in lines[1]
+
+
+def test_there_is_one_progress():
+    assert engine.Progress is progress.Progress
+    assert engine.NoProgress is progress.NoProgress
 
 
 def test_log_file_gets_what_augcond_logs_and_is_released(tmp_path):

@@ -2,8 +2,6 @@
 
 import io
 import json
-from importlib.resources import files
-from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
@@ -12,7 +10,8 @@ from diffusers import StableUnCLIPImg2ImgPipeline
 from PIL import Image
 from safetensors import safe_open
 
-WORLD = Path(str(files("augcond").joinpath("assets", "world")))
+from augcond.assets import WORLD
+
 CHECKPOINT = WORLD / "checkpoint"
 PER_CLASS = {"pool": 200, "validation": 50, "test": 300}
 CLASS_NAMES = ["t-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,22 @@ class MemoryReader:
 
     def read(self, key: str) -> bytes:
         return self._files[key]
+
+
+class Counted:
+    """A progress that counts what it is told, and calls `on_item` with the number of items that are done."""
+
+    def __init__(self, on_item: Callable[[int], object] = lambda done: None) -> None:
+        self.total = self.done = self.failed = 0
+        self._on_item = on_item
+
+    def start(self, total: int, what: str | None = None) -> None:
+        self.total, self.done, self.failed = total, 0, 0
+
+    def advance(self, made: int, failed: int) -> None:
+        self.done += made
+        self.failed += failed
+        self._on_item(self.done)
 
 
 def png(seed: int, size: tuple[int, int] = (20, 20)) -> bytes:
@@ -69,9 +85,15 @@ def toy_config(root: Path, counts: Mapping[str, int] | None = None, **sections: 
         "generator": {"name": "fake"},
         "engine": {"shard_size": 16, "batch_size": 6},
     }
+    return config_with(values, sections)
+
+
+def config_with(values: Mapping[str, Any], sections: Mapping[str, Any]) -> RunConfig:
+    """Return the config of `values`, with the keys of `sections` in place of theirs."""
+    merged = dict(values)
     for name, value in sections.items():
-        values[name] = {**values[name], **value} if isinstance(values.get(name), dict) else value
-    return parse_config(values)
+        merged[name] = {**merged[name], **value} if isinstance(merged.get(name), dict) else value
+    return parse_config(merged)
 
 
 def shard_bytes(run: Path) -> dict[str, bytes]:

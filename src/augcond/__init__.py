@@ -10,22 +10,36 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from augcond.config import RunConfig, load_config, parse_config
-    from augcond.datasets import Dataset, Split, few_shot, load_dataset, long_tail, make_split, subset
+    from augcond.datasets import (
+        Dataset,
+        DatasetSummary,
+        Split,
+        few_shot,
+        load_dataset,
+        long_tail,
+        make_split,
+        subset,
+        summarize,
+    )
     from augcond.engine import Summary
     from augcond.errors import AugcondError
     from augcond.evaluation import Results, read_results
+    from augcond.forecasting import Forecast, forecast
     from augcond.generators import Generator, load_generator, register_generator
-    from augcond.pipeline import evaluate, generate, plan_for, run, train
+    from augcond.pipeline import evaluate, generate, load_training_images, plan_for, run, train
     from augcond.planning import Plan, PlanRow, make_plan
     from augcond.previewing import contact_sheet, preview
     from augcond.report import ReportSettings, write_report
     from augcond.store import RunFolder, RunStatus, audit_run, export_run, run_status
-    from augcond.sweeping import sweep
+    from augcond.sweeping import Axis, parse_axis, sweep
     from augcond.training.models import ModelCard
 
 _MODULES = {
     "AugcondError": "augcond.errors",
+    "Axis": "augcond.sweeping",
     "Dataset": "augcond.datasets",
+    "DatasetSummary": "augcond.datasets",
+    "Forecast": "augcond.forecasting",
     "Generator": "augcond.generators",
     "ModelCard": "augcond.training.models",
     "Plan": "augcond.planning",
@@ -42,13 +56,16 @@ _MODULES = {
     "evaluate": "augcond.pipeline",
     "export_run": "augcond.store",
     "few_shot": "augcond.datasets",
+    "forecast": "augcond.forecasting",
     "generate": "augcond.pipeline",
     "load_config": "augcond.config",
     "load_dataset": "augcond.datasets",
     "load_generator": "augcond.generators",
+    "load_training_images": "augcond.pipeline",
     "long_tail": "augcond.datasets",
     "make_plan": "augcond.planning",
     "make_split": "augcond.datasets",
+    "parse_axis": "augcond.sweeping",
     "parse_config": "augcond.config",
     "plan_for": "augcond.pipeline",
     "preview": "augcond.previewing",
@@ -57,6 +74,7 @@ _MODULES = {
     "run": "augcond.pipeline",
     "run_status": "augcond.store",
     "subset": "augcond.datasets",
+    "summarize": "augcond.datasets",
     "sweep": "augcond.sweeping",
     "train": "augcond.pipeline",
     "write_report": "augcond.report",
@@ -64,7 +82,10 @@ _MODULES = {
 
 __all__ = [
     "AugcondError",
+    "Axis",
     "Dataset",
+    "DatasetSummary",
+    "Forecast",
     "Generator",
     "ModelCard",
     "Plan",
@@ -81,13 +102,16 @@ __all__ = [
     "evaluate",
     "export_run",
     "few_shot",
+    "forecast",
     "generate",
     "load_config",
     "load_dataset",
     "load_generator",
+    "load_training_images",
     "long_tail",
     "make_plan",
     "make_split",
+    "parse_axis",
     "parse_config",
     "plan_for",
     "preview",
@@ -96,6 +120,7 @@ __all__ = [
     "run",
     "run_status",
     "subset",
+    "summarize",
     "sweep",
     "train",
     "write_report",

@@ -6,7 +6,9 @@ name the key. Relative paths are relative to the config file.
 
 from __future__ import annotations
 
+import copy
 import difflib
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
@@ -48,6 +50,7 @@ __all__ = [
     "WebDatasetConfig",
     "load_config",
     "parse_config",
+    "relative_paths",
 ]
 
 
@@ -237,7 +240,12 @@ class RunConfig(_Section):
         return prompt
 
 
-_PATH_KEYS = (("data", "path"), ("data", "validation"), ("data", "test"), ("data", "class_names"), ("run",))
+_PATH_KEYS = (
+    *(("data", "path"), ("data", "validation"), ("data", "test"), ("data", "class_names"), ("run",)),
+    *(("generator", "model"), ("generator", "adapter", "model"), ("generator", "prior", "model")),
+    ("training", "weights"),
+)
+"""Every key that holds a path, or may: a model can also be `builtin` or a hub id, weights can be `hub`."""
 
 
 def load_config(path: Path | str, overrides: tuple[str, ...] = ()) -> RunConfig:
@@ -301,32 +309,38 @@ def _set(values: dict[str, Any], keys: list[str], value: Any) -> None:
     values[keys[-1]] = value
 
 
-def _absolute_paths(values: dict[str, Any], base: Path) -> dict[str, Any]:
-    values = {key: dict(value) if isinstance(value, dict) else value for key, value in values.items()}
-    for *parents, last in _PATH_KEYS:
-        section = values
-        for key in parents:
-            section = section.get(key) if isinstance(section.get(key), dict) else {}  # type: ignore[assignment]
-        if isinstance(section.get(last), str | Path):
-            section[last] = base / Path(section[last]).expanduser()
-    generator = values.get("generator")
-    if isinstance(generator, dict):
-        values["generator"] = _absolute_models(generator, base)
-    weights = values.get("training", {}).get("weights") if isinstance(values.get("training"), dict) else None
-    if isinstance(weights, str) and weights != "hub":
-        values["training"]["weights"] = str((base / Path(weights).expanduser()).resolve())
+def relative_paths(values: dict[str, Any], base: Path) -> dict[str, Any]:
+    """Return the nested plain `values` of a config with the paths in them relative to the folder `base`."""
+    values = copy.deepcopy(values)
+    for section, key in _paths_in(values):
+        relative = os.path.relpath(section[key], base)
+        # A model without a leading dot would be a hub id.
+        section[key] = relative if relative.startswith(".") else f"./{relative}"
     return values
 
 
-def _absolute_models(section: dict[str, Any], base: Path) -> dict[str, Any]:
-    """Return the `generator` section with the folders in it and its sub-sections absolute; hub ids stay."""
-    section = {
-        key: _absolute_models(value, base) if isinstance(value, dict) else value for key, value in section.items()
-    }
-    model = section.get("model")
-    if isinstance(model, str) and model.startswith((".", "~", "/")):
-        section["model"] = str((base / Path(model).expanduser()).resolve())
-    return section
+def _absolute_paths(values: dict[str, Any], base: Path) -> dict[str, Any]:
+    values = copy.deepcopy(values)
+    for section, key in _paths_in(values):
+        path = base / Path(section[key]).expanduser()
+        section[key] = str(path.resolve()) if key in ("model", "weights") else path
+    return values
+
+
+def _paths_in(values: dict[str, Any]) -> Iterator[tuple[dict[str, Any], str]]:
+    """Yield the section and the key of every path in nested `values`, which may hold anything."""
+    for *parents, key in _PATH_KEYS:
+        section: Any = values
+        for parent in parents:
+            section = section.get(parent) if isinstance(section, dict) else None
+        if isinstance(section, dict) and _is_path(key, section.get(key)):
+            yield section, key
+
+
+def _is_path(key: str, value: Any) -> bool:
+    if key == "model":
+        return isinstance(value, str) and value.startswith((".", "~", "/"))
+    return isinstance(value, str | Path) and (key, value) != ("weights", "hub")
 
 
 def _explain(error: ValidationError) -> list[str]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import difflib
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
 
 from augcond.config_base import AtLeastOne, Count, RecipeName, Section, Share
 
@@ -179,7 +180,10 @@ class TrainingConfig(Section):
     @model_validator(mode="after")
     def _arms_are_valid(self) -> Self:
         for arm in self.arms or ():
-            self.for_arm(arm)
+            try:
+                self.for_arm(arm)
+            except ValidationError as error:
+                raise ValueError(f"arm {arm.name!r}: {_first_problem(error)}") from None
         return self
 
     @property
@@ -194,6 +198,15 @@ class TrainingConfig(Section):
             nested = isinstance(value, dict) and isinstance(values.get(key), dict)
             values[key] = {**values[key], **value} if nested else value
         return TrainingConfig.model_validate(values)
+
+
+def _first_problem(error: ValidationError) -> str:
+    first = error.errors()[0]
+    message = first["msg"].removeprefix("Value error, ")
+    if first["type"] == "extra_forbidden":
+        near = difflib.get_close_matches(str(first["loc"][-1]), [*TrainingConfig.model_fields], n=1)
+        message = f"unknown key; did you mean {near[0]!r}?" if near else "unknown key"
+    return f"{'.'.join(map(str, first['loc'])) or 'overrides'}: {message}"
 
 
 class EvaluationConfig(Section):

@@ -18,8 +18,8 @@ from augcond.errors import CorruptRunError, RunError, RunMismatchError
 from augcond.generators import load_generator, recipes_for
 from augcond.pipeline import evaluate, generate, load_training_images, train
 from augcond.previewing import contact_sheet, preview
-from augcond.progress import ConsoleProgress, format_seconds, log_to
-from augcond.render import plain_console, print_audit, print_results, print_summary
+from augcond.progress import Stage, format_seconds, log_to, no_stage
+from augcond.render import print_audit, print_results, print_summary
 from augcond.report import write_report
 from augcond.store import RunFolder, audit_run, export_run
 from augcond.store.commit import write_atomically
@@ -57,13 +57,14 @@ def demo_config(to: Path) -> RunConfig:
     )
 
 
-def run_demo(to: Path, console: Console, config: RunConfig | None = None) -> Results:
+def run_demo(to: Path, console: Console, config: RunConfig | None = None, *, progress: Stage = no_stage) -> Results:
     """Run every stage, print the table and what to look at, and return the results; call it again to resume.
 
     Args:
         to: gets the run, the contact sheet and the export.
         console: where to print.
         config: of the run; `demo_config(to)` where None.
+        progress: see `augcond.progress.Stage`.
 
     Raises:
         RunMismatchError: `to` holds a demo of another version of augcond, or of other settings.
@@ -76,20 +77,21 @@ def run_demo(to: Path, console: Console, config: RunConfig | None = None) -> Res
     recipes = ", ".join(config.conditioning.recipe)
     with log_to(folder.log_path), _of_this_version(to, folder):
         console.print(f"1/6  generating images by {recipes}, for classes with few real ones")
-        with _progress("images") as told:
+        with progress("images") as told:
             print_summary(generate(config, progress=told), folder, console)
         console.print("2/6  checking every image and its origin, and exporting class folders with metadata.csv")
-        _check(to, folder, console)
-        export_run(folder, to / "synthetic", "imagefolder", overwrite=True)
+        _check(to, folder, console, progress)
+        with progress("images written") as told:
+            export_run(folder, to / "synthetic", "imagefolder", overwrite=True, progress=told)
         console.print(f"3/6  training classifiers: real images alone, and real with those by {recipes}")
-        with _progress("training steps") as told:
+        with progress("training steps") as told:
             train(config, progress=told)
         console.print("4/6  judging them on the real test set, each image once")
-        with _progress("models judged") as told:
+        with progress("models judged") as told:
             results = evaluate(config, progress=told)
         print_results(results, console)
         console.print("5/6  drawing what every recipe makes of the same sources")
-        _draw_sheet(config, to / "preview.png")
+        _draw_sheet(config, to / "preview.png", progress)
         console.print("6/6  writing the report")
         page = write_report(folder)
     seeds = config.training.training_seeds
@@ -123,24 +125,22 @@ def _of_this_version(to: Path, folder: RunFolder) -> Iterator[None]:
         ) from error
 
 
-def _check(to: Path, folder: RunFolder, console: Console) -> None:
-    audit = audit_run(folder)
+def _check(to: Path, folder: RunFolder, console: Console, progress: Stage) -> None:
+    with progress("shards read") as told:
+        audit = audit_run(folder, progress=told)
     print_audit(audit, console)
     if audit.problems:
         raise RunError(f"the demo's images are not sound (the problems are listed above): delete {to} and start again")
 
 
-def _draw_sheet(config: RunConfig, sheet: Path) -> None:
+def _draw_sheet(config: RunConfig, sheet: Path, progress: Stage) -> None:
     if sheet.exists():
         return  # of the same run: another one is refused before
     recipes = recipes_for(config.generator.name)
     everything = config.model_copy(
         update={"conditioning": config.conditioning.model_copy(update={"recipe": recipes})},
     )
-    with _progress("images") as told:
-        lines = preview(everything, load_training_images(config), load_generator(config.generator), progress=told)
+    with progress("images") as told:
+        dataset = load_training_images(config, progress=told)
+        lines = preview(everything, dataset, load_generator(config.generator), progress=told)
     write_atomically(sheet, contact_sheet(lines, recipes))
-
-
-def _progress(what: str) -> ConsoleProgress:
-    return ConsoleProgress(plain_console(stderr=True), what)

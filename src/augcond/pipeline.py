@@ -9,18 +9,18 @@ look at what a run would be.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 from augcond.conditioning import check_settings
 from augcond.config import RunConfig
 from augcond.datasets import Dataset, load_dataset
-from augcond.engine import Job, LocalEngine, Materials, NoProgress, Progress, Summary
+from augcond.engine import Job, LocalEngine, Materials, Summary
 from augcond.evaluation.evaluator import evaluate_models
 from augcond.evaluation.results import Results
 from augcond.evaluation.screening import screened_out
 from augcond.generators import Generator, check_recipes, load_generator
 from augcond.planning import Plan, make_plan
+from augcond.progress import NoProgress, Progress, Stage, no_stage
 from augcond.store.fingerprint import image_settings
 from augcond.store.folder import RunFolder, RunPlan, plan_run, settle_plan
 from augcond.store.images import ImageFormat
@@ -52,7 +52,7 @@ def generate(
         reuse: other run folders; their images are taken where they are defined by the same.
         overwrite: delete the images of another config that the run folder holds, and all that was made of them.
         retry_failed: try rows again that failed before.
-        progress: is told how far the work is.
+        progress: is told how many real images are read, and then how many are made.
 
     Raises:
         DatasetError: the real images cannot be used.
@@ -66,7 +66,7 @@ def generate(
     with exclusive(folder.locks / "plan.lock"):
         # Of several parts that start together one decodes the images, and the others take its word.
         folder.remove_temporary()
-        pool = load_dataset(config.data, cache=folder.decoded_path)
+        pool = load_dataset(config.data, cache=folder.decoded_path, progress=progress)
     split = draw_split(config, pool)
     # Only training images of the split are ever sources.
     dataset = source_images(config, pool, split)
@@ -144,14 +144,14 @@ def evaluate(config: RunConfig, *, part: EvaluationPart = "test", progress: Prog
 def run(
     config: RunConfig,
     *,
-    progress: Callable[[str], AbstractContextManager[Progress]] | None = None,
+    progress: Stage = no_stage,
     on_stage: Callable[[str], None] = lambda stage: None,
 ) -> Results:
     """Generate, train, evaluate and write the report; call it again to resume after any interruption.
 
     Args:
         config: the run; where it trains on real images alone, there is nothing to report on but the results.
-        progress: given the name of a stage's items, returns what is told how far the stage is.
+        progress: see `augcond.progress.Stage`.
         on_stage: told what the report does.
 
     Raises:
@@ -159,23 +159,20 @@ def run(
     """
     from augcond.report import write_report  # what draws takes seconds to import
 
-    stage = progress or (lambda what: nullcontext(NoProgress()))
     synthetic = any(arm.kind == "synthetic" for arm in arms_of(config))
     if synthetic:
-        with stage("images") as told:
+        with progress("images") as told:
             generate(config, progress=told)
-    with stage("training steps") as told:
+    with progress("training steps") as told:
         train(config, progress=told)
-    with stage("models judged") as told:
+    with progress("models judged") as told:
         results = evaluate(config, progress=told)
     if synthetic:
         write_report(RunFolder(config.run), on_stage=on_stage)
     return results
 
 
-def load_training_images(
-    config: RunConfig, *, cache: Path | None = None, progress: Callable[[int, int], None] | None = None
-) -> Dataset:
+def load_training_images(config: RunConfig, *, cache: Path | None = None, progress: Progress | None = None) -> Dataset:
     """Return the real images that a run may be conditioned on: the training images of its split.
 
     Args:

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 from augcond.config import PlanConfig, RunConfig
 from augcond.datasets import Dataset, decode
-from augcond.engine import BatchSize, NoProgress, Progress, count_for, generate_rows
+from augcond.engine import BatchSize, count_for, generate_rows
 from augcond.errors import PlanError
 from augcond.generators import Generator
 from augcond.pipeline import assemble
 from augcond.planning import make_plan
+from augcond.progress import NoProgress, Progress
 from augcond.store.images import decode_stored
 
 if TYPE_CHECKING:

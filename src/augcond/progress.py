@@ -1,48 +1,80 @@
-"""Show how far the work is: a live bar on a terminal, plain lines elsewhere."""
+"""How far the work is: what stages tell, and a live bar on a terminal or plain lines elsewhere to show it."""
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import Progress as Bar
 
 PLAIN_INTERVAL = 10.0
 """Seconds between two lines where there is no terminal."""
 
 
-class ConsoleProgress:
-    """Rate, time left and failures so far, on `console`.
+class Progress(Protocol):
+    """Is told how far the work is."""
 
-    A context manager; implements `augcond.engine.Progress`.
-    """
+    def start(self, total: int, what: str | None = None) -> None:
+        """`total` items are to be done; `what` says what they are where they are not the stage's own."""
+        ...
+
+    def advance(self, made: int, failed: int) -> None:
+        """`made` more items are finished, `failed` of them without a result."""
+        ...
+
+
+class NoProgress:
+    """Tells nobody."""
+
+    def start(self, total: int, what: str | None = None) -> None:
+        """Do nothing."""
+
+    def advance(self, made: int, failed: int) -> None:
+        """Do nothing."""
+
+
+Stage = Callable[[str], AbstractContextManager[Progress]]
+"""Given the name of a stage's items, returns what is told how far the stage is."""
+
+
+def no_stage(what: str) -> AbstractContextManager[Progress]:
+    """Return what tells nobody how far a stage is: a `Stage`."""
+    return nullcontext(NoProgress())
+
+
+class ConsoleProgress:
+    """Rate, time left and failures so far, on `console`: a context manager and a `Progress`."""
 
     def __init__(self, console: Console, what: str = "images") -> None:
         self._console = console
-        self._what = what
+        self._own = self._what = what
         self._total = self._made = self._failed = 0
         self._started = self._last_line = 0.0
-        self._bar: Progress | None = None
+        self._bar: Bar | None = None
 
     def __enter__(self) -> ConsoleProgress:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._bar is not None:
-            self._bar.stop()
-        elif self._made:
-            self._print_line()
+        self._finish()
 
-    def start(self, total: int) -> None:
-        """Begin with `total` items to do."""
+    def start(self, total: int, what: str | None = None) -> None:
+        """Begin with `total` items to do, called `what` if not as those of the stage; what went before is over."""
+        self._finish()
         self._total, self._made, self._failed = total, 0, 0
+        self._what = what or self._own
         self._started = self._last_line = time.monotonic()
         if self._console.is_terminal and total:
-            self._bar = Progress(
+            from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+            from rich.progress import Progress as Bar
+
+            self._bar = Bar(
                 TextColumn(self._what),
                 BarColumn(),
                 MofNCompleteColumn(),
@@ -63,12 +95,17 @@ class ConsoleProgress:
             self._bar.update(self._bar.task_ids[0], completed=self._made, rate=self._rate(), failures=failures)
         elif time.monotonic() - self._last_line >= PLAIN_INTERVAL:
             self._print_line()
+        if self._made == self._total:
+            self._finish()  # what comes next may print
 
-    def __call__(self, done: int, total: int) -> None:
-        """Say that `done` of `total` items are finished, for stages that count themselves."""
-        if self._total != total:
-            self.start(total)
-        self.advance(done - self._made, 0)
+    def _finish(self) -> None:
+        """Leave the bar as it is, or say how far the work came; once."""
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
+        elif self._made:
+            self._print_line()
+        self._made = 0
 
     def _rate(self) -> str:
         seconds = max(time.monotonic() - self._started, 1e-9)

@@ -9,6 +9,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
+from augcond.evaluation.results import share_text
 from augcond.progress import format_bytes, format_seconds
 
 if TYPE_CHECKING:
@@ -202,14 +203,13 @@ def print_results(results: Results, console: Console) -> None:
     table = Table(box=SIMPLE_HEAD, padding=(0, 1))
     for title in ("arm", "overall", *shown, "gain"):
         table.add_column(title.replace("_", " "), justify="left" if title == "arm" else "right", overflow="fold")
-    gains = {gain.arm: gain for gain in results.differences if (gain.metric, gain.baseline) == ("overall", base)}
     for arm in results.arms:
-        gain = gains.get(arm.name)
+        gain = results.gain(arm.name, base)
         table.add_row(
             f"{arm.name}{' (leaky)' if arm.leaky else ''}",
-            _mean_and_spread(arm.mean.overall, arm.spread.overall if arm.spread else None),
-            *(_mean_and_spread(getattr(arm.mean, name), None) for name in shown),
-            f"{100 * gain.mean:+.1f} ({100 * gain.low:+.1f}, {100 * gain.high:+.1f})" if gain else "",
+            share_text(arm.mean.overall, arm.spread.overall if arm.spread else None),
+            *(share_text(getattr(arm.mean, name)) for name in shown),
+            gain.text if gain else "",
         )
     console.print(table)
     seeds = len(results.arms[0].seeds)
@@ -217,12 +217,6 @@ def print_results(results: Results, console: Console) -> None:
         f"percent of {results.test_images:,} {results.part} images by {results.model}, mean and spread over {seeds} "
         f"training seed{'s' if seeds != 1 else ''}; gain: overall - {base}, with its paired 95 % bootstrap interval"
     )
-
-
-def _mean_and_spread(mean: float | None, spread: float | None) -> str:
-    if mean is None:
-        return "-"
-    return f"{100 * mean:.1f}" + (f" ± {100 * spread:.1f}" if spread is not None else "")
 
 
 def _print_reasons(reasons: dict[str, int], console: Console) -> None:

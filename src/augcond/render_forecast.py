@@ -11,7 +11,7 @@ from augcond.progress import format_bytes
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from augcond.forecast import Forecast
+    from augcond.forecasting import Forecast
 
 
 def print_forecast(found: Forecast, console: Console) -> None:

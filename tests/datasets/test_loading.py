@@ -15,7 +15,7 @@ from tests.datasets.photos import make_photo_folder
 def test_folder(tmp_path):
     photos = make_photo_folder(tmp_path / "photos")
     config = DataConfig(path=photos.root, background="#abcdef")
-    dataset = load_dataset(config, cache=tmp_path / "cache.parquet", workers=2)
+    dataset = load_dataset(config, cache=tmp_path / "cache.parquet")
     assert dataset.counts() == photos.counts()
     assert dataset.decoding.background == "#abcdef"
     assert (tmp_path / "cache.parquet").exists()

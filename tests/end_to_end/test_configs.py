@@ -12,7 +12,6 @@ from pathlib import Path
 
 import pytest
 import timm
-import torch
 
 from augcond.config import load_config
 from augcond.datasets import load_dataset
@@ -80,15 +79,6 @@ TESTED = {
 
 ARMS = {"imagenet-lt": 3, "photos": 4}
 """Real-only and one per recipe, or as the config names them; two elsewhere."""
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread():
-    """Tiny networks are slower on several threads, much slower where the cores are busy."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def data_for(name: str, root: Path) -> list[str]:

@@ -9,7 +9,6 @@ import sys
 from pathlib import Path
 
 import pytest
-import torch
 import yaml
 
 from augcond import cli
@@ -19,14 +18,6 @@ from tests.datasets import layouts
 
 GUIDE = Path(__file__).parents[2] / "docs" / "guide-own-photos.md"
 COMMAND = re.compile(r"^(?: {4})?(augcond .*)$", re.MULTILINE)
-
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def test_the_guide_s_commands_run_in_order(tmp_path, monkeypatch, capsys):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from augcond.config import EvaluationConfig
-from augcond.evaluation.intervals import SeedPredictions, compare, mean_metrics, spread_metrics
+from augcond.evaluation.intervals import SeedPredictions, comparable, compare, mean_metrics, spread_metrics
 from augcond.evaluation.metrics import Predictions, measure
 from augcond.evaluation.results import Metrics, Seeds
 
@@ -54,6 +54,19 @@ def test_an_interval_covers_the_truth_most_of_the_time():
     assert covered >= 50
 
 
+def test_an_interval_spans_seeds_that_differ():
+    # Both accuracies of a seed are certain, so nothing but the draw of seeds makes the interval wide.
+    rng = np.random.default_rng(5)
+    right, wrong = models(1.0, 2, rng), models(0.0, 2, rng)
+    first, second = right
+    arms = {
+        "a": {first: right[first], second: wrong[second]},
+        "b": {first: wrong[first], second: right[second]},
+    }
+    for difference in compare("a", "b", arms, BOUNDS):
+        assert (difference.low, difference.mean, difference.high) == pytest.approx((-1.0, 0.0, 1.0), abs=1e-9)
+
+
 def test_only_seeds_that_both_have_are_compared():
     rng = np.random.default_rng(3)
     arms = {"a": models(0.7, 3, rng), "b": models(0.7, 2, rng)}
@@ -69,6 +82,28 @@ def test_different_test_images_are_refused():
     arms["b"][seeds] = replace(model, predictions=replace(model.predictions, keys=tuple(map(str, range(1, 301)))))
     with pytest.raises(ValueError, match="different images"):
         compare("a", "b", arms, BOUNDS)
+    assert not comparable(arms["a"], arms["b"])
+
+
+def test_test_images_that_differ_from_seed_to_seed_are_refused():
+    one = models(0.7, 2, np.random.default_rng(6))
+    last = Seeds(0, 0, 1)
+    keys = tuple(map(str, range(1, 301)))
+    one[last] = replace(one[last], predictions=replace(one[last].predictions, keys=keys))
+    with pytest.raises(ValueError, match="different images"):
+        compare("a", "b", {"a": one, "b": one}, BOUNDS)
+    assert not comparable(one, one)
+
+
+def test_other_real_training_images_are_refused():
+    rng = np.random.default_rng(7)
+    arms = {"a": models(0.7, 2, rng), "b": models(0.7, 2, rng)}
+    assert comparable(arms["a"], arms["b"])
+    last = Seeds(0, 0, 1)
+    arms["b"][last] = replace(arms["b"][last], real_counts=(200, 50, 6))
+    with pytest.raises(ValueError, match=r"'a' and 'b' were trained on different real images: \[200, 50, 5\] and"):
+        compare("a", "b", arms, BOUNDS)
+    assert not comparable(arms["a"], arms["b"])
 
 
 def test_mean_and_spread():

@@ -4,6 +4,7 @@ import io
 import json
 import shutil
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
@@ -29,6 +30,38 @@ def test_the_threshold_rejects_the_stated_share_of_real_images():
     for share in (0.05, 0.2, 0.501):
         rejected = int((real < threshold_from(real, share)).sum())
         assert share * 100 - 1.2 <= rejected <= share * 100
+
+
+def test_the_threshold_is_a_margin_of_the_validation_images(tmp_path):
+    config = toy_run(tmp_path, screening={"by": "encoder", "rejected_real": 0.3})
+    generate(config)
+    screened_out(load_experiment(config))
+    generator = load_generator(config.generator)
+
+    def encoded(part: str, name: str) -> np.ndarray:
+        views = []
+        for path in sorted((tmp_path / part / name).iterdir()):
+            with Image.open(path) as image:
+                views.append(generator.view(image))
+        features = generator.encode_images(torch.stack(views)).flatten(1).double().numpy()
+        return features / np.linalg.norm(features, axis=1, keepdims=True)
+
+    means = [encoded("train", name).mean(axis=0) for name in "abc"]
+    found = []
+    for label, name in enumerate("abc"):
+        for image in encoded("validation", name):
+            scores = [image @ mean / np.linalg.norm(mean) for mean in means]
+            found.append(scores[label] - max(scores[:label] + scores[label + 1 :]))
+    found.sort()
+    about = json.loads((config.run / "screening.json").read_text())
+    # Of 15 images four may fall below it: the fifth would be a third.
+    assert about["threshold"] == pytest.approx(found[4], abs=1e-6)
+    assert about["rejected_real"] == pytest.approx(4 / 15)
+    assert about["validation_accuracy"] == pytest.approx(np.mean(np.array(found) > 0))
+    assert all(
+        row["kept"] == (row["margin"] >= about["threshold"])
+        for row in pq.read_table(config.run / "screening.parquet").to_pylist()
+    )
 
 
 @pytest.mark.parametrize("by", ["classifier", "encoder", "prompts"])

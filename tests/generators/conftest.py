@@ -7,15 +7,6 @@ from augcond.generators import load_generator
 from augcond.testing import save_tiny_stable_unclip
 
 
-@pytest.fixture(scope="session", autouse=True)
-def _one_thread():
-    """Tiny models are slower on several threads, much slower where the cores are busy."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 @pytest.fixture(scope="session")
 def tiny_folder(tmp_path_factory):
     return save_tiny_stable_unclip(tmp_path_factory.mktemp("checkpoints") / "tiny")

@@ -1,5 +1,5 @@
 import pytest
-from tools.full_size import networks, parameter_count
+from benchmarks.full_size import networks, parameter_count
 
 
 @pytest.mark.slow

@@ -112,22 +112,22 @@ def test_a_revision_belongs_to_a_hub_id(tiny_folder):
 
 
 def test_the_builtin_checkpoint_may_be_missing(tmp_path, monkeypatch):
-    monkeypatch.setattr("augcond.__file__", str(tmp_path / "__init__.py"))
+    monkeypatch.setattr("augcond.generators.loading.WORLD", tmp_path)
     with pytest.raises(GeneratorError, match="lacks the built-in checkpoint"):
         locate("builtin")
 
 
 def test_the_builtin_checkpoint_is_called_builtin(tiny_folder, tmp_path, monkeypatch):
-    shutil.copytree(tiny_folder, tmp_path / "assets" / "world" / "checkpoint")
-    monkeypatch.setattr("augcond.__file__", str(tmp_path / "__init__.py"))
+    shutil.copytree(tiny_folder, tmp_path / "checkpoint")
+    monkeypatch.setattr("augcond.generators.loading.WORLD", tmp_path)
     checkpoint = locate("builtin")
     assert checkpoint.identity.model == "builtin"
     assert checkpoint.identity.revision == hash_checkpoint(tiny_folder)
 
 
 def test_the_builtin_checkpoint_is_of_one_generator_only(tiny_folder, tmp_path, monkeypatch):
-    shutil.copytree(tiny_folder, tmp_path / "assets" / "world" / "checkpoint")
-    monkeypatch.setattr("augcond.__file__", str(tmp_path / "__init__.py"))
+    shutil.copytree(tiny_folder, tmp_path / "checkpoint")
+    monkeypatch.setattr("augcond.generators.loading.WORLD", tmp_path)
     message = (
         "the built-in checkpoint is a StableUnCLIPImg2ImgPipeline, but stable-diffusion needs a "
         "StableDiffusionPipeline: name a folder or a hub id such as stable-diffusion-v1-5/stable-diffusion-v1-5"

@@ -1,10 +1,16 @@
+import re
+
 import diffusers
 import pytest
 import torch
 
 from augcond.errors import ConfigError
-from augcond.generators.schedulers import SchedulerFactory, learns_variance, scheduler_names
+from augcond.generators.schedulers import SchedulerFactory, learns_variance
 
+NAMES = [
+    *("ddim", "ddpm", "deis", "dpmsolver++", "dpmsolver++-sde", "dpmsolver++-single", "euler", "euler-ancestral"),
+    *("heun", "kdpm2", "kdpm2-ancestral", "lms", "pndm", "unipc"),
+]
 # Those that draw noise while they denoise.
 STOCHASTIC = ["ddpm", "dpmsolver++-sde", "euler-ancestral", "kdpm2-ancestral"]
 
@@ -26,7 +32,7 @@ def own():
     "scheduler",
     [
         "default",
-        *scheduler_names(),
+        *NAMES,
         "dpmsolver++-karras",
         "euler-karras",
         "LCMScheduler",
@@ -124,6 +130,11 @@ def test_noise_that_cannot_be_seeded_per_row_is_refused(own, monkeypatch):
 def test_schedulers_that_cannot_be_used(own, name, message):
     with pytest.raises(ConfigError, match=message):
         SchedulerFactory(name, own, 3)
+
+
+def test_all_short_names_are_known(own):
+    with pytest.raises(ConfigError, match=re.escape(f"known: default, {', '.join(NAMES)}, most of them")):
+        SchedulerFactory("nonsense", own, 3)
 
 
 def test_too_many_steps(own):

@@ -8,11 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from augcond.config import RunConfig, parse_config
+from augcond.config import RunConfig
 from augcond.engine import Summary
 from augcond.evaluation.results import ArmKind, ArmResult, Difference, Metrics, Results, SeedResult, Seeds
 from augcond.pipeline import generate
 from tests.datasets.photos import encode, picture
+from tests.toy import config_with
 
 INJECTED = "<script>alert(1)</script>"
 INJECTED_FOLDER = "<img src=x onerror=alert(1)>"
@@ -49,10 +50,9 @@ def photo_config(root: Path, counts: dict[str, int] | None = None, **sections: A
         "generator": {"name": "fake", "size": 128, "model": "fail_every=7"},
         "engine": {"shard_size": 64, "batch_size": 16},
     }
-    for name, value in sections.items():
-        # A plan takes one amount, so it is replaced whole.
-        values[name] = {**values[name], **value} if name in values and name != "plan" else value
-    return parse_config(values)
+    # A plan takes one amount, so it is replaced whole.
+    values["plan"] = sections.pop("plan", values["plan"])
+    return config_with(values, sections)
 
 
 def make_run(root: Path, **sections: Any) -> tuple[RunConfig, Summary]:
@@ -102,6 +102,8 @@ def arm(name: str, kind: ArmKind, overall: tuple[float, ...]) -> ArmResult:
             ((1,) * 3,) * 3,
             (120, 24, 3),
             f"{seed}.parquet",
+            training_seconds=30.0,
+            evaluation_seconds=2.0,
         )
         for seed, value in enumerate(overall)
     )

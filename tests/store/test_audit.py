@@ -12,7 +12,7 @@ from augcond.errors import CorruptRunError, RunError
 from augcond.pipeline import generate
 from augcond.store import RunFolder, audit_run
 from augcond.store.commit import file_sha256
-from tests.toy import toy_config
+from tests.toy import Counted, toy_config
 
 
 @pytest.fixture
@@ -99,8 +99,10 @@ def test_shard_cut_short(run):
 def test_unfinished_run_is_no_problem(run):
     run.marker_path(1).unlink()
     run.shard_path(1).unlink()
-    audit = audit_run(run)
+    told = Counted()
+    audit = audit_run(run, progress=told)
     assert (audit.problems, audit.shards_left) == ((), 1)
+    assert (told.total, told.done) == (1, 1)
 
 
 def test_no_run(tmp_path):

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import os
+import threading
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -91,6 +93,50 @@ def test_write_atomically_replaces(tmp_path):
     write_atomically(path, b"new")
     assert path.read_bytes() == b"new"
     assert [p.name for p in tmp_path.iterdir()] == ["file"]
+
+
+def test_several_may_write_one_file_at_once(tmp_path):
+    path = tmp_path / "file"
+    barrier = threading.Barrier(4)
+    errors = []
+
+    def write(data):
+        try:
+            for _ in range(25):
+                barrier.wait(30)
+                write_atomically(path, data)
+        except Exception as error:
+            errors.append(error)
+            barrier.abort()
+
+    threads = [threading.Thread(target=write, args=(bytes([number]) * 50_000,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not errors
+    assert len(set(path.read_bytes())) == 1
+    assert len(path.read_bytes()) == 50_000
+    assert [p.name for p in tmp_path.iterdir()] == ["file"]
+
+
+def test_what_a_killed_process_left_goes_with_the_next_write(tmp_path):
+    path, old, young = (tmp_path / name for name in ("file", "file.dead.tmp", "file.live.tmp"))
+    for leftover in (old, young):
+        leftover.write_bytes(b"half")
+    os.utime(old, (0, 0))
+    write_atomically(path, b"whole")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["file", "file.live.tmp"]
+
+
+def test_a_write_that_fails_leaves_nothing(tmp_path, monkeypatch):
+    def full(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(commit.os, "fsync", full)
+    with pytest.raises(OSError, match="No space"):
+        write_atomically(tmp_path / "file", b"data")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_marker_is_readable_json(tmp_path, table):

@@ -13,7 +13,7 @@ from augcond.errors import RunError
 from augcond.pipeline import generate
 from augcond.store import RunFolder, export_run
 from augcond.store.export import folder_names
-from tests.toy import toy_config
+from tests.toy import Counted, toy_config
 
 COUNTS = {"cat": 2, "<b>..x": 2, "x..": 1, "50% off": 1, "Äpfel & Birnen": 1}
 
@@ -23,6 +23,13 @@ def run(tmp_path_factory):
     config = toy_config(tmp_path_factory.mktemp("export"), COUNTS, plan={"per_class": 3})
     generate(config)
     return RunFolder(config.run)
+
+
+@pytest.mark.parametrize("layout", ["imagefolder", "webdataset"])
+def test_progress_counts_every_image(run, tmp_path, layout):
+    told = Counted()
+    count = export_run(run, tmp_path / "out", layout, progress=told)
+    assert told.total == told.done == count
 
 
 def test_image_folder_opens_in_torchvision(run, tmp_path):

@@ -61,12 +61,15 @@ def test_train_needs_a_run(tmp_path):
 @pytest.mark.slow
 def test_two_processes_train_together(config_file, tmp_path):
     call("generate", config_file)
-    words = ["--nproc_per_node", "2", "-m", "augcond.cli", "train", str(config_file), "--json"]
     environment = os.environ | {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "torch.distributed.run", *words]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240)
-    assert done.returncode == 0, done.stderr
-    cards = json.loads(done.stdout)
-    assert [card["arm"] for card in cards] == ["real-only", "image"]
+    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "-m", "augcond.cli"]
+    # Both decode a mapped set batch by batch; then one of them replaces the models of both.
+    for options in (["--set", "training.max_memory_gb=0"], ["--set", "training.lr=0.01", "--overwrite"]):
+        command = [*launch, "train", str(config_file), "--json", *options]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240)
+        assert done.returncode == 0, done.stderr
+        cards = json.loads(done.stdout)
+        assert [card["arm"] for card in cards] == ["real-only", "image"]
+    assert cards[0]["training"]["lr"] == 0.01
     results = json.loads(call("evaluate", tmp_path / "run", "--json"))
     assert len(results["arms"]) == 2

@@ -5,6 +5,7 @@ import shutil
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from augcond.config import parse_config
 from augcond.datasets import load_dataset
@@ -12,13 +13,16 @@ from augcond.datasets.held_out import load_held_out
 from augcond.datasets.splits import few_shot, make_split, subset
 from augcond.errors import ConfigError, LeakError, RunMismatchError
 from augcond.pipeline import evaluate, generate, run, train
+from augcond.training import trainer
 from augcond.training.arms import arms_of
 from augcond.training.experiment import evaluation_images, load_experiment
 from augcond.training.leaks import check_apart, check_sources, overlap
+from augcond.training.models import model_folder
 from augcond.training.published import BestEpoch, leaky_validation_keys, replace_by_synthetic
+from augcond.training.run_images import RunImages
 from augcond.training.splitting import draw_split
 from tests.toy import toy_dataset
-from tests.training.toys import toy_images, toy_run
+from tests.training.toys import SIZE, toy_images, toy_run
 
 FEW = {"split": {"name": "few-shot", "k": 3, "seed": 1}}
 LEAKS = ["synthetic-validation", "whole-train-sources", "fixed-training-subset", "best-epoch"]
@@ -88,6 +92,36 @@ def test_the_best_epoch_is_kept_and_put_back():
         best(step, module)
     best.restore(module)
     assert (best.at, best.best, module.weight.item()) == (2, 0.9, 2.0)
+
+
+def test_half_of_the_validation_images_are_synthetic_with_the_leak(generated):
+    config = toy_run(generated, leaks=["synthetic-validation"])
+    images = RunImages(load_experiment(config))
+    dataset = evaluation_images(images.experiment)
+    honest = images.load(dataset, SIZE).pixels.batch(range(24))
+    shares = {}
+    for arm in arms_of(config):
+        judged = images.judged(dataset, arm, SIZE, seed=0).pixels.batch(range(24))
+        shares[arm.name] = (judged != honest).flatten(1).any(dim=1).float().mean().item()
+    assert shares["real-only"] == 0
+    assert 0.2 < shares["text"] < 0.8
+
+
+def test_the_best_epoch_is_what_is_saved(tmp_path, monkeypatch):
+    accuracies = iter([0.1, 0.9, 0.2, 0.3, 0.4, 0.5])
+    seen = []
+
+    def accuracy(module):
+        seen.append({name: tensor.clone() for name, tensor in module.state_dict().items()})
+        return next(accuracies)
+
+    monkeypatch.setattr(trainer, "_best_epoch", lambda *about: BestEpoch(accuracy, steps=6))
+    arms = {"arms": [{"name": "real-only"}], "seeds": 1}
+    config = toy_run(tmp_path, leaks=["best-epoch"], data=FEW, training=arms)
+    (card,) = train(config)
+    assert card.note.startswith("step 2 of 6 was best")
+    kept = load_file(model_folder(config.run, "real-only", 0) / "model.safetensors")
+    assert all(torch.equal(tensor, seen[1][name]) for name, tensor in kept.items())
 
 
 @pytest.mark.parametrize("leaks", [[leak] for leak in LEAKS] + [LEAKS])

@@ -1,16 +1,20 @@
 """Training learns, and a resumed training equals an uninterrupted one."""
 
+import math
+
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional
 
 from augcond.errors import ConfigError, TrainingError
+from augcond.training import loop
 from augcond.training.checkpoints import load_checkpoint
 from augcond.training.inputs import ImageInputs
-from augcond.training.loop import Task, fit, make_optimizer
+from augcond.training.loop import Task, fit, make_accelerator, make_optimizer
 from augcond.training.networks import build_classifier
 from augcond.training.objective import make_objective
-from augcond.training.sampling import MixedSampler, MixSettings
+from augcond.training.sampling import MixedSampler, MixSettings, Process
 from tests.training.toys import CLASSES, SIZE, toy_images, toy_settings
 
 
@@ -57,10 +61,14 @@ SETTINGS = {
     "sgd": {"augment": {"transforms": [{"name": "RandAugment"}], "mix": "cutmix"}},
     "adamw": {"optimizer": "adamw", "lr": 1e-3, "mix": "bernoulli", "augment": {"crop": "resized"}, "clip_norm": 1.0},
     "dropout": {"loss": "cross-entropy"},
+    # These count their steps in the groups of parameters.
+    "lamb": {"optimizer": "lamb", "lr": 0.01},
+    "adan": {"optimizer": "adan", "lr": 0.01},
+    "lookahead": {"optimizer": "lookahead_adamw", "lr": 0.01},
 }
 
 
-@pytest.mark.parametrize("name", ["sgd", "adamw", "dropout"])
+@pytest.mark.parametrize("name", SETTINGS)
 def test_a_resumed_training_equals_an_uninterrupted_one(tmp_path, name):
     config = toy_settings(checkpoint_every=3, warmup_steps=2, **SETTINGS[name])
     whole = task(config)
@@ -109,6 +117,58 @@ def test_a_diverging_loss_says_what_to_do():
         fit(task(toy_settings(steps=20, lr=1e30)))
 
 
-def test_an_unknown_optimiser_is_a_config_error():
+def test_optimisers_that_cannot_be_used_are_config_errors():
     with pytest.raises(ConfigError, match=r"training\.optimizer 'sdg'"):
         fit(task(toy_settings(optimizer="sdg")))
+    with pytest.raises(ConfigError, match=r"training\.optimizer 'adahessian' needs second derivatives"):
+        fit(task(toy_settings(optimizer="adahessian")))
+
+
+def test_fp16_on_a_cpu_is_refused_rather_than_ignored():
+    with pytest.raises(ConfigError, match=r"training\.precision: .* on a CPU: use bf16"):
+        fit(task(toy_settings(precision="fp16")))
+    assert make_accelerator(toy_settings(precision="fp16")).device.type == "cpu"  # models may be judged on one
+
+
+def learning_rates(monkeypatch, **keys):
+    """Return the learning rate of every step of a training."""
+    optimizers = []
+
+    def kept(module, config):
+        optimizers.append(make_optimizer(module, config))
+        return optimizers[-1]
+
+    monkeypatch.setattr(loop, "make_optimizer", kept)
+    seen = []
+    config = toy_settings(lr=0.01, steps=10, **keys)
+    fit(task(config, on_step=lambda done, module: seen.append(optimizers[-1].param_groups[0]["lr"])))
+    return seen
+
+
+def test_the_learning_rate_follows_the_schedule(monkeypatch):
+    def half_cosine(share):
+        return 0.01 * (1 + math.cos(math.pi * share)) / 2
+
+    constant = learning_rates(monkeypatch, schedule="constant")
+    assert constant == pytest.approx([0.01] * 10)
+    cosine = learning_rates(monkeypatch)
+    assert cosine == pytest.approx([half_cosine(step / 10) for step in range(10)])
+    warm = learning_rates(monkeypatch, warmup_steps=4)
+    assert warm[:4] == pytest.approx([0.002, 0.004, 0.006, 0.008])
+    assert warm[4:] == pytest.approx([half_cosine(step / 6) for step in range(6)])
+
+
+@pytest.mark.parametrize("name", ["mixup", "cutmix"])
+def test_inputs_and_labels_of_a_step_are_mixed(name):
+    augment = {"crop": "none", "flip": 0}
+    plain, mixed = (task(toy_settings(augment={**augment, "mix": mix})).inputs for mix in ("none", name))
+    (images, labels), (blends, shares) = (inputs(0, Process(0, 1), torch.device("cpu")) for inputs in (plain, mixed))
+    unlike = torch.nonzero(labels != labels.roll(1))[0]
+    share = shares[unlike, labels[unlike]].item()
+    assert 0 < share < 1
+    classes = functional.one_hot(labels, CLASSES)
+    assert torch.allclose(shares, share * classes + (1 - share) * classes.roll(1, 0))
+    if name == "mixup":
+        assert torch.allclose(blends, share * images + (1 - share) * images.roll(1, 0), atol=1e-6)
+    else:
+        assert (blends == images).all(dim=1).float().mean().item() == pytest.approx(share, abs=0.02)

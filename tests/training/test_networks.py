@@ -3,8 +3,10 @@
 import pytest
 import torch
 from safetensors.torch import save_file
+from timm.layers import resample_abs_pos_embed
 
 from augcond.errors import ConfigError, TrainingError
+from augcond.training.loop import make_optimizer
 from augcond.training.networks import build_classifier, input_size
 from augcond.training.probing import BackboneEncoder, FrozenEncoder, LinearHead, plain_features, view_features
 from tests.training.toys import SIZE, toy_images, toy_settings
@@ -78,6 +80,13 @@ def test_a_linear_head_standardises_features():
     assert torch.isfinite(LinearHead(torch.ones(3, 4), 2, seed=0)(torch.ones(3, 4))).all()
 
 
+def test_deviations_that_are_small_by_chance_blow_nothing_up():
+    features = torch.tensor([[0.0, 1.0, 2.0, 5.0, 7.0], [2.0, 3.0, 6.0, 5.0001, 7.0]])
+    head = LinearHead(features, 2, seed=0)
+    # The deviations are 1, 1, 2, 0.00005 and 0; those of features that do not vary at all do not count.
+    assert torch.allclose(head.std, torch.tensor([1.0, 1.0, 2.0, 1.0, 1.0]))
+
+
 def test_features_of_a_set_are_computed_once():
     calls = []
 
@@ -119,3 +128,29 @@ def test_weights_from_the_hub_are_safetensors_of_the_named_revision(tmp_path, mo
 def test_networks_of_a_fixed_input_size_are_built_for_the_size_asked_for():
     network = build_classifier(toy_settings(model="vit_tiny_patch16_224", image_size=32), 3, seed=0).eval()
     assert network(torch.rand(1, 3, 32, 32)).shape == (1, 3)
+
+
+def test_position_embeddings_of_another_image_size_are_resampled(tmp_path):
+    small = toy_settings(model="test_vit", image_size=32)
+    origin = build_classifier(small, 3, seed=4).network
+    path = tmp_path / "vit.safetensors"
+    save_file(origin.state_dict(), path)
+    large = small.model_copy(update={"mode": "finetune", "weights": str(path), "image_size": 64})
+    network = build_classifier(large, 3, seed=0).eval()
+    assert network(torch.rand(1, 3, 64, 64)).shape == (1, 3)
+    resampled = resample_abs_pos_embed(origin.pos_embed, [4, 4], [2, 2], num_prefix_tokens=1)
+    assert torch.allclose(network.network.pos_embed, resampled)
+    assert torch.equal(network.network.blocks[0].mlp.fc1.weight, origin.blocks[0].mlp.fc1.weight)
+    # What is of another shape beside them is of another network.
+    save_file(origin.state_dict() | {"patch_embed.proj.weight": torch.zeros(64, 3, 8, 8)}, path)
+    with pytest.raises(TrainingError, match="weights of another network"):
+        build_classifier(large, 3, seed=0)
+
+
+def test_what_a_network_exempts_from_decay_is_not_decayed():
+    network = build_classifier(toy_settings(model="test_vit", image_size=32), 3, seed=0)
+    groups = make_optimizer(network, toy_settings(optimizer="adamw", weight_decay=0.1)).param_groups
+    decay = {id(parameter): group["weight_decay"] for group in groups for parameter in group["params"]}
+    assert decay[id(network.network.pos_embed)] == decay[id(network.network.cls_token)] == 0
+    assert decay[id(network.network.head.weight)] == 0.1
+    assert build_classifier(toy_settings(), 3, seed=0).no_weight_decay() == set()

@@ -1,20 +1,31 @@
 """Whole runs of the fake generator: arms, models on disk, resuming, and what is refused."""
 
 import json
+import shutil
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
+from augcond.config import TrainingConfig
+from augcond.engine import NoProgress
 from augcond.errors import ConfigError, LeakError, RunError, RunMismatchError, SplitError, TrainingError
 from augcond.evaluation.metrics import measure
 from augcond.evaluation.predictions import read_predictions
 from augcond.evaluation.results import read_results
 from augcond.pipeline import evaluate, generate, run, train
+from augcond.store import RunFolder
+from augcond.training import synthetic
 from augcond.training.arms import arms_of
 from augcond.training.experiment import load_experiment
 from augcond.training.learners import prepare_training
 from augcond.training.models import model_folder, read_card
 from augcond.training.run_images import RunImages
+from augcond.training.synthetic import read_synthetic, synthetic_images
+from augcond.training.trainer import _objective
 from tests.training.toys import CLASSES, toy_run, write_colours
 
 
@@ -86,6 +97,25 @@ def test_large_sets_are_decoded_batch_by_batch_to_the_same_pixels(done):
         assert one.keys == other.keys
         assert torch.equal(one.labels, other.labels)
         assert torch.equal(one.pixels.batch(range(len(one))), other.pixels.batch(range(len(one))))
+
+
+def test_processes_that_map_one_set_at_once_do_not_disturb_each_other(done, monkeypatch):
+    config, _ = done
+    folder = RunFolder(config.run)
+    rows = read_synthetic(folder)
+    barrier = threading.Barrier(2)
+    encoded = synthetic._encoded
+
+    def together(*about):
+        barrier.wait(30)  # both have opened their file
+        yield from encoded(*about)
+
+    monkeypatch.setattr(synthetic, "_encoded", together)
+    with ThreadPoolExecutor(2) as threads:
+        jobs = [threads.submit(synthetic_images, folder, rows, rows.select("text"), 16, 0) for _ in range(2)]
+        one, other = (job.result().pixels.batch(range(12)) for job in jobs)
+    assert torch.equal(one, other)
+    assert [path.name for path in (config.run / "cache").glob("text*")] == ["text.arrow"]
 
 
 def test_arms_of_ones_own(tmp_path):
@@ -178,3 +208,162 @@ def test_predictions_on_disk_are_those_that_were_measured(done):
     measured = measure(predictions, seed.real_counts, config.evaluation)
     assert measured.overall == seed.metrics.overall
     assert measured.calibration_error == pytest.approx(seed.metrics.calibration_error, abs=1e-5)
+
+
+def with_arms(config, *arms, **settings):
+    """Return `config` with these arms and training settings."""
+    values = config.training.model_dump() | {"seeds": 1} | settings
+    return config.model_copy(update={"training": TrainingConfig.model_validate(values | {"arms": arms})})
+
+
+def prepared(config, **arm):
+    """Return what an arm trains and the batches for it."""
+    config = with_arms(config, {"name": "arm", **arm})
+    return prepare_training(RunImages(load_experiment(config)), arms_of(config)[0], seed=0)
+
+
+def test_an_arm_may_take_the_first_images_of_each_class_alone(done):
+    config, _ = done
+    config = with_arms(config, {"name": "two", "recipe": "text", "per_class": 2})
+    images = RunImages(load_experiment(config))
+    (arm,) = arms_of(config)
+    assert images.added_counts(arm) == images.added(arm, 16).counts(CLASSES) == [2, 2, 2]
+    assert set(images.added(arm, 16).keys) == {f"{name}/{index}/text" for name in "abc" for index in range(2)}
+
+
+def test_arms_sample_and_mix_as_they_say(done):
+    config, _ = done
+    _, inputs = prepared(config, overrides={"sampling": "class-balanced"})
+    drawn = np.concatenate([inputs._sampler(step).real for step in range(6)])
+    assert torch.bincount(inputs._real.labels[drawn]).tolist() == [16, 16, 16]
+    _, inputs = prepared(config, recipe="text", overrides={"mix": "bernoulli"})
+    assert len({len(inputs._sampler(step).synthetic) for step in range(6)}) > 1
+
+
+def test_effective_counts_are_those_of_the_batches(done):
+    config, _ = done
+    config = with_arms(config, {"name": "arm", "recipe": "text"}, loss="logit-adjustment", counts="effective")
+    (arm,) = arms_of(config)
+    shift = _objective(RunImages(load_experiment(config)), arm).test_shift
+    # Half 12, 8 and 6 of 26 real images, half a third each.
+    shown = torch.tensor([(count / 26 + 1 / 3) / 2 for count in (12, 8, 6)])
+    assert torch.allclose(shift, -shown.log())
+
+
+def test_pretrained_weights_are_what_training_starts_from(done):
+    config, _ = done
+    weights = model_folder(config.run, "real-only", 0) / "model.safetensors"
+    model, _ = prepared(config, overrides={"mode": "finetune", "weights": str(weights)})
+    kept = load_file(weights)
+    assert all(torch.equal(tensor, kept[name]) for name, tensor in model.module.state_dict().items())
+
+
+def test_logits_are_shifted_where_models_are_judged(tmp_path):
+    arm = {"name": "adjusted", "overrides": {"loss": "logit-adjustment", "tau": 1e4}}
+    results = run(toy_run(tmp_path, training={"arms": [arm], "seeds": 1}))
+    # So strong an adjustment takes everything for the rarest class.
+    assert results.arms[0].seeds[0].confusion == ((0, 0, 8),) * 3
+
+
+class Stopped(Exception):
+    pass
+
+
+class Told(NoProgress):
+    """Keeps what it is told, and stops a training after some steps."""
+
+    def __init__(self, stop=None):
+        self.steps = []
+        self.stop = stop
+
+    def advance(self, done, failed):
+        self.steps.append(done)
+        if sum(self.steps) == self.stop:
+            raise Stopped
+
+
+def test_a_stopped_training_goes_on_from_its_checkpoint(tmp_path):
+    arms = {"arms": [{"name": "real-only"}], "seeds": 1, "checkpoint_every": 2}
+    whole, stopped = (toy_run(tmp_path, run=tmp_path / name, training=arms) for name in ("whole", "stopped"))
+    train(whole)
+    with pytest.raises(Stopped):
+        train(stopped, progress=Told(stop=5))
+    told = Told()
+    train(stopped, progress=told)
+    assert told.steps == [5, 1]
+    weights = [load_file(model_folder(config.run, "real-only", 0) / "model.safetensors") for config in (whole, stopped)]
+    assert all(torch.equal(tensor, weights[1][name]) for name, tensor in weights[0].items())
+    assert not list(stopped.run.rglob("checkpoint*"))
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        ({"augment": {"transforms": [{"name": "RandAugmentt"}]}}, "no v2 transform"),
+        ({"augment": {"transforms": [{"name": "CenterCrop", "size": 8}]}}, "make images of 8 pixels"),
+        ({"model": "resnet51"}, "no network 'resnet51'"),
+        ({"optimizer": "sdg"}, r"training\.optimizer 'sdg'"),
+        ({"mode": "finetune", "weights": "/nowhere.safetensors"}, "nowhere.safetensors cannot be loaded"),
+        ({"mode": "linear-probe", "weights": "/nowhere.safetensors"}, "nowhere.safetensors cannot be loaded"),
+    ],
+)
+def test_what_is_wrong_with_the_last_arm_shows_before_the_first_is_trained(tmp_path, overrides, message):
+    arms = [{"name": "real-only"}, {"name": "last", "overrides": overrides}]
+    config = toy_run(tmp_path, training={"arms": arms, "seeds": 1})
+    with pytest.raises((ConfigError, TrainingError), match=f"the arm 'last': .*{message}"):
+        train(config)
+    assert not list(config.run.rglob("model.json"))
+
+
+def test_a_grown_run_keeps_the_models_whose_images_did_not_change(tmp_path):
+    arms = [{"name": "two", "recipe": "text", "per_class": 2}, {"name": "all", "recipe": "text"}]
+
+    def config(per_class, recipes, *names):
+        chosen = [arm for arm in arms if arm["name"] in names]
+        sections = {"plan": {"per_class": per_class}, "conditioning": {"recipe": recipes}}
+        return toy_run(tmp_path, training={"arms": chosen, "seeds": 1}, **sections)
+
+    generate(config(2, ["text"], "two", "all"))
+    cards = train(config(2, ["text"], "two", "all"))
+    generate(config(4, ["text", "mixup"], "two"))
+    assert train(config(4, ["text", "mixup"], "two")) == cards[:1]
+    with pytest.raises(RunMismatchError, match="synthetic_images: it has 6, this run 12"):
+        train(config(4, ["text", "mixup"], "all"))
+
+
+def test_models_of_other_images_by_the_same_keys_are_refused(tmp_path):
+    config = toy_run(tmp_path, training={"seeds": 1, "arms": [{"name": "text", "recipe": "text"}]})
+    generate(config)
+    train(config)
+    shutil.copytree(config.run / "models", tmp_path / "kept")
+    other = config.model_copy(update={"plan": config.plan.model_copy(update={"seed": 1})})
+    generate(other, overwrite=True)
+    shutil.copytree(tmp_path / "kept", config.run / "models")
+    with pytest.raises(RunMismatchError, match="its images were others"):
+        train(other)
+
+
+def test_another_background_is_another_training_and_overwriting_replaces_its_models(tmp_path):
+    arms = {"arms": [{"name": "real-only"}], "seeds": 1}
+    white, black = (toy_run(tmp_path, data={"background": name}, training=arms) for name in ("white", "black"))
+    (card,) = train(white)
+    with pytest.raises(RunMismatchError, match="its images were others"):
+        train(black)
+    (other,) = train(black, overwrite=True)
+    assert other.fingerprint != card.fingerprint
+    assert read_card(model_folder(black.run, "real-only", 0)) == other
+
+
+def test_features_of_a_probe_are_computed_once_for_all_seeds(done, monkeypatch):
+    config, _ = done
+    probe = {"model": "generator", "mode": "linear-probe", "image_size": None, "augment": {"crop": "resized"}}
+    config = with_arms(config, {"name": "probe", "recipe": "text"}, **probe)
+    images = RunImages(load_experiment(config))
+    (arm,) = arms_of(config)
+    prepare_training(images, arm, seed=0)
+
+    def never(*about):
+        raise AssertionError("computed again")
+
+    monkeypatch.setattr(images.encoder(arm.config), "encode", never)
+    prepare_training(images, arm, seed=1)

@@ -9,8 +9,9 @@ import numpy as np
 import torch
 from PIL import Image
 
-from augcond.config import RunConfig, TrainingConfig, parse_config
+from augcond.config import RunConfig, TrainingConfig
 from augcond.training.images import ImageSet, MemoryPixels
+from tests.toy import config_with
 
 CLASSES = 3
 SIZE = 16
@@ -61,6 +62,4 @@ def toy_run(root: Path, **sections: Any) -> RunConfig:
         "training": {"image_size": SIZE, "steps": 6, "batch_size": 8, "device": "cpu", "lr": 0.05, "seeds": 2},
         "evaluation": {"many": 10, "few": 7, "bootstrap": 100},
     }
-    for name, value in sections.items():
-        values[name] = {**values[name], **value} if isinstance(values.get(name), dict) else value
-    return parse_config(values)
+    return config_with(values, sections)

@@ -76,6 +76,15 @@ class MovingAverage:
                 self.shadow[name].copy_(value)
 
 
+@dataclass(frozen=True, slots=True)
+class _Trained:
+    """What a training changes, and a checkpoint keeps."""
+
+    model: nn.Module
+    optimizer: torch.optim.Optimizer
+    average: MovingAverage
+
+
 def step_generator(seed: int, step: int) -> Generator:
     """The generator of one training step in this process."""
     return torch.Generator().manual_seed((seed * 8 + worker_rank()) * 10_000_019 + step)
@@ -103,8 +112,9 @@ def train(
     """
     folder.mkdir(parents=True, exist_ok=True)
     average = MovingAverage(model, plan.ema_decay)
+    trained = _Trained(model, optimizer, average)
     peaks = [group["lr"] for group in optimizer.param_groups]
-    step, seconds = _resume(folder, model, optimizer, average)
+    step, seconds = _resume(folder, trained)
     started = saved = time.monotonic() - seconds
     saved += seconds
     sums: dict[str, float] = {}
@@ -129,7 +139,7 @@ def train(
             _log(folder, record | {name: round(value / summed, 5) for name, value in sums.items()})
             sums, summed = {}, 0
         if time.monotonic() - saved > plan.save_seconds or step == plan.steps:
-            _save(folder, model, optimizer, average, step, time.monotonic() - started, plan)
+            _save(folder, trained, plan, step, time.monotonic() - started)
             saved = time.monotonic()
     return average.shadow
 
@@ -167,21 +177,13 @@ def _log(folder: Path, record: dict[str, float]) -> None:
     logger.info("%s", json.dumps(record))
 
 
-def _save(
-    folder: Path,
-    model: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    average: MovingAverage,
-    step: int,
-    seconds: float,
-    plan: TrainingPlan,
-) -> None:
+def _save(folder: Path, trained: _Trained, plan: TrainingPlan, step: int, seconds: float) -> None:
     if worker_rank():
         return
     state = {
-        "model": model.state_dict(),
-        "optimizer": optimizer.state_dict(),
-        "average": average.shadow,
+        "model": trained.model.state_dict(),
+        "optimizer": trained.optimizer.state_dict(),
+        "average": trained.average.shadow,
         "step": step,
         "seconds": seconds,
         "plan": asdict(plan),
@@ -191,15 +193,13 @@ def _save(
     temporary.replace(folder / "checkpoint.pt")  # a kill leaves the old checkpoint or the new one, never half
 
 
-def _resume(
-    folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, average: MovingAverage
-) -> tuple[int, float]:
+def _resume(folder: Path, trained: _Trained) -> tuple[int, float]:
     path = folder / "checkpoint.pt"
     if not path.exists():
         return 0, 0.0
     state = torch.load(path, weights_only=True)
-    model.load_state_dict(state["model"])
-    optimizer.load_state_dict(state["optimizer"])
-    average.shadow = state["average"]
+    trained.model.load_state_dict(state["model"])
+    trained.optimizer.load_state_dict(state["optimizer"])
+    trained.average.shadow = state["average"]
     logger.info("resumed at step %d", state["step"])
     return state["step"], state["seconds"]

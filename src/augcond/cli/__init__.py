@@ -10,6 +10,7 @@ import sys
 import typer
 
 from augcond.cli import data, experiments, generation
+from augcond.cli.output import GO_ON, say, stoppable
 from augcond.errors import AugcondError
 
 __all__ = ["app", "main"]
@@ -39,7 +40,7 @@ for _command in (
     experiments.sweep,
     experiments.report,
 ):
-    app.command()(_command)
+    app.command()(stoppable(_command))
 
 
 def main() -> None:
@@ -47,9 +48,9 @@ def main() -> None:
     try:
         app()
     except AugcondError as error:
-        typer.echo(f"error: {error}", err=True)
+        say(f"error: {error}")
         sys.exit(error.exit_code)
     except OSError as error:
         # A full disk, a lost mount, no permission: nothing half-done was committed.
-        typer.echo(f"error: {error}; what was committed is safe, run the same command again to go on", err=True)
+        say(f"error: {error}; {GO_ON}")
         sys.exit(1)

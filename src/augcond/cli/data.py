@@ -50,8 +50,8 @@ def preview(
 
     recipes = recipes_for(data_config(data, overrides).generator.name)
     config = data_config(data, (f"conditioning.recipe=[{', '.join(recipes)}]", *(overrides or ())))
-    dataset = load_training_images(config)
     with show_progress("images") as progress:
+        dataset = load_training_images(config, progress=progress)
         lines = make(
             config, dataset, load_generator(config.generator), classes=classes, per_class=per_class, progress=progress
         )

@@ -36,11 +36,7 @@ def demo(
     """
     from augcond.demo import run_demo
 
-    try:
-        run_demo(to, console())
-    except KeyboardInterrupt:
-        typer.echo("stopped; run the same command again to go on", err=True)
-        raise typer.Exit(130) from None
+    run_demo(to, console(), progress=show_progress)
 
 
 def train(
@@ -129,7 +125,7 @@ def run(
 
 
 def _print_forecast(config: RunConfig, as_json: bool) -> None:
-    from augcond.forecast import forecast
+    from augcond.forecasting import forecast
     from augcond.render_forecast import print_forecast
 
     found = forecast(config)

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from augcond.cli.arguments import AsJson, ConfigFile, RunPath, Set, load_run_config, run_folder
-from augcond.cli.output import console, print_json, show_progress
+from augcond.cli.output import console, logged, print_json, show_progress
 from augcond.errors import ConfigError
 
 
@@ -33,7 +33,8 @@ def plan(
     from augcond.render import print_plan, summarize_plan
 
     config = load_run_config(config_file, overrides)
-    dataset = load_training_images(config)
+    with show_progress("images read") as progress:
+        dataset = load_training_images(config, progress=progress)
     made = plan_for(config, dataset)
     estimate = None
     if timing and len(made):
@@ -61,27 +62,20 @@ def generate(
     Example: augcond generate photos.yaml --part 2/8
     """
     from augcond.pipeline import generate as run
-    from augcond.progress import log_to
     from augcond.render import print_summary
     from augcond.store import RunFolder
 
     config = load_run_config(config_file, overrides)
-    folder = RunFolder(config.run)
-    folder.create()
-    try:
-        with log_to(folder.log_path), show_progress("images") as progress:
-            summary = run(
-                config,
-                part=_part(part),
-                reuse=reuse or (),
-                overwrite=overwrite,
-                retry_failed=retry_failed,
-                progress=progress,
-            )
-    except KeyboardInterrupt:
-        typer.echo("stopped; run the same command again to go on", err=True)
-        raise typer.Exit(130) from None
-    print_summary(summary, folder, console())
+    with logged(config), show_progress("images") as progress:
+        summary = run(
+            config,
+            part=_part(part),
+            reuse=reuse or (),
+            overwrite=overwrite,
+            retry_failed=retry_failed,
+            progress=progress,
+        )
+    print_summary(summary, RunFolder(config.run), console())
 
 
 def _part(text: str) -> tuple[int, int]:
@@ -114,7 +108,8 @@ def check(run: RunPath, as_json: AsJson = False) -> None:
     from augcond.render import print_audit
     from augcond.store import audit_run
 
-    audit = audit_run(run_folder(run))
+    with show_progress("shards read") as progress:
+        audit = audit_run(run_folder(run), progress=progress)
     if as_json:
         print_json(asdict(audit))
     else:
@@ -137,5 +132,6 @@ def export(
 
     if layout not in ("imagefolder", "webdataset"):
         raise ConfigError(f"--format {layout!r}: expected imagefolder or webdataset")
-    count = export_run(run_folder(run), to, layout, overwrite=overwrite)  # type: ignore[arg-type]
+    with show_progress("images written") as progress:
+        count = export_run(run_folder(run), to, layout, overwrite=overwrite, progress=progress)  # type: ignore[arg-type]
     typer.echo(f"{count:,} images written to {to}")

@@ -5,7 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
+
+if TYPE_CHECKING:
+    from augcond.config_data import DataConfig
+
+EvaluationPart = Literal["test", "validation"]
+"""Which real images models are judged on: `test` to measure, `validation` to choose."""
 
 
 class Reader(Protocol):
@@ -92,6 +98,11 @@ class DecodeSettings:
 
     background: str = "white"
     max_pixels: int = 100_000_000
+
+    @classmethod
+    def of(cls, config: DataConfig) -> DecodeSettings:
+        """Return the settings that the `data` section of a config names."""
+        return cls(background=config.background, max_pixels=config.max_pixels)
 
 
 @dataclass(frozen=True, slots=True)

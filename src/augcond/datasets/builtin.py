@@ -6,12 +6,12 @@ import io
 import json
 from dataclasses import dataclass
 from functools import lru_cache
-from importlib.resources import files
 from typing import TYPE_CHECKING, Literal
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from augcond.assets import WORLD
 from augcond.datasets.base import Listing
 from augcond.errors import DatasetError
 
@@ -77,7 +77,7 @@ def list_builtin(part: WorldPart = "pool", *, folder: Path | None = None) -> Lis
 
 @lru_cache(maxsize=8)
 def _load(part: WorldPart, folder: Path | None) -> _World:
-    origin = (folder or files("augcond").joinpath("assets", "world")).joinpath(f"{part}.parquet")
+    origin = (folder or WORLD) / f"{part}.parquet"
     try:
         table = pq.read_table(io.BytesIO(origin.read_bytes()))
         info = json.loads(table.schema.metadata[b"huggingface"])["info"]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from augcond.config_data import BENCHMARK_NAMES
 from augcond.datasets.base import DecodeSettings
-from augcond.datasets.loading import HeldOutPart, list_held_out
+from augcond.datasets.loading import list_held_out
 from augcond.datasets.splits import subset
 from augcond.datasets.verification import verify
 from augcond.errors import ConfigError, DatasetError
@@ -16,12 +16,12 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from augcond.config import DataConfig
-    from augcond.datasets.base import Dataset
+    from augcond.datasets.base import Dataset, EvaluationPart
     from augcond.datasets.splits import Split
 
 
 def load_held_out(
-    config: DataConfig, part: HeldOutPart, dataset: Dataset, split: Split, *, cache: Path | None = None
+    config: DataConfig, part: EvaluationPart, dataset: Dataset, split: Split, *, cache: Path | None = None
 ) -> Dataset:
     """Return the validation or test images, with the classes of `dataset`.
 
@@ -49,8 +49,7 @@ def load_held_out(
         raise ConfigError(
             f"data.{part} is not set: name a {config.source} of real images that are not trained on{hint}"
         )
-    settings = DecodeSettings(background=config.background, max_pixels=config.max_pixels)
-    loaded = verify(listing, settings, max_bad_share=config.max_bad_share, cache=cache)
+    loaded = verify(listing, DecodeSettings.of(config), max_bad_share=config.max_bad_share, cache=cache)
     return _with_classes(loaded, dataset, f"data.{part}")
 
 

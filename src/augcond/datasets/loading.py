@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from augcond.config_data import BENCHMARK_NAMES, HuggingFaceConfig, WebDatasetConfig
 from augcond.datasets.base import Dataset, DecodeSettings, Listing
@@ -19,35 +19,28 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from augcond.config import DataConfig
+    from augcond.datasets.base import EvaluationPart
     from augcond.datasets.benchmarks import Part
-    from augcond.datasets.verification import Progress
+    from augcond.progress import Progress
 
 
-HeldOutPart = Literal["validation", "test"]
-
-
-def load_dataset(
-    config: DataConfig, *, cache: Path | None = None, workers: int | None = None, progress: Progress | None = None
-) -> Dataset:
+def load_dataset(config: DataConfig, *, cache: Path | None = None, progress: Progress | None = None) -> Dataset:
     """Return the verified dataset that `config` names.
 
     Args:
         config: where the images are and how to decode them.
         cache: see `verify`.
-        workers: see `verify`.
         progress: see `verify`.
 
     Raises:
         DatasetError: there are no images, or too many that cannot be used, or class names that do not fit.
         ConfigError: a setting is wrong.
     """
-    settings = DecodeSettings(background=config.background, max_pixels=config.max_pixels)
     return verify(
         list_images(config),
-        settings,
+        DecodeSettings.of(config),
         max_bad_share=config.max_bad_share,
         cache=cache,
-        workers=workers,
         progress=progress,
     )
 
@@ -72,7 +65,7 @@ def list_images(config: DataConfig) -> Listing:
     return list_folder(config.path, config.class_names)
 
 
-def list_held_out(config: DataConfig, part: HeldOutPart) -> Listing | None:
+def list_held_out(config: DataConfig, part: EvaluationPart) -> Listing | None:
     """Return the validation or test images that `config` names or that its source brings; None where there are none.
 
     Raises:
@@ -84,7 +77,7 @@ def list_held_out(config: DataConfig, part: HeldOutPart) -> Listing | None:
     return _own_part(config, part)
 
 
-def has_held_out(config: DataConfig, part: HeldOutPart) -> bool:
+def has_held_out(config: DataConfig, part: EvaluationPart) -> bool:
     """Tell whether `config` names validation or test images, or its source brings them; nothing is read."""
     if (config.validation if part == "validation" else config.test) is not None:
         return True

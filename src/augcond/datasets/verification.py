@@ -4,26 +4,25 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import os
 from collections import Counter
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from augcond.cores import available_cores
 from augcond.datasets.base import Dataset, DecodeSettings, ImageRecord, Listing, Reader, RejectedFile, StatReader
 from augcond.datasets.cache import Outcome, OutcomeCache, Stat
 from augcond.datasets.decoding import background_colour, probe
 from augcond.errors import DatasetError, ImageError
+from augcond.progress import NoProgress
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-logger = logging.getLogger(__name__)
+    from augcond.progress import Progress
 
-Progress = Callable[[int, int], None]
-"""Called with the number of images done and their total, in the thread that called `verify`."""
+logger = logging.getLogger(__name__)
 
 _CHUNK = 1024
 """So many images are under way at once, of which each worker holds one in memory."""
@@ -54,15 +53,15 @@ def verify(
         cache: a parquet file of earlier outcomes, read and written; files of unchanged size and time of change are not
             decoded again. Used where the reader can tell those (see `StatReader`).
         workers: threads; one per available core where None. Each holds one image in memory.
-        progress: called after every image.
+        progress: is told of every image, in the thread that called; one that cannot be used has failed.
 
     Raises:
         DatasetError: more than `max_bad_share` of the files are unusable.
         ConfigError: `settings` are wrong.
     """
     background_colour(settings)
-    verification = _Verification(listing, settings, cache, progress)
-    verification.run(workers or _available_cores())
+    verification = _Verification(listing, settings, cache, progress or NoProgress())
+    verification.run(workers or available_cores())
     images, rejected = verification.images, [*listing.rejected, *verification.rejected]
     _check_share(rejected, len(images) + len(rejected), max_bad_share)
     return Dataset(
@@ -79,9 +78,7 @@ def verify(
 class _Verification:
     """One pass over a listing, chunk by chunk."""
 
-    def __init__(
-        self, listing: Listing, settings: DecodeSettings, cache: Path | None, progress: Progress | None
-    ) -> None:
+    def __init__(self, listing: Listing, settings: DecodeSettings, cache: Path | None, progress: Progress) -> None:
         self.images: list[ImageRecord] = []
         self.rejected: list[RejectedFile] = []
         self._listing = listing
@@ -93,6 +90,7 @@ class _Verification:
         self._unsaved = 0
 
     def run(self, workers: int) -> None:
+        self._progress.start(len(self._listing.keys), "images read")
         try:
             with ThreadPoolExecutor(workers, thread_name_prefix="verify") as pool:
                 for start in range(0, len(self._listing.keys), _CHUNK):
@@ -113,8 +111,7 @@ class _Verification:
         for offset, outcome in enumerate(known):
             outcomes.append(outcome or next(found))
             self._record(start + offset, outcomes[-1])
-            if self._progress:
-                self._progress(start + offset + 1, len(self._listing.keys))
+            self._progress.advance(1, int(outcomes[-1].reason is not None))
         if self._cache:
             self._cache.add(keys, stats, outcomes)
             self._unsaved += known.count(None)
@@ -178,9 +175,3 @@ def _check_share(rejected: Sequence[RejectedFile], total: int, allowed: float) -
         f"{allowed:.1%}): {', '.join(f'{count} x {reason}' for reason, count in reasons)}; "
         f"such as {', '.join(file.key for file in rejected[:3])}. Repair or remove them, or raise data.max_bad_share"
     )
-
-
-def _available_cores() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

@@ -10,13 +10,13 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
-from typing import Protocol
 
 import torch
 
 from augcond.engine.rows import BatchSize, Materials, generate_rows
 from augcond.errors import ConfigError, RunError
 from augcond.planning import PlanRow
+from augcond.progress import NoProgress, Progress
 from augcond.store.commit import ShardFacts, ShardMarker, commit_shard
 from augcond.store.folder import RunFolder, RunPlan
 from augcond.store.locks import part_lock
@@ -28,28 +28,6 @@ _LIBRARIES = ("augcond", "torch", "torchvision", "diffusers", "transformers", "p
 
 _FEWEST_TO_STOP = 8
 """So many rows of a shard must fail before their share counts: a small shard with a bad image or two stops nothing."""
-
-
-class Progress(Protocol):
-    """Is told how far the work is."""
-
-    def start(self, total: int) -> None:
-        """`total` rows are to be made."""
-        ...
-
-    def advance(self, made: int, failed: int) -> None:
-        """`made` more rows are finished, `failed` of them without an image."""
-        ...
-
-
-class NoProgress:
-    """Tells nobody."""
-
-    def start(self, total: int) -> None:
-        """Do nothing."""
-
-    def advance(self, made: int, failed: int) -> None:
-        """Do nothing."""
 
 
 def count_for(progress: Progress) -> Callable[[list[ShardRow]], None]:

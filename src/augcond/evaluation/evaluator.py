@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from augcond.engine.base import NoProgress
 from augcond.errors import RunMismatchError
 from augcond.evaluation.intervals import SeedPredictions, Trained, comparable, compare, mean_metrics, spread_metrics
 from augcond.evaluation.metrics import Predictions, confusion_matrix, measure, per_class_accuracy
 from augcond.evaluation.predictions import predictions_path, save_predictions
 from augcond.evaluation.results import ArmResult, Difference, Results, SeedResult, results_to_json
+from augcond.progress import NoProgress
 from augcond.store.commit import write_atomically
 from augcond.training.arms import Arm, arms_of
 from augcond.training.experiment import Experiment, evaluation_images
@@ -27,10 +27,7 @@ if TYPE_CHECKING:
 
     from augcond.config import EvaluationConfig, RunConfig
     from augcond.datasets import Dataset
-    from augcond.engine import Progress
-
-RESULTS: dict[EvaluationPart, str] = {"test": "results.json", "validation": "validation.json"}
-"""What the results are called in the run folder."""
+    from augcond.progress import Progress
 
 
 def evaluate_models(
@@ -76,7 +73,7 @@ def evaluate_models(
         part=part,
         baselines=lambda name: [names[0], *(text for text in texts if name != names[0])],
     )
-    write_atomically(run / RESULTS[part], results_to_json(results).encode())
+    write_atomically(experiment.folder.results_path(part), results_to_json(results).encode())
     return results
 
 

@@ -47,13 +47,13 @@ class SeedPredictions:
         predictions: of every test image.
         real_counts: real training images per class that the model had.
         path: where they are kept, relative to the folder of the results.
-        seconds: time that making them took; None where it was not recorded.
+        seconds: time that making them took.
     """
 
     predictions: Predictions
     real_counts: tuple[int, ...]
     path: str = ""
-    seconds: float | None = None
+    seconds: float = 0.0
 
 
 Trained = Mapping[Seeds, SeedPredictions]
@@ -61,9 +61,24 @@ Trained = Mapping[Seeds, SeedPredictions]
 
 
 def comparable(one: Trained, other: Trained) -> bool:
-    """Return whether two arms have a seed in common and were judged on the same images."""
-    shared = set(one) & set(other)
-    return bool(shared) and all(one[s].predictions.keys == other[s].predictions.keys for s in shared)
+    """Return whether `compare` takes two arms: seeds in common, trained on as many real images, tested on the same."""
+    return _obstacle(one, other) is None
+
+
+def _obstacle(one: Trained, other: Trained) -> str | None:
+    """Return why two arms cannot be subtracted, seed by seed; None where they can."""
+    pairs = [(one[seeds], other[seeds]) for seeds in one if seeds in other]
+    if not pairs:
+        return "have no seed in common"
+    for left, right in pairs:
+        if left.real_counts != right.real_counts:
+            counts = f"{list(left.real_counts)} and {list(right.real_counts)}"
+            return f"were trained on different real images: {counts} of each class"
+    first = pairs[0][0].predictions
+    for side in (model.predictions for pair in pairs for model in pair):
+        if side.keys != first.keys or not np.array_equal(side.labels, first.labels):
+            return "were tested on different images"
+    return None
 
 
 def compare(arm: str, baseline: str, models: Mapping[str, Trained], bounds: EvaluationConfig) -> list[Difference]:
@@ -80,17 +95,14 @@ def compare(arm: str, baseline: str, models: Mapping[str, Trained], bounds: Eval
         bounds: of the shot groups, and the number of resamples.
 
     Raises:
-        ValueError: no seed is in both arms, or they were tested on different images.
+        ValueError: no seed is in both arms, or they were trained on different numbers of real images or tested on
+            different images.
     """
-    shared = [seeds for seeds in models[arm] if seeds in models[baseline]]
-    if not shared:
-        raise ValueError(f"{arm!r} and {baseline!r} have no seed in common")
-    pairs = [(models[arm][seeds], models[baseline][seeds]) for seeds in shared]
+    obstacle = _obstacle(models[arm], models[baseline])
+    if obstacle is not None:
+        raise ValueError(f"{arm!r} and {baseline!r} {obstacle}")
+    pairs = [(own, models[baseline][seeds]) for seeds, own in models[arm].items() if seeds in models[baseline]]
     first = pairs[0][0].predictions
-    for left, right in pairs:
-        for side in (left.predictions, right.predictions):
-            if side.keys != first.keys or not np.array_equal(side.labels, first.labels):
-                raise ValueError(f"{arm!r} and {baseline!r} were tested on different images")
     tested = confusion_matrix(first).sum(axis=1)
     weights = [metric_weights(left.real_counts, tested.tolist(), bounds) for left, _ in pairs]
     names: list[MetricName] = [
@@ -107,7 +119,7 @@ def compare(arm: str, baseline: str, models: Mapping[str, Trained], bounds: Eval
         value = float(np.mean(np.sum(plain * per_seed, axis=1)))
         drawn = np.einsum("bsc,sc,bs->b", resampled.classes, per_seed, resampled.seeds)
         low, high = np.quantile(drawn, [0.025, 0.975])
-        found.append(Difference(arm, baseline, name, value, float(low), float(high), len(shared)))
+        found.append(Difference(arm, baseline, name, value, float(low), float(high), len(pairs)))
     return found
 
 

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 
 from augcond.errors import CorruptRunError
 from augcond.evaluation.metrics import Predictions
-from augcond.store.commit import write_atomically
+from augcond.store.commit import write_table
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -40,10 +40,8 @@ def save_predictions(path: Path, predictions: Predictions, classes: Sequence[str
             "probabilities": pa.FixedSizeListArray.from_arrays(flat, width),
         }
     )
-    sink = pa.BufferOutputStream()
-    pq.write_table(table, sink, compression="zstd")
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, sink.getvalue())
+    write_table(path, table)
 
 
 def read_predictions(path: Path) -> Predictions:

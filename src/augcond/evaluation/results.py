@@ -36,6 +36,7 @@ __all__ = [
     "Seeds",
     "read_results",
     "results_to_json",
+    "share_text",
 ]
 
 FORMAT = 1
@@ -77,7 +78,7 @@ class SeedResult:
         confusion: number of test images by [true label][predicted label].
         real_counts: real training images per class.
         predictions: path of its predictions (parquet), relative to the run folder.
-        training_seconds: wall-clock time of its training; None where it was not recorded.
+        training_seconds: wall-clock time of its training.
         evaluation_seconds: the same of judging it.
     """
 
@@ -88,8 +89,8 @@ class SeedResult:
     real_counts: tuple[int, ...]
     predictions: str
     # Two runs are alike whatever time they took.
-    training_seconds: float | None = field(default=None, compare=False)
-    evaluation_seconds: float | None = field(default=None, compare=False)
+    training_seconds: float = field(compare=False)
+    evaluation_seconds: float = field(compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +148,11 @@ class Difference:
     high: float
     seeds: int
 
+    @property
+    def text(self) -> str:
+        """In points, with its interval, such as `+2.1 (+0.8, +3.4)`."""
+        return f"{100 * self.mean:+.1f} ({100 * self.low:+.1f}, {100 * self.high:+.1f})"
+
 
 @dataclass(frozen=True, slots=True)
 class Results:
@@ -194,6 +200,25 @@ class Results:
             if arm.name == name:
                 return arm
         raise KeyError(f"no arm {name!r}; the results have {', '.join(arm.name for arm in self.arms)}")
+
+    def gain(self, arm: str, baseline: str | None = None) -> Difference | None:
+        """Return what `arm` gains in overall accuracy; None where it was not compared.
+
+        Args:
+            arm: its name.
+            baseline: over which arm; the one that it was compared with first where None.
+        """
+        for found in self.differences:
+            if (found.arm, found.metric) == (arm, "overall") and baseline in (None, found.baseline):
+                return found
+        return None
+
+
+def share_text(mean: float | None, spread: float | None = None) -> str:
+    """Return a share in percent, with its spread where it has one, such as `61.5 ± 0.8`; `-` for None."""
+    if mean is None:
+        return "-"
+    return f"{100 * mean:.1f}" + (f" ± {100 * spread:.1f}" if spread is not None else "")
 
 
 def results_to_json(results: Results) -> str:

@@ -17,7 +17,7 @@ from augcond.config import AdapterConfig
 from augcond.errors import ConfigError, GeneratorError
 from augcond.generators.base import GeneratorIdentity
 from augcond.generators.loading import (
-    Source,
+    WeightsOrigin,
     component_files,
     fetch,
     hash_files,
@@ -84,12 +84,12 @@ def locate_adapter(config: GeneratorConfig, base: GeneratorIdentity, default: st
     if not weights.endswith(".safetensors"):
         raise ConfigError(f"{_KEY}.weights: {weights!r} is not a safetensors file; pickled weights are not loaded")
     image_encoder = settings.image_encoder or _image_encoder_for(weights)
-    source = Source(settings.model, settings.revision, config.name, _KEY)
-    folder = local_folder(source, "h94/IP-Adapter")
+    origin = WeightsOrigin(settings.model, settings.revision, config.name, _KEY)
+    folder = local_folder(origin, "h94/IP-Adapter")
     model, revision = settings.model, ""
     if folder is None:
         patterns = [weights, f"{image_encoder}/config.json", f"{image_encoder}/*.safetensors"]
-        folder, revision = fetch(source, settings.revision, patterns)
+        folder, revision = fetch(origin, settings.revision, patterns)
     _check_files(folder, weights, image_encoder, settings.model)
     if not revision:
         model = folder.resolve().name

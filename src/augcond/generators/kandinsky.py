@@ -22,7 +22,7 @@ from augcond.generators.image_encoder import ImageEncoder
 from augcond.generators.latent_diffusion import LatentDiffusion
 from augcond.generators.loading import (
     PipelineFormat,
-    Source,
+    WeightsOrigin,
     load_pipeline,
     locate_checkpoint,
     locate_pipeline,
@@ -105,7 +105,8 @@ def load_kandinsky(config: GeneratorConfig) -> Kandinsky:
     refuse_settings(config, "adapter", "negative_prompt", "noise_level", "published_dropout")
     checkpoint = locate_checkpoint(config, LAYOUT)
     settings = config.prior or PriorConfig()
-    prior = locate_pipeline(Source(settings.model, settings.revision, config.name, "generator.prior"), PRIOR_LAYOUT)
+    origin = WeightsOrigin(settings.model, settings.revision, config.name, "generator.prior")
+    prior = locate_pipeline(origin, PRIOR_LAYOUT)
     identity = GeneratorIdentity(
         config.name,
         f"{checkpoint.identity.model} + {prior.identity.model}/image_encoder",

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import augcond
+from augcond.assets import WORLD
 from augcond.errors import ConfigError, GeneratorError
 from augcond.generators.base import GeneratorIdentity
 
@@ -50,7 +50,7 @@ class PipelineFormat:
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class WeightsOrigin:
     """Where weights are to come from, as a config says it.
 
     Attributes:
@@ -91,19 +91,19 @@ def locate_checkpoint(config: GeneratorConfig, layout: PipelineFormat) -> Checkp
         GeneratorError: the checkpoint is missing, cannot be fetched, is of another pipeline, or its weights are
             not safetensors.
     """
-    return locate_pipeline(Source(config.model, config.revision, config.name), layout)
+    return locate_pipeline(WeightsOrigin(config.model, config.revision, config.name), layout)
 
 
-def locate_pipeline(source: Source, layout: PipelineFormat) -> Checkpoint:
-    """Return the checkpoint in diffusers' pipeline layout that `source` stands for; see `locate_checkpoint`."""
-    folder = _builtin_folder(source, layout) if source.model == "builtin" else local_folder(source, layout.example)
+def locate_pipeline(origin: WeightsOrigin, layout: PipelineFormat) -> Checkpoint:
+    """Return the checkpoint in diffusers' pipeline layout that `origin` stands for; see `locate_checkpoint`."""
+    folder = _builtin_folder(origin, layout) if origin.model == "builtin" else local_folder(origin, layout.example)
     if folder is None:
-        folder, commit = _fetch(source, layout)
-        _check(folder, layout, source)
-        return Checkpoint(folder, GeneratorIdentity(source.name, source.model, commit))
-    _check(folder, layout, source)
-    model = "builtin" if source.model == "builtin" else folder.resolve().name
-    return Checkpoint(folder, GeneratorIdentity(source.name, model, hash_checkpoint(folder, layout.skipped)))
+        folder, commit = _fetch(origin, layout)
+        _check(folder, layout, origin)
+        return Checkpoint(folder, GeneratorIdentity(origin.name, origin.model, commit))
+    _check(folder, layout, origin)
+    model = "builtin" if origin.model == "builtin" else folder.resolve().name
+    return Checkpoint(folder, GeneratorIdentity(origin.name, model, hash_checkpoint(folder, layout.skipped)))
 
 
 def hash_checkpoint(folder: Path, skipped: Sequence[str] = ()) -> str:
@@ -151,62 +151,62 @@ def _components(index: dict[str, Any]) -> list[str]:
     ]
 
 
-def _builtin_folder(source: Source, layout: PipelineFormat) -> Path:
-    folder = Path(augcond.__file__).parent / "assets" / "world" / "checkpoint"
+def _builtin_folder(origin: WeightsOrigin, layout: PipelineFormat) -> Path:
+    folder = WORLD / "checkpoint"
     if not folder.is_dir():
         raise GeneratorError(
-            f"{source.key}.model: this installation lacks the built-in checkpoint (assets/world/checkpoint in the "
+            f"{origin.key}.model: this installation lacks the built-in checkpoint (assets/world/checkpoint in the "
             f"package): reinstall augcond, or name a folder or a hub id such as {layout.example}"
         )
-    _refuse_revision(source)
-    found = _read_index(folder, source).get("_class_name")
+    _refuse_revision(origin)
+    found = _read_index(folder, origin).get("_class_name")
     if found != layout.name:
         raise ConfigError(
-            f"{source.key}.model: the built-in checkpoint is a {found}, but {source.name} needs a {layout.name}: name "
+            f"{origin.key}.model: the built-in checkpoint is a {found}, but {origin.name} needs a {layout.name}: name "
             f"a folder or a hub id such as {layout.example}"
         )
     return folder
 
 
-def local_folder(source: Source, example: str) -> Path | None:
-    """Return the folder that `source.model` is, or None where it is a hub id.
+def local_folder(origin: WeightsOrigin, example: str) -> Path | None:
+    """Return the folder that `origin.model` is, or None where it is a hub id.
 
     Raises:
         ConfigError: it is neither, or a revision is given for a folder.
     """
-    model = source.model
+    model = origin.model
     folder = Path(model).expanduser()
     if folder.is_dir():
-        _refuse_revision(source)
+        _refuse_revision(origin)
         return folder
     if model.startswith((".", "~")) or folder.is_absolute() or not _HUB_ID.fullmatch(model):
-        builtin = "`builtin`, " if source.key == "generator" else ""
+        builtin = "`builtin`, " if origin.key == "generator" else ""
         raise ConfigError(
-            f"{source.key}.model: no folder {model}; expected {builtin}a checkpoint's folder, or a hub id such as "
+            f"{origin.key}.model: no folder {model}; expected {builtin}a checkpoint's folder, or a hub id such as "
             f"{example}"
         )
     return None
 
 
-def _refuse_revision(source: Source) -> None:
-    if source.revision is not None:
+def _refuse_revision(origin: WeightsOrigin) -> None:
+    if origin.revision is not None:
         raise ConfigError(
-            f"{source.key}.revision: {source.model} is a folder, which is identified by its contents; "
+            f"{origin.key}.revision: {origin.model} is a folder, which is identified by its contents; "
             "a revision belongs to a hub id"
         )
 
 
-def _fetch(source: Source, layout: PipelineFormat) -> tuple[Path, str]:
+def _fetch(origin: WeightsOrigin, layout: PipelineFormat) -> tuple[Path, str]:
     """Return the local folder and commit hash of a hub checkpoint; only what is loaded is fetched."""
-    snapshot, commit = fetch(source, source.revision, [_INDEX])
+    snapshot, commit = fetch(origin, origin.revision, [_INDEX])
     if (snapshot / _INDEX).is_file():
-        parts = [part for part in _components(_check_index(snapshot, layout, source)) if part not in layout.skipped]
+        parts = [part for part in _components(_check_index(snapshot, layout, origin)) if part not in layout.skipped]
         # A branch or tag may move: it was resolved once, and everything else is asked for by commit.
-        fetch(source, commit, [_INDEX, *(f"{part}/*{suffix}" for part in parts for suffix in _SUFFIXES)])
+        fetch(origin, commit, [_INDEX, *(f"{part}/*{suffix}" for part in parts for suffix in _SUFFIXES)])
     return snapshot, commit
 
 
-def fetch(source: Source, revision: str | None, patterns: Sequence[str]) -> tuple[Path, str]:
+def fetch(origin: WeightsOrigin, revision: str | None, patterns: Sequence[str]) -> tuple[Path, str]:
     """Return the local folder of a hub snapshot that holds the files matching `patterns`, and its commit hash.
 
     Raises:
@@ -215,11 +215,11 @@ def fetch(source: Source, revision: str | None, patterns: Sequence[str]) -> tupl
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
 
-    key, wanted = source.key, f"{source.model} at revision {revision}" if revision else source.model
+    key, wanted = origin.key, f"{origin.model} at revision {revision}" if revision else origin.model
     try:
         snapshot = Path(
             snapshot_download(
-                source.model, revision=revision, allow_patterns=list(patterns), ignore_patterns=list(_VARIANTS)
+                origin.model, revision=revision, allow_patterns=list(patterns), ignore_patterns=list(_VARIANTS)
             )
         )
     except GatedRepoError as error:
@@ -240,8 +240,8 @@ def fetch(source: Source, revision: str | None, patterns: Sequence[str]) -> tupl
     return snapshot, snapshot.name
 
 
-def _read_index(folder: Path, source: Source | str) -> dict[str, Any]:
-    model, key = (source, "generator") if isinstance(source, str) else (source.model, source.key)
+def _read_index(folder: Path, origin: WeightsOrigin | str) -> dict[str, Any]:
+    model, key = (origin, "generator") if isinstance(origin, str) else (origin.model, origin.key)
     try:
         index = json.loads((folder / _INDEX).read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -256,9 +256,9 @@ def _read_index(folder: Path, source: Source | str) -> dict[str, Any]:
     return index
 
 
-def _check_index(folder: Path, layout: PipelineFormat, source: Source) -> dict[str, Any]:
-    model, key = source.model, source.key
-    index = _read_index(folder, source)
+def _check_index(folder: Path, layout: PipelineFormat, origin: WeightsOrigin) -> dict[str, Any]:
+    model, key = origin.model, origin.key
+    index = _read_index(folder, origin)
     found = index.get("_class_name")
     if found != layout.name:
         raise GeneratorError(f"{key}.model: {model} is a {found}; this generator needs a {layout.name}")
@@ -274,12 +274,12 @@ def _check_index(folder: Path, layout: PipelineFormat, source: Source) -> dict[s
     return index
 
 
-def _check(folder: Path, layout: PipelineFormat, source: Source) -> None:
-    _check_index(folder, layout, source)
+def _check(folder: Path, layout: PipelineFormat, origin: WeightsOrigin) -> None:
+    _check_index(folder, layout, origin)
     for name in layout.models:
         if not any((folder / name).glob("*.safetensors")):
             raise GeneratorError(
-                f"{source.key}.model: no safetensors weights in {source.model}/{name}; pickled weights (.bin, .ckpt) "
+                f"{origin.key}.model: no safetensors weights in {origin.model}/{name}; pickled weights (.bin, .ckpt) "
                 "are not loaded: convert them with save_pretrained(safe_serialization=True), or complete the download"
             )
 

@@ -39,11 +39,6 @@ _LEARNED = ("learned", "learned_range")
 _ALSO_COMPATIBLE = frozenset({"LCMScheduler", "TCDScheduler"})
 
 
-def scheduler_names() -> tuple[str, ...]:
-    """Return the short names of schedulers, without `default` and the `-karras` variants."""
-    return tuple(_SHORT_NAMES)
-
-
 class SchedulerFactory:
     """Makes fresh schedulers of one kind, so that no state of one batch reaches the next.
 

@@ -12,7 +12,6 @@ from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from augcond.evaluation.results import ArmResult, Difference, Metrics, Results
 from augcond.report.figures import FAINT, INK, MADE, REAL, shorten
-from augcond.report.verdict import overall_gain
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -77,6 +76,7 @@ class Accuracy:
 
 def view_accuracy(results: Results) -> Accuracy:
     """Return the lines of the table and the change per class."""
+    first = results.arms[0].name
     base, *others = [_per_class(arm) for arm in results.arms]
     classes = tuple(
         ClassLine(
@@ -87,7 +87,9 @@ def view_accuracy(results: Results) -> Accuracy:
         )
         for label, name in enumerate(results.class_names)
     )
-    lines = tuple(ArmLine(arm, KINDS[arm.kind], metric_cells(arm), overall_gain(results, arm)) for arm in results.arms)
+    lines = tuple(
+        ArmLine(arm, KINDS[arm.kind], metric_cells(arm), results.gain(arm.name, first)) for arm in results.arms
+    )
     return Accuracy(results, lines, classes, tuple(arm.name for arm in results.arms[1:]))
 
 

@@ -25,8 +25,6 @@ from augcond.report.sweep import is_sweep, write_sweep_report
 from augcond.report.verdict import answers
 from augcond.store import RunFolder
 
-RESULTS = "results.json"
-
 
 @dataclass(frozen=True, slots=True)
 class ReportSettings:
@@ -72,7 +70,7 @@ def write_report(
     settings = settings or ReportSettings()
     on_stage("reading the run")
     facts = read_facts(folder)
-    results_path = folder.path / RESULTS
+    results_path = folder.results_path()
     results = read_results(results_path) if results_path.exists() else None
     with replaced_report(folder.path) as partial:
         sources = SourceImages(facts)

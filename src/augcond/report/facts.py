@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -14,7 +12,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import yaml
 
-from augcond.config import RunConfig
+from augcond.config import RunConfig, relative_paths
 from augcond.datasets import RejectedFile, shot_group
 from augcond.datasets.summary import SHOT_GROUPS, ShotGroup
 from augcond.store import RunFolder, RunStatus, run_status
@@ -240,21 +238,8 @@ def planned_by_recipe(facts: RunFacts) -> dict[str, int]:
 
 def portable_config(facts: RunFacts) -> str:
     """Return the run's config as YAML with paths relative to the run folder, so that a shared page names no home."""
-    values: dict[str, Any] = facts.config.model_dump(mode="json")
-    base = facts.folder.path.resolve()
-    for key in ("path", "validation", "test", "class_names"):
-        if values["data"][key] is not None:
-            values["data"][key] = _relative(Path(values["data"][key]), base)
-    values["run"] = "."
-    model = values["generator"]["model"]
-    if Path(model).is_absolute():
-        values["generator"]["model"] = _relative(Path(model), base)
-    return yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
-
-
-def _relative(path: Path, base: Path) -> str:
-    relative = os.path.relpath(path, base)
-    return relative if relative.startswith(".") else f"./{relative}"
+    values = relative_paths(facts.config.model_dump(mode="json"), facts.folder.path.resolve())
+    return yaml.safe_dump(values | {"run": "."}, sort_keys=False, allow_unicode=True)
 
 
 def disk_use(folder: Path) -> int:

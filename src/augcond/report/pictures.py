@@ -33,7 +33,7 @@ class SourceImages:
 
     def __init__(self, facts: RunFacts) -> None:
         self.problem = ""
-        self._decoding = DecodeSettings(facts.config.data.background, facts.config.data.max_pixels)
+        self._decoding = DecodeSettings.of(facts.config.data)
         try:
             self._reader: Reader | None = list_images(facts.config.data).reader
         except DatasetError as error:

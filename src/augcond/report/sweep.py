@@ -7,7 +7,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from augcond.evaluation.results import ArmResult, Difference, Results, read_results
+from augcond.evaluation.results import read_results
 from augcond.report.accuracy import KINDS, Accuracy, ArmLine, draw_gains, metric_cells
 from augcond.report.costs import training_cost
 from augcond.report.curves import AxisCurves, curves_of, draw_curves
@@ -17,14 +17,13 @@ from augcond.report.page import SweepPage, render_sweep
 from augcond.report.replacing import page_path, replaced_report
 from augcond.store import RunFolder
 
-SWEEP = "sweep.json"
 _MOST_BARS = 60
 """Up to so many gains are drawn; the table has all."""
 
 
 def is_sweep(folder: Path) -> bool:
     """Return whether `folder` holds the table of a sweep."""
-    return (folder / SWEEP).is_file()
+    return RunFolder(folder).sweep_path.is_file()
 
 
 def write_sweep_report(folder: Path, *, on_stage: Callable[[str], None] = lambda stage: None) -> Path:
@@ -41,8 +40,8 @@ def write_sweep_report(folder: Path, *, on_stage: Callable[[str], None] = lambda
         CorruptRunError: they are not what augcond wrote.
     """
     on_stage("reading the sweep")
-    results = read_results(folder / SWEEP)
-    lines = tuple(ArmLine(arm, KINDS[arm.kind], metric_cells(arm), own_gain(results, arm)) for arm in results.arms)
+    results = read_results(RunFolder(folder).sweep_path)
+    lines = tuple(ArmLine(arm, KINDS[arm.kind], metric_cells(arm), results.gain(arm.name)) for arm in results.arms)
     accuracy = Accuracy(results, lines, (), ())
     axes = curves_of(results)
     generation, images = _generation(folder)
@@ -66,12 +65,6 @@ def write_sweep_report(folder: Path, *, on_stage: Callable[[str], None] = lambda
         html = render_sweep(page, {name: inline_svg(text) for name, text in svg.items()})
         (partial / "index.html").write_text(html, encoding="utf-8")
     return page_path(folder)
-
-
-def own_gain(results: Results, arm: ArmResult) -> Difference | None:
-    """Return the difference in overall accuracy of `arm` to the first arm that it was compared with."""
-    found = (d for d in results.differences if (d.arm, d.metric) == (arm.name, "overall"))
-    return next(found, None)
 
 
 def _draw(accuracy: Accuracy, axes: tuple[AxisCurves, ...]) -> dict[str, Figure | None]:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from augcond.evaluation.results import ArmResult, Difference, Results
+from augcond.evaluation.results import Difference, Results
 from augcond.progress import format_bytes, format_seconds
 from augcond.report.costs import training_cost
 from augcond.report.facts import RunFacts
@@ -118,12 +118,12 @@ def _helped(results: Results | None) -> Answer:
         text = "Not known yet: no classifier was trained and evaluated on this run."
         return Answer(question, text, "unknown", "accuracy")
     arms = [arm for arm in results.arms if arm.kind == "synthetic"]
-    found = [(arm, difference) for arm in arms if (difference := overall_gain(results, arm)) is not None]
+    base = results.arms[0].name
+    found = [(arm, gain) for arm in arms if (gain := results.gain(arm.name, base)) is not None]
     if not found:
         return Answer(question, "Nothing was compared with real images alone.", "unknown", "accuracy")
     better = [difference for _, difference in found if difference.low > 0]
     worse = [difference for _, difference in found if difference.high < 0]
-    base = results.arms[0].name
     if len(found) <= _TOLD:
         gains = "; ".join(f"{arm.name} {gain_text(difference)}" for arm, difference in found)
         text = f"{results.part.capitalize()} accuracy over {base}: {gains}."
@@ -138,15 +138,6 @@ def _helped(results: Results | None) -> Answer:
     return Answer(question, text, "good" if better and not worse and not results.leaky else "look", "accuracy")
 
 
-def overall_gain(results: Results, arm: ArmResult) -> Difference | None:
-    """Return the difference in overall accuracy of `arm` to the first arm, or None where it was not measured."""
-    base = results.arms[0].name
-    for difference in results.differences:
-        if (difference.arm, difference.baseline, difference.metric) == (arm.name, base, "overall"):
-            return difference
-    return None
-
-
 def gain_text(difference: Difference) -> str:
     """Return a difference in points with its interval, such as `+2.1 points (95 % interval +0.8 to +3.4)`."""
     mean, low, high = (f"{100 * value:+.1f}" for value in (difference.mean, difference.low, difference.high))
@@ -158,8 +149,8 @@ def _cost(facts: RunFacts, results: Results | None, disk: int) -> Answer:
     parts = ["nothing was generated yet"]
     if rate is not None:
         parts = [f"{format_seconds(facts.seconds)} of generation at {rate:,.1f} images/s"]
-    cost = training_cost(results) if results is not None else None
-    if cost is not None and cost.training is not None:
+    if results is not None:
+        cost = training_cost(results)
         parts.append(f"{format_seconds(cost.training)} of training of {_count(cost.models, 'model')}")
     text = f"{', '.join(parts)}, and {format_bytes(disk)} on disk."
     return Answer("What did it cost?", text[0].upper() + text[1:], "good", "cost")

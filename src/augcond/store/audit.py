@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 
 from augcond.errors import ImageError
 from augcond.planning import PlanRow
+from augcond.progress import NoProgress, Progress
 from augcond.store.commit import TEMPORARY, ShardMarker, file_sha256
 from augcond.store.folder import RunFolder, RunPlan
 from augcond.store.images import decode_stored
@@ -37,12 +38,12 @@ class Audit:
     problems: tuple[str, ...]
 
 
-def audit_run(folder: RunFolder, on_shard: Callable[[int, int], None] = lambda done, total: None) -> Audit:
+def audit_run(folder: RunFolder, *, progress: Progress | None = None) -> Audit:
     """Read every committed shard of a run and compare it with its marker, the plan and the sources.
 
     Args:
         folder: the run.
-        on_shard: called with the number of shards read and of all shards.
+        progress: is told how many shards are read.
 
     Raises:
         RunError: there is no run there.
@@ -54,6 +55,9 @@ def audit_run(folder: RunFolder, on_shard: Callable[[int, int], None] = lambda d
     keys = Counter(plan.plan.table["key"].to_pylist())
     problems += [f"key {key!r} stands {count} times in the plan" for key, count in keys.items() if count > 1]
     ok = failed = 0
+    done = sum(marker is not None for marker in markers)
+    progress = progress or NoProgress()
+    progress.start(done)
     for number, marker in enumerate(markers):
         if marker is not None:
             problems += (
@@ -61,8 +65,7 @@ def audit_run(folder: RunFolder, on_shard: Callable[[int, int], None] = lambda d
             )
             ok += marker.ok
             failed += marker.failed
-        on_shard(number + 1, len(markers))
-    done = sum(marker is not None for marker in markers)
+            progress.advance(1, 0)
     return Audit(done, len(markers) - done, ok, failed, tuple(problems))
 
 

@@ -31,7 +31,7 @@ logger = logging.getLogger(__name__)
 TEMPORARY = ".tmp"
 
 _LEFTOVER_AGE = 600.0
-"""Seconds; writing one file takes less."""
+"""Seconds since anything was written to it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,6 +164,13 @@ def write_atomically(path: Path, data: bytes) -> None:
         temporary.unlink(missing_ok=True)
         raise
     sync_folder(path.parent)
+
+
+def write_table(path: Path, table: pa.Table) -> None:
+    """Write `table` to `path` as parquet, in the way of `write_atomically`."""
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink, compression="zstd")
+    write_atomically(path, sink.getvalue())
 
 
 def temporary_beside(path: Path) -> Path:

@@ -7,7 +7,7 @@ import io
 import json
 import shutil
 import tarfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from itertools import accumulate, groupby
 from operator import itemgetter
 from pathlib import Path
@@ -16,6 +16,7 @@ from typing import Any, Literal
 import pyarrow.parquet as pq
 
 from augcond.errors import RunError
+from augcond.progress import NoProgress, Progress
 from augcond.store.folder import RunFolder, RunPlan
 from augcond.store.schema import OK
 
@@ -35,7 +36,7 @@ def export_run(
     layout: ExportFormat,
     *,
     overwrite: bool = False,
-    on_image: Callable[[], None] = lambda: None,
+    progress: Progress | None = None,
 ) -> int:
     """Write every image of the run to `to`, and return their number.
 
@@ -43,11 +44,19 @@ def export_run(
     ImageFolder and in `datasets.load_dataset("imagefolder", ...)`. `webdataset`: one tar per shard, with image,
     `.cls` and `.json`.
 
+    Args:
+        folder: the run.
+        to: the folder to write.
+        layout: see above.
+        overwrite: replace what is there.
+        progress: is told how many images are written.
+
     Raises:
         RunError: nothing is done yet, or `to` is not empty and `overwrite` is not given.
     """
     plan = folder.read_plan()
-    if not any(folder.markers(plan)):
+    done = [marker for marker in folder.markers(plan) if marker is not None]
+    if not done:
         raise RunError(f"{folder.path} holds no finished shard to export: run augcond generate first")
     if to.exists() and (not to.is_dir() or any(to.iterdir())) and not overwrite:
         raise RunError(f"{to} is not empty: name another folder, or replace it with --overwrite")
@@ -56,7 +65,9 @@ def export_run(
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     writer = _write_folders if layout == "imagefolder" else _write_tars
-    count = writer(folder, plan, partial, on_image)
+    progress = progress or NoProgress()
+    progress.start(sum(marker.ok for marker in done))
+    count = writer(folder, plan, partial, progress)
     if to.is_dir():
         shutil.rmtree(to)
     elif to.exists():
@@ -75,7 +86,7 @@ def finished_rows(folder: RunFolder, plan: RunPlan) -> Iterator[tuple[int, dict[
                         yield number, values
 
 
-def _write_folders(folder: RunFolder, plan: RunPlan, to: Path, on_image: Callable[[], None]) -> int:
+def _write_folders(folder: RunFolder, plan: RunPlan, to: Path, progress: Progress) -> int:
     names = folder_names(plan.classes)
     for name in names:
         (to / name).mkdir()
@@ -90,7 +101,7 @@ def _write_folders(folder: RunFolder, plan: RunPlan, to: Path, on_image: Callabl
             origin = (_cell(values[name]) for name in _PROVENANCE)
             writer.writerow([relative, values["label"], plan.classes[values["label"]], *origin])
             count += 1
-            on_image()
+            progress.advance(1, 0)
     return count
 
 
@@ -98,7 +109,7 @@ def _cell(value: Any) -> Any:
     return json.dumps(value, ensure_ascii=False) if isinstance(value, list) else value
 
 
-def _write_tars(folder: RunFolder, plan: RunPlan, to: Path, on_image: Callable[[], None]) -> int:
+def _write_tars(folder: RunFolder, plan: RunPlan, to: Path, progress: Progress) -> int:
     count = 0
     for shard, rows in groupby(finished_rows(folder, plan), key=itemgetter(0)):
         with tarfile.open(to / f"{shard:05d}.tar", "w") as tar:
@@ -110,7 +121,7 @@ def _write_tars(folder: RunFolder, plan: RunPlan, to: Path, on_image: Callable[[
                 _add(tar, f"{key}.cls", str(values["label"]).encode())
                 _add(tar, f"{key}.json", json.dumps(origin, ensure_ascii=False).encode())
                 count += 1
-                on_image()
+                progress.advance(1, 0)
     return count
 
 

@@ -15,16 +15,19 @@ import yaml
 
 from augcond.config import RunConfig, parse_config
 from augcond.datasets import Dataset
+from augcond.datasets.base import EvaluationPart
 from augcond.errors import CorruptRunError, RunError, RunMismatchError
 from augcond.planning import PLAN_SCHEMA, Plan, grow_plan
-from augcond.store.commit import TEMPORARY, ShardMarker, read_marker, sync_folder, write_atomically
+from augcond.store.commit import TEMPORARY, ShardMarker, read_marker, sync_folder, write_atomically, write_table
 from augcond.store.fingerprint import differences, shard_fingerprints
 from augcond.store.schema import GenerationSettings
 
 _METADATA_KEY = b"augcond"
 
+_RESULTS: dict[EvaluationPart, str] = {"test": "results.json", "validation": "validation.json"}
+
 _MADE_OF_THEM = (
-    *("split.json", "screening.json", "screening.parquet", "results.json", "validation.json"),
+    *("split.json", "screening.json", "screening.parquet", *_RESULTS.values()),
     *("models", "predictions", "report", "cache"),
 )
 """What later stages make of a run's split and shards: worth nothing once these are others."""
@@ -80,6 +83,7 @@ class RunFolder:
         self.sources_path = path / "sources.parquet"
         self.decoded_path = path / "decoded.parquet"
         self.log_path = path / "log.txt"
+        self.sweep_path = path / "sweep.json"
         self.shards = path / "shards"
         self.locks = path / "locks"
 
@@ -90,6 +94,10 @@ class RunFolder:
     def marker_path(self, number: int) -> Path:
         """Return the path of the done marker of shard `number`."""
         return self.shards / f"{number:05d}.done.json"
+
+    def results_path(self, part: EvaluationPart = "test") -> Path:
+        """Return the path of what the models' judgement on `part` gave."""
+        return self.path / _RESULTS[part]
 
     def create(self) -> None:
         """Make the folder.
@@ -173,7 +181,7 @@ class RunFolder:
     def write_plan(self, run_plan: RunPlan, config: RunConfig, dataset: Dataset) -> None:
         """Write the config, the sources and, last and atomically, the plan."""
         self.write_config(config)
-        _write_table(_sources_table(dataset), self.sources_path)
+        write_table(self.sources_path, _sources_table(dataset))
         metadata = {
             "settings": run_plan.settings,
             "columns": asdict(run_plan.columns),
@@ -183,7 +191,7 @@ class RunFolder:
             "fingerprints": run_plan.fingerprints,
         }
         table = run_plan.plan.table.replace_schema_metadata({_METADATA_KEY: json.dumps(metadata).encode()})
-        _write_table(table, self.plan_path)
+        write_table(self.plan_path, table)
 
     def read_sources(self) -> dict[str, tuple[int, str]]:
         """Return label and sha256 of every real training image that the run may use, by key."""
@@ -274,9 +282,3 @@ def _sources_table(dataset: Dataset) -> pa.Table:
             "reason": pa.array([None] * len(dataset.images) + [r.reason for r in rejected], pa.string()),
         }
     )
-
-
-def _write_table(table: pa.Table, path: Path) -> None:
-    sink = pa.BufferOutputStream()
-    pq.write_table(table, sink, compression="zstd")
-    write_atomically(path, sink.getvalue())

@@ -11,6 +11,8 @@ from augcond.planning import images_to_make
 from augcond.training.identity import REAL_ONLY, ArmKind
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from augcond.config import RunConfig, TrainingConfig
     from augcond.datasets import Dataset
     from augcond.datasets.splits import Split
@@ -42,6 +44,11 @@ class Arm:
         return 0.0 if self.kind == "real-only" else self.config.synthetic_share
 
 
+def default_arms(recipes: Sequence[str]) -> tuple[ArmConfig, ...]:
+    """Return the arms of a run that names none: real images alone, and one per recipe of its plan."""
+    return ArmConfig(name=REAL_ONLY), *(ArmConfig(name=recipe, recipe=recipe) for recipe in recipes)
+
+
 def arms_of(config: RunConfig) -> tuple[Arm, ...]:
     """Return the arms of a run: those that it names, or real-only and one per recipe of the plan.
 
@@ -49,10 +56,7 @@ def arms_of(config: RunConfig) -> tuple[Arm, ...]:
         ConfigError: an arm's recipe is not planned.
     """
     training = config.training
-    named = training.arms or (
-        ArmConfig(name=REAL_ONLY),
-        *(ArmConfig(name=recipe, recipe=recipe) for recipe in config.conditioning.recipe),
-    )
+    named = training.arms or default_arms(config.conditioning.recipe)
     planned = (*config.conditioning.recipe, UNUSED_REAL, None)
     for arm in named:
         if arm.recipe not in planned:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -47,20 +48,20 @@ def save_checkpoint(
 ) -> None:
     """Write weights, optimiser state and progress to `path`, so that a crash leaves the old file or the new one."""
     tensors = {f"module.{name}": tensor for name, tensor in module.state_dict().items()}
-    plain: dict[str, dict[str, Any]] = {}
-    for place, state in optimizer.state_dict()["state"].items():
-        for name, value in state.items():
-            if isinstance(value, torch.Tensor):
-                tensors[f"optimizer.{place}.{name}"] = value
-            else:
-                plain.setdefault(str(place), {})[name] = value
+    state = optimizer.state_dict()
+    # Some optimisers, such as lamb, count their steps in the groups of parameters.
+    groups = {place: _single(group) for place, group in enumerate(state["param_groups"])}
+    for prefix, entries in (("optimizer", state["state"]), ("group", groups)):
+        for place, values in entries.items():
+            tensors |= {f"{prefix}.{place}.{name}": value for name, value in values.items() if _is_tensor(value)}
     about = {
         "fingerprint": fingerprint,
         "step": progressed.step,
         "history": progressed.history,
         "scaler": progressed.scaler,
         "seconds": progressed.seconds,
-        "optimizer": plain,
+        "optimizer": _without_tensors(state["state"]),
+        "groups": _without_tensors(groups),
     }
     whole = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     write_atomically(path, save(whole, metadata={"augcond": json.dumps(about)}))
@@ -78,7 +79,6 @@ def load_checkpoint(path: Path, module: nn.Module, optimizer: Optimizer, fingerp
     try:
         with safe_open(path, framework="pt") as file:
             about = json.loads(file.metadata()["augcond"])
-            about["seconds"] = float(about["seconds"])  # which older versions did not keep
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
     except FileNotFoundError:
         return None
@@ -93,9 +93,31 @@ def load_checkpoint(path: Path, module: nn.Module, optimizer: Optimizer, fingerp
     for name, tensor in _below("optimizer.", tensors).items():
         place, _, entry = name.partition(".")
         state.setdefault(int(place), {})[entry] = tensor
-    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+    groups = optimizer.state_dict()["param_groups"]
+    for place, values in about["groups"].items():
+        groups[int(place)] |= values
+    for name, tensor in _below("group.", tensors).items():
+        place, _, entry = name.partition(".")
+        groups[int(place)][entry] = tensor
+    optimizer.load_state_dict({"state": state, "param_groups": groups})
     history = [(int(step), float(loss)) for step, loss in about["history"]]
     return Progressed(about["step"], history, about["scaler"], about["seconds"])
+
+
+def _single(group: dict[str, Any]) -> dict[str, Any]:
+    """Return the single values of a group of parameters: not the parameters, nor pairs such as betas."""
+    return {n: value for n, value in group.items() if _is_tensor(value) or isinstance(value, int | float | str | None)}
+
+
+def _without_tensors(entries: Mapping[int, dict[str, Any]]) -> dict[int, dict[str, Any]]:
+    return {
+        place: {name: value for name, value in values.items() if not _is_tensor(value)}
+        for place, values in entries.items()
+    }
+
+
+def _is_tensor(value: object) -> bool:
+    return isinstance(value, torch.Tensor)
 
 
 def _below(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:

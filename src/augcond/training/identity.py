@@ -5,14 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from augcond.datasets.base import EvaluationPart as EvaluationPart
+
 REAL_ONLY = "real-only"
 """Name of the arm that is trained on real images alone, with the run's own training settings."""
 
 ArmKind = Literal["real-only", "synthetic", "ceiling"]
 """`ceiling`: as many unused real images in place of the synthetic ones."""
-
-EvaluationPart = Literal["test", "validation"]
-"""Which real images models are judged on: `test` to measure, `validation` to choose."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -14,6 +13,7 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
+from augcond.cores import available_cores
 from augcond.datasets.decoding import decode
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ class DecodedPixels:
         self._count = count
         self._square = partial(_opened_square, opener, size)
         self._size = size
-        self._threads = ThreadPoolExecutor(_cores(), thread_name_prefix="decode")
+        self._threads = ThreadPoolExecutor(available_cores(), thread_name_prefix="decode")
 
     def __len__(self) -> int:
         """Return the number of images."""
@@ -167,7 +167,3 @@ def real_images(dataset: Dataset, size: int, max_bytes: float) -> ImageSet:
 
 def _opened_square(opener: Opener, size: int, position: int) -> Tensor:
     return square(opener(position), size)
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -6,7 +6,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-import numpy as np
 import torch
 
 from augcond.conditioning.streams import numpy_stream
@@ -17,21 +16,13 @@ if TYPE_CHECKING:
 
     from augcond.config_training import AugmentConfig
     from augcond.training.images import ImageSet
-    from augcond.training.sampling import MixedSampler
-
-
-@dataclass(frozen=True, slots=True)
-class Part:
-    """Which part of every batch this process takes: number `rank` of `world`."""
-
-    rank: int
-    world: int
+    from augcond.training.sampling import MixedSampler, Process
 
 
 class Inputs(Protocol):
     """Gives the inputs and targets of any step."""
 
-    def __call__(self, step: int, part: Part, device: torch.device) -> tuple[Tensor, Tensor]:
+    def __call__(self, step: int, process: Process, device: torch.device) -> tuple[Tensor, Tensor]:
         """Return inputs (B, ...) and targets (B,) or (B, C) of step `step`, on `device`."""
         ...
 
@@ -65,27 +56,27 @@ class ImageInputs:
         self._seed = seed
         # One thread fetches the next batch while the network works on this one.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="fetch")
-        self._ahead: tuple[int, Part, Future[tuple[Tensor, Tensor]]] | None = None
+        self._ahead: tuple[int, Process, Future[tuple[Tensor, Tensor]]] | None = None
 
-    def __call__(self, step: int, part: Part, device: torch.device) -> tuple[Tensor, Tensor]:
+    def __call__(self, step: int, process: Process, device: torch.device) -> tuple[Tensor, Tensor]:
         """Return images (B, 3, S, S) in [0, 1] and their labels, or label distributions where inputs are mixed."""
-        if self._ahead is not None and self._ahead[:2] == (step, part):
+        if self._ahead is not None and self._ahead[:2] == (step, process):
             images, labels = self._ahead[2].result()
         else:
-            images, labels = self._fetch(step, part)
-        self._ahead = (step + 1, part, self._thread.submit(self._fetch, step + 1, part))
+            images, labels = self._fetch(step, process)
+        self._ahead = (step + 1, process, self._thread.submit(self._fetch, step + 1, process))
         # Each process has draws of its own.
-        purpose = f"{step}-{part.rank}"
+        purpose = f"{step}-{process.rank}"
         augmented = self._augment(images.to(device), self._seed, f"augment-{purpose}")
         return mix_inputs(
             augmented, labels.to(device), self._classes, self._config, self._seed, f"mix-inputs-{purpose}"
         )
 
-    def _fetch(self, step: int, part: Part) -> tuple[Tensor, Tensor]:
+    def _fetch(self, step: int, process: Process) -> tuple[Tensor, Tensor]:
         if step >= self._sampler.steps:
             return torch.empty(0), torch.empty(0)
         batch = self._sampler(step)
-        real, synthetic = batch.part(part.rank, part.world)
+        real, synthetic = batch.share_of(process)
         images = torch.cat([self._real.pixels.batch(real), self._synthetic.pixels.batch(synthetic)])
         labels = torch.cat([self._real.labels[real], self._synthetic.labels[synthetic]])
         return images, labels
@@ -111,16 +102,11 @@ class FeatureInputs:
     sampler: MixedSampler
     seed: int
 
-    def __call__(self, step: int, part: Part, device: torch.device) -> tuple[Tensor, Tensor]:
+    def __call__(self, step: int, process: Process, device: torch.device) -> tuple[Tensor, Tensor]:
         """Return features (B, D) and labels (B,)."""
-        real, synthetic = self.sampler(step).part(part.rank, part.world)
-        rng = numpy_stream(self.seed, f"views-{step}-{part.rank}")
+        real, synthetic = self.sampler(step).share_of(process)
+        rng = numpy_stream(self.seed, f"views-{step}-{process.rank}")
         views = rng.integers(0, len(self.real), len(real) + len(synthetic))
         features = torch.cat([self.real[views[: len(real)], real], self.synthetic[views[len(real) :], synthetic]])
         labels = torch.cat([self.real_labels[real], self.synthetic_labels[synthetic]])
         return features.to(device), labels.to(device)
-
-
-def no_images(like: ImageSet) -> ImageSet:
-    """Return an empty set of images of the same size."""
-    return like.take(np.zeros(0, np.int64).tolist())

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from augcond.training.augmentation import BatchAugmentation
 from augcond.training.inputs import FeatureInputs, ImageInputs, Inputs
-from augcond.training.loop import make_accelerator
+from augcond.training.loop import check_optimizer, make_accelerator
 from augcond.training.models import image_logits, load_weights
 from augcond.training.networks import build_classifier, input_size
 from augcond.training.probing import LinearHead, plain_features
@@ -52,6 +52,24 @@ def prepare_training(images: RunImages, arm: Arm, seed: int) -> tuple[Model, Inp
         ConfigError: there is no such network.
     """
     return _probe(images, arm, seed) if arm.config.mode == "linear-probe" else _whole(images, arm, seed)
+
+
+def check_settings(images: RunImages, arm: Arm) -> None:
+    """Raise what would be wrong with the settings of `arm` once it is trained.
+
+    Raises:
+        ConfigError: a network, optimiser or transform is unknown or does not go with the rest.
+        TrainingError: there are no such weights, or they do not fit.
+    """
+    config = arm.config
+    check_optimizer(config)
+    if config.mode == "linear-probe":
+        size = images.encoder(config).size
+    else:
+        size = input_size(config)
+        build_classifier(config, len(images.experiment.pool.classes), seed=0)
+    augmentation = BatchAugmentation(config.augment, size)
+    augmentation(torch.zeros(1, 3, *(augmentation.stored_size,) * 2, dtype=torch.uint8), 0, "check")
 
 
 def _whole(images: RunImages, arm: Arm, seed: int) -> tuple[Model, Inputs]:

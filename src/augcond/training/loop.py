@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from augcond.conditioning.streams import seeded, stream_seed
 from augcond.errors import ConfigError, TrainingError
 from augcond.training.checkpoints import Progressed, load_checkpoint, save_checkpoint
-from augcond.training.inputs import Part
+from augcond.training.sampling import Process
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -79,15 +79,33 @@ def make_accelerator(config: TrainingConfig) -> Accelerator:
     return accelerator
 
 
+def _training_accelerator(config: TrainingConfig) -> Accelerator:
+    accelerator = make_accelerator(config)
+    if config.precision == "fp16" and accelerator.device.type == "cpu":
+        # PyTorch would only say so in a warning, and train in full precision.
+        raise ConfigError("training.precision: there is no training in fp16 on a CPU: use bf16, or no")
+    return accelerator
+
+
+def check_optimizer(config: TrainingConfig) -> None:
+    """Raise what `fit` would raise of these settings, before there is a network to train.
+
+    Raises:
+        ConfigError: see `fit`.
+    """
+    _training_accelerator(config)
+    make_optimizer(nn.Linear(1, 1), config)
+
+
 def fit(task: Task) -> Progressed:
     """Train `task.module`, from its checkpoint where there is one, and return the losses and the time it took.
 
     Raises:
-        ConfigError: the optimiser is unknown.
+        ConfigError: the optimiser is unknown, or the precision is not one of the device.
         TrainingError: the loss became infinite or not a number.
     """
     started = time.perf_counter()
-    accelerator = make_accelerator(task.config)
+    accelerator = _training_accelerator(task.config)
     optimizer = make_optimizer(task.module, task.config)
     schedule = _schedule(optimizer, task.config)
     task.module.to(accelerator.device)
@@ -97,7 +115,7 @@ def fit(task: Task) -> Progressed:
     if done.scaler and accelerator.scaler is not None:
         accelerator.scaler.load_state_dict(done.scaler)
     prepared, stepper = accelerator.prepare(task.module, optimizer)
-    part = Part(accelerator.process_index, accelerator.num_processes)
+    process = Process(accelerator.process_index, accelerator.num_processes)
     history = done.history
 
     def progressed(step: int) -> Progressed:
@@ -107,7 +125,7 @@ def fit(task: Task) -> Progressed:
     prepared.train()
     for step in range(done.step, task.config.steps):
         schedule.step_update(step)
-        inputs, targets = task.inputs(step, part, accelerator.device)
+        inputs, targets = task.inputs(step, process, accelerator.device)
         loss = _step(_Devices(accelerator, prepared, stepper), task, step, (inputs, targets))
         if (step + 1) % every == 0 or step + 1 == task.config.steps:
             history.append((step + 1, _finite(accelerator.reduce(loss, "mean"), step, task.config)))
@@ -166,7 +184,7 @@ def make_optimizer(module: nn.Module, config: TrainingConfig) -> Optimizer:
     """Return timm's optimiser called `config.optimizer`; biases and norms get no weight decay.
 
     Raises:
-        ConfigError: timm has no such optimiser, or it refuses the settings.
+        ConfigError: timm has no such optimiser, or it refuses the settings or needs second derivatives.
     """
     from timm.optim import create_optimizer_v2
 
@@ -176,6 +194,8 @@ def make_optimizer(module: nn.Module, config: TrainingConfig) -> Optimizer:
         )
     except (ValueError, AssertionError, KeyError) as error:
         raise ConfigError(f"training.optimizer {config.optimizer!r}: {error}") from error
+    if getattr(optimizer, "is_second_order", False):
+        raise ConfigError(f"training.optimizer {config.optimizer!r} needs second derivatives: use one that does not")
     return optimizer
 
 

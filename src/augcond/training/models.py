@@ -48,7 +48,7 @@ class ModelCard:
         history: (step, loss) now and then.
         training: its settings, as in a config.
         note: anything else to know, such as which step was kept.
-        seconds: wall-clock time of its optimiser steps, on all its devices at once; None where it was not recorded.
+        seconds: wall-clock time of its optimiser steps, on all its devices at once.
     """
 
     arm: str
@@ -67,7 +67,7 @@ class ModelCard:
     history: tuple[tuple[int, float], ...]
     training: dict[str, Any]
     note: str = ""
-    seconds: float | None = field(default=None, compare=False)
+    seconds: float = field(default=0.0, compare=False)
 
     @property
     def config(self) -> TrainingConfig:

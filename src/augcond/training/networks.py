@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -105,6 +106,11 @@ class Classifier(nn.Module):
         maps = network.forward_features((images - self.mean) / self.std)
         features: Tensor = network.forward_head(maps, pre_logits=True)
         return features
+
+    def no_weight_decay(self) -> set[str]:
+        """Return the names of parameters that the network exempts from decay, such as position embeddings."""
+        own = getattr(self.network, "no_weight_decay", set)
+        return {f"network.{name}" for name in own()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,6 +224,7 @@ def _load(network: nn.Module, path: Path, classifier: tuple[str, ...]) -> None:
         for name, tensor in weights.items()
         if not (name.startswith(heads) and (name not in own or tensor.shape != own[name].shape))
     }
+    kept = _resampled(network, kept)
     missing = [name for name in own if name not in kept and not name.startswith(heads)]
     strange = [name for name in kept if name not in own or kept[name].shape != own[name].shape]
     if missing or strange:
@@ -227,3 +234,15 @@ def _load(network: nn.Module, path: Path, classifier: tuple[str, ...]) -> None:
             f"such as {example!r}"
         )
     network.load_state_dict(kept, strict=False)
+
+
+def _resampled(network: nn.Module, weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return `weights` with position embeddings for another image size resampled, as timm does where it loads them."""
+    own = network.state_dict()
+    unlike = [name for name, tensor in weights.items() if name in own and tensor.shape != own[name].shape]
+    convert = getattr(sys.modules[type(network).__module__], "checkpoint_filter_fn", None)
+    # Nothing else is fitted: timm's filters would also make patch embeddings of one network into those of another.
+    if convert is None or not unlike or not all("pos" in name for name in unlike):
+        return weights
+    converted: dict[str, Tensor] = convert(weights, network)
+    return converted

@@ -41,10 +41,6 @@ class Objective:
         shifted = logits.float() + self.training_shift.to(logits.device)
         return functional.cross_entropy(shifted, targets, label_smoothing=self.label_smoothing)
 
-    def scores(self, logits: Tensor) -> Tensor:
-        """Return the logits, (B, C), as they are to be judged."""
-        return logits.float() + self.test_shift.to(logits.device)
-
 
 def make_objective(
     name: LossName, counts: Sequence[float], classes: Sequence[str], *, tau: float = 1.0, label_smoothing: float = 0.0

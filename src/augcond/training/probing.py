@@ -137,6 +137,9 @@ class FrozenEncoder:
 class LinearHead(nn.Module):
     """A linear layer on standardised features.
 
+    A deviation that is estimated from two or three images can be close to nothing by chance, and would blow up whatever
+    that feature shows on other images. So no deviation counts for less than the median one of the features that vary.
+
     Args:
         features: real training features, (N, D), whose mean and deviation standardise all others.
         classes: number of classes.
@@ -149,8 +152,7 @@ class LinearHead(nn.Module):
     def __init__(self, features: Tensor, classes: int, seed: int) -> None:
         super().__init__()
         self.register_buffer("mean", features.mean(dim=0))
-        # A single image per class can leave a feature constant.
-        self.register_buffer("std", features.std(dim=0, correction=0).clamp_min(1e-6))
+        self.register_buffer("std", _deviations(features))
         with seeded(seed, "initial-weights"):
             self.linear = nn.Linear(features.shape[1], classes)
 
@@ -158,3 +160,9 @@ class LinearHead(nn.Module):
         """Return logits (B, C) of features (B, D)."""
         logits: Tensor = self.linear((features - self.mean) / self.std)
         return logits
+
+
+def _deviations(features: Tensor) -> Tensor:
+    std = features.std(dim=0, correction=0)
+    varying = std[std > 1e-6]
+    return std.clamp_min(float(varying.median()) if len(varying) else 1.0)

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from augcond.datasets.splits import subset
 from augcond.errors import RunError
 from augcond.generators import load_generator
+from augcond.store.fingerprint import row_fingerprints
 from augcond.training.arms import Arm, unused_real
 from augcond.training.images import ImageSet, real_images
 from augcond.training.loop import make_accelerator
@@ -37,7 +41,8 @@ class RunImages:
         self.experiment = experiment
         self._dropped = frozenset(dropped)
         self._real: dict[int, ImageSet] = {}
-        self._added: tuple[object, ImageSet] | None = None
+        self._added: tuple[object, dict[int, ImageSet]] | None = None
+        self._added_sha256: dict[object, str] = {}
         self._judged: tuple[Dataset, int, ImageSet] | None = None
         self._encoders: dict[object, FrozenEncoder] = {}
         self._generator: Generator | None = None
@@ -69,15 +74,20 @@ class RunImages:
         return images
 
     def added(self, arm: Arm, size: int) -> ImageSet:
-        """Return what `arm` is trained on beside the real images of the split: often a lot, so only the last is kept.
+        """Return what `arm` is trained on beside the real images of the split.
+
+        It is often a lot, so only that of the last arm is kept, at the sizes asked for.
 
         Raises:
             RunError: the arm needs synthetic images, and the run was not generated.
         """
-        key = (arm.recipe, arm.per_class, size)
+        key = (arm.recipe, arm.per_class)
         if self._added is None or self._added[0] != key:
-            self._added = (key, self._load_added(arm, size))
-        return self._added[1]
+            self._added = (key, {})
+        sizes = self._added[1]
+        if size not in sizes:
+            sizes[size] = self._load_added(arm, size)
+        return sizes[size]
 
     def _load_added(self, arm: Arm, size: int) -> ImageSet:
         run = self.experiment
@@ -99,6 +109,25 @@ class RunImages:
             return tuple(unused_real(run.config, run.pool, run.split, run.training, arm.per_class))
         keys = self._rows(arm).keys
         return tuple(keys[position] for position in self._positions(arm, self._dropped))
+
+    def added_sha256(self, arm: Arm) -> str:
+        """Return the hex digest of what defines these images, in their order; other images of the run do not count."""
+        key = (arm.recipe, arm.per_class)
+        if key not in self._added_sha256:
+            self._added_sha256[key] = self._hash_added(arm)
+        return self._added_sha256[key]
+
+    def _hash_added(self, arm: Arm) -> str:
+        run, keys = self.experiment, self.added_keys(arm)
+        if arm.kind != "synthetic":
+            return subset(run.pool, keys).contents_sha256()
+        plan = run.folder.read_plan()
+        chosen = pc.is_in(plan.plan.table["key"], value_set=pa.array(keys, pa.string()))
+        hashes = {key: sha256 for key, (_, sha256) in run.folder.read_sources().items()}
+        digest = hashlib.sha256()
+        for row in row_fingerprints(plan.plan.table.filter(chosen), plan.settings, hashes):
+            digest.update(row.encode())
+        return digest.hexdigest()
 
     def added_counts(self, arm: Arm) -> list[int]:
         """Return their number per class."""

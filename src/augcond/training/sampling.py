@@ -23,15 +23,23 @@ Mix = Literal["exact", "bernoulli"]
 
 
 @dataclass(frozen=True, slots=True)
+class Process:
+    """One of the processes that train together: number `rank`, from 0, of `count`."""
+
+    rank: int
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
 class Batch:
     """Positions of the images of one step, among the real and among the synthetic ones."""
 
     real: np.ndarray
     synthetic: np.ndarray
 
-    def part(self, rank: int, world: int) -> tuple[np.ndarray, np.ndarray]:
-        """Return the real and synthetic positions of process `rank` of `world`: every `world`-th of the batch."""
-        whole = np.arange(len(self.real) + len(self.synthetic))[rank::world]
+    def share_of(self, process: Process) -> tuple[np.ndarray, np.ndarray]:
+        """Return the real and synthetic positions that `process` takes: every `process.count`-th of the batch."""
+        whole = np.arange(len(self.real) + len(self.synthetic))[process.rank :: process.count]
         real = whole[whole < len(self.real)]
         return self.real[real], self.synthetic[whole[len(real) :] - len(self.real)]
 

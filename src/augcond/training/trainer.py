@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from augcond.engine.base import NoProgress
-from augcond.errors import RunMismatchError
+from augcond.errors import ConfigError, RunMismatchError, TrainingError
+from augcond.progress import NoProgress
 from augcond.store.commit import file_sha256
 from augcond.store.locks import exclusive
 from augcond.training.arms import Arm, arms_of
 from augcond.training.experiment import Experiment, evaluation_images
 from augcond.training.identity import Seeds
-from augcond.training.learners import Model, prepare_training
+from augcond.training.learners import Model, check_settings, prepare_training
 from augcond.training.loop import Task, fit, make_accelerator
 from augcond.training.models import CHECKPOINT, ModelCard, model_folder, read_card, save_model
 from augcond.training.objective import Objective, make_objective
@@ -29,7 +29,7 @@ from augcond.training.run_images import RunImages
 from augcond.training.sampling import effective_counts
 
 if TYPE_CHECKING:
-    from augcond.engine import Progress
+    from augcond.progress import Progress
 
 logger = logging.getLogger(__name__)
 
@@ -55,6 +55,7 @@ def train_arms(
         RunMismatchError: there is a model of other settings or images, and `overwrite` is not given.
         RunLockedError: another process trains this run.
         RunError: an arm needs synthetic images, and there are none.
+        ConfigError: an arm names what there is not, such as a network, an optimiser or a transform.
         TrainingError: a training cannot be done, or diverged.
     """
     progress = progress or NoProgress()
@@ -67,7 +68,16 @@ def train_arms(
         # All of them before the first: what is wrong with the last arm shows now, not in some hours.
         jobs = [(arm, _card(images, arm, seed)) for arm in arms for seed in seeds]
         found = [_existing(experiment, card, overwrite=overwrite) for _, card in jobs]
-        progress.start(sum(arm.config.steps for (arm, _), done in zip(jobs, found, strict=True) if done is None))
+        left = [arm for (arm, _), done in zip(jobs, found, strict=True) if done is None]
+        for arm in arms:
+            if arm in left:
+                _check(images, arm)
+        if accelerator.is_main_process:
+            for (_, card), done in zip(jobs, found, strict=True):
+                if done is None:
+                    _clear(experiment, card)
+        accelerator.wait_for_everyone()
+        progress.start(sum(arm.config.steps for arm in left))
         return [done or _train(images, arm, card, progress) for (arm, card), done in zip(jobs, found, strict=True)]
 
 
@@ -94,8 +104,22 @@ def _existing(run: Experiment, card: ModelCard, *, overwrite: bool) -> ModelCard
             f"{folder} holds a model of other settings or images ({_difference(found, card)}): train with "
             "--overwrite to replace it, or give the arm another name"
         )
-    shutil.rmtree(folder)
     return None
+
+
+def _check(images: RunImages, arm: Arm) -> None:
+    """Refuse settings that would fail once `arm` is trained, in an error that names it."""
+    try:
+        check_settings(images, arm)
+    except (ConfigError, TrainingError) as error:
+        raise type(error)(f"the arm {arm.name!r}: {error}") from error
+
+
+def _clear(run: Experiment, card: ModelCard) -> None:
+    """Delete a model of other settings; what an interrupted training left stays, for the next one to go on from."""
+    folder = model_folder(run.folder.path, card.arm, card.seeds.training)
+    if read_card(folder) is not None:
+        shutil.rmtree(folder)
 
 
 def _train(images: RunImages, arm: Arm, card: ModelCard, progress: Progress) -> ModelCard:
@@ -156,7 +180,6 @@ def _objective(images: RunImages, arm: Arm) -> Objective:
 
 def _card(images: RunImages, arm: Arm, seed: int) -> ModelCard:
     run = images.experiment
-    added_keys = images.added_keys(arm)
     training = arm.config.model_dump(mode="json", exclude=_HOW_NOT_WHAT)
     split = run.config.data.split
     return ModelCard(
@@ -164,12 +187,12 @@ def _card(images: RunImages, arm: Arm, seed: int) -> ModelCard:
         kind=arm.kind,
         recipe=arm.recipe,
         seeds=Seeds(split.seed if split is not None else None, run.config.plan.seed, seed),
-        fingerprint=_fingerprint(images, arm, seed, added_keys, training),
+        fingerprint=_fingerprint(images, arm, seed, training),
         classes=run.pool.classes,
         real_counts=tuple(run.training.counts()),
         real_images=len(run.training.images),
         real_sha256=run.training.contents_sha256(),
-        synthetic_images=len(added_keys),
+        synthetic_images=len(images.added_keys(arm)),
         screened_out=images.screened_out(arm),
         test_shift=tuple(float(shift) for shift in _objective(images, arm).test_shift),
         leaks=run.config.leaks,
@@ -178,18 +201,17 @@ def _card(images: RunImages, arm: Arm, seed: int) -> ModelCard:
     )
 
 
-def _fingerprint(images: RunImages, arm: Arm, seed: int, added_keys: Collection[str], training: dict[str, Any]) -> str:
+def _fingerprint(images: RunImages, arm: Arm, seed: int, training: dict[str, Any]) -> str:
     """Return the hex digest of all that decides a model: settings, seed, real images and synthetic ones."""
     run = images.experiment
-    shards = list(run.folder.read_plan().fingerprints) if arm.kind == "synthetic" else []
     about = {
         "training": training,
         "seed": seed,
         "recipe": arm.recipe,
         "leaks": run.config.leaks,
+        "background": run.config.data.background,
         "real": run.training.contents_sha256(),
-        "added": sorted(added_keys),
-        "shards": shards,
+        "added": images.added_sha256(arm),
         "weights": _weights_identity(images, arm),
     }
     return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
+from augcond.cores import available_cores
 from augcond.datasets.base import Listing, RejectedFile
 from augcond.datasets.benchmarks.base import Benchmark, Found, Part, differs, first_folder, require
 from augcond.datasets.readers import FileReader
@@ -60,7 +60,7 @@ def list_part(root: Path, part: Part) -> Found:
     names = [text for _, text in text_rows(require(home / "ImageSets/Segmentation" / f"{_SETS[part]}.txt", "file"))]
     for folder in ("JPEGImages", "SegmentationClass", "SegmentationObject"):
         require(home / folder)
-    with ThreadPoolExecutor(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None) as pool:
+    with ThreadPoolExecutor(available_cores()) as pool:
         outcomes = list(pool.map(lambda name: _label_of(home, name), names))
     keys = [f"JPEGImages/{name}.jpg" for name in names]
     listed = [(key, outcome) for key, outcome in zip(keys, outcomes, strict=True) if isinstance(outcome, int)]

@@ -1,15 +1,15 @@
-"""Load and run the true architecture of Stable Diffusion 2.1 unCLIP on a CPU: python -m tools.full_size --out FILE.
+"""Load and run the true architecture of Stable Diffusion 2.1 unCLIP on a CPU: python -m benchmarks.full_size.
 
 Builds UNet, OpenCLIP ViT-H towers and VAE at their real dimensions with random weights, saves them in float16 as a
 checkpoint, loads that through augcond, and takes a few steps. The images mean nothing; shapes, dtypes, memory and time
 to load are those of the real weights. Building and running are processes of their own, so that neither's memory counts
-for the other. Needs up to 16 GiB of memory, and 4 GB of disk for a while.
+for the other. Needs up to 16 GiB of memory, and 4 GB of disk for a while. Prints JSON and writes
+benchmarks/results/full_size.json.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import multiprocessing
 import os
 import platform
@@ -18,11 +18,13 @@ import shutil
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
+from benchmarks.writing import write_result
 from torch import nn
 
 MEMORY_GIB = 16
@@ -132,7 +134,7 @@ def _fill(network: nn.Module, generator: torch.Generator) -> nn.Module:
     return network
 
 
-def measure(folder: Path, out: Path) -> None:
+def measure(folder: Path) -> None:
     """Load the checkpoint through augcond, encode an image, take a few steps, and write what was seen."""
     from PIL import Image
 
@@ -180,7 +182,7 @@ def measure(folder: Path, out: Path) -> None:
         "python": platform.python_version(),
         "libraries": {name: version(name) for name in ("torch", "diffusers", "transformers")},
     }
-    out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    write_result("full_size", result)
 
 
 class _timed:
@@ -204,7 +206,6 @@ def _peak_gib() -> float:
 def main() -> None:
     """Build, measure, and write the result."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/full_size.json"))
     parser.add_argument("--folder", type=Path, help="keep the checkpoint here, or use the one that is there")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
@@ -214,13 +215,12 @@ def main() -> None:
             if free < DISK_GB:
                 sys.exit(f"{folder.parent} has {free:.0f} GB free; {DISK_GB} GB are needed")
             _run(build, folder)
-        _run(measure, folder, arguments.out)
-    sys.stdout.write(arguments.out.read_text(encoding="utf-8"))
+        _run(measure, folder)
 
 
-def _run(work: Any, *arguments: Path) -> None:
+def _run(work: Callable[[Path], None], folder: Path) -> None:
     """Run `work` in a process of its own."""
-    process = multiprocessing.get_context("spawn").Process(target=work, args=arguments)
+    process = multiprocessing.get_context("spawn").Process(target=work, args=(folder,))
     process.start()
     process.join()
     if process.exitcode != 0:

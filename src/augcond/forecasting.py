@@ -5,16 +5,16 @@ from __future__ import annotations
 import importlib.util
 import shutil
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from augcond.assets import WORLD
 from augcond.config import AdapterConfig, PriorConfig
 from augcond.config_data import BENCHMARK_NAMES
 from augcond.datasets import Dataset, ImageRecord, StatReader
 from augcond.datasets.benchmarks import get_benchmark
 from augcond.datasets.benchmarks.imagenet_lt import official_counts
-from augcond.datasets.loading import HeldOutPart, has_held_out, list_held_out, list_images
+from augcond.datasets.loading import has_held_out, list_held_out, list_images
 from augcond.errors import AugcondError
 from augcond.forecast_rates import (
     BYTES_SOURCE,
@@ -34,6 +34,7 @@ from augcond.training.splitting import draw_split, source_images
 if TYPE_CHECKING:
     from augcond.config import RunConfig
     from augcond.datasets import Listing
+    from augcond.datasets.base import EvaluationPart
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,7 +183,7 @@ def _official(config: RunConfig) -> _Counts:
 
 def _held_out(config: RunConfig, missing: list[Missing]) -> dict[str, int]:
     counts: dict[str, int] = {}
-    parts: tuple[HeldOutPart, ...] = ("validation", "test")
+    parts: tuple[EvaluationPart, ...] = ("validation", "test")
     for part in parts:
         if not has_held_out(config.data, part):
             if part == "test":
@@ -214,7 +215,7 @@ def _check_generator(config: RunConfig, missing: list[Missing]) -> None:
     if generator.name == "fake":
         return
     if generator.model == "builtin":
-        if not files("augcond").joinpath("assets", "world", "checkpoint", "model_index.json").is_file():
+        if not (WORLD / "checkpoint" / "model_index.json").is_file():
             missing.append(Missing("weights", "the built-in checkpoint is not there: reinstall augcond"))
     else:
         _check_weights("generator.model", generator.model, generator.revision, "model_index.json", missing)

@@ -12,8 +12,8 @@ import pytest
 from augcond import cli
 from augcond.config import load_config, parse_config
 from augcond.datasets import decoding
-from augcond.forecast import Missing, forecast
 from augcond.forecast_rates import generation_costs
+from augcond.forecasting import Missing, forecast
 from tests.datasets import layouts
 from tests.toy import write_photos
 

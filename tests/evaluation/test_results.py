@@ -1,0 +1,37 @@
+"""Results as files and as text."""
+
+import json
+
+import pytest
+
+from augcond.errors import CorruptRunError
+from augcond.evaluation.results import Difference, read_results, results_to_json, share_text
+from tests.report.runs import make_results
+
+
+def test_results_are_read_as_they_were_written(tmp_path):
+    results = make_results()
+    path = tmp_path / "results.json"
+    path.write_text(results_to_json(results))
+    assert read_results(path) == results
+    assert read_results(path).arms[0].seeds[0].training_seconds == 30.0
+    values = json.loads(path.read_text())
+    del values["arms"][0]["seeds"][0]["training_seconds"]
+    path.write_text(json.dumps(values))
+    with pytest.raises(CorruptRunError, match="was not written by augcond"):
+        read_results(path)
+
+
+def test_a_gain_is_over_the_arm_that_is_asked_for():
+    over = [Difference("image", name, "overall", 0.1, 0.0, 0.2, 2) for name in ("real-only", "text")]
+    results = make_results(differences=(Difference("image", "real-only", "few", 0.3, 0.1, 0.5, 2), *over))
+    assert results.gain("image") == results.gain("image", "real-only") == over[0]
+    assert results.gain("image", "text") == over[1]
+    assert results.gain("image", "mixup") is results.gain("more-real") is None
+
+
+def test_shares_and_gains_in_words():
+    assert share_text(0.6151, 0.0082) == "61.5 ± 0.8"
+    assert share_text(0.6151) == "61.5"
+    assert share_text(None, 0.1) == "-"
+    assert Difference("a", "b", "overall", 0.021, 0.008, 0.034, 2).text == "+2.1 (+0.8, +3.4)"
