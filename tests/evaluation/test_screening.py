@@ -55,7 +55,7 @@ def test_the_threshold_is_a_margin_of_the_validation_images(tmp_path):
     found.sort()
     about = json.loads((config.run / "screening.json").read_text())
     # Of 15 images four may fall below it: the fifth would be a third.
-    assert about["threshold"] == pytest.approx(found[4], abs=1e-6)
+    assert about["threshold"] == pytest.approx(found[4], abs=1e-5)
     assert about["rejected_real"] == pytest.approx(4 / 15)
     assert about["validation_accuracy"] == pytest.approx(np.mean(np.array(found) > 0))
     assert all(

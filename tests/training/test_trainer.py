@@ -22,10 +22,10 @@ from augcond.training import synthetic
 from augcond.training.arms import arms_of
 from augcond.training.experiment import load_experiment
 from augcond.training.learners import prepare_training
-from augcond.training.models import model_folder, read_card
+from augcond.training.models import model_folder, read_card, read_cards
 from augcond.training.run_images import RunImages
 from augcond.training.synthetic import read_synthetic, synthetic_images
-from augcond.training.trainer import _objective
+from augcond.training.trainer import _objective, train_arms
 from tests.training.toys import CLASSES, toy_run, write_colours
 
 
@@ -367,3 +367,14 @@ def test_features_of_a_probe_are_computed_once_for_all_seeds(done, monkeypatch):
 
     monkeypatch.setattr(images.encoder(arm.config), "encode", never)
     prepare_training(images, arm, seed=1)
+
+
+def test_an_arm_that_screening_left_nothing_is_named(done):
+    config, _ = done
+    experiment = load_experiment(config)
+    arm = arms_of(config)[1]
+    dropped = RunImages(experiment).added_keys(arm)
+    with pytest.raises(TrainingError, match=f"the arm '{arm.name}' has no images to add .* screening dropped 12"):
+        train_arms(experiment, dropped=dropped, overwrite=True)
+    # Nothing was overwritten before that was found out.
+    assert len(read_cards(config.run)) == 6

@@ -109,6 +109,11 @@ def _existing(run: Experiment, card: ModelCard, *, overwrite: bool) -> ModelCard
 
 def _check(images: RunImages, arm: Arm) -> None:
     """Refuse settings that would fail once `arm` is trained, in an error that names it."""
+    if arm.share and not images.added_keys(arm):
+        raise TrainingError(
+            f"the arm {arm.name!r} has no images to add to the real ones; screening dropped "
+            f"{images.screened_out(arm)}: loosen it (screening.rejected_real), or plan more"
+        )
     try:
         check_settings(images, arm)
     except (ConfigError, TrainingError) as error:
