@@ -9,7 +9,7 @@ from torch.nn import functional
 
 from augcond.errors import ConfigError, TrainingError
 from augcond.training import loop
-from augcond.training.checkpoints import load_checkpoint
+from augcond.training.checkpoints import Progressed, load_checkpoint, save_checkpoint
 from augcond.training.inputs import ImageInputs
 from augcond.training.loop import Task, fit, make_accelerator, make_optimizer
 from augcond.training.networks import build_classifier
@@ -64,7 +64,6 @@ SETTINGS = {
     # These count their steps in the groups of parameters.
     "lamb": {"optimizer": "lamb", "lr": 0.01},
     "adan": {"optimizer": "adan", "lr": 0.01},
-    "lookahead": {"optimizer": "lookahead_adamw", "lr": 0.01},
 }
 
 
@@ -90,6 +89,17 @@ def test_a_resumed_training_equals_an_uninterrupted_one(tmp_path, name):
     assert fitted.seconds > before.seconds > 0  # what came before the interruption counts too
     for tensor, other in zip(whole.module.state_dict().values(), resumed.module.state_dict().values(), strict=True):
         assert torch.equal(tensor, other)
+
+
+def test_a_checkpoint_keeps_what_an_optimiser_counts(tmp_path):
+    module, config = nn.Linear(2, 2), toy_settings(optimizer="lookahead_adamw")
+    first, again = make_optimizer(module, config), make_optimizer(module, config)
+    for _ in range(3):
+        module(torch.ones(1, 2)).sum().backward()
+        first.step()
+    save_checkpoint(tmp_path / "checkpoint.safetensors", module, first, Progressed(3, [], {}), "f")
+    load_checkpoint(tmp_path / "checkpoint.safetensors", module, again, "f")
+    assert [group["lookahead_step"] for group in again.param_groups] == [3, 3]
 
 
 def test_a_checkpoint_of_another_training_or_a_broken_one_is_passed_over(tmp_path):

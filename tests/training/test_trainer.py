@@ -349,9 +349,13 @@ def test_another_background_is_another_training_and_overwriting_replaces_its_mod
     (card,) = train(white)
     with pytest.raises(RunMismatchError, match="its images were others"):
         train(black)
-    (other,) = train(black, overwrite=True)
+    folder = model_folder(black.run, "real-only", 0)
+    with pytest.raises(Stopped):
+        train(black, overwrite=True, progress=Told(stop=2))
+    assert read_card(folder) is None  # the old model is not taken for the new one
+    (other,) = train(black)
     assert other.fingerprint != card.fingerprint
-    assert read_card(model_folder(black.run, "real-only", 0)) == other
+    assert read_card(folder) == other
 
 
 def test_features_of_a_probe_are_computed_once_for_all_seeds(done, monkeypatch):
