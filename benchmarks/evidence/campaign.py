@@ -32,6 +32,7 @@ from benchmarks.evidence.settings import (
     ArmSpec,
     Protocol,
     Scale,
+    few_shots,
     synthetic,
     tuned_spec,
 )
@@ -148,11 +149,14 @@ class Campaign:
                 yield self._measured(f"crop/{recipe}-{lowest:g}", setting)
 
     def _unnamed(self, seed: int) -> Iterator[Unit]:
-        for shots in dict.fromkeys((min(self.scale.shots), self.scale.tuning_shots)):
+        overrides = {"prompt": [UNNAMED_PROMPT]}
+        for shots in few_shots(self.scale):
             for recipe in dict.fromkeys(("text", "image", STAND_IN, self.best_recipe("few-shot"))):
-                overrides = {"prompt": [UNNAMED_PROMPT]}
                 setting = Setting("few-shot", (synthetic(recipe),), seed, shots, overrides=overrides)
                 yield self._measured(f"unnamed/{recipe}-k{shots}", setting)
+        for recipe in ("text", *self.scale.recipes):
+            setting = Setting("long-tail", (synthetic(recipe),), seed, overrides=overrides)
+            yield self._measured(f"unnamed/{recipe}-long-tail", setting)
 
     def _guidance(self, seed: int) -> Iterator[Unit]:
         for recipe in ("text", self.best_recipe("long-tail")):

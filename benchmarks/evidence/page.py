@@ -149,10 +149,14 @@ def page(measured: Measured, scale: Scale, docs: Path) -> str:
         "",
         "## Prompts that do not name the class",
         "",
-        f'The same few-shot runs with the prompt "{UNNAMED_PROMPT}" for every class, as if the generator did not know '
-        "the classes by name: what is left of a class comes from the real images.",
+        f'The same runs with the prompt "{UNNAMED_PROMPT}" for every class, as if the generator did not know the '
+        "classes by name: what is left of a class comes from the real images. On the long tail:",
         "",
-        tables.unnamed(measured),
+        tables.unnamed_long_tail(measured, scale),
+        "",
+        "Few shot:",
+        "",
+        tables.unnamed_few_shot(measured, scale),
         "",
         "## A gentler crop before pixel mixing",
         "",

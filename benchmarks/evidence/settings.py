@@ -180,6 +180,11 @@ class Scale:
     seeds: Mapping[str, int] = field(default_factory=lambda: {name: _SEEDS.get(name, 3) for name in _ALL_SECTIONS})
 
 
+def few_shots(scale: Scale) -> tuple[int, ...]:
+    """Return the numbers of images per class at which the method promises most: those up to the tuned one."""
+    return tuple(shots for shots in scale.shots if shots <= scale.tuning_shots)
+
+
 FULL = Scale()
 
 SMOKE = Scale(

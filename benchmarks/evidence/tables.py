@@ -182,26 +182,36 @@ def single_leaks(measured: Measured) -> str:
     return markdown(["leak", "k", "seeds", "`image` without", "`image` with"], lines) if lines else MISSING
 
 
-def unnamed(measured: Measured) -> str:
-    """Return what prompts are worth that do not name the class."""
+def unnamed_few_shot(measured: Measured, scale: Scale) -> str:
+    """Return what few-shot recipes are worth with prompts that do not name the class."""
     lines = []
-    for row in measured.rows("unnamed/"):
-        shots = row.table.rpartition("-k")[2]
-        named, strong = (measured.row(f"few-shot/{name}-k{shots}", name) for name in (row.arm, REAL_STRONG))
+    for shots in scale.shots:
+        strong = measured.row(f"few-shot/{REAL_STRONG}-k{shots}", REAL_STRONG)
         text = measured.row(f"unnamed/text-k{shots}", "text")
-        cells = [beside(named, row), accuracy(row), gain(row, strong), gain(row, text)]
-        lines.append([f"`{row.arm}`", shots, str(row.seeds), *cells])
-    lines.sort(key=lambda line: int(line[1]))
-    titles = [
-        "recipe",
-        "k",
-        "seeds",
-        "class named",
-        "not named",
-        f"against `{REAL_STRONG}`",
-        "against `text`, not named",
-    ]
-    return markdown(titles, lines) if lines else MISSING
+        for name in few_shot_rows(measured, "few-shot"):
+            row = measured.row(f"unnamed/{name}-k{shots}", name)
+            if row:
+                named = measured.row(f"few-shot/{name}-k{shots}", name)
+                cells = [beside(named, row), accuracy(row), gain(row, strong), gain(row, text)]
+                lines.append([f"`{name}`", str(shots), str(row.seeds), *cells])
+    titles = ["recipe", "k", "seeds", "class named", "not named", f"against `{REAL_STRONG}`"]
+    return markdown([*titles, "against `text`, not named"], lines) if lines else MISSING
+
+
+def unnamed_long_tail(measured: Measured, scale: Scale) -> str:
+    """Return what the recipes are worth on the long tail with prompts that do not name the class."""
+    strong = measured.row(f"long-tail/{REAL_STRONG}", REAL_STRONG)
+    text = measured.row("unnamed/text-long-tail", "text")
+    lines = []
+    for name in ("text", *scale.recipes):
+        row = measured.row(f"unnamed/{name}-long-tail", name)
+        if row:
+            cells = [beside(measured.row(f"long-tail/{name}", name), row), accuracy(row), gain(row, strong)]
+            cells += [gain(row, text, metric) for metric in ("overall", "medium", "few")]
+            lines.append([f"`{name}`", str(row.seeds), *cells])
+    titles = ["recipe", "seeds", "class named", "not named", f"against `{REAL_STRONG}`"]
+    against = ("against `text`, not named", "on the medium classes", "on the few classes")
+    return markdown([*titles, *against], lines) if lines else MISSING
 
 
 def crops(measured: Measured) -> str:

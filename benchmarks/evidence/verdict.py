@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from benchmarks.evidence.measured import Measured
-from benchmarks.evidence.settings import REAL_STRONG, Scale
+from benchmarks.evidence.settings import REAL_STRONG, Scale, few_shots
 from benchmarks.evidence.tables import MISSING, difference, markdown
 
 from augcond.evaluation.results import Difference
@@ -11,19 +11,24 @@ from augcond.evaluation.results import Difference
 
 def expectations(measured: Measured, scale: Scale) -> list[str]:
     """Return a table: every image recipe against `text` and against real images, where it should help most."""
+    places = [
+        (f"long tail, {group} classes", group, "long-tail/{}", "unnamed/{}-long-tail") for group in ("medium", "few")
+    ]
+    places += [
+        (f"few shot, k = {shots}", "overall", f"few-shot/{{}}-k{shots}", f"unnamed/{{}}-k{shots}")
+        for shots in few_shots(scale)
+    ]
     lines = []
-    for baseline in ("text", REAL_STRONG):
-        for metric in ("medium", "few"):
-            other = measured.row(f"long-tail/{baseline}", baseline)
-            found = {name: measured.row(f"long-tail/{name}", name) for name in scale.recipes}
-            decided = [difference(row, other, metric) for row in found.values()]
-            lines.append([f"long tail, {metric} classes", f"above `{baseline}`", *_counts(decided)])
-        for shots in (k for k in scale.shots if k <= 4):
-            other = measured.row(f"few-shot/{baseline}-k{shots}", baseline)
-            found = {name: measured.row(f"few-shot/{name}-k{shots}", name) for name in scale.recipes}
-            decided = [difference(row, other, "overall") for row in found.values()]
-            lines.append([f"few shot, k = {shots}", f"above `{baseline}`", *_counts(decided)])
-    titles = ["where", "expected of the image recipes", "hold", "undecided", "the reverse", "of"]
+    for prompts in ("name the class", "do not"):
+        for baseline in ("text", REAL_STRONG):
+            for where, metric, named, unnamed in places:
+                table = named if prompts == "name the class" else unnamed
+                # Real images alone are the same row under all prompts.
+                other = measured.row((table if baseline == "text" else named).format(baseline), baseline)
+                found = [measured.row(table.format(name), name) for name in scale.recipes]
+                counts = _counts([difference(row, other, metric) for row in found])
+                lines.append([where, prompts, f"above `{baseline}`", *counts])
+    titles = ["where", "prompts", "expected of the image recipes", "hold", "undecided", "the reverse", "of"]
     note = "A recipe counts as above or below where the whole 95 % interval of its difference is on that side of 0."
     return [note, "", markdown(titles, lines)]
 
