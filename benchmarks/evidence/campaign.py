@@ -38,7 +38,7 @@ from benchmarks.evidence.settings import (
 )
 from benchmarks.evidence.units import Setting, Unit, make_unit
 
-from augcond.config_training import LeakName
+from augcond.config.training import LeakName
 from augcond.training.identity import EvaluationPart
 
 _BOTH: tuple[EvaluationPart, ...] = ("validation", "test")

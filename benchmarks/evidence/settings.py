@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any, Literal, get_args
 
-from augcond.config_base import RecipeName
+from augcond.config.base import RecipeName
 
 Protocol = Literal["long-tail", "few-shot"]
 

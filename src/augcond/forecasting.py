@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from augcond.assets import WORLD
 from augcond.config import AdapterConfig, PriorConfig
-from augcond.config_data import BENCHMARK_NAMES
+from augcond.config.data import BENCHMARK_NAMES
 from augcond.datasets import Dataset, ImageRecord, StatReader
 from augcond.datasets.benchmarks import get_benchmark
 from augcond.datasets.benchmarks.imagenet_lt import official_counts

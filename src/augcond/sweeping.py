@@ -21,7 +21,7 @@ from typing import Any
 import yaml
 
 from augcond.config import RunConfig, parse_config
-from augcond.config_training import ArmConfig
+from augcond.config.training import ArmConfig
 from augcond.datasets import load_dataset
 from augcond.errors import ConfigError
 from augcond.evaluation.evaluator import assemble_results

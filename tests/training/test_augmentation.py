@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from augcond.config_training import AugmentConfig
+from augcond.config.training import AugmentConfig
 from augcond.errors import ConfigError
 from augcond.training.augmentation import BatchAugmentation, mix_inputs
 

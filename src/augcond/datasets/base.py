@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
-    from augcond.config_data import DataConfig
+    from augcond.config.data import DataConfig
 
 EvaluationPart = Literal["test", "validation"]
 """Which real images models are judged on: `test` to measure, `validation` to choose."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from augcond.config_data import BENCHMARK_NAMES
+from augcond.config.data import BENCHMARK_NAMES
 from augcond.datasets.base import DecodeSettings
 from augcond.datasets.loading import list_held_out
 from augcond.datasets.splits import subset

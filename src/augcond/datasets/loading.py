@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from augcond.config_data import BENCHMARK_NAMES, HuggingFaceConfig, WebDatasetConfig
+from augcond.config.data import BENCHMARK_NAMES, HuggingFaceConfig, WebDatasetConfig
 from augcond.datasets.base import Dataset, DecodeSettings, Listing
 from augcond.datasets.benchmarks import get_benchmark, list_benchmark
 from augcond.datasets.builtin import list_builtin

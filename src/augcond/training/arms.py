@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from augcond.config_training import ArmConfig
+from augcond.config.training import ArmConfig
 from augcond.errors import ConfigError, TrainingError
 from augcond.planning import images_to_make
 from augcond.training.identity import REAL_ONLY, ArmKind

@@ -18,7 +18,7 @@ from augcond.config import ConditioningConfig
 from augcond.errors import ConfigError
 
 if TYPE_CHECKING:
-    from augcond.config_training import AugmentConfig
+    from augcond.config.training import AugmentConfig
 
 _ZOOM = 256 / 224
 """How much larger than the network's input images are kept for resized crops, as is usual for ImageNet."""

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, get_args
 
-from augcond.config_data import BENCHMARK_NAMES
+from augcond.config.data import BENCHMARK_NAMES
 from augcond.datasets import load_dataset
 from augcond.datasets.held_out import load_held_out
 from augcond.datasets.splits import subset

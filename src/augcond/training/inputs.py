@@ -14,7 +14,7 @@ from augcond.training.augmentation import BatchAugmentation, mix_inputs
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from augcond.config_training import AugmentConfig
+    from augcond.config.training import AugmentConfig
     from augcond.training.images import ImageSet
     from augcond.training.sampling import MixedSampler, Process
 

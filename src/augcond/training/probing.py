@@ -15,7 +15,7 @@ from augcond.conditioning.streams import seeded
 from augcond.training.augmentation import BatchAugmentation
 
 if TYPE_CHECKING:
-    from augcond.config_training import AugmentConfig
+    from augcond.config.training import AugmentConfig
     from augcond.generators import Generator
     from augcond.training.images import ImageSet
     from augcond.training.networks import Classifier

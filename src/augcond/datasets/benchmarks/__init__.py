@@ -6,7 +6,7 @@ import importlib
 import logging
 from typing import TYPE_CHECKING, cast
 
-from augcond.config_data import BENCHMARK_NAMES
+from augcond.config.data import BENCHMARK_NAMES
 from augcond.datasets.benchmarks.base import Benchmark, MissingDataError, Part
 from augcond.errors import ConfigError, DatasetError
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
 
-from augcond.config_base import AtLeastOne, Count, RecipeName, Section, Share
+from augcond.config.base import AtLeastOne, Count, RecipeName, Section, Share
 
 SplitName = Literal["all", "long-tail", "few-shot"]
 ProtocolName = Literal["long-tail", "few-shot", "published"]

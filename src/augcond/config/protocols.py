@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, get_args
 
-from augcond.config_training import LeakName, ProtocolName
+from augcond.config.training import LeakName, ProtocolName
 from augcond.errors import ConfigError
 
 _WORLD_HEAD = 200  # images per class in the built-in world's pool

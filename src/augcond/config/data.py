@@ -7,8 +7,8 @@ from typing import Annotated, Literal, Self, get_args
 
 from pydantic import Field, model_validator
 
-from augcond.config_base import Section, Share
-from augcond.config_training import SplitConfig
+from augcond.config.base import Section, Share
+from augcond.config.training import SplitConfig
 
 BenchmarkName = Literal["imagenet-lt", "places-lt", "pascal-voc", "coco", "caltech101", "flowers102"]
 SourceName = Literal["folder", "list", "builtin", "huggingface", "webdataset", BenchmarkName]

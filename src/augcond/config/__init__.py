@@ -1,0 +1,43 @@
+"""The configuration of one run: every key, its default, and what is allowed.
+
+A config is a YAML file; `--set key=value` overrides single keys. Unknown keys and wrong values are errors that
+name the key. Relative paths are relative to the config file.
+"""
+
+from augcond.config.base import RecipeName
+from augcond.config.data import DataConfig, HuggingFaceConfig, WebDatasetConfig
+from augcond.config.generation import (
+    AdapterConfig,
+    ConditioningConfig,
+    EngineConfig,
+    GeneratorConfig,
+    OutputConfig,
+    PlanConfig,
+    PriorConfig,
+)
+from augcond.config.loading import load_config, parse_config, relative_paths
+from augcond.config.run import RunConfig
+from augcond.config.training import EvaluationConfig, LeakName, ScreeningConfig, SplitConfig, TrainingConfig
+
+__all__ = [
+    "AdapterConfig",
+    "ConditioningConfig",
+    "DataConfig",
+    "EngineConfig",
+    "EvaluationConfig",
+    "GeneratorConfig",
+    "HuggingFaceConfig",
+    "LeakName",
+    "OutputConfig",
+    "PlanConfig",
+    "PriorConfig",
+    "RecipeName",
+    "RunConfig",
+    "ScreeningConfig",
+    "SplitConfig",
+    "TrainingConfig",
+    "WebDatasetConfig",
+    "load_config",
+    "parse_config",
+    "relative_paths",
+]

@@ -1,0 +1,44 @@
+"""The configuration of one run: all sections, with their defaults."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field, field_validator
+
+from augcond.config.base import OneOrMore, Section
+from augcond.config.data import DataConfig
+from augcond.config.generation import ConditioningConfig, EngineConfig, GeneratorConfig, OutputConfig, PlanConfig
+from augcond.config.training import EvaluationConfig, LeakName, ProtocolName, ScreeningConfig, TrainingConfig
+
+
+class RunConfig(Section):
+    """Everything that defines one run."""
+
+    data: DataConfig
+    run: Path
+    protocol: ProtocolName | None = None
+    """A preset of the sections below; what the config spells itself goes before it."""
+    leaks: tuple[LeakName, ...] = ()
+    """Leaks of published scripts to reproduce, for comparison only: results are marked leaky."""
+    plan: PlanConfig = PlanConfig()
+    conditioning: ConditioningConfig = ConditioningConfig()
+    prompt: Annotated[tuple[str, ...], OneOrMore, Field(min_length=1)] = ("a photo of a {class_name}",)
+    """One template or several (one is drawn per image); {class_name} is filled in."""
+    generator: GeneratorConfig = GeneratorConfig()
+    output: OutputConfig = OutputConfig()
+    engine: EngineConfig = EngineConfig()
+    training: TrainingConfig = TrainingConfig()
+    screening: ScreeningConfig = ScreeningConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+
+    @field_validator("prompt")
+    @classmethod
+    def _templates_format(cls, prompt: tuple[str, ...]) -> tuple[str, ...]:
+        for template in prompt:
+            try:
+                template.format(class_name="x")
+            except (KeyError, IndexError, ValueError) as error:
+                raise ValueError(f"template {template!r} may hold no braces but {{class_name}}") from error
+        return prompt
