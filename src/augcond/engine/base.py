@@ -161,7 +161,7 @@ def run_shard(job: Job, number: int, batch_size: BatchSize) -> ShardMarker:
     by_key = {row.row.key: row for row in made} | reused
     notes = tuple(batch_size.notes[first_note:])
     if reused:
-        notes += (f"{len(reused)} rows reused",)
+        notes += ("1 row reused" if len(reused) == 1 else f"{len(reused)} rows reused",)
     return commit_shard(
         shard_table([by_key[row.key] for row in rows], job.plan.classes, job.plan.columns),
         job.folder.shard_path(number),
