@@ -64,6 +64,7 @@ def test_the_commands_end_with_the_page(swept, page):
     done = CliRunner().invoke(app, [*arguments, "--over", "plan.per_class=1,2", "--seeds", "1"])
     assert done.exit_code == 0, done.output
     assert (config.run.parent / "other" / "report" / "index.html").is_file()
+    assert "trained" in (config.run.parent / "other" / "log.txt").read_text(encoding="utf-8")
     assert str(config.run.parent / "other" / "report" / "index.html") in done.stdout.replace("\n", "")
 
 

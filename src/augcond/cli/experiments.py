@@ -159,7 +159,8 @@ def sweep(
     part = part_to_judge(on)
     axes = [parse_axis(text) for text in over]
     config = load_run_config(config_file, overrides)
-    results = run_sweep(config, axes, seeds=seeds, part=part, progress=show_progress)
+    with logged(config):
+        results = run_sweep(config, axes, seeds=seeds, part=part, progress=show_progress)
     if as_json:
         print_json(asdict(results))
     else:
