@@ -93,7 +93,7 @@ class ConsoleProgress:
         if self._bar is not None:
             failures = f", {self._failed} failed" if self._failed else ""
             self._bar.update(self._bar.task_ids[0], completed=self._made, rate=self._rate(), failures=failures)
-        elif time.monotonic() - self._last_line >= PLAIN_INTERVAL:
+        elif self._made < self._total and time.monotonic() - self._last_line >= PLAIN_INTERVAL:
             self._print_line()
         if self._made == self._total:
             self._finish()  # what comes next may print

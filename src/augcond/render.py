@@ -132,12 +132,13 @@ def print_dataset(summary: DatasetSummary, console: Console) -> None:
 def print_summary(summary: Summary, folder: RunFolder, console: Console) -> None:
     """Print what one call of generate did."""
     if summary.shards == 0:
-        console.print(f"nothing left to do: {summary.skipped} shards were done before in {folder.path}")
+        console.print(f"nothing left to do: {summary.skipped} shards were done before in {folder.path}", soft_wrap=True)
         return
     attempted = summary.ok + summary.failed
     console.print(
         f"{summary.ok:,} images made, {summary.failed:,} failed ({attempted:,} attempted) in "
-        f"{format_seconds(summary.seconds)}; {summary.shards} shards in {folder.path}"
+        f"{format_seconds(summary.seconds)}; {summary.shards} shards in {folder.path}",
+        soft_wrap=True,
     )
     _print_reasons(summary.reasons, console)
 
@@ -190,7 +191,7 @@ def print_models(cards: Sequence[ModelCard], run: Path, console: Console) -> Non
         numbers = (card.seeds.training, card.real_images, card.synthetic_images, card.screened_out, card.config.steps)
         table.add_row(card.arm, *(f"{number:,}" for number in numbers), f"{card.history[-1][1]:.4f}")
     console.print(table)
-    console.print(f"{len(cards)} models in {run / 'models'}; augcond evaluate judges them")
+    console.print(f"{len(cards)} models in {run / 'models'}; augcond evaluate judges them", soft_wrap=True)
 
 
 def print_results(results: Results, console: Console) -> None:
@@ -200,7 +201,7 @@ def print_results(results: Results, console: Console) -> None:
     base = results.arms[0].name
     balanced = all(abs(arm.mean.class_mean - arm.mean.overall) < 1e-9 for arm in results.arms)
     shown = ("many", "medium", "few") if balanced else ("class_mean", "many", "medium", "few")
-    table = Table(box=SIMPLE_HEAD, padding=(0, 1))
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
     for title in ("arm", "overall", *shown, "gain"):
         table.add_column(title.replace("_", " "), justify="left" if title == "arm" else "right", overflow="fold")
     for arm in results.arms:
@@ -215,7 +216,8 @@ def print_results(results: Results, console: Console) -> None:
     seeds = len(results.arms[0].seeds)
     console.print(
         f"percent of {results.test_images:,} {results.part} images by {results.model}, mean and spread over {seeds} "
-        f"training seed{'s' if seeds != 1 else ''}; gain: overall - {base}, with its paired 95 % bootstrap interval"
+        f"training seed{'s' if seeds != 1 else ''}; gain: overall - {base}, with its paired 95 % bootstrap interval",
+        soft_wrap=True,
     )
 
 

@@ -152,6 +152,9 @@ def write_atomically(path: Path, data: bytes) -> None:
     """Write `data` to `path` so that readers see the old file or the new one, never a part, even after a crash.
 
     Several processes may write one path at once: one of the whole files stays.
+
+    Raises:
+        OSError: the disk is full or gone; it names `path`.
     """
     temporary = temporary_beside(path)
     try:
@@ -160,9 +163,12 @@ def write_atomically(path: Path, data: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
+    except OSError as error:
+        # A disk that is full does not say for which file.
+        error.filename = error.filename or str(path)
         raise
+    finally:
+        temporary.unlink(missing_ok=True)
     sync_folder(path.parent)
 
 
