@@ -191,7 +191,10 @@ def _weights_file(config: TrainingConfig) -> Path:
             raise ConfigError(f"training.weights: {path} is no .safetensors file; nothing else is loaded")
         return path
     if config.model == SMALL_CNN:
-        raise ConfigError(f"training.weights: there are no pretrained weights of {SMALL_CNN} on the hub")
+        raise ConfigError(
+            f"training.weights: there are no pretrained weights of {SMALL_CNN} on the hub: name a model of timm as "
+            "training.model, or train this one from scratch (training.weights: null, training.mode: scratch)"
+        )
     import timm
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
