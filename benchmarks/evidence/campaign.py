@@ -22,7 +22,6 @@ from benchmarks.evidence.settings import (
     LONG_TAIL_REAL,
     OPTIMISER,
     PIXEL_RECIPES,
-    RANDAUGMENT,
     ROUNDS,
     SCREENS,
     SECTIONS,
@@ -174,7 +173,7 @@ class Campaign:
 
     def _longer(self, seed: int) -> Iterator[Unit]:
         recipes = dict.fromkeys(("text", "image", self.best_recipe("long-tail")))
-        for spec in (LONG_TAIL_REAL[0], RANDAUGMENT, *map(synthetic, recipes), CEILING):
+        for spec in (LONG_TAIL_REAL[0], *map(synthetic, recipes), CEILING):
             for steps in self.scale.longer:
                 setting = Setting("long-tail", (spec,), seed, overrides={"training.steps": steps})
                 yield self._measured(f"longer/{spec.name}-{steps}", setting)

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import matplotlib
 
 matplotlib.use("Agg")
 from benchmarks.evidence.measured import Measured
-from benchmarks.evidence.settings import REAL_STRONG, Scale
+from benchmarks.evidence.settings import REAL_STRONG, STAND_IN, Scale
 from benchmarks.evidence.tables import difference, few_shot_rows, long_tail_rows
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 
+from augcond.evaluation.results import Difference
+
 _STYLE = {"svg.hashsalt": "augcond", "font.size": 9, "axes.spines.top": False, "axes.spines.right": False}
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#666666")
 _MARKERS = "osD^vPX"
+_GAIN = f"points of accuracy over {REAL_STRONG}, 95 % paired interval"
 
 
 def save_long_tail(measured: Measured, scale: Scale, path: Path) -> bool:
@@ -36,16 +39,20 @@ def save_long_tail(measured: Measured, scale: Scale, path: Path) -> bool:
             axes.plot([mean], [place], "o", color=_COLOURS[0], markersize=4)
         axes.axvline(0, color="#666666", linewidth=0.8)
         axes.set_yticks(range(len(bars)), [name for name, *_ in bars])
-        axes.set_xlabel("points of accuracy over real-strong, 95 % paired interval")
+        axes.set_xlabel(_GAIN)
 
     _save(draw, path, (7, 1 + 0.24 * len(bars)))
     return True
 
 
 def save_few_shot(measured: Measured, scale: Scale, start: str, path: Path) -> bool:
-    """Draw accuracy over k of `few-shot` or `published`; return whether there was any."""
+    """Draw accuracy over k of `few-shot` or `published`; return whether there was any.
+
+    The recipes are those that both have, and the default one: all of them would be a tangle.
+    """
+    drawn = {REAL_STRONG, "text", "image", STAND_IN, *few_shot_rows(measured, "published")}
     curves = []
-    for name in few_shot_rows(measured, start):
+    for name in (row for row in few_shot_rows(measured, start) if row in drawn):
         points = [(k, measured.row(f"{start}/{name}-k{k}", name)) for k in scale.shots]
         known = [(k, 100 * mean, row.spread()) for k, row in points if row and (mean := row.mean()) is not None]
         if known:
@@ -69,17 +76,28 @@ def save_few_shot(measured: Measured, scale: Scale, start: str, path: Path) -> b
     return True
 
 
-def save_lines(lines: dict[str, list[tuple[float, float]]], label: str, path: Path) -> bool:
-    """Draw accuracy in percent over something, one line per recipe; return whether there was any."""
+def save_gains(lines: Mapping[str, Sequence[tuple[float, Difference]]], label: str, path: Path) -> bool:
+    """Draw the gain over `real-strong` over something, one line per recipe; return whether there was any."""
     if not lines:
         return False
 
     def draw(axes: Axes) -> None:
+        axes.axhline(0, color="#666666", linewidth=0.8)
         for number, (name, points) in enumerate(lines.items()):
-            x, y = zip(*sorted(points), strict=True)
-            axes.plot(x, y, color=_COLOURS[number], marker=_MARKERS[number], markersize=4, label=name)
+            x = [at for at, _ in points]
+            gains = [100 * gain.mean for _, gain in points]
+            reach = [
+                [100 * (gain.mean - gain.low) for _, gain in points],
+                [100 * (gain.high - gain.mean) for _, gain in points],
+            ]
+            axes.errorbar(
+                x, gains, reach, color=_COLOURS[number], marker=_MARKERS[number], markersize=4, capsize=2, label=name
+            )
+        axes.set_xscale("log", base=2)
+        ticks = sorted({at for points in lines.values() for at, _ in points})
+        axes.set_xticks(ticks, [f"{at:g}" for at in ticks])
         axes.set_xlabel(label)
-        axes.set_ylabel("accuracy, %")
+        axes.set_ylabel(_GAIN.replace(", ", "\n"))
         axes.legend(frameon=False)
 
     _save(draw, path, (6, 3.5))

@@ -20,6 +20,7 @@ from benchmarks.evidence.measured import Measured, Row, read_measured
 from benchmarks.evidence.settings import FULL, REAL_STRONG, SELECTION_SEED, STAND_IN, UNNAMED_PROMPT, Scale
 from benchmarks.evidence.verdict import expectations
 
+from augcond.evaluation.results import Difference
 from augcond.store.commit import write_atomically
 
 REPOSITORY = Path(__file__).parents[2]
@@ -79,8 +80,8 @@ def page(measured: Measured, scale: Scale, docs: Path) -> str:
         "long-tail": figures.save_long_tail(measured, scale, pictures / "long-tail.svg"),
         "few-shot": figures.save_few_shot(measured, scale, "few-shot", pictures / "few-shot.svg"),
         "published": figures.save_few_shot(measured, scale, "published", pictures / "published.svg"),
-        "guidance": figures.save_lines(_guidance(measured), "guidance scale", pictures / "guidance.svg"),
-        "amount": figures.save_lines(_amounts(measured), "synthetic images per class", pictures / "amount.svg"),
+        "guidance": figures.save_gains(_guidance(measured), "guidance scale", pictures / "guidance.svg"),
+        "amount": figures.save_gains(_amounts(measured), "synthetic images per class", pictures / "amount.svg"),
     }
 
     def figure(name: str, caption: str) -> list[str]:
@@ -169,14 +170,14 @@ def page(measured: Measured, scale: Scale, docs: Path) -> str:
         "",
         tables.guidance(measured),
         "",
-        *figure("guidance", "Accuracy over guidance"),
+        *figure("guidance", "Gain over guidance"),
         "## Number of synthetic images",
         "",
         f"Synthetic images per class, beside the long tail; column 0 is `{REAL_STRONG}`.",
         "",
         tables.amounts(measured, scale),
         "",
-        *figure("amount", "Accuracy over the number of synthetic images"),
+        *figure("amount", "Gain over the number of synthetic images"),
         "## Longer trainings",
         "",
         "The same rows of the long tail, trained for more steps with nothing else changed.",
@@ -224,25 +225,29 @@ def _head(measured: Measured) -> list[str]:
     ]
 
 
-def _guidance(measured: Measured) -> dict[str, list[tuple[float, float]]]:
-    lines: dict[str, list[tuple[float, float]]] = {}
-    for row in measured.rows("guidance/"):
-        scale = float(next(iter(row.records.values()))["config"]["generator"]["guidance_scale"])
-        _add(lines, row, row.arm, scale)
-    return lines
+_Gains = dict[str, list[tuple[float, Difference]]]
 
 
-def _amounts(measured: Measured) -> dict[str, list[tuple[float, float]]]:
-    lines: dict[str, list[tuple[float, float]]] = {}
-    for row in measured.rows("amount/"):
-        _add(lines, row, row.table.removeprefix("amount/"), float(row.arm.rpartition("-")[2]))
-    return lines
+def _guidance(measured: Measured) -> _Gains:
+    return _gains(measured, [(row.arm, tables.guidance_of(row), row) for row in measured.rows("guidance/")])
 
 
-def _add(lines: dict[str, list[tuple[float, float]]], row: Row, name: str, at: float) -> None:
-    mean = row.mean()
-    if mean is not None:
-        lines.setdefault(name, []).append((at, 100 * mean))
+def _amounts(measured: Measured) -> _Gains:
+    rows = measured.rows("amount/")
+    return _gains(
+        measured, [(row.table.removeprefix("amount/"), float(row.arm.rpartition("-")[2]), row) for row in rows]
+    )
+
+
+def _gains(measured: Measured, rows: Sequence[tuple[str, float, Row]]) -> _Gains:
+    """Return what rows gain over real images alone: by recipe, in the order of where they lie on an axis."""
+    strong = measured.row(f"long-tail/{REAL_STRONG}", REAL_STRONG)
+    gains: _Gains = {}
+    for recipe, at, row in sorted(rows, key=lambda found: found[:2]):
+        gain = tables.difference(row, strong, "overall")
+        if gain is not None:
+            gains.setdefault(recipe, []).append((at, gain))
+    return gains
 
 
 def _published() -> list[str]:

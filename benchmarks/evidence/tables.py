@@ -229,10 +229,10 @@ def crops(measured: Measured) -> str:
 def guidance(measured: Measured) -> str:
     """Return the table of guidance."""
     strong = measured.row(f"long-tail/{REAL_STRONG}", REAL_STRONG)
-    rows = sorted(measured.rows("guidance/"), key=lambda row: (row.arm, _scale_of(row)))
+    rows = sorted(measured.rows("guidance/"), key=lambda row: (row.arm, guidance_of(row)))
     lines = [
         [
-            *(f"`{row.arm}`", f"{_scale_of(row):g}", str(row.seeds)),
+            *(f"`{row.arm}`", f"{guidance_of(row):g}", str(row.seeds)),
             *(accuracy(row, part="validation"), accuracy(row), gain(row, strong)),
         ]
         for row in rows
@@ -241,7 +241,8 @@ def guidance(measured: Measured) -> str:
     return markdown(titles, lines) if lines else MISSING
 
 
-def _scale_of(row: Row) -> float:
+def guidance_of(row: Row) -> float:
+    """Return the guidance scale that a row was made with."""
     return float(next(iter(row.records.values()))["config"]["generator"]["guidance_scale"])
 
 
