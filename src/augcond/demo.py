@@ -36,6 +36,8 @@ SMALLEST = 2
 """Real images of the smallest class."""
 STEPS = 250
 SEEDS = 2
+GUIDANCE = 10.0
+"""What validation images chose on this world, for both recipes (docs/results.md)."""
 
 logger = logging.getLogger(__name__)
 
@@ -51,6 +53,7 @@ def demo_config(to: Path) -> RunConfig:
             },
             "plan": {"fill_to": HEAD},
             "conditioning": {"recipe": list(dict.fromkeys(("text", *ConditioningConfig().recipe)))},
+            "generator": {"guidance_scale": GUIDANCE},
             "training": {"steps": STEPS, "seeds": SEEDS},
             "run": to / "run",
         }
