@@ -9,6 +9,7 @@ from benchmarks.evidence.settings import (
     BOTH_COUNTS,
     CEILING,
     FEW_SHOT_REAL,
+    IMAGE_RECIPES,
     LONG_TAIL_REAL,
     OPTIMISER,
     RANDAUGMENT,
@@ -134,10 +135,10 @@ def few_shot(measured: Measured, scale: Scale, start: str) -> str:
 
 
 def few_shot_rows(measured: Measured, start: str) -> list[str]:
-    """Return the names of the rows, real images first."""
-    first = [*(spec.name for spec in FEW_SHOT_REAL), "text", "image"]
-    found = dict.fromkeys(row.arm for row in measured.rows(f"{start}/"))
-    return [name for name in dict.fromkeys((*first, *found)) if name in found]
+    """Return the names of the rows, in the order of the long tail's."""
+    found = {row.arm for row in measured.rows(f"{start}/")}
+    order = (*(spec.name for spec in FEW_SHOT_REAL), "text", "real-guidance", *IMAGE_RECIPES)
+    return [name for name in order if name in found]
 
 
 def few_shot_gains(measured: Measured, scale: Scale) -> str:
