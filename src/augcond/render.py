@@ -191,6 +191,8 @@ def print_models(cards: Sequence[ModelCard], run: Path, console: Console) -> Non
         numbers = (card.seeds.training, card.real_images, card.synthetic_images, card.screened_out, card.config.steps)
         table.add_row(card.arm, *(f"{number:,}" for number in numbers), f"{card.history[-1][1]:.4f}")
     console.print(table)
+    for card in (card for card in cards if card.note):
+        console.print(f"  {card.arm}, seed {card.seeds.training}: {card.note}", soft_wrap=True)
     console.print(f"{len(cards)} models in {run / 'models'}; augcond evaluate judges them", soft_wrap=True)
 
 

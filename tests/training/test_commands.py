@@ -49,6 +49,7 @@ def test_a_run_of_real_images_alone_is_found_again(config_file, tmp_path):
 
 def test_a_leaky_table_says_so(config_file):
     assert call("run", config_file, "--set", "leaks=[best-epoch]").startswith("LEAKY")
+    assert "was best on the images that are reported" in call("train", config_file.parent / "run")
 
 
 def test_train_needs_a_run(tmp_path):
