@@ -150,7 +150,7 @@ class Campaign:
     def _unnamed(self, seed: int) -> Iterator[Unit]:
         overrides = {"prompt": [UNNAMED_PROMPT]}
         for shots in few_shots(self.scale):
-            for recipe in dict.fromkeys(("text", "image", STAND_IN, self.best_recipe("few-shot"))):
+            for recipe in ("text", *self.scale.recipes):
                 setting = Setting("few-shot", (synthetic(recipe),), seed, shots, overrides=overrides)
                 yield self._measured(f"unnamed/{recipe}-k{shots}", setting)
         for recipe in ("text", *self.scale.recipes):
