@@ -117,9 +117,9 @@ def print_dataset(summary: DatasetSummary, console: Console) -> None:
             f"height {summary.height.lowest} to {summary.height.highest} (median {summary.height.median:g})"
         )
     if summary.ignored:
-        console.print(f"{len(summary.ignored):,} files ignored that are no images by their name")
+        console.print(f"{_counted(len(summary.ignored), 'file')} ignored, no image by its name")
     if summary.rejected:
-        console.print(f"{len(summary.rejected):,} files cannot be used:")
+        console.print(f"{_counted(len(summary.rejected), 'file')} cannot be used:")
         for file in summary.rejected[:SHOWN]:
             console.print(f"  {_visible(file.key)}: {_visible(file.reason)}", soft_wrap=True)
         _print_rest(len(summary.rejected), "files", console)
@@ -132,12 +132,14 @@ def print_dataset(summary: DatasetSummary, console: Console) -> None:
 def print_summary(summary: Summary, folder: RunFolder, console: Console) -> None:
     """Print what one call of generate did."""
     if summary.shards == 0:
-        console.print(f"nothing left to do: {summary.skipped} shards were done before in {folder.path}", soft_wrap=True)
+        console.print(
+            f"nothing left to do: {_counted(summary.skipped, 'shard')} done before in {folder.path}", soft_wrap=True
+        )
         return
     attempted = summary.ok + summary.failed
     console.print(
         f"{summary.ok:,} images made, {summary.failed:,} failed ({attempted:,} attempted) in "
-        f"{format_seconds(summary.seconds)}; {summary.shards} shards in {folder.path}",
+        f"{format_seconds(summary.seconds)}; {_counted(summary.shards, 'shard')} in {folder.path}",
         soft_wrap=True,
     )
     _print_reasons(summary.reasons, console)
@@ -166,7 +168,7 @@ def print_status(status: RunStatus, console: Console) -> None:
         f"{status.left:,} left"
     )
     _print_reasons(status.reasons, console)
-    console.print(f"{status.shards_done:,} of {status.shards:,} shards done, {format_bytes(status.bytes)}")
+    console.print(f"{status.shards_done:,} of {_counted(status.shards, 'shard')} done, {format_bytes(status.bytes)}")
     if status.images_per_second is not None and status.seconds_left is not None:
         left = f", {format_seconds(status.seconds_left)} left with one process" if status.left else ""
         console.print(f"{status.images_per_second:,.2f} images/s{left}")
@@ -177,9 +179,10 @@ def print_audit(audit: Audit, console: Console) -> None:
     for problem in audit.problems[:SHOWN]:
         console.print(f"problem: {_visible(problem)}", soft_wrap=True)
     _print_rest(len(audit.problems), "problems", console)
-    left = f", {audit.shards_left} shards not done yet" if audit.shards_left else ""
+    left = f", {_counted(audit.shards_left, 'shard')} not done yet" if audit.shards_left else ""
     verdict = "sound" if not audit.problems else f"{len(audit.problems)} problems"
-    console.print(f"{verdict}: {audit.shards} shards read, {audit.ok:,} images, {audit.failed:,} failed rows{left}")
+    images, failed = _counted(audit.ok, "image"), _counted(audit.failed, "failed row")
+    console.print(f"{verdict}: {_counted(audit.shards, 'shard')} read, {images}, {failed}{left}")
 
 
 def print_models(cards: Sequence[ModelCard], run: Path, console: Console) -> None:
@@ -193,7 +196,7 @@ def print_models(cards: Sequence[ModelCard], run: Path, console: Console) -> Non
     console.print(table)
     for card in (card for card in cards if card.note):
         console.print(f"  {card.arm}, seed {card.seeds.training}: {card.note}", soft_wrap=True)
-    console.print(f"{len(cards)} models in {run / 'models'}; augcond evaluate judges them", soft_wrap=True)
+    console.print(f"{_counted(len(cards), 'model')} in {run / 'models'}; augcond evaluate judges them", soft_wrap=True)
 
 
 def print_results(results: Results, console: Console) -> None:
@@ -221,6 +224,11 @@ def print_results(results: Results, console: Console) -> None:
         f"training seed{'s' if seeds != 1 else ''}; gain: overall - {base}, with its paired 95 % bootstrap interval",
         soft_wrap=True,
     )
+
+
+def _counted(number: int, noun: str) -> str:
+    """Return a number of things, such as `1 shard` or `2,000 shards`."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def _print_reasons(reasons: dict[str, int], console: Console) -> None:
