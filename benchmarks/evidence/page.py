@@ -151,8 +151,8 @@ def page(measured: Measured, scale: Scale, docs: Path) -> str:
         "## Prompts that do not name the class",
         "",
         f'The same runs with the prompt "{UNNAMED_PROMPT}" for every class, as if the generator did not know the '
-        "classes by name: what is left of a class comes from the real images. The column `class named` is over those of "
-        "these seeds that were measured with names too. On the long tail:",
+        "classes by name: what is left of a class comes from the real images. The column `class named` is over those "
+        "of these seeds that were measured with names too. On the long tail:",
         "",
         tables.unnamed_long_tail(measured, scale),
         "",
