@@ -64,6 +64,7 @@ SETTINGS = {
     # These count their steps in the groups of parameters.
     "lamb": {"optimizer": "lamb", "lr": 0.01},
     "adan": {"optimizer": "adan", "lr": 0.01},
+    "lookahead": {"optimizer": "lookahead_adamw", "lr": 0.01},
 }
 
 
