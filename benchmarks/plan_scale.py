@@ -20,7 +20,7 @@ from augcond.config import ConditioningConfig, PlanConfig, parse_config
 from augcond.datasets import Dataset, ImageRecord
 from augcond.planning import make_plan
 from augcond.store.folder import RunFolder, plan_run, settle_plan
-from augcond.store.schema import GenerationSettings
+from augcond.store.shards import GenerationSettings
 
 CLASSES = 1000
 SOURCES_PER_CLASS = 116  # ImageNet-LT has 115,846 training images

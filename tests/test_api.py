@@ -76,7 +76,7 @@ def test_no_module_hides_a_public_name():
     modules = {path.stem for path in package.glob("*.py")}
     modules |= {path.parent.name for path in package.glob("*/__init__.py")}
     assert not modules & set(PUBLIC)
-    assert augcond.preview is importlib.import_module("augcond.previewing").preview
+    assert augcond.preview is importlib.import_module("augcond.experiments.preview").preview
 
 
 @pytest.mark.parametrize(

@@ -38,7 +38,7 @@ from benchmarks.evidence.settings import (
 from benchmarks.evidence.units import Setting, Unit, make_unit
 
 from augcond.config.training import LeakName
-from augcond.training.identity import EvaluationPart
+from augcond.training.arms import EvaluationPart
 
 _BOTH: tuple[EvaluationPart, ...] = ("validation", "test")
 

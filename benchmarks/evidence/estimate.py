@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from benchmarks.evidence.units import Unit, images_key
 
 from augcond.datasets import load_dataset
+from augcond.datasets.splits import draw_split, source_images
 from augcond.planning import images_to_make
-from augcond.training.splitting import draw_split, source_images
 
 
 @dataclass(frozen=True, slots=True)

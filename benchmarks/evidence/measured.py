@@ -16,7 +16,7 @@ from augcond.config import EvaluationConfig
 from augcond.evaluation.intervals import SeedPredictions, comparable, compare
 from augcond.evaluation.metrics import Predictions
 from augcond.evaluation.results import Difference
-from augcond.training.identity import Seeds
+from augcond.training.arms import Seeds
 
 GROUPS = ("overall", "many", "medium", "few")
 

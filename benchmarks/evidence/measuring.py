@@ -20,8 +20,8 @@ from augcond.evaluation.results import ArmResult, Results
 from augcond.pipeline import evaluate, generate, train
 from augcond.store.folder import RunFolder
 from augcond.store.status import run_status
-from augcond.training.identity import EvaluationPart
-from augcond.training.models import read_cards
+from augcond.training.arms import EvaluationPart
+from augcond.training.cards import read_cards
 
 logger = logging.getLogger("benchmarks.evidence")
 

@@ -21,7 +21,7 @@ from benchmarks.evidence.settings import FULL, REAL_STRONG, SELECTION_SEED, STAN
 from benchmarks.evidence.verdict import expectations
 
 from augcond.evaluation.results import Difference
-from augcond.store.commit import write_atomically
+from augcond.files import write_atomically
 
 REPOSITORY = Path(__file__).parents[2]
 COMMAND = "`python -m benchmarks.evidence.page`"

@@ -12,7 +12,7 @@ from typing import Any
 from benchmarks.evidence.settings import ArmSpec, Protocol, Scale
 
 from augcond.config import RunConfig, parse_config
-from augcond.training.identity import EvaluationPart
+from augcond.training.arms import EvaluationPart
 
 
 @dataclass(frozen=True, slots=True)

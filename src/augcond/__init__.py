@@ -24,24 +24,24 @@ if TYPE_CHECKING:
     from augcond.engine import Summary
     from augcond.errors import AugcondError
     from augcond.evaluation import Results, read_results
-    from augcond.forecasting import Forecast, forecast
+    from augcond.experiments.forecast import Forecast, forecast
+    from augcond.experiments.preview import contact_sheet, preview
+    from augcond.experiments.sweep import Axis, parse_axis, sweep
     from augcond.generators import Generator, load_generator, register_generator
     from augcond.pipeline import evaluate, generate, load_training_images, plan_for, run, train
     from augcond.planning import Plan, PlanRow, make_plan
-    from augcond.previewing import contact_sheet, preview
     from augcond.report import ReportSettings, write_report
     from augcond.store import RunFolder, RunStatus, audit_run, export_run, run_status
-    from augcond.sweeping import Axis, parse_axis, sweep
-    from augcond.training.models import ModelCard
+    from augcond.training.cards import ModelCard
 
 _MODULES = {
     "AugcondError": "augcond.errors",
-    "Axis": "augcond.sweeping",
+    "Axis": "augcond.experiments.sweep",
     "Dataset": "augcond.datasets",
     "DatasetSummary": "augcond.datasets",
-    "Forecast": "augcond.forecasting",
+    "Forecast": "augcond.experiments.forecast",
     "Generator": "augcond.generators",
-    "ModelCard": "augcond.training.models",
+    "ModelCard": "augcond.training.cards",
     "Plan": "augcond.planning",
     "PlanRow": "augcond.planning",
     "ReportSettings": "augcond.report",
@@ -52,11 +52,11 @@ _MODULES = {
     "Split": "augcond.datasets",
     "Summary": "augcond.engine",
     "audit_run": "augcond.store",
-    "contact_sheet": "augcond.previewing",
+    "contact_sheet": "augcond.experiments.preview",
     "evaluate": "augcond.pipeline",
     "export_run": "augcond.store",
     "few_shot": "augcond.datasets",
-    "forecast": "augcond.forecasting",
+    "forecast": "augcond.experiments.forecast",
     "generate": "augcond.pipeline",
     "load_config": "augcond.config",
     "load_dataset": "augcond.datasets",
@@ -65,17 +65,17 @@ _MODULES = {
     "long_tail": "augcond.datasets",
     "make_plan": "augcond.planning",
     "make_split": "augcond.datasets",
-    "parse_axis": "augcond.sweeping",
+    "parse_axis": "augcond.experiments.sweep",
     "parse_config": "augcond.config",
     "plan_for": "augcond.pipeline",
-    "preview": "augcond.previewing",
+    "preview": "augcond.experiments.preview",
     "read_results": "augcond.evaluation",
     "register_generator": "augcond.generators",
     "run": "augcond.pipeline",
     "run_status": "augcond.store",
     "subset": "augcond.datasets",
     "summarize": "augcond.datasets",
-    "sweep": "augcond.sweeping",
+    "sweep": "augcond.experiments.sweep",
     "train": "augcond.pipeline",
     "write_report": "augcond.report",
 }

@@ -14,24 +14,23 @@ from pathlib import Path
 from augcond.conditioning import check_settings
 from augcond.config import RunConfig
 from augcond.datasets import Dataset, load_dataset
+from augcond.datasets.splits import draw_split, settle_split, source_images
 from augcond.engine import Job, LocalEngine, Materials, Summary
 from augcond.evaluation.evaluator import evaluate_models
 from augcond.evaluation.results import Results
-from augcond.evaluation.screening import screened_out
 from augcond.generators import Generator, check_recipes, load_generator
 from augcond.planning import Plan, make_plan
 from augcond.progress import NoProgress, Progress, Stage, no_stage
+from augcond.screening.screen import screened_out
 from augcond.store.fingerprint import image_settings
 from augcond.store.folder import RunFolder, RunPlan, plan_run, settle_plan
 from augcond.store.images import ImageFormat
 from augcond.store.locks import exclusive
 from augcond.store.reuse import ReusableRows
-from augcond.store.schema import GenerationSettings
-from augcond.training.arms import arms_of
+from augcond.store.shards import GenerationSettings
+from augcond.training.arms import EvaluationPart, arms_of
+from augcond.training.cards import ModelCard
 from augcond.training.experiment import load_experiment
-from augcond.training.identity import EvaluationPart
-from augcond.training.models import ModelCard
-from augcond.training.splitting import draw_split, settle_split, source_images
 from augcond.training.trainer import train_arms
 
 
@@ -77,7 +76,7 @@ def generate(
         if overwrite:
             with exclusive(folder.locks / "parts.lock", f"other processes work on {folder.path}: stop them first"):
                 folder.clear()
-        settle_split(folder, split)
+        settle_split(folder.split_path, split)
         run_plan = settle_plan(folder, run_plan, dataset, shard_size=config.engine.shard_size)
         folder.write_plan(run_plan, config, dataset)
     others = [RunFolder(path) for path in reuse] + ([folder] if retry_failed else [])

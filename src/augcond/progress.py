@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from rich.console import Console
-    from rich.progress import Progress as Bar
-
-PLAIN_INTERVAL = 10.0
-"""Seconds between two lines where there is no terminal."""
+    pass
 
 
 class Progress(Protocol):
@@ -46,81 +41,6 @@ Stage = Callable[[str], AbstractContextManager[Progress]]
 def no_stage(what: str) -> AbstractContextManager[Progress]:
     """Return what tells nobody how far a stage is: a `Stage`."""
     return nullcontext(NoProgress())
-
-
-class ConsoleProgress:
-    """Rate, time left and failures so far, on `console`: a context manager and a `Progress`."""
-
-    def __init__(self, console: Console, what: str = "images") -> None:
-        self._console = console
-        self._own = self._what = what
-        self._total = self._made = self._failed = 0
-        self._started = self._last_line = 0.0
-        self._bar: Bar | None = None
-
-    def __enter__(self) -> ConsoleProgress:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._finish()
-
-    def start(self, total: int, what: str | None = None) -> None:
-        """Begin with `total` items to do, called `what` if not as those of the stage; what went before is over."""
-        self._finish()
-        self._total, self._made, self._failed = total, 0, 0
-        self._what = what or self._own
-        self._started = self._last_line = time.monotonic()
-        if self._console.is_terminal and total:
-            from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-            from rich.progress import Progress as Bar
-
-            self._bar = Bar(
-                TextColumn(self._what),
-                BarColumn(),
-                MofNCompleteColumn(),
-                TextColumn("{task.fields[rate]}"),
-                TimeRemainingColumn(),
-                TextColumn("left[red]{task.fields[failures]}"),
-                console=self._console,
-            )
-            self._bar.start()
-            self._bar.add_task(self._what, total=total, rate="", failures="")
-
-    def advance(self, made: int, failed: int) -> None:
-        """Count `made` more items, `failed` of them without a result."""
-        self._made += made
-        self._failed += failed
-        if self._bar is not None:
-            failures = f", {self._failed} failed" if self._failed else ""
-            self._bar.update(self._bar.task_ids[0], completed=self._made, rate=self._rate(), failures=failures)
-        elif self._made < self._total and time.monotonic() - self._last_line >= PLAIN_INTERVAL:
-            self._print_line()
-        if self._made == self._total:
-            self._finish()  # what comes next may print
-
-    def _finish(self) -> None:
-        """Leave the bar as it is, or say how far the work came; once."""
-        if self._bar is not None:
-            self._bar.stop()
-            self._bar = None
-        elif self._made:
-            self._print_line()
-        self._made = 0
-
-    def _rate(self) -> str:
-        seconds = max(time.monotonic() - self._started, 1e-9)
-        return f"{self._made / seconds:,.1f}/s"
-
-    def _print_line(self) -> None:
-        self._last_line = time.monotonic()
-        seconds = max(self._last_line - self._started, 1e-9)
-        left = (self._total - self._made) * seconds / max(self._made, 1)
-        failures = f", {self._failed:,} failed" if self._failed else ""
-        self._console.print(
-            f"{self._made:,}/{self._total:,} {self._what}, {self._rate()}, {format_seconds(left)} left{failures}",
-            highlight=False,
-            soft_wrap=True,
-        )
 
 
 def format_seconds(seconds: float) -> str:

@@ -17,11 +17,10 @@ from augcond.datasets import load_dataset
 from augcond.datasets.benchmarks import BENCHMARK_NAMES, find_part, get_benchmark, list_benchmark
 from augcond.datasets.benchmarks.imagenet_lt import class_texts, official_counts
 from augcond.datasets.benchmarks.pascal_voc import largest_object
-from augcond.datasets.held_out import load_held_out
-from augcond.datasets.loading import has_held_out
+from augcond.datasets.loading import has_held_out, load_held_out
 from augcond.datasets.splits import make_split
 from augcond.errors import ConfigError, DatasetError, LeakError, MissingExtraError
-from augcond.training.leaks import check_apart, overlap
+from augcond.training.guards import check_apart, overlap
 from tests.datasets import layouts
 
 

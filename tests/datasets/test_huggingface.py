@@ -12,8 +12,8 @@ import pytest
 
 from augcond.config import HuggingFaceConfig, parse_config
 from augcond.datasets import load_dataset
-from augcond.datasets.held_out import load_held_out
 from augcond.datasets.huggingface import list_huggingface
+from augcond.datasets.loading import load_held_out
 from augcond.datasets.splits import make_split
 from augcond.errors import ConfigError, DatasetError
 from tests.datasets.layouts import jpeg

@@ -199,11 +199,11 @@ def test_a_failed_write_leaves_the_old_cache_and_no_temporary_file(listing, tmp_
     before = cache.read_bytes()
 
     def fail(*_):
-        raise OSError("disk full")
+        raise OSError(28, "disk full")
 
     monkeypatch.setattr(os, "fsync", fail)
     assert verify(listing, DecodeSettings(max_pixels=10**7), cache=cache).images
-    assert "cannot be kept: disk full" in caplog.text
+    assert "disk full" in caplog.text
     assert list(tmp_path.iterdir()) == [cache]
     assert cache.read_bytes() == before
 

@@ -40,7 +40,7 @@ def generate_alone(config: RunConfig) -> int:
 
 
 def _run(config: RunConfig, point: str, nth: int, after: bool) -> None:
-    from augcond import pipeline
+    from augcond import files, pipeline
     from augcond.engine import rows
     from augcond.store import commit
 
@@ -68,7 +68,7 @@ def _run(config: RunConfig, point: str, nth: int, after: bool) -> None:
     elif point == "rename":
         Path.replace = killing(Path.replace)
     elif point == "folder":
-        commit.sync_folder = killing(commit.sync_folder)
+        commit.sync_folder = files.sync_folder = killing(files.sync_folder)
     else:
         raise ValueError(point)
     pipeline.generate(config)

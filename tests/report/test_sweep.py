@@ -8,9 +8,9 @@ from typer.testing import CliRunner
 from augcond.cli import app
 from augcond.errors import CorruptRunError
 from augcond.evaluation.results import read_results
+from augcond.experiments.sweep import parse_axis, sweep
 from augcond.report import write_report
 from augcond.store import RunFolder
-from augcond.sweeping import parse_axis, sweep
 from tests.report.test_report import parse, text_of
 from tests.training.toys import toy_run
 

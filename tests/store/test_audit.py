@@ -9,9 +9,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from augcond.errors import CorruptRunError, RunError
+from augcond.files import file_sha256
 from augcond.pipeline import generate
 from augcond.store import RunFolder, audit_run
-from augcond.store.commit import file_sha256
 from tests.toy import Counted, toy_config
 
 

@@ -10,10 +10,11 @@ import pytest
 
 from augcond.conditioning import Draws
 from augcond.errors import CorruptRunError, RunError
+from augcond.files import write_atomically
 from augcond.planning import PlanRow
 from augcond.store import commit
-from augcond.store.commit import ShardFacts, commit_shard, read_marker, write_atomically
-from augcond.store.schema import GenerationSettings, ShardRow, shard_table
+from augcond.store.commit import ShardFacts, commit_shard, read_marker
+from augcond.store.shards import GenerationSettings, ShardRow, shard_table
 from tests.toy import png
 
 FACTS = ShardFacts("fingerprint", 8, 2, ("a note",), 1.5, {"torch": "2"})

@@ -9,18 +9,17 @@ from safetensors.torch import load_file
 
 from augcond.config import parse_config
 from augcond.datasets import load_dataset
-from augcond.datasets.held_out import load_held_out
-from augcond.datasets.splits import few_shot, make_split, subset
+from augcond.datasets.loading import load_held_out
+from augcond.datasets.splits import draw_split, few_shot, make_split, subset
 from augcond.errors import ConfigError, LeakError, RunMismatchError
 from augcond.pipeline import evaluate, generate, run, train
+from augcond.published.leaks import BestEpoch, leaky_validation_keys, replace_by_synthetic
 from augcond.training import trainer
+from augcond.training.arm_images import RunImages
 from augcond.training.arms import arms_of
+from augcond.training.cards import model_folder
 from augcond.training.experiment import evaluation_images, load_experiment
-from augcond.training.leaks import check_apart, check_sources, overlap
-from augcond.training.models import model_folder
-from augcond.training.published import BestEpoch, leaky_validation_keys, replace_by_synthetic
-from augcond.training.run_images import RunImages
-from augcond.training.splitting import draw_split
+from augcond.training.guards import check_apart, check_sources, overlap
 from tests.toy import toy_dataset
 from tests.training.toys import SIZE, toy_images, toy_run
 

@@ -9,12 +9,11 @@ from torch.nn import functional
 
 from augcond.errors import ConfigError, TrainingError
 from augcond.training import loop
-from augcond.training.checkpoints import Progressed, load_checkpoint, save_checkpoint
-from augcond.training.inputs import ImageInputs
+from augcond.training.batches import ImageInputs, MixedSampler, MixSettings, Process
+from augcond.training.cards import Progressed, load_checkpoint, save_checkpoint
 from augcond.training.loop import Task, fit, make_accelerator, make_optimizer
+from augcond.training.losses import make_objective
 from augcond.training.networks import build_classifier
-from augcond.training.objective import make_objective
-from augcond.training.sampling import MixedSampler, MixSettings, Process
 from tests.training.toys import CLASSES, SIZE, toy_images, toy_settings
 
 

@@ -8,7 +8,7 @@ from timm.layers import resample_abs_pos_embed
 from augcond.errors import ConfigError, TrainingError
 from augcond.training.loop import make_optimizer
 from augcond.training.networks import build_classifier, input_size
-from augcond.training.probing import BackboneEncoder, FrozenEncoder, LinearHead, plain_features, view_features
+from augcond.training.probes import BackboneEncoder, FrozenEncoder, LinearHead, plain_features, view_features
 from tests.training.toys import SIZE, toy_images, toy_settings
 
 

@@ -18,13 +18,13 @@ from augcond.evaluation.predictions import read_predictions
 from augcond.evaluation.results import read_results
 from augcond.pipeline import evaluate, generate, run, train
 from augcond.store import RunFolder
-from augcond.training import synthetic
+from augcond.training import image_sets as synthetic
+from augcond.training.arm_images import RunImages
 from augcond.training.arms import arms_of
+from augcond.training.cards import model_folder, read_card, read_cards
 from augcond.training.experiment import load_experiment
-from augcond.training.learners import prepare_training
-from augcond.training.models import model_folder, read_card, read_cards
-from augcond.training.run_images import RunImages
-from augcond.training.synthetic import read_synthetic, synthetic_images
+from augcond.training.image_sets import read_synthetic, synthetic_images
+from augcond.training.models import prepare_training
 from augcond.training.trainer import _objective, train_arms
 from tests.training.toys import CLASSES, toy_run, write_colours
 

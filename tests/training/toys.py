@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from augcond.config import RunConfig, TrainingConfig
-from augcond.training.images import ImageSet, MemoryPixels
+from augcond.training.image_sets import ImageSet, MemoryPixels
 from tests.toy import config_with
 
 CLASSES = 3

@@ -12,7 +12,7 @@ from augcond.errors import ConfigError, RunError
 if TYPE_CHECKING:
     from augcond.config import RunConfig
     from augcond.store import RunFolder
-    from augcond.training.identity import EvaluationPart
+    from augcond.training.arms import EvaluationPart
 
 ConfigFile = Annotated[Path, typer.Argument(metavar="CONFIG", help="A YAML config of one run.")]
 RunPath = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder, or the config that made it.")]

@@ -17,8 +17,8 @@ def inspect(data: Data, overrides: Set = None, as_json: AsJson = False) -> None:
 
     Example: augcond inspect photos/train
     """
+    from augcond.cli.tables import print_dataset
     from augcond.datasets import load_dataset, summarize
-    from augcond.render import print_dataset
 
     config = data_config(data, overrides)
     # Looking at bad data is what this command is for, so no share of bad files stops it.
@@ -43,10 +43,10 @@ def preview(
 
     Example: augcond preview photos/train --class cat --class dog
     """
+    from augcond.experiments.preview import contact_sheet
+    from augcond.experiments.preview import preview as make
     from augcond.generators import load_generator, recipes_for
     from augcond.pipeline import load_training_images
-    from augcond.previewing import contact_sheet
-    from augcond.previewing import preview as make
 
     recipes = recipes_for(data_config(data, overrides).generator.name)
     config = data_config(data, (f"conditioning.recipe=[{', '.join(recipes)}]", *(overrides or ())))
@@ -65,9 +65,9 @@ def generators(as_json: AsJson = False) -> None:
 
     Example: augcond generators --json
     """
+    from augcond.cli.tables import print_generators
     from augcond.generators.catalog import CATALOG
     from augcond.generators.settings import recipes_for
-    from augcond.render import print_generators
 
     if as_json:
         # Sets have no order of their own, and JSON has no sets.

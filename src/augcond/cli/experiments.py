@@ -34,7 +34,7 @@ def demo(
 
     Example: augcond demo
     """
-    from augcond.demo import run_demo
+    from augcond.experiments.demo import run_demo
 
     run_demo(to, console(), progress=show_progress)
 
@@ -52,8 +52,8 @@ def train(
 
     Example: augcond train runs/my-photos --set training.seeds=5
     """
+    from augcond.cli.tables import print_models
     from augcond.pipeline import train as train_run
-    from augcond.render import print_models
 
     config = config_of_run(run, overrides)
     with logged(config), show_progress("training steps") as progress:
@@ -78,8 +78,8 @@ def evaluate(
 
     Example: augcond evaluate runs/my-photos
     """
+    from augcond.cli.tables import print_results
     from augcond.pipeline import evaluate as evaluate_run
-    from augcond.render import print_results
 
     part = part_to_judge(on)
     config = config_of_run(run, overrides)
@@ -108,8 +108,8 @@ def run(
     if dry:
         _print_forecast(load_run_config(config_file, overrides), as_json)
         return
+    from augcond.cli.tables import print_results
     from augcond.pipeline import run as run_stages
-    from augcond.render import print_results
     from augcond.report.replacing import page_path
 
     config = load_run_config(config_file, overrides)
@@ -125,8 +125,8 @@ def run(
 
 
 def _print_forecast(config: RunConfig, as_json: bool) -> None:
-    from augcond.forecasting import forecast
-    from augcond.render_forecast import print_forecast
+    from augcond.cli.tables import print_forecast
+    from augcond.experiments.forecast import forecast
 
     found = forecast(config)
     if as_json:
@@ -150,11 +150,11 @@ def sweep(
 
     Example: augcond sweep photos.yaml --over generator.guidance_scale=2,4,7 --over conditioning.recipe=text,mixup
     """
-    from augcond.render import print_results
+    from augcond.cli.tables import print_results
+    from augcond.experiments.sweep import parse_axis
+    from augcond.experiments.sweep import sweep as run_sweep
     from augcond.report import write_report
     from augcond.store import RunFolder
-    from augcond.sweeping import parse_axis
-    from augcond.sweeping import sweep as run_sweep
 
     part = part_to_judge(on)
     axes = [parse_axis(text) for text in over]

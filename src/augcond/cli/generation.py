@@ -27,10 +27,10 @@ def plan(
 
     Example: augcond plan photos.yaml --set plan.fill_to=100
     """
-    from augcond.estimate import estimate_cost
+    from augcond.cli.tables import print_plan, summarize_plan
+    from augcond.experiments.forecast import estimate_cost
     from augcond.generators import load_generator
     from augcond.pipeline import assemble, load_training_images, plan_for
-    from augcond.render import print_plan, summarize_plan
 
     config = load_run_config(config_file, overrides)
     with show_progress("images read") as progress:
@@ -61,8 +61,8 @@ def generate(
 
     Example: augcond generate photos.yaml --part 2/8
     """
+    from augcond.cli.tables import print_summary
     from augcond.pipeline import generate as run
-    from augcond.render import print_summary
     from augcond.store import RunFolder
 
     config = load_run_config(config_file, overrides)
@@ -90,7 +90,7 @@ def status(run: RunPath, as_json: AsJson = False) -> None:
 
     Example: augcond status runs/my-photos
     """
-    from augcond.render import print_status
+    from augcond.cli.tables import print_status
     from augcond.store import run_status
 
     now = run_status(run_folder(run))
@@ -105,7 +105,7 @@ def check(run: RunPath, as_json: AsJson = False) -> None:
 
     Example: augcond check runs/my-photos
     """
-    from augcond.render import print_audit
+    from augcond.cli.tables import print_audit
     from augcond.store import audit_run
 
     with show_progress("shards read") as progress:

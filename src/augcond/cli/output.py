@@ -13,8 +13,8 @@ import typer
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from augcond.cli.progress import ConsoleProgress
     from augcond.config import RunConfig
-    from augcond.progress import ConsoleProgress
 
 GO_ON = "what was committed is safe, run the same command again to go on"
 
@@ -29,15 +29,15 @@ def say(stage: str) -> None:
 
 def console() -> Console:
     """Return where output goes."""
-    from augcond.render import plain_console
+    from augcond.cli.tables import plain_console
 
     return plain_console()
 
 
 def show_progress(what: str) -> ConsoleProgress:
     """Return what shows how far a stage is, its items called `what`."""
-    from augcond.progress import ConsoleProgress
-    from augcond.render import plain_console
+    from augcond.cli.progress import ConsoleProgress
+    from augcond.cli.tables import plain_console
 
     return ConsoleProgress(plain_console(stderr=True), what)
 

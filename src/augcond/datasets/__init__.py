@@ -20,10 +20,9 @@ if TYPE_CHECKING:
     from augcond.datasets.class_names import read_class_names
     from augcond.datasets.decoding import decode, probe
     from augcond.datasets.folder import list_folder
-    from augcond.datasets.held_out import load_held_out
     from augcond.datasets.huggingface import list_huggingface
     from augcond.datasets.listfile import list_from_file
-    from augcond.datasets.loading import list_images, load_dataset
+    from augcond.datasets.loading import list_images, load_dataset, load_held_out
     from augcond.datasets.splits import Split, few_shot, long_tail, make_split, subset
     from augcond.datasets.summary import DatasetSummary, shot_group, summarize
     from augcond.datasets.verification import verify
@@ -68,10 +67,9 @@ _MODULES = {
     "class_names": ("read_class_names",),
     "decoding": ("decode", "probe"),
     "folder": ("list_folder",),
-    "held_out": ("load_held_out",),
     "huggingface": ("list_huggingface",),
     "listfile": ("list_from_file",),
-    "loading": ("list_images", "load_dataset"),
+    "loading": ("list_images", "load_dataset", "load_held_out"),
     "splits": ("Split", "few_shot", "long_tail", "make_split", "subset"),
     "summary": ("DatasetSummary", "shot_group", "summarize"),
     "verification": ("verify",),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import logging
+import os
 import threading
 import warnings
 from contextlib import contextmanager
@@ -282,3 +283,10 @@ class _QuietPillow:
 
 
 _quiet_pillow = _QuietPillow()
+
+
+def available_cores() -> int:
+    """Return the number of cores that this process may run on, at least 1."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from augcond.errors import CorruptRunError, RunError, SplitError
+from augcond.errors import CorruptRunError, RunError, RunMismatchError, SplitError
+from augcond.files import write_atomically
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from augcond.config import SplitConfig
+    from augcond.config import RunConfig, SplitConfig
     from augcond.datasets.base import Dataset
 
 
@@ -203,3 +204,50 @@ def read_split(path: Path) -> Split:
         raise RunError(f"{path} is missing: run augcond generate first") from None
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise CorruptRunError(f"{path} was not written by augcond: {error}") from error
+
+
+def draw_split(config: RunConfig, pool: Dataset) -> Split:
+    """Return the run's split of `pool`; with the leak `fixed-training-subset` that of seed 0, whatever the config's.
+
+    Raises:
+        SplitError: a class has too few images.
+    """
+    if "fixed-training-subset" in config.leaks:
+        from augcond.published.leaks import leaky_split_config
+
+        return make_split(pool, leaky_split_config(config))
+    return make_split(pool, config.data.split)
+
+
+def source_images(config: RunConfig, pool: Dataset, split: Split) -> Dataset:
+    """Return the images that generation may be conditioned on: the split's; with `whole-train-sources` all of them."""
+    return pool if "whole-train-sources" in config.leaks else subset(pool, split.train)
+
+
+def settle_split(path: Path, wanted: Split) -> Split:
+    """Return the split that a run keeps at `path`, the one that it was generated with, and save it where it is new.
+
+    Raises:
+        RunMismatchError: the run has another split than `wanted`.
+    """
+    if path.exists():
+        existing = read_split(path)
+        if existing != wanted:
+            raise RunMismatchError(
+                f"{path.parent} was made with another split ({existing.kind}, seed {existing.seed}, "
+                f"{len(existing.train)} training images) than this config asks for ({wanted.kind}, seed {wanted.seed}, "
+                f"{len(wanted.train)}){_first_difference(existing, wanted)}: name another folder as `run`"
+            )
+        return existing
+    write_atomically(path, save_split(wanted).encode())
+    return wanted
+
+
+def _first_difference(existing: Split, wanted: Split) -> str:
+    """Return which training image is gone or new, where the split is drawn alike and the images changed."""
+    before, now = set(existing.train), set(wanted.train)
+    if gone := sorted(before - now):
+        return f"; training image {gone[0]!r} is gone or unreadable"
+    if new := sorted(now - before):
+        return f"; training image {new[0]!r} is new"
+    return ""

@@ -20,7 +20,7 @@ from augcond.progress import NoProgress, Progress
 from augcond.store.commit import ShardFacts, ShardMarker, commit_shard
 from augcond.store.folder import RunFolder, RunPlan
 from augcond.store.locks import part_lock
-from augcond.store.schema import ShardRow, shard_table
+from augcond.store.shards import ShardRow, shard_table
 
 logger = logging.getLogger(__name__)
 

@@ -19,7 +19,7 @@ from augcond.errors import ConfigError, ImageError
 from augcond.generators import Generator
 from augcond.planning import PlanRow
 from augcond.store.images import ImageFormat, encode_image
-from augcond.store.schema import ShardRow
+from augcond.store.shards import ShardRow
 
 
 @dataclass(frozen=True, slots=True)

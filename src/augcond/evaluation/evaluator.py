@@ -13,14 +13,13 @@ from augcond.evaluation.intervals import SeedPredictions, Trained, comparable, c
 from augcond.evaluation.metrics import Predictions, confusion_matrix, measure, per_class_accuracy
 from augcond.evaluation.predictions import predictions_path, save_predictions
 from augcond.evaluation.results import ArmResult, Difference, Results, SeedResult, results_to_json
+from augcond.files import write_atomically
 from augcond.progress import NoProgress
-from augcond.store.commit import write_atomically
-from augcond.training.arms import Arm, arms_of
+from augcond.training.arm_images import RunImages
+from augcond.training.arms import REAL_ONLY, Arm, EvaluationPart, Seeds, arms_of
+from augcond.training.cards import ModelCard, model_folder, read_cards
 from augcond.training.experiment import Experiment, evaluation_images
-from augcond.training.identity import REAL_ONLY, EvaluationPart, Seeds
-from augcond.training.learners import load_model
-from augcond.training.models import ModelCard, model_folder, read_cards
-from augcond.training.run_images import RunImages
+from augcond.training.models import load_model
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -11,13 +11,13 @@ import pyarrow.parquet as pq
 
 from augcond.errors import CorruptRunError
 from augcond.evaluation.metrics import Predictions
-from augcond.store.commit import write_table
+from augcond.files import write_table
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from augcond.training.identity import EvaluationPart
+    from augcond.training.arms import EvaluationPart
 
 
 def predictions_path(part: EvaluationPart, arm: str, training_seed: int) -> PurePosixPath:

@@ -16,7 +16,7 @@ from dataclasses import MISSING, asdict, dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from augcond.errors import CorruptRunError, RunError
-from augcond.training.identity import REAL_ONLY, ArmKind, EvaluationPart, Seeds
+from augcond.training.arms import REAL_ONLY, ArmKind, EvaluationPart, Seeds
 
 if TYPE_CHECKING:
     from pathlib import Path

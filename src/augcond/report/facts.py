@@ -18,7 +18,7 @@ from augcond.datasets.summary import SHOT_GROUPS, ShotGroup
 from augcond.store import RunFolder, RunStatus, run_status
 from augcond.store.commit import ShardMarker
 from augcond.store.folder import RunPlan
-from augcond.store.schema import FAILED
+from augcond.store.shards import FAILED
 
 
 @dataclass(frozen=True, slots=True)

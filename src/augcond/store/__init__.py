@@ -3,7 +3,7 @@
 from augcond.store.audit import Audit, audit_run
 from augcond.store.export import ExportFormat, export_run
 from augcond.store.folder import RunFolder, RunPlan
-from augcond.store.schema import GenerationSettings, ShardRow
+from augcond.store.shards import GenerationSettings, ShardRow
 from augcond.store.status import RunStatus, run_status
 
 __all__ = [

@@ -11,12 +11,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from augcond.errors import ImageError
+from augcond.files import TEMPORARY, file_sha256
 from augcond.planning import PlanRow
 from augcond.progress import NoProgress, Progress
-from augcond.store.commit import TEMPORARY, ShardMarker, file_sha256
+from augcond.store.commit import ShardMarker
 from augcond.store.folder import RunFolder, RunPlan
 from augcond.store.images import decode_stored
-from augcond.store.schema import FAILED, OK
+from augcond.store.shards import FAILED, OK
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from augcond.errors import RunError
 from augcond.progress import NoProgress, Progress
 from augcond.store.folder import RunFolder, RunPlan
-from augcond.store.schema import OK
+from augcond.store.shards import OK
 
 ExportFormat = Literal["imagefolder", "webdataset"]
 

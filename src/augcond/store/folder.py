@@ -17,10 +17,11 @@ from augcond.config import RunConfig, parse_config
 from augcond.datasets import Dataset
 from augcond.datasets.base import EvaluationPart
 from augcond.errors import CorruptRunError, RunError, RunMismatchError
+from augcond.files import TEMPORARY, sync_folder, write_atomically, write_table
 from augcond.planning import PLAN_SCHEMA, Plan, grow_plan
-from augcond.store.commit import TEMPORARY, ShardMarker, read_marker, sync_folder, write_atomically, write_table
+from augcond.store.commit import ShardMarker, read_marker
 from augcond.store.fingerprint import differences, shard_fingerprints
-from augcond.store.schema import GenerationSettings
+from augcond.store.shards import GenerationSettings
 
 _METADATA_KEY = b"augcond"
 
@@ -81,6 +82,7 @@ class RunFolder:
         self.config_path = path / "config.yaml"
         self.plan_path = path / "plan.parquet"
         self.sources_path = path / "sources.parquet"
+        self.split_path = path / "split.json"
         self.decoded_path = path / "decoded.parquet"
         self.log_path = path / "log.txt"
         self.sweep_path = path / "sweep.json"

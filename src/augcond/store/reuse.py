@@ -13,7 +13,7 @@ from augcond.conditioning.base import Draws
 from augcond.planning import PlanRow
 from augcond.store.fingerprint import differences, row_fingerprints
 from augcond.store.folder import RunFolder, RunPlan
-from augcond.store.schema import OK, ShardRow
+from augcond.store.shards import OK, ShardRow
 
 logger = logging.getLogger(__name__)
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from augcond.config.training import ArmConfig
+from augcond.datasets.base import EvaluationPart as EvaluationPart
 from augcond.errors import ConfigError, TrainingError
 from augcond.planning import images_to_make
-from augcond.training.identity import REAL_ONLY, ArmKind
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from augcond.config import RunConfig, TrainingConfig
     from augcond.datasets import Dataset
     from augcond.datasets.splits import Split
+
 
 UNUSED_REAL = "unused-real"
 
@@ -97,3 +98,25 @@ def unused_real(config: RunConfig, pool: Dataset, split: Split, training: Datase
             )
         keys += sorted(own)[:count]
     return keys
+
+
+REAL_ONLY = "real-only"
+"""Name of the arm that is trained on real images alone, with the run's own training settings."""
+
+ArmKind = Literal["real-only", "synthetic", "ceiling"]
+"""`ceiling`: as many unused real images in place of the synthetic ones."""
+
+
+@dataclass(frozen=True, slots=True)
+class Seeds:
+    """Which draw each part of an experiment is.
+
+    Attributes:
+        split: which real images are trained on; None without a split.
+        generation: the plan's seed: which sources, lambda and noise.
+        training: initial weights, order of the images and their augmentation.
+    """
+
+    split: int | None
+    generation: int
+    training: int

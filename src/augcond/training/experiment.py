@@ -8,17 +8,15 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from augcond.config.data import BENCHMARK_NAMES
 from augcond.datasets import load_dataset
-from augcond.datasets.held_out import load_held_out
-from augcond.datasets.splits import subset
+from augcond.datasets.loading import load_held_out
+from augcond.datasets.splits import draw_split, settle_split, subset
 from augcond.errors import ConfigError, RunMismatchError
+from augcond.published.leaks import leaky_validation_keys
 from augcond.store import RunFolder
 from augcond.store.fingerprint import differences
-from augcond.training.arms import arms_of, unused_real
-from augcond.training.identity import EvaluationPart
-from augcond.training.leaks import check_apart, check_sources
-from augcond.training.published import leaky_validation_keys
-from augcond.training.splitting import draw_split, settle_split
-from augcond.training.synthetic import SyntheticRows, read_synthetic
+from augcond.training.arms import EvaluationPart, arms_of, unused_real
+from augcond.training.guards import check_apart, check_sources
+from augcond.training.image_sets import SyntheticRows, read_synthetic
 
 if TYPE_CHECKING:
     from augcond.config import RunConfig
@@ -78,7 +76,7 @@ def load_experiment(config: RunConfig) -> Experiment:
     folder = RunFolder(config.run)
     folder.create()
     pool = load_dataset(config.data, cache=folder.decoded_path)
-    split = settle_split(folder, draw_split(config, pool))
+    split = settle_split(folder.split_path, draw_split(config, pool))
     training = subset(pool, split.train)
     rows = None
     if folder.plan_path.exists():

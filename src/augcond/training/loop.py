@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from augcond.conditioning.streams import seeded, stream_seed
 from augcond.errors import ConfigError, TrainingError
-from augcond.training.checkpoints import Progressed, load_checkpoint, save_checkpoint
-from augcond.training.sampling import Process
+from augcond.training.batches import Process
+from augcond.training.cards import Progressed, load_checkpoint, save_checkpoint
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from torch.optim import Optimizer
 
     from augcond.config import TrainingConfig
-    from augcond.training.inputs import Inputs
-    from augcond.training.objective import Objective
+    from augcond.training.batches import Inputs
+    from augcond.training.losses import Objective
 
 OnStep = Callable[[int, nn.Module], None]
 """Called after each step with the number of steps done and the network."""

@@ -1,150 +1,154 @@
-"""Trained classifiers on disk, under RUN/models/ARM/seed-N/, and their logits."""
+"""What one training consists of: the network, its inputs and how it is judged; for whole networks and for probes."""
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
-from augcond.config import TrainingConfig
-from augcond.errors import CorruptRunError, RunError
-from augcond.store.commit import TEMPORARY, write_atomically
-from augcond.training.identity import ArmKind, Seeds
+from augcond.training.augmentation import BatchAugmentation
+from augcond.training.batches import FeatureInputs, ImageInputs, Inputs, MixedSampler, MixSettings
+from augcond.training.cards import image_logits, load_weights
+from augcond.training.loop import check_optimizer, make_accelerator
+from augcond.training.networks import build_classifier, input_size
+from augcond.training.probes import LinearHead, plain_features
 
 if TYPE_CHECKING:
-    from augcond.training.images import ImageSet
+    from pathlib import Path
 
-CARD = "model.json"
-WEIGHTS = "model.safetensors"
-CHECKPOINT = "checkpoint.safetensors"
-_BATCH = 256
+    from augcond.config import TrainingConfig
+    from augcond.training.arm_images import RunImages
+    from augcond.training.arms import Arm
+    from augcond.training.image_sets import ImageSet
+    from augcond.training.probes import FrozenEncoder
+
+_VIEW_SEED = 0  # the views of an image are computed once and shared by all training seeds
 
 
 @dataclass(frozen=True, slots=True)
-class ModelCard:
-    """What a trained classifier is.
+class Model:
+    """A network, and how it judges images.
 
     Attributes:
-        arm: name of its arm.
-        kind: what it was trained on.
-        recipe: of its synthetic images; None where there are none.
-        seeds: which draw it is.
-        fingerprint: of its settings and images.
-        classes: class ids in label order.
-        real_counts: real training images per class.
-        real_images: real training images.
-        real_sha256: which those are; see `Dataset.contents_sha256`.
-        synthetic_images: synthetic ones (of a ceiling: unused real ones).
-        screened_out: synthetic ones that screening dropped.
-        test_shift: added to its logits at test time, (C,).
-        leaks: the leaks that it was trained with; empty for an honest one.
-        history: (step, loss) now and then.
-        training: its settings, as in a config.
-        note: anything else to know, such as which step was kept.
-        seconds: wall-clock time of its optimiser steps, on all its devices at once.
+        module: what is or was trained.
+        size: edge length of the images that it judges.
+        logits: gives the logits (N, C) of images of that size by a network like `module`.
     """
 
-    arm: str
-    kind: ArmKind
-    recipe: str | None
-    seeds: Seeds
-    fingerprint: str
-    classes: tuple[str, ...]
-    real_counts: tuple[int, ...]
-    real_images: int
-    real_sha256: str
-    synthetic_images: int
-    screened_out: int
-    test_shift: tuple[float, ...]
-    leaks: tuple[str, ...]
-    history: tuple[tuple[int, float], ...]
-    training: dict[str, Any]
-    note: str = ""
-    seconds: float = field(default=0.0, compare=False)
-
-    @property
-    def config(self) -> TrainingConfig:
-        """Its settings."""
-        return TrainingConfig.model_validate(self.training)
+    module: nn.Module
+    size: int
+    logits: Callable[[nn.Module, ImageSet], Tensor]
 
 
-def model_folder(run: Path, arm: str, training_seed: int) -> Path:
-    """Return the folder of the model of an arm and a training seed."""
-    return run / "models" / arm / f"seed-{training_seed}"
-
-
-def save_model(folder: Path, card: ModelCard, module: nn.Module) -> None:
-    """Write weights and then the card, each at once; a folder with a card is a whole model."""
-    folder.mkdir(parents=True, exist_ok=True)
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in module.state_dict().items()}
-    write_atomically(folder / WEIGHTS, save(tensors))
-    write_atomically(folder / CARD, (json.dumps(asdict(card), indent=1, ensure_ascii=False) + "\n").encode())
-    for path in (folder / CHECKPOINT, *folder.glob(f"*{TEMPORARY}")):
-        # Nobody else writes here: what is half-written was left by a killed process.
-        path.unlink(missing_ok=True)
-
-
-def read_card(folder: Path) -> ModelCard | None:
-    """Return the card of the model in `folder`, None where there is none.
+def prepare_training(images: RunImages, arm: Arm, seed: int) -> tuple[Model, Inputs]:
+    """Return what `arm` trains with a training seed, and the batches for it.
 
     Raises:
-        CorruptRunError: the card is not what augcond wrote.
+        TrainingError: there are no images of a kind that the arm asks for, or weights that do not fit.
+        ConfigError: there is no such network.
     """
-    path = folder / CARD
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-        values["seeds"] = Seeds(**values["seeds"])
-        values["history"] = tuple((step, loss) for step, loss in values["history"])
-        for name in ("classes", "real_counts", "test_shift", "leaks"):
-            values[name] = tuple(values[name])
-        return ModelCard(**values)
-    except FileNotFoundError:
-        return None
-    except (ValueError, TypeError, KeyError) as error:
-        raise CorruptRunError(f"{path} was not written by augcond: {error}") from error
+    return _probe(images, arm, seed) if arm.config.mode == "linear-probe" else _whole(images, arm, seed)
 
 
-def read_cards(run: Path) -> list[ModelCard]:
-    """Return the cards of all trained models of a run, sorted by arm and seed.
+def check_settings(images: RunImages, arm: Arm) -> None:
+    """Raise what would be wrong with the settings of `arm` once it is trained.
 
     Raises:
-        RunError: there is none.
+        ConfigError: a network, optimiser or transform is unknown or does not go with the rest.
+        TrainingError: there are no such weights, or they do not fit.
     """
-    found = [read_card(path.parent) for path in sorted((run / "models").glob(f"*/seed-*/{CARD}"))]
-    cards = [card for card in found if card is not None]
-    if not cards:
-        raise RunError(f"{run} holds no trained model: run augcond train first")
-    return sorted(cards, key=lambda card: (card.arm, card.seeds.training))
+    config = arm.config
+    check_optimizer(config)
+    if config.mode == "linear-probe":
+        size = images.encoder(config).size
+    else:
+        size = input_size(config)
+        build_classifier(config, len(images.experiment.pool.classes), seed=0)
+    augmentation = BatchAugmentation(config.augment, size)
+    augmentation(torch.zeros(1, 3, *(augmentation.stored_size,) * 2, dtype=torch.uint8), 0, "check")
 
 
-def load_weights(folder: Path, module: nn.Module) -> None:
-    """Put the weights of the model in `folder` into `module`.
+def _whole(images: RunImages, arm: Arm, seed: int) -> tuple[Model, Inputs]:
+    config = arm.config
+    classes = len(images.experiment.pool.classes)
+    size = input_size(config)
+    stored = BatchAugmentation(config.augment, size).stored_size
+    real, added = images.real(stored), images.added(arm, stored)
+    inputs = ImageInputs((real, added), _sampler(arm, real, added, seed), config.augment, size, classes, seed)
+    return Model(build_classifier(config, classes, seed), size, _judge(config)), inputs
+
+
+def _judge(config: TrainingConfig) -> Callable[[nn.Module, ImageSet], Tensor]:
+    device = make_accelerator(config).device
+    return lambda module, judged: image_logits(module, judged, device)
+
+
+def _probe(images: RunImages, arm: Arm, seed: int) -> tuple[Model, Inputs]:
+    classes = len(images.experiment.pool.classes)
+    encoder = images.encoder(arm.config)
+    real, added = images.real(encoder.size), images.added(arm, encoder.size)
+    real_features = _features(images, arm, lambda size: images.real(size), encoder)
+    added_features = _features(images, arm, lambda size: images.added(arm, size), encoder, like=real_features)
+    sampler = _sampler(arm, real, added, seed)
+    inputs = FeatureInputs(real_features, real.labels, added_features, added.labels, sampler, seed)
+    return Model(LinearHead(real_features.flatten(0, 1), classes, seed), encoder.size, _probe_judge(encoder)), inputs
+
+
+def _probe_judge(encoder: FrozenEncoder) -> Callable[[nn.Module, ImageSet], Tensor]:
+    def logits(module: nn.Module, judged: ImageSet) -> Tensor:
+        mode = module.training
+        device = next(module.parameters()).device
+        module.eval()
+        with torch.inference_mode():
+            found: Tensor = module(encoder.plain(judged).to(device)).cpu()
+        module.train(mode)
+        return found
+
+    return logits
+
+
+def _features(
+    images: RunImages,
+    arm: Arm,
+    load: Callable[[int], ImageSet],
+    encoder: FrozenEncoder,
+    like: Tensor | None = None,
+) -> Tensor:
+    """Return the plain features and those of the augmented views, (1 + views, N, D); empty without images."""
+    config = arm.config
+    plain = load(encoder.size)
+    if not len(plain) and like is not None:
+        return like[:, :0]
+    stored = load(BatchAugmentation(config.augment, encoder.size).stored_size)
+    views = encoder.views(stored, config.augment, config.views, _VIEW_SEED)
+    return torch.cat([encoder.plain(plain)[None], views])
+
+
+def _sampler(arm: Arm, real: ImageSet, added: ImageSet, seed: int) -> MixedSampler:
+    settings = MixSettings(arm.config.batch_size, arm.share, arm.config.mix)
+    balance = real.labels.tolist() if arm.config.sampling == "class-balanced" else None
+    return MixedSampler(len(real), len(added), settings, seed, arm.config.steps, balance)
+
+
+def load_model(images: RunImages, config: TrainingConfig, folder: Path) -> Model:
+    """Return the trained model in `folder`, which was trained with `config`, ready to be judged.
 
     Raises:
-        CorruptRunError: they are missing, damaged or of another network.
+        CorruptRunError: its weights are missing or damaged.
     """
-    path = folder / WEIGHTS
-    try:
-        module.load_state_dict(load_file(path))
-    except (OSError, SafetensorError, RuntimeError) as error:
-        raise CorruptRunError(f"{path} cannot be loaded: {error}") from error
-
-
-def image_logits(module: nn.Module, images: ImageSet, device: torch.device) -> Tensor:
-    """Return the logits, float32 (N, C), of images that are not augmented; `module` is left in the mode it was in."""
-    training = module.training
-    module.eval().to(device)
-    parts = []
-    with torch.inference_mode():
-        for start in range(0, len(images), _BATCH):
-            batch = images.pixels.batch(np.arange(start, min(start + _BATCH, len(images))))
-            parts.append(module(batch.to(device).float() / 255).float().cpu())
-    module.train(training)
-    return torch.cat(parts)
+    classes = len(images.experiment.pool.classes)
+    if config.mode == "linear-probe":
+        encoder = images.encoder(config)
+        width = plain_features(encoder.encode, images.real(encoder.size).take([0])).shape[1]
+        module: nn.Module = LinearHead(torch.zeros(1, width), classes, seed=0)
+        model = Model(module, encoder.size, _probe_judge(encoder))
+    else:
+        # The weights that it started from are not needed again.
+        fresh = config.model_copy(update={"mode": "scratch", "weights": None})
+        module = build_classifier(fresh, classes, seed=0)
+        model = Model(module, input_size(config), _judge(config))
+    load_weights(folder, module)
+    return model

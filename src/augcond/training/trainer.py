@@ -14,19 +14,18 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from augcond.errors import ConfigError, RunMismatchError, TrainingError
+from augcond.files import file_sha256
 from augcond.progress import NoProgress
-from augcond.store.commit import file_sha256
+from augcond.published.leaks import BestEpoch
 from augcond.store.locks import exclusive
-from augcond.training.arms import Arm, arms_of
+from augcond.training.arm_images import RunImages
+from augcond.training.arms import Arm, Seeds, arms_of
+from augcond.training.batches import effective_counts
+from augcond.training.cards import CHECKPOINT, ModelCard, model_folder, read_card, save_model
 from augcond.training.experiment import Experiment, evaluation_images
-from augcond.training.identity import Seeds
-from augcond.training.learners import Model, check_settings, prepare_training
 from augcond.training.loop import Task, fit, make_accelerator
-from augcond.training.models import CHECKPOINT, ModelCard, model_folder, read_card, save_model
-from augcond.training.objective import Objective, make_objective
-from augcond.training.published import BestEpoch
-from augcond.training.run_images import RunImages
-from augcond.training.sampling import effective_counts
+from augcond.training.losses import Objective, make_objective
+from augcond.training.models import Model, check_settings, prepare_training
 
 if TYPE_CHECKING:
     from augcond.progress import Progress

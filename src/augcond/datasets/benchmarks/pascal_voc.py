@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from augcond.cores import available_cores
 from augcond.datasets.base import Listing, RejectedFile
 from augcond.datasets.benchmarks.base import Benchmark, Found, Part, differs, first_folder, require
+from augcond.datasets.decoding import available_cores
 from augcond.datasets.readers import FileReader
 from augcond.datasets.text import text_rows
 from augcond.errors import DatasetError

@@ -1,0 +1,303 @@
+"""Print what the stages return, as tables for people. Class names are data: they are never read as markup."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+
+from augcond.evaluation.results import share_text
+from augcond.progress import format_bytes, format_seconds
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from pathlib import Path
+
+    from rich.console import Console
+
+    from augcond.datasets import Dataset, DatasetSummary
+    from augcond.engine import Summary
+    from augcond.evaluation.results import Results
+    from augcond.experiments.forecast import Estimate, Forecast
+    from augcond.generators.catalog import GeneratorFacts
+    from augcond.planning import Plan
+    from augcond.store import Audit, RunFolder, RunStatus
+    from augcond.training.cards import ModelCard
+
+
+SHOWN = 40
+"""Rows of a table before the rest is only counted."""
+
+
+def plain_console(*, stderr: bool = False) -> Console:
+    """Return a console that prints text as it is: no markup, no emoji codes, no guessing at colours."""
+    return Console(stderr=stderr, markup=False, emoji=False, highlight=False)
+
+
+@dataclass(frozen=True, slots=True)
+class ClassPlan:
+    """Real and planned images of one class."""
+
+    class_id: str
+    class_name: str
+    real: int
+    planned: int
+
+
+@dataclass(frozen=True, slots=True)
+class PlanSummary:
+    """What `augcond plan` shows.
+
+    Attributes:
+        classes: counts per class, in label order.
+        recipes: the recipes of the plan.
+        total: rows of the plan.
+        seconds: estimated, with one process; None without timing.
+        bytes: estimated size of the images; None without timing.
+        timed_images: number of images made for the estimate.
+    """
+
+    classes: tuple[ClassPlan, ...]
+    recipes: tuple[str, ...]
+    total: int
+    seconds: float | None
+    bytes: float | None
+    timed_images: int
+
+
+def summarize_plan(plan: Plan, dataset: Dataset, estimate: Estimate | None) -> PlanSummary:
+    """Return counts per class and, where an estimate was made, time and disk."""
+    planned = [0] * len(dataset.classes)
+    for counts in plan.table["label"].value_counts().to_pylist():
+        planned[counts["values"]] = counts["counts"]
+    classes = zip(dataset.classes, dataset.class_names, dataset.counts(), planned, strict=True)
+    return PlanSummary(
+        classes=tuple(ClassPlan(*values) for values in classes),
+        recipes=tuple(plan.table["recipe"].unique().to_pylist()),
+        total=len(plan),
+        seconds=estimate.seconds if estimate else None,
+        bytes=estimate.bytes if estimate else None,
+        timed_images=estimate.timed_images if estimate else 0,
+    )
+
+
+def print_plan(summary: PlanSummary, console: Console) -> None:
+    """Print a table of classes, the total, and the cost."""
+    table = Table("class", "prompted as")
+    table.add_column("real", justify="right")
+    table.add_column("to make", justify="right")
+    for entry in summary.classes[:SHOWN]:
+        table.add_row(_visible(entry.class_id), _visible(entry.class_name), f"{entry.real:,}", f"{entry.planned:,}")
+    console.print(table)
+    _print_rest(len(summary.classes), "classes", console)
+    console.print(f"{summary.total:,} images by {', '.join(summary.recipes) or 'no recipe'}")
+    if summary.seconds is not None and summary.bytes is not None:
+        console.print(
+            f"about {format_seconds(summary.seconds)} with one process and {format_bytes(summary.bytes)} of disk, "
+            f"from {summary.timed_images} images timed on this machine"
+        )
+
+
+def print_dataset(summary: DatasetSummary, console: Console) -> None:
+    """Print classes, shot groups, and what cannot be used and why."""
+    table = Table("class", "prompted as")
+    table.add_column("images", justify="right")
+    table.add_column("unusable", justify="right")
+    table.add_column("shots")
+    for entry in summary.classes[:SHOWN]:
+        names = _visible(entry.class_id), _visible(entry.class_name)
+        table.add_row(*names, f"{entry.images:,}", f"{entry.rejected:,}", entry.shot_group)
+    console.print(table)
+    _print_rest(len(summary.classes), "classes", console)
+    groups = ", ".join(f"{group.classes:,} {group.shot_group}" for group in summary.shot_groups)
+    console.print(f"{summary.images:,} images in {len(summary.classes):,} classes ({groups})")
+    if summary.width and summary.height:
+        console.print(
+            f"width {summary.width.lowest} to {summary.width.highest} pixels (median {summary.width.median:g}), "
+            f"height {summary.height.lowest} to {summary.height.highest} (median {summary.height.median:g})"
+        )
+    if summary.ignored:
+        console.print(f"{_counted(len(summary.ignored), 'file')} ignored, no image by its name")
+    if summary.rejected:
+        console.print(f"{_counted(len(summary.rejected), 'file')} cannot be used:")
+        for file in summary.rejected[:SHOWN]:
+            console.print(f"  {_visible(file.key)}: {_visible(file.reason)}", soft_wrap=True)
+        _print_rest(len(summary.rejected), "files", console)
+    for duplicate in summary.duplicates[:SHOWN]:
+        kind = "under several classes" if len(duplicate.class_ids) > 1 else "twice"
+        console.print(f"the same image {kind}: {_visible(', '.join(duplicate.keys))}", soft_wrap=True)
+    _print_rest(len(summary.duplicates), "duplicates", console)
+
+
+def print_summary(summary: Summary, folder: RunFolder, console: Console) -> None:
+    """Print what one call of generate did."""
+    if summary.shards == 0:
+        console.print(
+            f"nothing left to do: {_counted(summary.skipped, 'shard')} done before in {folder.path}", soft_wrap=True
+        )
+        return
+    attempted = summary.ok + summary.failed
+    console.print(
+        f"{summary.ok:,} images made, {summary.failed:,} failed ({attempted:,} attempted) in "
+        f"{format_seconds(summary.seconds)}; {_counted(summary.shards, 'shard')} in {folder.path}",
+        soft_wrap=True,
+    )
+    _print_reasons(summary.reasons, console)
+
+
+def print_generators(generators: Iterable[GeneratorFacts], console: Console) -> None:
+    """Print what one should know of each generator."""
+    words = {"text": "a prompt alone", "image": "image embeddings", "initial-image": "an initial image"}
+    for facts in generators:
+        console.print(facts.name)
+        lines = {
+            "model": facts.model or "none",
+            "licence": facts.licence,
+            "takes": ", ".join(words[name] for name in words if name in facts.inputs),
+            "embedding": facts.embedding,
+            "note": facts.notes,
+        }
+        for label, text in lines.items():
+            console.print(f"  {label:<10} {text}", soft_wrap=True)
+
+
+def print_status(status: RunStatus, console: Console) -> None:
+    """Print how far a run is."""
+    console.print(
+        f"{status.attempted:,} of {status.planned:,} attempted: {status.ok:,} ok, {status.failed:,} failed; "
+        f"{status.left:,} left"
+    )
+    _print_reasons(status.reasons, console)
+    console.print(f"{status.shards_done:,} of {_counted(status.shards, 'shard')} done, {format_bytes(status.bytes)}")
+    if status.images_per_second is not None and status.seconds_left is not None:
+        left = f", {format_seconds(status.seconds_left)} left with one process" if status.left else ""
+        console.print(f"{status.images_per_second:,.2f} images/s{left}")
+
+
+def print_audit(audit: Audit, console: Console) -> None:
+    """Print what an audit found."""
+    for problem in audit.problems[:SHOWN]:
+        console.print(f"problem: {_visible(problem)}", soft_wrap=True)
+    _print_rest(len(audit.problems), "problems", console)
+    left = f", {_counted(audit.shards_left, 'shard')} not done yet" if audit.shards_left else ""
+    verdict = "sound" if not audit.problems else f"{len(audit.problems)} problems"
+    images, failed = _counted(audit.ok, "image"), _counted(audit.failed, "failed row")
+    console.print(f"{verdict}: {_counted(audit.shards, 'shard')} read, {images}, {failed}{left}")
+
+
+def print_models(cards: Sequence[ModelCard], run: Path, console: Console) -> None:
+    """Print which models a run has."""
+    table = Table("arm", box=SIMPLE_HEAD, padding=(0, 1))
+    for title in ("seed", "real", "synthetic", "screened out", "steps", "loss"):
+        table.add_column(title, justify="right")
+    for card in cards:
+        numbers = (card.seeds.training, card.real_images, card.synthetic_images, card.screened_out, card.config.steps)
+        table.add_row(card.arm, *(f"{number:,}" for number in numbers), f"{card.history[-1][1]:.4f}")
+    console.print(table)
+    for card in (card for card in cards if card.note):
+        console.print(f"  {card.arm}, seed {card.seeds.training}: {card.note}", soft_wrap=True)
+    console.print(f"{_counted(len(cards), 'model')} in {run / 'models'}; augcond evaluate judges them", soft_wrap=True)
+
+
+def print_results(results: Results, console: Console) -> None:
+    """Print the accuracies of every arm, and what each gains on the first."""
+    if results.leaky:
+        console.print(f"LEAKY: these numbers come from a protocol that leaks ({', '.join(results.leaks)})")
+    base = results.arms[0].name
+    balanced = all(abs(arm.mean.class_mean - arm.mean.overall) < 1e-9 for arm in results.arms)
+    shown = ("many", "medium", "few") if balanced else ("class_mean", "many", "medium", "few")
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
+    for title in ("arm", "overall", *shown, "gain"):
+        table.add_column(title.replace("_", " "), justify="left" if title == "arm" else "right", overflow="fold")
+    for arm in results.arms:
+        gain = results.gain(arm.name, base)
+        table.add_row(
+            f"{arm.name}{' (leaky)' if arm.leaky else ''}",
+            share_text(arm.mean.overall, arm.spread.overall if arm.spread else None),
+            *(share_text(getattr(arm.mean, name)) for name in shown),
+            gain.text if gain else "",
+        )
+    console.print(table)
+    seeds = len(results.arms[0].seeds)
+    console.print(
+        f"percent of {results.test_images:,} {results.part} images by {results.model}, mean and spread over {seeds} "
+        f"training seed{'s' if seeds != 1 else ''}; gain: overall - {base}, with its paired 95 % bootstrap interval",
+        soft_wrap=True,
+    )
+
+
+def _counted(number: int, noun: str) -> str:
+    """Return a number of things, such as `1 shard` or `2,000 shards`."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def _print_reasons(reasons: dict[str, int], console: Console) -> None:
+    for reason, count in reasons.items():
+        console.print(f"  {count:,} x {_visible(reason)}", soft_wrap=True)
+
+
+def _print_rest(total: int, what: str, console: Console) -> None:
+    if total > SHOWN:
+        console.print(f"... and {total - SHOWN:,} more {what} (--json shows all)")
+
+
+def _visible(text: str) -> str:
+    """Return `text` with control characters escaped: a file name must not steer the terminal."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def print_forecast(found: Forecast, console: Console) -> None:
+    """Print what a run will make and take, where each number is from, and what is missing."""
+
+    def say(text: str) -> None:
+        console.print(text, soft_wrap=True)
+
+    _print_plan(found, console)
+    for stage in ("generation", "training"):
+        costs = [cost for cost in found.costs if cost.stage == stage]
+        if not costs:
+            continue
+        table = Table("GPU")
+        table.add_column(f"GPU hours of {stage}", justify="right")
+        for cost in costs:
+            table.add_row(cost.device, _hours(cost.hours))
+        console.print(table)
+        say(f"  {costs[0].source}")
+        for assumption in costs[0].assumptions:
+            say(f"  assumed: {assumption}")
+    for stage in found.unrated:
+        hint = "; augcond plan CONFIG times a few images on this machine" if stage == "generation" else ""
+        say(f"{stage}: no published rate for this model{hint}")
+    if found.disk is not None:
+        low, high = (format_bytes(size) for size in found.disk)
+        say(f"disk: {low} to {high}")
+        say(f"  {found.disk_source}")
+    say("missing:" if found.missing else "nothing is missing")
+    for entry in found.missing:
+        lines = entry.detail.splitlines()
+        say(f"  {entry.what}: {lines[0]}")
+        for line in lines[1:]:
+            say(f"    {line}")
+
+
+def _hours(hours: float) -> str:
+    if hours < 0.1:
+        return "under 0.1"
+    return f"{hours:,.0f}" if hours >= 10 else f"{hours:.1f}"
+
+
+def _print_plan(found: Forecast, console: Console) -> None:
+    if not found.images:
+        console.print("the plan cannot be told without the data", soft_wrap=True)
+        return
+    origin = "" if found.counted == "data" else f" (by {found.counted}: the data are missing)"
+    real = "an unknown number of" if found.real is None else f"{found.real:,}"
+    console.print(f"{real} real training images of {found.classes:,} classes{origin}", soft_wrap=True)
+    by_recipe = ", ".join(f"{count:,} by {recipe}" for recipe, count in found.images.items())
+    console.print(f"{found.total:,} images to make: {by_recipe}", soft_wrap=True)
+    if found.held_out:
+        parts = ", ".join(f"{count:,} for {part}" for part, count in found.held_out.items())
+        console.print(f"real images that are not trained on: {parts}", soft_wrap=True)

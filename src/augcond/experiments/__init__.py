@@ -1,0 +1,1 @@
+"""What calls the pipeline many times, or before a run: sweeps, previews, the dry run, the demo."""

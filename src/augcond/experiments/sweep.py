@@ -1,0 +1,325 @@
+"""Sweeps: the same experiment over a grid of settings and seeds, in one table.
+
+Every cell of the grid is a run of its own under RUN/cells/, so a sweep resumes wherever it was stopped; images that
+two cells define alike are made once. Arms of real images alone depend on no generation (but for those that use the
+generator's own encoder) and are trained once per seed.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import itertools
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from augcond.config import RunConfig, parse_config
+from augcond.config.training import ArmConfig
+from augcond.datasets import load_dataset
+from augcond.errors import ConfigError
+from augcond.evaluation.evaluator import assemble_results
+from augcond.evaluation.intervals import SeedPredictions, Trained
+from augcond.evaluation.predictions import predictions_path, read_predictions
+from augcond.evaluation.results import METRICS, REAL_ONLY, Results, results_to_json, share_text
+from augcond.files import write_atomically
+from augcond.pipeline import evaluate, generate, train
+from augcond.progress import Stage, no_stage
+from augcond.store import RunFolder
+from augcond.training.arms import UNUSED_REAL, EvaluationPart, Seeds, arms_of, default_arms
+from augcond.training.cards import ModelCard, read_cards
+
+# Keys that arms of real images alone depend on too.
+_REAL_TOO = ("training.", "data.", "leaks", "evaluation.")
+# Keys that a sweep sets itself.
+_OWN = frozenset({"plan.seed", "data.split.seed", "training.seeds", "training.arms"})
+# Bytes that a file system takes in a name, and those of a longer one that are kept.
+_LONGEST_NAME, _KEPT_OF_NAME = 255, 100
+# Keys by which two runs may differ and still hold equal images.
+_NOT_IMAGES = ("training.", "screening.", "evaluation.", "plan.", "conditioning.recipe")
+
+
+@dataclass(frozen=True, slots=True)
+class Axis:
+    """One key of the config and the values that it takes."""
+
+    key: str
+    values: tuple[Any, ...]
+
+
+def parse_axis(text: str) -> Axis:
+    """Return the axis that `key=value,value,...` stands for; values are YAML.
+
+    Raises:
+        ConfigError: it is written otherwise.
+    """
+    key, separator, values = text.partition("=")
+    try:
+        parsed = yaml.safe_load(f"[{values}]") if separator else None
+    except yaml.YAMLError:
+        parsed = None
+    if not key.strip() or not parsed:
+        raise ConfigError(f"--over {text!r}: expected key=value,value, such as generator.guidance_scale=2,4,7")
+    if len({_plain(value) for value in parsed}) != len(parsed):
+        raise ConfigError(f"--over {text!r}: a value comes twice")
+    return Axis(key.strip(), tuple(parsed))
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One run of a sweep.
+
+    Attributes:
+        config: of the run.
+        point: the axes' values in it, by key; those that its arms do not depend on are left out.
+        seed: which of the sweep's seeds it is.
+    """
+
+    config: RunConfig
+    point: Mapping[str, Any]
+    seed: int
+
+    def arm_name(self, arm: str, recipe: str | None) -> str:
+        """Return what an arm of this cell is called in the table."""
+        parts = [
+            f"{key.rpartition('.')[2]}={_plain(value)}"
+            for key, value in self.point.items()
+            if not (key == "conditioning.recipe" and _plain(value) == recipe)
+        ]
+        return " ".join([arm, *parts])
+
+
+def cells_of(config: RunConfig, axes: Sequence[Axis], seeds: int) -> list[Cell]:
+    """Return the runs of a sweep: first those of real images alone, then the grid, seed by seed.
+
+    A seed s of the sweep adds s to the seeds of the split (where there is one) and of the plan, and is the training
+    seed.
+
+    Args:
+        config: what all cells share; its `run` is the sweep's folder.
+        axes: what differs.
+        seeds: number of seeds.
+
+    Raises:
+        ConfigError: an axis names no key of the config, a value that it cannot take, or a recipe that no arm has.
+    """
+    for axis in axes:
+        keys = {axis.key, *(f"{axis.key}.{name}" for value in axis.values if isinstance(value, dict) for name in value)}
+        if axis.key.split(".")[0] == "run" or keys & _OWN:
+            raise ConfigError(f"--over {', '.join(sorted(keys & _OWN)) or axis.key}: a sweep sets this itself")
+        if axis.key == "protocol":
+            raise ConfigError("--over protocol: a protocol is a preset; name the keys in which two of them differ")
+        if axis.key == "conditioning.recipe" and config.training.arms is not None:
+            _check_recipes(axis, config.training.arms)
+    found: dict[str, Cell] = {}
+    for seed in range(seeds):
+        for values in itertools.product(*(axis.values for axis in axes)):
+            point = dict(zip((axis.key for axis in axes), values, strict=True))
+            for chosen, own in (*_real_alone(config, point), (point, _generating(config, point))):
+                if own:
+                    cell = _cell(config, chosen, own, seed)
+                    found.setdefault(str(cell.config.run), cell)
+    cells = list(found.values())
+    return sorted(cells, key=lambda cell: any(arm.recipe for arm in cell.config.training.arms or ()))
+
+
+def _check_recipes(axis: Axis, arms: Sequence[ArmConfig]) -> None:
+    """Refuse a recipe that the named arms would leave out without a word."""
+    for value in axis.values:
+        for recipe in value if isinstance(value, list) else [value]:
+            if recipe not in [arm.recipe for arm in arms]:
+                named = ", ".join(f"{arm.name} ({arm.recipe or 'real images'})" for arm in arms)
+                raise ConfigError(
+                    f"--over {axis.key}: no arm trains on {recipe!r}; training.arms has {named}: add one, or leave "
+                    "training.arms out"
+                )
+
+
+def _real_arms(config: RunConfig) -> list[ArmConfig]:
+    """Return the arms of real images alone."""
+    return [arm for arm in config.training.arms or default_arms(()) if arm.recipe is None]
+
+
+def _real_alone(config: RunConfig, point: Mapping[str, Any]) -> list[tuple[dict[str, Any], list[ArmConfig]]]:
+    """Return the parts of `point` that arms of real images alone depend on, each with those arms."""
+    found: dict[str, tuple[dict[str, Any], list[ArmConfig]]] = {}
+    for arm in _real_arms(config):
+        part = _of_real(config, point, arm)
+        found.setdefault(_point_name(part), (part, []))[1].append(arm)
+    return list(found.values())
+
+
+def _of_real(config: RunConfig, point: Mapping[str, Any], arm: ArmConfig) -> dict[str, Any]:
+    """Return the part of `point` that an arm of real images alone depends on; a probe of the generator on that, too."""
+    model = arm.overrides.get("model", point.get("training.model", config.training.model))
+    keys = (*_REAL_TOO, "generator.") if model == "generator" else _REAL_TOO
+    return {key: value for key, value in point.items() if f"{key}.".startswith(keys)}
+
+
+def _generating(config: RunConfig, point: Mapping[str, Any]) -> list[ArmConfig]:
+    """Return the arms with synthetic images at `point`; none where it makes none."""
+    if 0 in (point.get("plan.per_class"), point.get("plan.fill_to")):
+        return []
+    recipes = point.get("conditioning.recipe")
+    planned = config.conditioning.recipe if recipes is None else (recipes,) if isinstance(recipes, str) else recipes
+    return [arm for arm in config.training.arms or default_arms(planned) if arm.recipe in (*planned, UNUSED_REAL)]
+
+
+def _cell(config: RunConfig, point: Mapping[str, Any], arms: Sequence[ArmConfig], seed: int) -> Cell:
+    values = config.model_dump(mode="json")
+    overrides = {**point, "plan.seed": config.plan.seed + seed, "training.seeds": [seed]}
+    if config.data.split is not None:
+        overrides["data.split.seed"] = config.data.split.seed + seed
+    # The two ways to say how many: one replaces the other.
+    for key, other in (("plan.per_class", "plan.fill_to"), ("plan.fill_to", "plan.per_class")):
+        if key in point:
+            overrides[other] = None
+    overrides["training.arms"] = [arm.model_dump(mode="json") for arm in arms]
+    name = _point_name(point)
+    kind = "real" if all(arm.recipe is None for arm in arms) else "synthetic"
+    overrides["run"] = str(config.run / "cells" / kind / name / f"seed-{seed}")
+    texts = tuple(f"{key}={json.dumps(value)}" for key, value in overrides.items())
+    return Cell(parse_config(values, texts, origin=f"the cell {name}"), point, seed)
+
+
+def _point_name(point: Mapping[str, Any]) -> str:
+    """Return what the folder of `point` is called; with a hash where what can be read of it is not all of it."""
+    parts = [(key, _plain(value)) for key, value in point.items()]
+    name = ",".join(map("=".join, parts)) or "base"
+    exact = all(re.fullmatch(r"[\w.+-]*", text) for part in parts for text in part)
+    if exact and len(name.encode()) <= _LONGEST_NAME:
+        return name
+    kept = re.sub(r"[^\w.,=+-]", "_", name).encode()[:_KEPT_OF_NAME].decode(errors="ignore")
+    return f"{kept}-{hashlib.sha256(json.dumps(point).encode()).hexdigest()[:8]}"
+
+
+def _plain(value: Any) -> str:
+    return "+".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+
+
+def sweep(
+    config: RunConfig,
+    axes: Sequence[Axis],
+    *,
+    seeds: int = 3,
+    part: EvaluationPart = "validation",
+    progress: Stage = no_stage,
+) -> Results:
+    """Run every cell of a grid, and write RUN/sweep.json, .csv and .md; call it again to resume.
+
+    Args:
+        config: what all cells share; `config.run` is the folder of the sweep.
+        axes: what differs.
+        seeds: number of seeds of split, plan and training together.
+        part: what models are judged on: `validation` to choose, `test` for a table that nothing is chosen by.
+        progress: see `augcond.progress.Stage`.
+
+    Raises:
+        AugcondError: as the stages do.
+    """
+    cells = cells_of(config, axes, seeds)
+    made: list[Cell] = []
+    judged: list[Results] = []
+    for number, cell in enumerate(cells, start=1):
+        here = f"(run {number} of {len(cells)})"
+        if any(arm.kind == "synthetic" for arm in arms_of(cell.config)):
+            with progress(f"images {here}") as told:
+                generate(cell.config, reuse=_alike(cell, made), progress=told)
+            made.append(cell)
+        with progress(f"training steps {here}") as told:
+            train(cell.config, progress=told)
+        with progress(f"models judged {here}") as told:
+            judged.append(evaluate(cell.config, part=part, progress=told))
+    results = _collect(config, cells, judged, part)
+    config.run.mkdir(parents=True, exist_ok=True)
+    write_atomically(RunFolder(config.run).sweep_path, results_to_json(results).encode())
+    write_atomically(config.run / "sweep.csv", to_csv(results).encode())
+    write_atomically(config.run / "sweep.md", to_markdown(results).encode())
+    return results
+
+
+def _alike(cell: Cell, made: Sequence[Cell]) -> list[Path]:
+    """Return the runs of earlier cells whose images may be equal: same seed, same settings of the generation."""
+
+    def settings(of: Cell) -> dict[str, Any]:
+        return {key: value for key, value in of.point.items() if not key.startswith(_NOT_IMAGES)}
+
+    return [other.config.run for other in made if other.seed == cell.seed and settings(other) == settings(cell)]
+
+
+def _collect(config: RunConfig, cells: Sequence[Cell], judged: Sequence[Results], part: EvaluationPart) -> Results:
+    """Return the results of all cells as those of one run, each arm with the seeds and the settings of its cells."""
+    settings: dict[str, Mapping[str, Any]] = {}
+    cards: list[ModelCard] = []
+    models: dict[str, dict[Seeds, SeedPredictions]] = {}
+    baseline: dict[str, str] = {}
+    # As in the results of one run: the arm of that name, or else the first of real images alone.
+    first = min(_real_arms(config), key=lambda arm: arm.name != REAL_ONLY, default=None)
+    for cell, own_results in zip(cells, judged, strict=True):
+        seconds = {(arm.name, seed.seeds): seed.evaluation_seconds for arm in own_results.arms for seed in arm.seeds}
+        # Models of an earlier config may lie there too.
+        own = {(arm.name, cell.seed) for arm in arms_of(cell.config)}
+        for card in read_cards(cell.config.run):
+            if (card.arm, card.seeds.training) not in own:
+                continue
+            path = cell.config.run / predictions_path(part, card.arm, card.seeds.training)
+            name = cell.arm_name(card.arm, card.recipe)
+            kept = path.relative_to(config.run).as_posix()
+            judgement = SeedPredictions(read_predictions(path), card.real_counts, kept, seconds[card.arm, card.seeds])
+            settings[name] = cell.point
+            models.setdefault(name, {})[card.seeds] = judgement
+            cards.append(replace(card, arm=name))
+            if first is not None:
+                point = _of_real(config, cell.point, first)
+                baseline[name] = replace(cell, point=point).arm_name(first.name, None)
+    pool = load_dataset(config.data)
+
+    def baselines(name: str) -> list[str]:
+        # None at the same settings: no gain, rather than one over other settings.
+        return [baseline[name]] if baseline.get(name) in models else []
+
+    trained: dict[str, Trained] = dict(models)
+    results = assemble_results(config, pool, cards, trained, part=part, baselines=baselines)
+    return replace(results, arms=tuple(replace(arm, settings=dict(settings[arm.name])) for arm in results.arms))
+
+
+_COLUMNS = ("arm", "recipe", "leaky", "seeds", "real images", "synthetic images", *METRICS, "spread of overall")
+_GAIN = ("baseline", "gain", "gain low", "gain high")
+
+
+def to_csv(results: Results) -> str:
+    """Return one line per arm; accuracies as shares."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow([*_COLUMNS, *_GAIN])
+    writer.writerows(_lines(results))
+    return text.getvalue()
+
+
+def to_markdown(results: Results) -> str:
+    """Return one line per arm; accuracies in percent."""
+    shown = ("overall", "class_mean", "many", "medium", "few")
+    titles = ["arm", "seeds", "synthetic", *(name.replace("_", " ") for name in shown), "gain on overall (95 %)"]
+    lines = ["| " + " | ".join(titles) + " |", "|" + "---|" * len(titles)]
+    for arm in results.arms:
+        gain = results.gain(arm.name)
+        cells = [share_text(getattr(arm.mean, name), getattr(arm.spread, name, None)) for name in shown]
+        interval = gain.text if gain else ""
+        name = f"{arm.name} (leaky)" if arm.leaky else arm.name
+        lines.append("| " + " | ".join([name, str(len(arm.seeds)), str(arm.synthetic_images), *cells, interval]) + " |")
+    return "\n".join([*lines, "", f"Percent of {results.test_images} {results.part} images by {results.model}.", ""])
+
+
+def _lines(results: Results) -> Iterator[list[Any]]:
+    for arm in results.arms:
+        gain = results.gain(arm.name)
+        metrics = [getattr(arm.mean, name) for name in METRICS]
+        spread = arm.spread.overall if arm.spread is not None else None
+        head = [arm.name, arm.recipe, arm.leaky, len(arm.seeds), arm.real_images, arm.synthetic_images]
+        yield [*head, *metrics, spread, *((gain.baseline, gain.mean, gain.low, gain.high) if gain else [None] * 4)]

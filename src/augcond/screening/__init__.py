@@ -1,0 +1,1 @@
+"""Screening: a judge keeps or drops generated images before anything is trained on them."""

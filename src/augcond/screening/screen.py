@@ -1,0 +1,212 @@
+"""Screening: drop generated images that a judge places in another class.
+
+The judge gives each image a margin: its score for the image's own class minus the best score of any other. The
+threshold is the margin below which a stated share of *real validation images* falls; synthetic images never set it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from augcond.errors import LeakError, RunError
+from augcond.files import write_atomically
+from augcond.training.arm_images import RunImages
+from augcond.training.arms import REAL_ONLY, Arm
+from augcond.training.image_sets import synthetic_images
+from augcond.training.trainer import train_one
+
+if TYPE_CHECKING:
+    from augcond.training.experiment import Experiment
+    from augcond.training.image_sets import ImageSet
+    from augcond.training.probes import FrozenEncoder
+
+Judge = Callable[["ImageSet"], Tensor]
+"""Gives scores (N, C) of images."""
+
+
+@dataclass(frozen=True, slots=True)
+class Screening:
+    """What screening found.
+
+    Attributes:
+        by: which judge.
+        threshold: images of a smaller margin are dropped.
+        rejected_real: share of the real validation images that would be dropped.
+        validation_accuracy: share of the real validation images that the judge places right.
+        kept: number of synthetic images that stay.
+        dropped: number of those that go.
+        fingerprint: of what decided all this; screening is not done twice.
+    """
+
+    by: str
+    threshold: float
+    rejected_real: float
+    validation_accuracy: float
+    kept: int
+    dropped: int
+    fingerprint: str
+
+
+def margins(scores: Tensor, labels: Tensor) -> Tensor:
+    """Return, per image, the score of its label minus the best other score, (N,).
+
+    Args:
+        scores: (N, C).
+        labels: int64, (N,).
+    """
+    own = scores.gather(1, labels[:, None]).squeeze(1)
+    others = scores.scatter(1, labels[:, None], -torch.inf)
+    return own - others.amax(dim=1)
+
+
+def threshold_from(real_margins: Tensor, rejected_real: float) -> float:
+    """Return the margin below which (at most) a share `rejected_real` of the real margins, (N,), falls."""
+    return float(np.quantile(real_margins.double().numpy(), rejected_real, method="lower"))
+
+
+def screened_out(experiment: Experiment) -> tuple[str, ...]:
+    """Return the keys of the synthetic images that screening drops; none where it is off.
+
+    Writes RUN/screening.parquet (key, margin, kept) and RUN/screening.json.
+
+    Raises:
+        ConfigError: there are no validation images.
+        LeakError: validation images are training images.
+        RunError: the run was not generated.
+    """
+    config = experiment.config.screening
+    if config.by == "none":
+        return ()
+    rows = experiment.rows
+    if rows is None:
+        raise RunError(f"{experiment.folder.path} has no synthetic images to screen: run augcond generate first")
+    if experiment.config.leaks:
+        raise LeakError("screening chooses on validation images: it does not go with a protocol that leaks them")
+    fingerprint = _fingerprint(experiment)
+    known = _read(experiment, fingerprint)
+    if known is not None:
+        return known
+    validation = experiment.held_out_images("validation")
+    images = RunImages(experiment)
+    judge, size = _JUDGES[config.by](images)
+    real = images.load(validation, size)
+    scores = judge(real)
+    threshold = threshold_from(margins(scores, real.labels), config.rejected_real)
+    positions = np.arange(len(rows.keys))
+    synthetic = synthetic_images(experiment.folder, rows, positions, size, experiment.max_bytes)
+    found = margins(judge(synthetic), synthetic.labels)
+    kept = found >= threshold
+    _save(
+        experiment,
+        Screening(
+            by=config.by,
+            threshold=threshold,
+            rejected_real=float((margins(scores, real.labels) < threshold).float().mean()),
+            validation_accuracy=float((scores.argmax(dim=1) == real.labels).float().mean()),
+            kept=int(kept.sum()),
+            dropped=int((~kept).sum()),
+            fingerprint=fingerprint,
+        ),
+        pa.table({"key": synthetic.keys, "margin": found.double().numpy(), "kept": kept.numpy()}),
+    )
+    return tuple(key for key, keep in zip(synthetic.keys, kept.tolist(), strict=True) if not keep)
+
+
+def _fingerprint(experiment: Experiment) -> str:
+    """Return the hex digest of judge, training images and synthetic images."""
+    config = experiment.config
+    training = None
+    if config.screening.by == "classifier":
+        settings = config.training.model_copy(update={"seeds": config.training.training_seeds[:1]})
+        training = settings.model_dump(mode="json", exclude={"arms", "device", "checkpoint_every", "max_memory_gb"})
+    about = {
+        "screening": config.screening.model_dump(mode="json"),
+        "training": training,
+        "generator": config.generator.model_dump(mode="json"),
+        "prompt": config.prompt if config.screening.by == "prompts" else None,
+        "validation": experiment.held_out_images("validation").contents_sha256(),
+        "real": experiment.training.contents_sha256(),
+        "shards": experiment.folder.read_plan().fingerprints,
+    }
+    return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()
+
+
+def _read(experiment: Experiment, fingerprint: str) -> tuple[str, ...] | None:
+    """Return the keys that an equal screening dropped before; None where there was none."""
+    folder = experiment.folder.path
+    try:
+        about = json.loads((folder / "screening.json").read_text(encoding="utf-8"))
+        if about.get("fingerprint") != fingerprint:
+            return None
+        table = pq.read_table(folder / "screening.parquet")
+    except (OSError, ValueError, pa.ArrowException):
+        return None  # nothing there yet, or damaged: it is done anew
+    return tuple(table.filter(pc.invert(table["kept"]))["key"].to_pylist())
+
+
+def _save(experiment: Experiment, screening: Screening, table: pa.Table) -> None:
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink, compression="zstd")
+    folder = experiment.folder.path
+    write_atomically(folder / "screening.parquet", sink.getvalue())
+    write_atomically(folder / "screening.json", (json.dumps(asdict(screening), indent=1) + "\n").encode())
+
+
+def _classifier(images: RunImages) -> tuple[Judge, int]:
+    """Return log probabilities by a classifier that is trained on the real training images alone."""
+    config = images.experiment.config.training
+    arm = Arm(REAL_ONLY, "real-only", None, None, config)
+    model, card = train_one(images, arm, config.training_seeds[0])
+    shift = torch.tensor(card.test_shift)
+    return lambda judged: torch.log_softmax(model.logits(model.module, judged) + shift, dim=1), model.size
+
+
+def _nearest_class_mean(images: RunImages) -> tuple[Judge, int]:
+    """Return cosine similarities to the class means of the real training images, by the generator's own encoder."""
+    encoder = _own_encoder(images)
+    real = images.real(encoder.size)
+    features = functional.normalize(encoder.plain(real), dim=1)
+    sums = torch.zeros(len(images.experiment.pool.classes), features.shape[1]).index_add_(0, real.labels, features)
+    # A class without training images has mean 0, and so similarity 0 to everything.
+    means = functional.normalize(sums, dim=1)
+    return lambda judged: functional.normalize(encoder.plain(judged), dim=1) @ means.T, encoder.size
+
+
+def _class_prompts(images: RunImages) -> tuple[Judge, int]:
+    """Return cosine similarities of image and class prompt, by the generator's own two encoders.
+
+    The prompts are those of the run; of several templates the mean embedding of each class counts, as in CLIP's
+    zero-shot classifiers.
+    """
+    encoder = _own_encoder(images)
+    config, classes = images.experiment.config, images.experiment.pool.class_names
+    prompts = [template.format(class_name=name) for name in classes for template in config.prompt]
+    embedded = functional.normalize(images.generator.embed_prompts(prompts).flatten(1), dim=1)
+    means = functional.normalize(embedded.view(len(classes), len(config.prompt), -1).mean(dim=1), dim=1)
+    return lambda judged: functional.normalize(encoder.plain(judged), dim=1) @ means.T, encoder.size
+
+
+def _own_encoder(images: RunImages) -> FrozenEncoder:
+    config = images.experiment.config.training.model_copy(
+        update={"model": "generator", "mode": "linear-probe", "weights": None, "image_size": None}
+    )
+    return images.encoder(config)
+
+
+_JUDGES: dict[str, Callable[[RunImages], tuple[Judge, int]]] = {
+    "classifier": _classifier,
+    "encoder": _nearest_class_mean,
+    "prompts": _class_prompts,
+}

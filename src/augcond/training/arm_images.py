@@ -1,0 +1,176 @@
+"""The images of a run as its arms need them, each read once."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Collection
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from augcond.datasets.splits import subset
+from augcond.errors import RunError
+from augcond.generators import load_generator
+from augcond.published.leaks import replace_by_synthetic
+from augcond.store.fingerprint import row_fingerprints
+from augcond.training.arms import Arm, unused_real
+from augcond.training.image_sets import ImageSet, SyntheticRows, real_images, synthetic_images
+from augcond.training.loop import make_accelerator
+from augcond.training.networks import build_classifier, input_size
+from augcond.training.probes import BackboneEncoder, FrozenEncoder, GeneratorEncoder
+
+if TYPE_CHECKING:
+    from augcond.config import TrainingConfig
+    from augcond.datasets import Dataset
+    from augcond.generators import Generator
+    from augcond.training.experiment import Experiment
+
+
+class RunImages:
+    """Real and synthetic images of a run, and the frozen encoders of its linear probes.
+
+    Args:
+        experiment: the run.
+        dropped: keys of the synthetic images that screening dropped.
+    """
+
+    def __init__(self, experiment: Experiment, dropped: Collection[str] = ()) -> None:
+        self.experiment = experiment
+        self._dropped = frozenset(dropped)
+        self._real: dict[int, ImageSet] = {}
+        self._added: tuple[object, dict[int, ImageSet]] | None = None
+        self._added_sha256: dict[object, str] = {}
+        self._judged: tuple[Dataset, int, ImageSet] | None = None
+        self._encoders: dict[object, FrozenEncoder] = {}
+        self._generator: Generator | None = None
+
+    def real(self, size: int) -> ImageSet:
+        """Return the training images of the split, at `size` pixels."""
+        if size not in self._real:
+            self._real[size] = self.load(self.experiment.training, size)
+        return self._real[size]
+
+    def load(self, dataset: Dataset, size: int) -> ImageSet:
+        """Return the images of `dataset` at `size` pixels."""
+        return real_images(dataset, size, self.experiment.max_bytes)
+
+    def judged(self, dataset: Dataset, arm: Arm, size: int, seed: int) -> ImageSet:
+        """Return the images that a model of `arm` is judged on: those of `dataset`, unless the protocol leaks.
+
+        Args:
+            dataset: from `evaluation_images`.
+            arm: whose model it is.
+            size: edge length in pixels.
+            seed: its training seed, which draws the images that the leak `synthetic-validation` replaces.
+        """
+        if self._judged is None or self._judged[0] is not dataset or self._judged[1] != size:
+            self._judged = (dataset, size, self.load(dataset, size))
+        images = self._judged[2]
+        if "synthetic-validation" in self.experiment.config.leaks and arm.kind == "synthetic":
+            images = replace_by_synthetic(images, self.added(arm, size), seed)
+        return images
+
+    def added(self, arm: Arm, size: int) -> ImageSet:
+        """Return what `arm` is trained on beside the real images of the split.
+
+        It is often a lot, so only that of the last arm is kept, at the sizes asked for.
+
+        Raises:
+            RunError: the arm needs synthetic images, and the run was not generated.
+        """
+        key = (arm.recipe, arm.per_class)
+        if self._added is None or self._added[0] != key:
+            self._added = (key, {})
+        sizes = self._added[1]
+        if size not in sizes:
+            sizes[size] = self._load_added(arm, size)
+        return sizes[size]
+
+    def _load_added(self, arm: Arm, size: int) -> ImageSet:
+        run = self.experiment
+        if arm.kind == "real-only":
+            return self.real(size).take([])
+        if arm.kind == "ceiling":
+            return self.load(subset(run.pool, self.added_keys(arm)), size)
+        positions = self._positions(arm, self._dropped)
+        if not len(positions):
+            return self.real(size).take([])
+        return synthetic_images(run.folder, self._rows(arm), positions, size, run.max_bytes)
+
+    def added_keys(self, arm: Arm) -> tuple[str, ...]:
+        """Return the keys of what `arm` is trained on beside the real images of the split."""
+        if arm.kind == "real-only":
+            return ()
+        if arm.kind == "ceiling":
+            run = self.experiment
+            return tuple(unused_real(run.config, run.pool, run.split, run.training, arm.per_class))
+        keys = self._rows(arm).keys
+        return tuple(keys[position] for position in self._positions(arm, self._dropped))
+
+    def added_sha256(self, arm: Arm) -> str:
+        """Return the hex digest of what defines these images, in their order; other images of the run do not count."""
+        key = (arm.recipe, arm.per_class)
+        if key not in self._added_sha256:
+            self._added_sha256[key] = self._hash_added(arm)
+        return self._added_sha256[key]
+
+    def _hash_added(self, arm: Arm) -> str:
+        run, keys = self.experiment, self.added_keys(arm)
+        if arm.kind != "synthetic":
+            return subset(run.pool, keys).contents_sha256()
+        plan = run.folder.read_plan()
+        chosen = pc.is_in(plan.plan.table["key"], value_set=pa.array(keys, pa.string()))
+        hashes = {key: sha256 for key, (_, sha256) in run.folder.read_sources().items()}
+        digest = hashlib.sha256()
+        for row in row_fingerprints(plan.plan.table.filter(chosen), plan.settings, hashes):
+            digest.update(row.encode())
+        return digest.hexdigest()
+
+    def added_counts(self, arm: Arm) -> list[int]:
+        """Return their number per class."""
+        if arm.kind == "synthetic":
+            labels = self._rows(arm).labels[self._positions(arm, self._dropped)]
+        else:
+            chosen = subset(self.experiment.pool, self.added_keys(arm))
+            labels = np.array([image.label for image in chosen.images], dtype=np.int64)
+        return [int(count) for count in np.bincount(labels, minlength=len(self.experiment.pool.classes))]
+
+    def screened_out(self, arm: Arm) -> int:
+        """Return how many synthetic images of `arm` screening dropped."""
+        if arm.kind != "synthetic" or not self._dropped:
+            return 0
+        return len(self._positions(arm, ())) - len(self._positions(arm, self._dropped))
+
+    def _rows(self, arm: Arm) -> SyntheticRows:
+        rows = self.experiment.rows
+        if rows is None:
+            raise RunError(
+                f"{self.experiment.folder.path} has no synthetic images for the arm {arm.name!r}: "
+                "run augcond generate first"
+            )
+        return rows
+
+    def _positions(self, arm: Arm, dropped: Collection[str]) -> np.ndarray:
+        return self._rows(arm).select(str(arm.recipe), arm.per_class, dropped)
+
+    @property
+    def generator(self) -> Generator:
+        """The run's generator, loaded at first use."""
+        if self._generator is None:
+            self._generator = load_generator(self.experiment.config.generator)
+        return self._generator
+
+    def encoder(self, config: TrainingConfig) -> FrozenEncoder:
+        """Return the frozen encoder of a linear probe."""
+        key = (config.model, config.weights, config.revision, config.image_size)
+        if key not in self._encoders:
+            self._encoders[key] = self._load_encoder(config)
+        return self._encoders[key]
+
+    def _load_encoder(self, config: TrainingConfig) -> FrozenEncoder:
+        if config.model == "generator":
+            return FrozenEncoder(GeneratorEncoder(self.generator), config.image_size or self.generator.encoder_size)
+        network = build_classifier(config, len(self.experiment.pool.classes), seed=0)
+        return FrozenEncoder(BackboneEncoder(network, make_accelerator(config).device), input_size(config))

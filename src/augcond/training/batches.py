@@ -1,0 +1,292 @@
+"""Which real and which synthetic images make up each batch.
+
+What a batch holds is a function of the seed and the step alone, so a resumed training sees what an uninterrupted one
+sees. Images come in shuffled rounds: none is seen twice before all are seen once; with class-balanced sampling, that
+holds within each class, and classes come in shuffled rounds.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING, Literal, Protocol
+
+import numpy as np
+import torch
+
+from augcond.conditioning.streams import numpy_stream
+from augcond.errors import TrainingError
+from augcond.training.augmentation import BatchAugmentation, mix_inputs
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from torch import Tensor
+
+    from augcond.config.training import AugmentConfig
+    from augcond.training.image_sets import ImageSet
+
+
+Mix = Literal["exact", "bernoulli"]
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """One of the processes that train together: number `rank`, from 0, of `count`."""
+
+    rank: int
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Positions of the images of one step, among the real and among the synthetic ones."""
+
+    real: np.ndarray
+    synthetic: np.ndarray
+
+    def share_of(self, process: Process) -> tuple[np.ndarray, np.ndarray]:
+        """Return the real and synthetic positions that `process` takes: every `process.count`-th of the batch."""
+        whole = np.arange(len(self.real) + len(self.synthetic))[process.rank :: process.count]
+        real = whole[whole < len(self.real)]
+        return self.real[real], self.synthetic[whole[len(real) :] - len(self.real)]
+
+
+@dataclass(frozen=True, slots=True)
+class MixSettings:
+    """How batches are mixed.
+
+    Attributes:
+        batch_size: images per step.
+        share: share of synthetic images, in [0, 1].
+        mix: `exact`: each batch holds this share (where it is no whole number, rounded down or up so that the sum
+            over the steps is right); `bernoulli`: each image is synthetic with this probability.
+    """
+
+    batch_size: int
+    share: float
+    mix: Mix
+
+
+class MixedSampler:
+    """Batches of real and synthetic images.
+
+    Args:
+        real: number of real images.
+        synthetic: number of synthetic images.
+        settings: how they are mixed.
+        seed: seed of the training.
+        steps: number of batches.
+        balance: labels of the real images; given, they are drawn class by class, each class equally often.
+
+    Raises:
+        TrainingError: images are asked for of which there are none.
+    """
+
+    def __init__(
+        self,
+        real: int,
+        synthetic: int,
+        settings: MixSettings,
+        seed: int,
+        steps: int,
+        balance: Sequence[int] | None = None,
+    ) -> None:
+        if balance is not None and len(balance) != real:
+            raise ValueError(f"{len(balance)} labels for {real} real images")
+        if settings.share < 1 and not real:
+            raise TrainingError("there are no real images to train on")
+        if settings.share > 0 and not synthetic:
+            raise TrainingError(
+                "there are no synthetic images to train on: run augcond generate first, or loosen the screening"
+            )
+        self.steps = steps
+        self._real: _Order = _Rounds(real, seed, "real-order")
+        if balance is not None:
+            self._real = _BalancedRounds(_members(balance), seed, "real-order")
+        self._synthetic = _Rounds(synthetic, seed, "synthetic-order")
+        size = settings.batch_size
+        if settings.mix == "exact":
+            # The small number keeps 0.3 * 10 = 3.0000000000000004 and its like from rounding the wrong way.
+            ends = np.floor(np.arange(steps + 1) * (size * settings.share) + 1e-9).astype(np.int64)
+        else:
+            drawn = numpy_stream(seed, "bernoulli-mix").binomial(size, settings.share, steps)
+            ends = np.concatenate(([0], np.cumsum(drawn)))
+        self._synthetic_ends = ends
+        self._real_ends = np.arange(steps + 1) * size - ends
+
+    def __call__(self, step: int) -> Batch:
+        """Return the batch of step `step`, counted from 0."""
+        return Batch(
+            self._real(int(self._real_ends[step]), int(self._real_ends[step + 1])),
+            self._synthetic(int(self._synthetic_ends[step]), int(self._synthetic_ends[step + 1])),
+        )
+
+
+class _Order(Protocol):
+    def __call__(self, start: int, stop: int) -> np.ndarray: ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Rounds:
+    """An endless sequence of shuffled rounds through `count` things."""
+
+    count: int
+    seed: int
+    purpose: str
+
+    def __call__(self, start: int, stop: int) -> np.ndarray:
+        if start == stop:
+            return np.zeros(0, np.int64)
+        first, last = start // self.count, (stop - 1) // self.count
+        rounds = [_round(self.count, self.seed, f"{self.purpose}-{number}") for number in range(first, last + 1)]
+        return np.concatenate(rounds)[start - first * self.count : stop - first * self.count]
+
+
+@dataclass(frozen=True, slots=True)
+class _BalancedRounds:
+    """An endless sequence of shuffled rounds through the classes; each class gives its images in rounds of its own."""
+
+    members: tuple[np.ndarray, ...]
+    seed: int
+    purpose: str
+
+    def __call__(self, start: int, stop: int) -> np.ndarray:
+        if start == stop:
+            return np.zeros(0, np.int64)
+        classes = len(self.members)
+        first, last = start // classes, (stop - 1) // classes + 1
+        # In round r every class gives its r-th image.
+        given = np.stack(
+            [
+                own[_Rounds(len(own), self.seed, f"{self.purpose}-class-{number}")(first, last)]
+                for number, own in enumerate(self.members)
+            ]
+        )
+        orders = [_round(classes, self.seed, f"{self.purpose}-classes-{number}") for number in range(first, last)]
+        drawn = np.concatenate([given[order, place] for place, order in enumerate(orders)])
+        return drawn[start - first * classes : stop - first * classes]
+
+
+def _members(labels: Sequence[int]) -> tuple[np.ndarray, ...]:
+    """Return the positions of the images of each class that has any."""
+    array = np.asarray(labels, dtype=np.int64)
+    return tuple(np.flatnonzero(array == label) for label in np.unique(array))
+
+
+@lru_cache(maxsize=64)
+def _round(count: int, seed: int, purpose: str) -> np.ndarray:
+    return numpy_stream(seed, purpose).permutation(count)
+
+
+def effective_counts(
+    real: Sequence[int], synthetic: Sequence[int], share: float, *, balanced: bool = False
+) -> list[float]:
+    """Return the class distribution that batches show, scaled to the number of real images.
+
+    Args:
+        real: real images per class.
+        synthetic: synthetic images per class.
+        share: share of synthetic images in a batch.
+        balanced: real images are drawn class by class.
+    """
+    total = sum(real)
+    counts = np.asarray(real, float)
+    shown = (1 - share) * (total * (counts > 0) / np.count_nonzero(counts) if balanced else counts)
+    if share:
+        shown = shown + share * np.asarray(synthetic, float) * total / sum(synthetic)
+    return [float(value) for value in shown]
+
+
+class Inputs(Protocol):
+    """Gives the inputs and targets of any step."""
+
+    def __call__(self, step: int, process: Process, device: torch.device) -> tuple[Tensor, Tensor]:
+        """Return inputs (B, ...) and targets (B,) or (B, C) of step `step`, on `device`."""
+        ...
+
+
+class ImageInputs:
+    """Real and synthetic images, mixed and augmented.
+
+    Args:
+        images: real and synthetic ones.
+        sampler: which of them make up a batch.
+        config: how they are augmented.
+        size: edge length of the network's input.
+        classes: number of classes.
+        seed: seed of the training.
+    """
+
+    def __init__(
+        self,
+        images: tuple[ImageSet, ImageSet],
+        sampler: MixedSampler,
+        config: AugmentConfig,
+        size: int,
+        classes: int,
+        seed: int,
+    ) -> None:
+        self._real, self._synthetic = images
+        self._sampler = sampler
+        self._config = config
+        self._augment = BatchAugmentation(config, size)
+        self._classes = classes
+        self._seed = seed
+        # One thread fetches the next batch while the network works on this one.
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="fetch")
+        self._ahead: tuple[int, Process, Future[tuple[Tensor, Tensor]]] | None = None
+
+    def __call__(self, step: int, process: Process, device: torch.device) -> tuple[Tensor, Tensor]:
+        """Return images (B, 3, S, S) in [0, 1] and their labels, or label distributions where inputs are mixed."""
+        if self._ahead is not None and self._ahead[:2] == (step, process):
+            images, labels = self._ahead[2].result()
+        else:
+            images, labels = self._fetch(step, process)
+        self._ahead = (step + 1, process, self._thread.submit(self._fetch, step + 1, process))
+        # Each process has draws of its own.
+        purpose = f"{step}-{process.rank}"
+        augmented = self._augment(images.to(device), self._seed, f"augment-{purpose}")
+        return mix_inputs(
+            augmented, labels.to(device), self._classes, self._config, self._seed, f"mix-inputs-{purpose}"
+        )
+
+    def _fetch(self, step: int, process: Process) -> tuple[Tensor, Tensor]:
+        if step >= self._sampler.steps:
+            return torch.empty(0), torch.empty(0)
+        batch = self._sampler(step)
+        real, synthetic = batch.share_of(process)
+        images = torch.cat([self._real.pixels.batch(real), self._synthetic.pixels.batch(synthetic)])
+        labels = torch.cat([self._real.labels[real], self._synthetic.labels[synthetic]])
+        return images, labels
+
+
+@dataclass(frozen=True, slots=True)
+class FeatureInputs:
+    """Features of real and synthetic images; each batch takes one of the views of each image.
+
+    Attributes:
+        real: (V, N, D).
+        real_labels: (N,).
+        synthetic: (V, M, D).
+        synthetic_labels: (M,).
+        sampler: which images make up a batch.
+        seed: seed of the training; draws the views.
+    """
+
+    real: Tensor
+    real_labels: Tensor
+    synthetic: Tensor
+    synthetic_labels: Tensor
+    sampler: MixedSampler
+    seed: int
+
+    def __call__(self, step: int, process: Process, device: torch.device) -> tuple[Tensor, Tensor]:
+        """Return features (B, D) and labels (B,)."""
+        real, synthetic = self.sampler(step).share_of(process)
+        rng = numpy_stream(self.seed, f"views-{step}-{process.rank}")
+        views = rng.integers(0, len(self.real), len(real) + len(synthetic))
+        features = torch.cat([self.real[views[: len(real)], real], self.synthetic[views[len(real) :], synthetic]])
+        labels = torch.cat([self.real_labels[real], self.synthetic_labels[synthetic]])
+        return features.to(device), labels.to(device)

@@ -1,0 +1,262 @@
+"""Trained classifiers on disk, under RUN/models/ARM/seed-N/, and their logits."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save
+from torch import Tensor, nn
+
+from augcond.config import TrainingConfig
+from augcond.errors import CorruptRunError, RunError
+from augcond.files import TEMPORARY, write_atomically
+from augcond.training.arms import ArmKind, Seeds
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from torch import Tensor, nn
+    from torch.optim import Optimizer
+
+    from augcond.training.image_sets import ImageSet
+
+
+CARD = "model.json"
+WEIGHTS = "model.safetensors"
+CHECKPOINT = "checkpoint.safetensors"
+_BATCH = 256
+
+
+@dataclass(frozen=True, slots=True)
+class ModelCard:
+    """What a trained classifier is.
+
+    Attributes:
+        arm: name of its arm.
+        kind: what it was trained on.
+        recipe: of its synthetic images; None where there are none.
+        seeds: which draw it is.
+        fingerprint: of its settings and images.
+        classes: class ids in label order.
+        real_counts: real training images per class.
+        real_images: real training images.
+        real_sha256: which those are; see `Dataset.contents_sha256`.
+        synthetic_images: synthetic ones (of a ceiling: unused real ones).
+        screened_out: synthetic ones that screening dropped.
+        test_shift: added to its logits at test time, (C,).
+        leaks: the leaks that it was trained with; empty for an honest one.
+        history: (step, loss) now and then.
+        training: its settings, as in a config.
+        note: anything else to know, such as which step was kept.
+        seconds: wall-clock time of its optimiser steps, on all its devices at once.
+    """
+
+    arm: str
+    kind: ArmKind
+    recipe: str | None
+    seeds: Seeds
+    fingerprint: str
+    classes: tuple[str, ...]
+    real_counts: tuple[int, ...]
+    real_images: int
+    real_sha256: str
+    synthetic_images: int
+    screened_out: int
+    test_shift: tuple[float, ...]
+    leaks: tuple[str, ...]
+    history: tuple[tuple[int, float], ...]
+    training: dict[str, Any]
+    note: str = ""
+    seconds: float = field(default=0.0, compare=False)
+
+    @property
+    def config(self) -> TrainingConfig:
+        """Its settings."""
+        return TrainingConfig.model_validate(self.training)
+
+
+def model_folder(run: Path, arm: str, training_seed: int) -> Path:
+    """Return the folder of the model of an arm and a training seed."""
+    return run / "models" / arm / f"seed-{training_seed}"
+
+
+def save_model(folder: Path, card: ModelCard, module: nn.Module) -> None:
+    """Write weights and then the card, each at once; a folder with a card is a whole model."""
+    folder.mkdir(parents=True, exist_ok=True)
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in module.state_dict().items()}
+    write_atomically(folder / WEIGHTS, save(tensors))
+    write_atomically(folder / CARD, (json.dumps(asdict(card), indent=1, ensure_ascii=False) + "\n").encode())
+    for path in (folder / CHECKPOINT, *folder.glob(f"*{TEMPORARY}")):
+        # Nobody else writes here: what is half-written was left by a killed process.
+        path.unlink(missing_ok=True)
+
+
+def read_card(folder: Path) -> ModelCard | None:
+    """Return the card of the model in `folder`, None where there is none.
+
+    Raises:
+        CorruptRunError: the card is not what augcond wrote.
+    """
+    path = folder / CARD
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        values["seeds"] = Seeds(**values["seeds"])
+        values["history"] = tuple((step, loss) for step, loss in values["history"])
+        for name in ("classes", "real_counts", "test_shift", "leaks"):
+            values[name] = tuple(values[name])
+        return ModelCard(**values)
+    except FileNotFoundError:
+        return None
+    except (ValueError, TypeError, KeyError) as error:
+        raise CorruptRunError(f"{path} was not written by augcond: {error}") from error
+
+
+def read_cards(run: Path) -> list[ModelCard]:
+    """Return the cards of all trained models of a run, sorted by arm and seed.
+
+    Raises:
+        RunError: there is none.
+    """
+    found = [read_card(path.parent) for path in sorted((run / "models").glob(f"*/seed-*/{CARD}"))]
+    cards = [card for card in found if card is not None]
+    if not cards:
+        raise RunError(f"{run} holds no trained model: run augcond train first")
+    return sorted(cards, key=lambda card: (card.arm, card.seeds.training))
+
+
+def load_weights(folder: Path, module: nn.Module) -> None:
+    """Put the weights of the model in `folder` into `module`.
+
+    Raises:
+        CorruptRunError: they are missing, damaged or of another network.
+    """
+    path = folder / WEIGHTS
+    try:
+        module.load_state_dict(load_file(path))
+    except (OSError, SafetensorError, RuntimeError) as error:
+        raise CorruptRunError(f"{path} cannot be loaded: {error}") from error
+
+
+def image_logits(module: nn.Module, images: ImageSet, device: torch.device) -> Tensor:
+    """Return the logits, float32 (N, C), of images that are not augmented; `module` is left in the mode it was in."""
+    training = module.training
+    module.eval().to(device)
+    parts = []
+    with torch.inference_mode():
+        for start in range(0, len(images), _BATCH):
+            batch = images.pixels.batch(np.arange(start, min(start + _BATCH, len(images))))
+            parts.append(module(batch.to(device).float() / 255).float().cpu())
+    module.train(training)
+    return torch.cat(parts)
+
+
+logger = logging.getLogger(__name__)
+
+LossHistory = list[tuple[int, float]]
+"""(step, loss) now and then."""
+
+
+@dataclass(frozen=True, slots=True)
+class Progressed:
+    """How far a training is.
+
+    Attributes:
+        step: number of steps done.
+        history: the losses so far.
+        scaler: state of the gradient scaler in mixed precision; empty without.
+        seconds: time that its steps took, those before an interruption included.
+    """
+
+    step: int
+    history: LossHistory
+    scaler: dict[str, Any]
+    seconds: float = field(default=0.0, compare=False)
+
+
+def save_checkpoint(
+    path: Path, module: nn.Module, optimizer: Optimizer, progressed: Progressed, fingerprint: str
+) -> None:
+    """Write weights, optimiser state and progress to `path`, so that a crash leaves the old file or the new one."""
+    tensors = {f"module.{name}": tensor for name, tensor in module.state_dict().items()}
+    state = optimizer.state_dict()
+    # Some optimisers, such as lamb, count their steps in the groups of parameters.
+    groups = {place: _single(group) for place, group in enumerate(state["param_groups"])}
+    for prefix, entries in (("optimizer", state["state"]), ("group", groups)):
+        for place, values in entries.items():
+            tensors |= {f"{prefix}.{place}.{name}": value for name, value in values.items() if _is_tensor(value)}
+    about = {
+        "fingerprint": fingerprint,
+        "step": progressed.step,
+        "history": progressed.history,
+        "scaler": progressed.scaler,
+        "seconds": progressed.seconds,
+        "optimizer": _without_tensors(state["state"]),
+        "groups": _without_tensors(groups),
+    }
+    whole = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    write_atomically(path, save(whole, metadata={"augcond": json.dumps(about)}))
+
+
+def load_checkpoint(path: Path, module: nn.Module, optimizer: Optimizer, fingerprint: str) -> Progressed | None:
+    """Put what `path` holds into `module` and `optimizer`; return None where there is no checkpoint of this training.
+
+    Args:
+        path: the file; need not exist.
+        module: gets the weights.
+        optimizer: gets its state.
+        fingerprint: of the training; a checkpoint of another is passed over.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            about = json.loads(file.metadata()["augcond"])
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
+    except FileNotFoundError:
+        return None
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+        logger.warning("the checkpoint %s is damaged (%s): training starts anew", path, error)
+        return None
+    if about["fingerprint"] != fingerprint:
+        logger.info("the checkpoint %s is of another training: training starts anew", path)
+        return None
+    module.load_state_dict(_below("module.", tensors))
+    state: dict[int, dict[str, Any]] = {int(place): dict(values) for place, values in about["optimizer"].items()}
+    for name, tensor in _below("optimizer.", tensors).items():
+        place, _, entry = name.partition(".")
+        state.setdefault(int(place), {})[entry] = tensor
+    groups = optimizer.state_dict()["param_groups"]
+    for place, values in about["groups"].items():
+        groups[int(place)] |= values
+    for name, tensor in _below("group.", tensors).items():
+        place, _, entry = name.partition(".")
+        groups[int(place)][entry] = tensor
+    optimizer.load_state_dict({"state": state, "param_groups": groups})
+    history = [(int(step), float(loss)) for step, loss in about["history"]]
+    return Progressed(about["step"], history, about["scaler"], about["seconds"])
+
+
+def _single(group: dict[str, Any]) -> dict[str, Any]:
+    """Return the single values of a group of parameters: not the parameters, nor pairs such as betas."""
+    return {n: value for n, value in group.items() if _is_tensor(value) or isinstance(value, int | float | str | None)}
+
+
+def _without_tensors(entries: Mapping[int, dict[str, Any]]) -> dict[int, dict[str, Any]]:
+    return {
+        place: {name: value for name, value in values.items() if not _is_tensor(value)}
+        for place, values in entries.items()
+    }
+
+
+def _is_tensor(value: object) -> bool:
+    return isinstance(value, torch.Tensor)
+
+
+def _below(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}

@@ -1,0 +1,168 @@
+"""Linear probes: features of a frozen encoder, computed once per view, and a linear layer on them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torchvision.transforms.v2 import functional as images_v2
+
+from augcond.conditioning.streams import seeded
+from augcond.training.augmentation import BatchAugmentation
+
+if TYPE_CHECKING:
+    from augcond.config.training import AugmentConfig
+    from augcond.generators import Generator
+    from augcond.training.image_sets import ImageSet
+    from augcond.training.networks import Classifier
+
+_BATCH = 128
+
+
+class Encoder(Protocol):
+    """A frozen encoder of images."""
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Return features (B, D), float32 on the CPU, of images (B, 3, S, S) in [0, 1]."""
+        ...
+
+
+class BackboneEncoder:
+    """A pretrained network without its classifying layer, frozen: also the statistics of its BatchNorm layers.
+
+    Args:
+        classifier: the network.
+        device: where it runs.
+    """
+
+    def __init__(self, classifier: Classifier, device: torch.device) -> None:
+        # In eval mode: in training mode a forward pass alone would move the running statistics.
+        self._classifier = classifier.eval().requires_grad_(False).to(device)
+        self._device = device
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Return features (B, D)."""
+        with torch.inference_mode():
+            return self._classifier.features(images.to(self._device)).float().cpu().clone()
+
+
+class GeneratorEncoder:
+    """The generator's own image encoder; token embeddings are averaged.
+
+    Args:
+        generator: whose encoder it is.
+    """
+
+    def __init__(self, generator: Generator) -> None:
+        self._generator = generator
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Return features (B, D)."""
+        views = [self._generator.view(images_v2.to_pil_image(image)) for image in images]
+        embeddings = self._generator.encode_images(torch.stack(views))
+        return embeddings.float().mean(dim=1) if embeddings.dim() == 3 else embeddings.float()
+
+
+def plain_features(encoder: Encoder, images: ImageSet) -> Tensor:
+    """Return the features of the images as they are, (N, D)."""
+    return torch.cat([encoder(batch.float() / 255) for _, batch in _batches(images)])
+
+
+def view_features(
+    encoder: Encoder, images: ImageSet, augment: AugmentConfig, size: int, views: int, seed: int
+) -> Tensor:
+    """Return the features of `views` augmented views of each image, (views, N, D).
+
+    Args:
+        encoder: frozen.
+        images: of the size that the augmentation takes.
+        augment: how views differ.
+        size: edge length of the encoder's input.
+        views: number of views, V.
+        seed: draws the augmentation.
+    """
+    augmentation = BatchAugmentation(augment, size)
+    return torch.stack(
+        [
+            torch.cat([encoder(augmentation(batch, seed, f"view-{view}-{start}")) for start, batch in _batches(images)])
+            for view in range(views)
+        ]
+    )
+
+
+def _batches(images: ImageSet) -> list[tuple[int, Tensor]]:
+    starts = range(0, len(images), _BATCH)
+    return [(s, images.pixels.batch(np.arange(s, min(s + _BATCH, len(images))))) for s in starts]
+
+
+_REMEMBERED = 8
+
+
+class FrozenEncoder:
+    """A frozen encoder that computes the features of a set of images once.
+
+    Args:
+        encode: the encoder.
+        size: edge length of the images that it takes.
+    """
+
+    def __init__(self, encode: Encoder, size: int) -> None:
+        self.encode = encode
+        self.size = size
+        # By the very object: sets of equal keys may hold other pixels (another size, or a planted leak).
+        self._known: list[tuple[ImageSet, object, Tensor]] = []
+
+    def plain(self, images: ImageSet) -> Tensor:
+        """Return the features of the images as they are, (N, D)."""
+        return self._once(images, "plain", lambda: plain_features(self.encode, images))
+
+    def views(self, images: ImageSet, augment: AugmentConfig, count: int, seed: int) -> Tensor:
+        """Return the features of `count` augmented views of each image, (count, N, D)."""
+        compute = partial(view_features, self.encode, images, augment, self.size, count, seed)
+        return self._once(images, (augment.model_dump_json(), count, seed), compute)
+
+    def _once(self, images: ImageSet, key: object, compute: Callable[[], Tensor]) -> Tensor:
+        for known, own, features in self._known:
+            if known is images and own == key:
+                return features
+        features = compute()
+        self._known = [*self._known[1 - _REMEMBERED :], (images, key, features)]
+        return features
+
+
+class LinearHead(nn.Module):
+    """A linear layer on standardised features.
+
+    A deviation that is estimated from two or three images can be close to nothing by chance, and would blow up whatever
+    that feature shows on other images. So no deviation counts for less than the median one of the features that vary.
+
+    Args:
+        features: real training features, (N, D), whose mean and deviation standardise all others.
+        classes: number of classes.
+        seed: of the initial weights.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, features: Tensor, classes: int, seed: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", features.mean(dim=0))
+        self.register_buffer("std", _deviations(features))
+        with seeded(seed, "initial-weights"):
+            self.linear = nn.Linear(features.shape[1], classes)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Return logits (B, C) of features (B, D)."""
+        logits: Tensor = self.linear((features - self.mean) / self.std)
+        return logits
+
+
+def _deviations(features: Tensor) -> Tensor:
+    std = features.std(dim=0, correction=0)
+    varying = std[std > 1e-6]
+    return std.clamp_min(float(varying.median()) if len(varying) else 1.0)

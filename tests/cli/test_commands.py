@@ -1,0 +1,197 @@
+"""The command line as a user meets it: output, exit codes, messages."""
+
+from __future__ import annotations
+
+import importlib
+import io
+import json
+import subprocess
+import sys
+
+import pytest
+import yaml
+from PIL import Image
+
+from augcond import cli
+from tests.toy import write_photos
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    write_photos(tmp_path / "photos", {"cat": 3, "[red]dog": 4})
+    config = {
+        "data": {"path": "photos"},
+        "run": "run",
+        "plan": {"per_class": 3},
+        "conditioning": {"recipe": ["text", "embed-mixup"]},
+        "generator": {"name": "fake"},
+        "engine": {"shard_size": 5, "batch_size": 4},
+    }
+    (tmp_path / "c.yaml").write_text(yaml.safe_dump(config))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def augcond(monkeypatch, capsys):
+    """Run a command; return exit code, standard output and standard error."""
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["augcond", *arguments])
+        with pytest.raises(SystemExit) as caught:
+            cli.main()
+        captured = capsys.readouterr()
+        return caught.value.code or 0, captured.out, captured.err
+
+    return run
+
+
+def test_from_folder_to_export(project, augcond):
+    code, out, _ = augcond("inspect", "photos")
+    assert code == 0
+    assert "[red]dog" in out
+    assert "7 images in 2 classes" in out
+
+    code, out, err = augcond("plan", "c.yaml")
+    assert code == 0
+    assert "7/7 images read" in err
+    assert "12 images by text, embed-mixup" in out
+    assert "of disk, from 4 images timed" in out
+    assert not (project / "run").exists()
+
+    code, out, err = augcond("generate", "c.yaml")
+    assert code == 0
+    assert "12 images made, 0 failed" in out
+    assert "7/7 images read" in err
+    assert "12/12 images," in err
+    assert "shard 00002" in (project / "run" / "log.txt").read_text()
+
+    code, out, _ = augcond("status", "run")
+    assert (code, out.splitlines()[0]) == (0, "12 of 12 attempted: 12 ok, 0 failed; 0 left")
+
+    code, out, err = augcond("check", "run")
+    assert code == 0
+    assert "3/3 shards read" in err
+    assert "sound: 3 shards read, 12 images" in out
+
+    code, out, err = augcond("export", "run", "--to", "out")
+    assert code == 0
+    assert "12/12 images written" in err
+    assert len(list((project / "out").glob("*/*.png"))) == 12
+
+
+def test_a_run_is_named_by_its_folder_or_its_config(project, augcond):
+    augcond("generate", "c.yaml")
+    outputs = {augcond("status", name)[1] for name in ("run", "c.yaml", "run/config.yaml")}
+    assert len(outputs) == 1
+
+
+def test_json_for_scripts(project, augcond):
+    augcond("generate", "c.yaml")
+    assert json.loads(augcond("inspect", "photos", "--json")[1])["images"] == 7
+    assert json.loads(augcond("plan", "c.yaml", "--no-timing", "--json")[1])["total"] == 12
+    assert json.loads(augcond("status", "run", "--json")[1])["attempted"] == 12
+    assert json.loads(augcond("check", "run", "--json")[1])["problems"] == []
+
+
+def test_check_exits_with_1_where_something_is_wrong(project, augcond):
+    augcond("generate", "c.yaml")
+    (project / "run" / "shards" / "00000.parquet.tmp").touch()
+    code, out, _ = augcond("check", "run")
+    assert code == 1
+    assert "problem: temporary file" in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (("generate", "missing.yaml"), 2, "no config file at missing.yaml"),
+        (("generate", "c.yaml", "--set", "generator.stepz=3"), 2, "did you mean 'steps'"),
+        (("generate", "c.yaml", "--part", "3/2"), 2, "expected i/n"),
+        (("generate", "c.yaml", "--part", "x"), 2, "expected i/n"),
+        (("generate", "c.yaml", "--reuse", "nowhere"), 1, "nowhere is no run"),
+        (("generate", "c.yaml", "--set", "data.path=nowhere"), 1, "nowhere"),
+        (("generate", "c.yaml", "--set", "generator.name=dalle"), 2, "no generator 'dalle'"),
+        (("status", "nowhere"), 1, "nowhere is no run"),
+        (("check", "photos"), 1, "photos is no run"),
+        (("export", "nowhere", "--to", "out"), 1, "nowhere is no run"),
+        (("export", "nowhere", "--to", "out", "--format", "zip"), 2, "expected imagefolder or webdataset"),
+        (("inspect", "nowhere"), 2, "no folder or file at nowhere"),
+        (("preview", "c.yaml", "--class", "unicorn"), 1, "names the class 'unicorn'"),
+    ],
+)
+def test_errors_say_what_where_and_what_to_do(project, augcond, arguments, code, message):
+    result, _, err = augcond(*arguments)
+    assert result == code
+    assert "error: " in err
+    assert message in err
+    assert "Traceback" not in err
+
+
+def test_wrong_use_exits_with_2(project, augcond):
+    assert augcond("generate")[0] == 2
+    assert augcond("frobnicate")[0] == 2
+
+
+def test_full_disk_is_one_message(project, augcond, monkeypatch):
+    from augcond.store import commit
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(commit.pq, "write_table", full)
+    code, _, err = augcond("generate", "c.yaml")
+    assert code == 1
+    assert "No space left on device" in err
+    assert "run the same command again" in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "stage"),
+    [
+        (("demo", "demo"), "experiments.demo.generate"),
+        (("generate", "c.yaml"), "pipeline.generate"),
+        (("train", "c.yaml"), "pipeline.train"),
+        (("evaluate", "c.yaml"), "pipeline.evaluate"),
+        (("run", "c.yaml"), "pipeline.generate"),
+        (("sweep", "c.yaml", "--over", "generator.steps=2,3"), "experiments.sweep.train"),
+        (("export", "c.yaml", "--to", "out"), "store.export_run"),
+    ],
+)
+def test_interrupt_says_how_to_go_on(project, augcond, monkeypatch, arguments, stage):
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    module, _, name = stage.rpartition(".")
+    monkeypatch.setattr(importlib.import_module(f"augcond.{module}"), name, interrupted)
+    code, _, err = augcond(*arguments)
+    assert code == 130
+    assert "stopped; what was committed is safe, run the same command again to go on" in err
+    assert "Traceback" not in err
+
+
+def test_preview_draws_every_recipe(project, augcond):
+    code, out, _ = augcond("preview", "c.yaml", "--to", "sheet/p.png", "--class", "[red]dog", "--per-class", "2")
+    assert (code, out.strip()) == (0, "sheet/p.png")
+    image = Image.open(io.BytesIO((project / "sheet" / "p.png").read_bytes()))
+    assert image.width > 1500
+
+
+def test_the_package_is_a_program():
+    code = [sys.executable, "-m", "augcond.cli", "export", "nowhere", "--to", "out"]
+    done = subprocess.run(code, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "error: nowhere is no run" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        *("demo", "inspect", "plan", "generate", "status", "check", "export", "preview", "generators"),
+        *("train", "evaluate", "run", "sweep", "report"),
+    ],
+)
+def test_every_command_has_help_with_an_example(augcond, command):
+    code, out, _ = augcond(command, "--help")
+    assert code == 0
+    assert f"Example: augcond {command}" in out

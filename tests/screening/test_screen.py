@@ -1,0 +1,138 @@
+"""Screening: margins, a threshold from real validation images, and what is dropped."""
+
+import io
+import json
+import shutil
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+from PIL import Image
+
+from augcond.datasets.builtin import list_builtin
+from augcond.errors import ConfigError, LeakError
+from augcond.generators import load_generator
+from augcond.pipeline import generate, run, train
+from augcond.screening.screen import margins, screened_out, threshold_from
+from augcond.testing import save_tiny_stable_unclip
+from augcond.training.experiment import load_experiment
+from tests.training.toys import toy_run, write_colours
+
+
+def test_margins_by_hand():
+    scores = torch.tensor([[3.0, 1.0, 2.0], [3.0, 1.0, 2.0]])
+    assert margins(scores, torch.tensor([0, 1])).tolist() == [1.0, -2.0]
+
+
+def test_the_threshold_rejects_the_stated_share_of_real_images():
+    real = torch.arange(100).float()
+    for share in (0.05, 0.2, 0.501):
+        rejected = int((real < threshold_from(real, share)).sum())
+        assert share * 100 - 1.2 <= rejected <= share * 100
+
+
+def test_the_threshold_is_a_margin_of_the_validation_images(tmp_path):
+    config = toy_run(tmp_path, screening={"by": "encoder", "rejected_real": 0.3})
+    generate(config)
+    screened_out(load_experiment(config))
+    generator = load_generator(config.generator)
+
+    def encoded(part: str, name: str) -> np.ndarray:
+        views = []
+        for path in sorted((tmp_path / part / name).iterdir()):
+            with Image.open(path) as image:
+                views.append(generator.view(image))
+        features = generator.encode_images(torch.stack(views)).flatten(1).double().numpy()
+        return features / np.linalg.norm(features, axis=1, keepdims=True)
+
+    means = [encoded("train", name).mean(axis=0) for name in "abc"]
+    found = []
+    for label, name in enumerate("abc"):
+        for image in encoded("validation", name):
+            scores = [image @ mean / np.linalg.norm(mean) for mean in means]
+            found.append(scores[label] - max(scores[:label] + scores[label + 1 :]))
+    found.sort()
+    about = json.loads((config.run / "screening.json").read_text())
+    # Of 15 images four may fall below it: the fifth would be a third.
+    assert about["threshold"] == pytest.approx(found[4], abs=1e-5)
+    assert about["rejected_real"] == pytest.approx(4 / 15)
+    assert about["validation_accuracy"] == pytest.approx(np.mean(np.array(found) > 0))
+    assert all(
+        row["kept"] == (row["margin"] >= about["threshold"])
+        for row in pq.read_table(config.run / "screening.parquet").to_pylist()
+    )
+
+
+@pytest.mark.parametrize("by", ["classifier", "encoder", "prompts"])
+def test_images_of_another_class_are_dropped(tmp_path, by):
+    # The fake generator's patterns have nothing to do with their class: most are placed in another.
+    config = toy_run(tmp_path, plan={"per_class": 12}, screening={"by": by}, training={"steps": 12, "seeds": 1})
+    generate(config)
+    dropped = screened_out(load_experiment(config))
+    table = pq.read_table(config.run / "screening.parquet").to_pylist()
+    assert len(table) == 72
+    assert dropped == tuple(row["key"] for row in table if not row["kept"])
+    assert 0 < len(dropped) < 72
+    written = (config.run / "screening.json").stat().st_mtime_ns
+    assert screened_out(load_experiment(config)) == dropped
+    assert (config.run / "screening.json").stat().st_mtime_ns == written
+    cards = train(config)
+    assert [card.synthetic_images + card.screened_out for card in cards] == [0, 36, 36]
+    assert sum(card.screened_out for card in cards) == len(dropped)
+
+
+def test_screening_needs_real_validation_images(tmp_path):
+    config = toy_run(tmp_path, screening={"by": "encoder"}, data={"validation": None})
+    generate(config)
+    with pytest.raises(ConfigError, match=r"data\.validation is not set"):
+        screened_out(load_experiment(config))
+    leaky = toy_run(tmp_path, screening={"by": "encoder"}, leaks=["best-epoch"])
+    with pytest.raises(LeakError):
+        screened_out(load_experiment(leaky))
+
+
+def test_arms_of_real_images_need_no_screening(tmp_path):
+    arms = [{"name": "real-only"}]
+    config = toy_run(tmp_path, screening={"by": "encoder"}, training={"arms": arms, "seeds": 1, "steps": 2})
+    assert len(run(config).arms) == 1
+
+
+def test_class_prompts_meet_images_in_the_built_in_checkpoint(tmp_path):
+    config = toy_run(tmp_path, data={"source": "builtin", "path": None, "validation": None, "test": None})
+    generator = load_generator(config.generator.model_copy(update={"name": "stable-unclip"}))
+    listing = list_builtin("validation")
+    chosen = range(0, len(listing.keys), 5)
+    views = []
+    for place in chosen:
+        with Image.open(io.BytesIO(listing.reader.read(listing.keys[place]))) as image:
+            views.append(generator.view(image.convert("RGB")))
+    images = torch.nn.functional.normalize(generator.encode_images(torch.stack(views)), dim=1)
+    prompts = generator.embed_prompts([f"a photo of a {name}" for name in listing.class_names])
+    right = (images @ torch.nn.functional.normalize(prompts, dim=1).T).argmax(dim=1)
+    assert (right == torch.tensor(listing.labels)[list(chosen)]).float().mean() > 0.7
+
+
+def test_without_a_common_space_class_prompts_are_refused(tmp_path):
+    config = toy_run(tmp_path).generator
+    folder = save_tiny_stable_unclip(tmp_path / "tiny")
+    generator = load_generator(config.model_copy(update={"name": "stable-unclip", "model": str(folder)}))
+    with pytest.raises(ConfigError, match="no projection of its text encoder"):
+        generator.embed_prompts(["a photo of a cat"])
+
+
+def test_other_validation_images_give_another_threshold(tmp_path):
+    config = toy_run(tmp_path, screening={"by": "encoder"})
+    generate(config)
+    screened_out(load_experiment(config))
+    before = json.loads((config.run / "screening.json").read_text())
+    shutil.rmtree(tmp_path / "validation")
+    write_colours(tmp_path / "validation", 5, seed=7)
+    screened_out(load_experiment(config))
+    after = json.loads((config.run / "screening.json").read_text())
+    assert after["fingerprint"] != before["fingerprint"]
+    assert after["threshold"] != before["threshold"]
+    # The encoder does not care how classifiers are trained.
+    longer = toy_run(tmp_path, screening={"by": "encoder"}, training={"steps": 9})
+    screened_out(load_experiment(longer))
+    assert json.loads((config.run / "screening.json").read_text()) == after
