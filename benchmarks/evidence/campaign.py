@@ -38,9 +38,9 @@ from benchmarks.evidence.settings import (
 from benchmarks.evidence.units import Setting, Unit, make_unit
 
 from augcond.config.training import LeakName
-from augcond.training.arms import EvaluationPart
+from augcond.training.arms import HeldOut
 
-_BOTH: tuple[EvaluationPart, ...] = ("validation", "test")
+_BOTH: tuple[HeldOut, ...] = ("validation", "test")
 
 
 class NotMeasured(Exception):
@@ -188,7 +188,7 @@ class Campaign:
     def _measured(self, name: str, setting: Setting) -> Unit:
         return self._unit(f"{name}/seed-{setting.seed}", self._with_tuned(setting), _BOTH)
 
-    def _unit(self, name: str, setting: Setting, judged: Sequence[EvaluationPart]) -> Unit:
+    def _unit(self, name: str, setting: Setting, judged: Sequence[HeldOut]) -> Unit:
         return make_unit(name, setting, self.scale, work=self.work, revision=self.revision, judged=judged)
 
     # Tuning

@@ -20,7 +20,7 @@ from augcond.evaluation.results import ArmResult, Results
 from augcond.pipeline import evaluate, generate, train
 from augcond.store.folder import RunFolder
 from augcond.store.status import run_status
-from augcond.training.arms import EvaluationPart
+from augcond.training.arms import HeldOut
 from augcond.training.cards import read_cards
 
 logger = logging.getLogger("benchmarks.evidence")
@@ -76,7 +76,7 @@ class Measuring:
         train(config)
         seconds["train"] = round(time.perf_counter() - started, 1)
         started = time.perf_counter()
-        results = {part: evaluate(config, part=part) for part in unit.judged}
+        results = {part: evaluate(config, on=part) for part in unit.judged}
         seconds["evaluate"] = round(time.perf_counter() - started, 1)
         self._remember(unit, config.run, values)
         record = _record(unit, results) | {"generator": self._generator, "seconds": seconds, "images": images}
@@ -90,7 +90,7 @@ class Measuring:
             known.append(run)
 
 
-def _record(unit: Unit, results: dict[EvaluationPart, Results]) -> Record:
+def _record(unit: Unit, results: dict[HeldOut, Results]) -> Record:
     first = next(iter(results.values()))
     config = unit.config.model_dump(mode="json", exclude={"run"})
     # Where this machine keeps its files says nothing about what was measured.
@@ -115,8 +115,8 @@ def _record(unit: Unit, results: dict[EvaluationPart, Results]) -> Record:
     return record
 
 
-def _model(unit: Unit, name: str, results: dict[EvaluationPart, Results]) -> dict[str, Any]:
-    arms: dict[EvaluationPart, ArmResult] = {part: found.arm(name) for part, found in results.items()}
+def _model(unit: Unit, name: str, results: dict[HeldOut, Results]) -> dict[str, Any]:
+    arms: dict[HeldOut, ArmResult] = {part: found.arm(name) for part, found in results.items()}
     arm = next(iter(arms.values()))
     (seed,) = arm.seeds
     (card,) = [card for card in read_cards(unit.config.run) if card.arm == name]

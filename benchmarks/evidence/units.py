@@ -12,7 +12,7 @@ from typing import Any
 from benchmarks.evidence.settings import ArmSpec, Protocol, Scale
 
 from augcond.config import RunConfig, parse_config
-from augcond.training.arms import EvaluationPart
+from augcond.training.arms import HeldOut
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ class Unit:
 
     name: str
     config: RunConfig
-    judged: tuple[EvaluationPart, ...]
+    judged: tuple[HeldOut, ...]
     fingerprint: str
 
     @property
@@ -72,7 +72,7 @@ def images_key(values: Mapping[str, Any]) -> str:
 
 
 def make_unit(
-    name: str, setting: Setting, scale: Scale, *, work: Path, revision: str, judged: Sequence[EvaluationPart]
+    name: str, setting: Setting, scale: Scale, *, work: Path, revision: str, judged: Sequence[HeldOut]
 ) -> Unit:
     """Return the unit of a setting.
 

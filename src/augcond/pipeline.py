@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from augcond.conditioning import check_settings
+from augcond.conditioning import check_conditioning
 from augcond.config import RunConfig
 from augcond.datasets import Dataset, load_dataset
 from augcond.datasets.splits import draw_split, settle_split, source_images
@@ -28,7 +28,7 @@ from augcond.store.images import ImageFormat
 from augcond.store.locks import exclusive
 from augcond.store.reuse import ReusableRows
 from augcond.store.shards import GenerationSettings
-from augcond.training.arms import EvaluationPart, arms_of
+from augcond.training.arms import HeldOut, arms_of
 from augcond.training.cards import ModelCard
 from augcond.training.experiment import load_experiment
 from augcond.training.trainer import train_arms
@@ -124,12 +124,12 @@ def train(config: RunConfig, *, overwrite: bool = False, progress: Progress | No
     return train_arms(experiment, dropped=dropped, overwrite=overwrite, progress=progress)
 
 
-def evaluate(config: RunConfig, *, part: EvaluationPart = "test", progress: Progress | None = None) -> Results:
+def evaluate(config: RunConfig, *, on: HeldOut = "test", progress: Progress | None = None) -> Results:
     """Judge every trained model on the test set, each image once, and write RUN/results.json.
 
     Args:
         config: the run.
-        part: `test`; or `validation`, to choose on, which writes RUN/validation.json.
+        on: `test`; or `validation`, to choose on, which writes RUN/validation.json.
         progress: is told how many models are judged.
 
     Raises:
@@ -137,7 +137,7 @@ def evaluate(config: RunConfig, *, part: EvaluationPart = "test", progress: Prog
         RunError: there is no trained model.
         ConfigError: the config names no test images.
     """
-    return evaluate_models(load_experiment(config), part=part, progress=progress)
+    return evaluate_models(load_experiment(config), on=on, progress=progress)
 
 
 def run(
@@ -194,7 +194,7 @@ def plan_for(config: RunConfig, dataset: Dataset) -> Plan:
             what a recipe conditions it by.
         PlanError: a class that is to get images has no real one to be conditioned on.
     """
-    check_settings(config.conditioning)
+    check_conditioning(config.conditioning)
     check_recipes(config.generator, config.conditioning)
     return make_plan(
         dataset,

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torchvision.transforms import RandomResizedCrop
 
-from augcond.conditioning import RECIPES, Prepared, Recipe, check_settings, combine, prepare
+from augcond.conditioning import RECIPES, Prepared, Recipe, check_conditioning, combine, prepare
 from augcond.config import ConditioningConfig, RecipeName
 from augcond.errors import ConfigError
 
@@ -421,14 +421,14 @@ def test_sources_are_not_changed():
 )
 def test_settings_that_cannot_work_are_refused_early(parameters, message):
     with pytest.raises(ConfigError, match=message):
-        check_settings(ConditioningConfig(**parameters))
+        check_conditioning(ConditioningConfig(**parameters))
 
 
 def test_settings_that_fit_one_of_several_recipes_are_accepted():
-    check_settings(ConditioningConfig())
-    check_settings(ConditioningConfig(recipe=("cutmix", "mixup"), sources=3))
-    check_settings(ConditioningConfig(recipe=tuple(RECIPES), interpolation="slerp"))
-    check_settings(ConditioningConfig(recipe="image", augment=({"name": "RandomHorizontalFlip"},)))
+    check_conditioning(ConditioningConfig())
+    check_conditioning(ConditioningConfig(recipe=("cutmix", "mixup"), sources=3))
+    check_conditioning(ConditioningConfig(recipe=tuple(RECIPES), interpolation="slerp"))
+    check_conditioning(ConditioningConfig(recipe="image", augment=({"name": "RandomHorizontalFlip"},)))
 
 
 def test_misuse_is_named():

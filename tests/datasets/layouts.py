@@ -62,8 +62,8 @@ def imagenet_lt(root: Path, counts: Mapping[int, int] | None = None, missing: Se
         lists["train"] += [f"{path} {label}" for path in train[:-1]]
         lists["val"].append(f"{train[-1]} {label}")
         lists["test"] += [f"{path} {label}" for path in test]
-    for part, lines in lists.items():
-        put(root / f"ImageNet_LT_{part}.txt", "\n".join(lines) + "\n")
+    for role, lines in lists.items():
+        put(root / f"ImageNet_LT_{role}.txt", "\n".join(lines) + "\n")
     return root
 
 
@@ -81,8 +81,8 @@ def places_lt(root: Path) -> Path:
         name = f"val_256/Places365_val_{label + 1:08d}.jpg"
         put(root / name, jpeg(100 + label))
         lists["test"].append(f"{name} {label}")
-    for part, lines in lists.items():
-        put(root / "Places_LT_v2" / f"Places_LT_{part}.txt", "\n".join(lines) + "\n")
+    for role, lines in lists.items():
+        put(root / "Places_LT_v2" / f"Places_LT_{role}.txt", "\n".join(lines) + "\n")
     return root
 
 
@@ -202,21 +202,21 @@ def caltech101(root: Path, counts: Mapping[str, int] | None = None) -> Path:
 
 
 def flowers102(
-    root: Path, labels: Sequence[int] | None = None, parts: Mapping[str, Sequence[int]] | None = None
+    root: Path, labels: Sequence[int] | None = None, roles: Mapping[str, Sequence[int]] | None = None
 ) -> Path:
-    """Write Flowers102 with these labels (1 to 102) of images 1, 2, ... and these image numbers by part.
+    """Write Flowers102 with these labels (1 to 102) of images 1, 2, ... and these image numbers by role.
 
     By default one image of every class in each of trnid, valid and tstid.
     """
-    if labels is None or parts is None:
+    if labels is None or roles is None:
         count = len(FLOWER_NAMES)
         labels = [*range(1, count + 1)] * 3
         starts = {"tstid": 1, "trnid": count + 1, "valid": 2 * count + 1}
-        parts = {name: range(start, start + count) for name, start in starts.items()}
+        roles = {name: range(start, start + count) for name, start in starts.items()}
     for number in range(1, len(labels) + 1):
         put(root / "jpg" / f"image_{number:05d}.jpg", jpeg(number))
     savemat(root / "imagelabels.mat", {"labels": np.array([labels], np.uint8)})
-    savemat(root / "setid.mat", {name: np.array([list(numbers)], np.uint16) for name, numbers in parts.items()})
+    savemat(root / "setid.mat", {name: np.array([list(numbers)], np.uint16) for name, numbers in roles.items()})
     return root
 
 

@@ -1,4 +1,4 @@
-"""Every benchmark in its official layout: counts, labels and parts against answers worked out by hand."""
+"""Every benchmark in its official layout: counts, labels and roles against answers worked out by hand."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from PIL import Image
 
 from augcond.config import parse_config
 from augcond.datasets import load_dataset
-from augcond.datasets.benchmarks import BENCHMARK_NAMES, find_part, get_benchmark, list_benchmark
+from augcond.datasets.benchmarks import BENCHMARK_NAMES, find_role, get_benchmark, list_benchmark
 from augcond.datasets.benchmarks.imagenet_lt import class_texts, official_counts
 from augcond.datasets.benchmarks.pascal_voc import largest_object
 from augcond.datasets.loading import has_held_out, load_held_out
@@ -44,8 +44,8 @@ def test_parts_are_apart_and_share_their_classes(copy):
     split = make_split(train, None)
     assert not train.rejected
     assert has_held_out(config, "test")
-    for part in get_benchmark(name).parts[1:]:
-        held_out = load_held_out(config, part, train, split)
+    for role in get_benchmark(name).roles[1:]:
+        held_out = load_held_out(config, role, train, split)
         assert held_out.images
         assert not held_out.rejected
         assert held_out.classes == train.classes
@@ -87,8 +87,8 @@ def test_every_missing_piece_gives_the_layout_and_the_download(copy):
         aside = root.parent / "aside"
         shutil.move(entry, aside)
         with pytest.raises(DatasetError) as caught:
-            for part in benchmark.parts:
-                list_benchmark(name, root, part)
+            for role in benchmark.roles:
+                list_benchmark(name, root, role)
         shutil.move(aside, entry)
         message = str(caught.value)
         assert message.startswith(f"{benchmark.title}: ")
@@ -102,7 +102,7 @@ def test_small_copies_are_said_to_differ_from_the_official_sizes(copy, caplog):
     name, root = copy
     with caplog.at_level(logging.WARNING, "augcond"):
         list_benchmark(name, root)
-    assert f"{name}, part train: " in caplog.text
+    assert f"{name}, role train: " in caplog.text
     assert "not the official" in caplog.text
 
 
@@ -140,7 +140,7 @@ def test_imagenet_lt(tmp_path):
 
 def test_imagenet_lt_counts_are_checked_class_by_class(tmp_path):
     root = layouts.imagenet_lt(tmp_path, {0: 50, 1: 3})
-    assert find_part("imagenet-lt", root, "train").notes == (
+    assert find_role("imagenet-lt", root, "train").notes == (
         "53 images listed in ImageNet_LT_train.txt, not the official 115,846",
         "2 classes, not the official 1,000",
         "999 classes differ from the official counts: label 1 has 3 images, not 250, label 2 has 0 images, not 516, "
@@ -285,7 +285,7 @@ def test_coco_takes_the_largest_annotation_that_is_no_crowd(tmp_path):
     }
     assert listing.classes == listing.class_names == ("person", "car", "dog", "toothbrush")
     assert labelled(list_benchmark("coco", root, "test")) == {"val2017/000000000010.jpg": "dog"}
-    assert find_part("coco", root, "test").notes[0] == "1 images in instances_val2017.json, not the official 5,000"
+    assert find_role("coco", root, "test").notes[0] == "1 images in instances_val2017.json, not the official 5,000"
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"images": [{"id": 1}], "annotations": [{"image_id": 1}]}'])

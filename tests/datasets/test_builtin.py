@@ -13,9 +13,9 @@ from augcond.errors import DatasetError
 from tests.datasets.photos import CLASSES, encode, picture
 
 
-@pytest.mark.parametrize(("part", "per_class"), [("pool", 200), ("validation", 50), ("test", 300)])
-def test_each_part(part, per_class):
-    listing = list_builtin(part)
+@pytest.mark.parametrize(("role", "per_class"), [("pool", 200), ("validation", 50), ("test", 300)])
+def test_each_part(role, per_class):
+    listing = list_builtin(role)
     assert len(listing.classes) == 10
     assert Counter(listing.labels) == dict.fromkeys(range(10), per_class)
     assert len(set(listing.keys)) == len(listing.keys)
@@ -25,10 +25,10 @@ def test_each_part(part, per_class):
 
 
 def test_parts_share_no_key_and_agree_on_classes():
-    parts = [list_builtin(part) for part in ("pool", "validation", "test")]
-    assert len({key for part in parts for key in part.keys}) == sum(len(part.keys) for part in parts)
-    assert len({part.classes for part in parts}) == 1
-    assert list_builtin() == parts[0]
+    roles = [list_builtin(role) for role in ("pool", "validation", "test")]
+    assert len({key for role in roles for key in role.keys}) == sum(len(role.keys) for role in roles)
+    assert len({role.classes for role in roles}) == 1
+    assert list_builtin() == roles[0]
 
 
 def test_reader_is_picklable_and_refuses_unknown_keys():

@@ -99,9 +99,9 @@ def test_a_split_is_read_back_as_it_was_saved(tmp_path):
 
 
 def test_subset_keeps_the_classes_and_refuses_unknown_keys():
-    part = subset(POOL, ["cow/1.png", "ant/0.png"])
-    assert [image.key for image in part.images] == ["ant/0.png", "cow/1.png"]
-    assert part.classes == POOL.classes
+    role = subset(POOL, ["cow/1.png", "ant/0.png"])
+    assert [image.key for image in role.images] == ["ant/0.png", "cow/1.png"]
+    assert role.classes == POOL.classes
     with pytest.raises(SplitError, match=r"'cow/99\.png'"):
         subset(POOL, ["cow/99.png"])
 

@@ -128,7 +128,7 @@ def test_leaky_and_honest_arms_in_one_table(tmp_path):
         training={"steps": 2},
     )
     axes = [parse_axis("leaks=[],[fixed-training-subset]")]
-    results = sweep(config, axes, seeds=1, part="test")
+    results = sweep(config, axes, seeds=1, on="test")
     assert {arm.name: arm.leaky for arm in results.arms} == {
         "real-only leaks=": False,
         "real-only leaks=fixed-training-subset": True,
@@ -142,7 +142,7 @@ def test_leaky_and_honest_arms_in_one_table(tmp_path):
     table = (config.run / "sweep.md").read_text()
     assert table.count("(leaky)") == 2
     # The leak judges every seed on other images, which no one interval covers.
-    results = sweep(config, axes, seeds=2, part="test")
+    results = sweep(config, axes, seeds=2, on="test")
     assert {(gain.arm, gain.baseline) for gain in results.differences} == {("image leaks=", "real-only leaks=")}
 
 
@@ -185,7 +185,7 @@ def test_a_sweep_ends_in_one_table_and_resumes(tmp_path):
     assert [arm.name for arm in results.arms] == ["real-only", "mixup per_class=2", "mixup per_class=4"]
     assert [arm.synthetic_images for arm in results.arms] == [0, 6, 12]
     assert [len(arm.seeds) for arm in results.arms] == [2, 2, 2]
-    assert results.part == "validation"
+    assert results.on == "validation"
     assert {(gain.arm, gain.baseline, gain.seeds) for gain in results.differences} == {
         ("mixup per_class=2", "real-only", 2),
         ("mixup per_class=4", "real-only", 2),

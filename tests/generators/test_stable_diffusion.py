@@ -8,7 +8,7 @@ from augcond.conditioning.base import Conditioning
 from augcond.config import GeneratorConfig
 from augcond.errors import ConfigError, GeneratorError
 from augcond.generators import load_generator
-from augcond.generators.denoising import encode
+from augcond.generators.denoising import encode_pixels
 from augcond.generators.schedulers import SchedulerFactory
 from augcond.generators.stable_diffusion import check_text_to_image
 from augcond.testing import TinyShape, save_tiny_stable_diffusion
@@ -92,14 +92,14 @@ def test_images_are_encoded_as_the_autoencoders_most_likely_latents(make):
     images = pictures(5) * 2 - 1
     with torch.inference_mode():
         expected = vae.encode(images).latent_dist.mode() * vae.config.scaling_factor
-        torch.testing.assert_close(encode(vae, images), expected)
+        torch.testing.assert_close(encode_pixels(vae, images), expected)
 
 
 def test_a_weak_start_stays_near_the_image_and_a_strong_one_leaves_it(make):
     generator = make(scheduler="ddim", steps=50, guidance_scale=1.0)
     near, far = (generator.sample(from_images(strength), SEEDS)[0] for strength in (0.02, 1.0))
     with torch.inference_mode():
-        same = generator._decode(encode(generator._vae, pictures(4) * 2 - 1))
+        same = generator._decode(encode_pixels(generator._vae, pictures(4) * 2 - 1))
     assert (near - same).abs().mean() < 0.5 * (far - same).abs().mean()
 
 

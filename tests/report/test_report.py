@@ -133,7 +133,7 @@ def test_results_are_shown(run_folder, tmp_path, facts):
 def test_leaky_results_are_marked(run_folder, tmp_path):
     folder = copy_of(run_folder, tmp_path)
     results = make_results(leaky=True, leaks=("conditioning on <b>all</b> images",))
-    results = replace(results, part="validation", arms=tuple(replace(arm, leaky=True) for arm in results.arms))
+    results = replace(results, on="validation", arms=tuple(replace(arm, leaky=True) for arm in results.arms))
     (folder.path / "results.json").write_text(results_to_json(results), encoding="utf-8")
     text = text_of(write_report(folder, PLAIN))
     assert "Leaky protocol." in text and "conditioning on <b>all</b> images" in text

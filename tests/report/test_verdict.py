@@ -46,7 +46,7 @@ def test_an_interval_over_zero_is_no_gain(facts):
 
 
 def test_validation_accuracy_is_called_so(facts):
-    found = by_question(facts, results=make_results(part="validation"))["Did it help?"]
+    found = by_question(facts, results=make_results(on="validation"))["Did it help?"]
     assert found.answer.startswith("Validation accuracy over real-only: image +11.0 points")
 
 

@@ -186,7 +186,7 @@ def test_models_of_another_split_are_not_judged(tmp_path):
     # Put back, as by someone who copies folders: the validation images are among what they were trained on.
     shutil.copytree(kept, config.run / "models")
     with pytest.raises(RunMismatchError, match=r"real-only.seed-0 was trained on other real images"):
-        evaluate(other, part="validation")
+        evaluate(other, on="validation")
 
 
 def test_models_of_unequal_budgets_are_not_put_into_one_table(tmp_path):

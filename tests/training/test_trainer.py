@@ -192,8 +192,8 @@ def test_classes_of_the_test_set_must_be_those_of_training(tmp_path):
 
 def test_choices_are_made_on_the_validation_set(done):
     config, results = done
-    chosen_by = evaluate(config, part="validation")
-    assert (chosen_by.part, chosen_by.test_images) == ("validation", 15)
+    chosen_by = evaluate(config, on="validation")
+    assert (chosen_by.on, chosen_by.test_images) == ("validation", 15)
     assert chosen_by == read_results(config.run / "validation.json")
     assert read_results(config.run / "results.json") == results
     kept = {path.relative_to(config.run).as_posix() for path in config.run.rglob("predictions/**/*.parquet")}

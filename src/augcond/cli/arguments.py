@@ -12,7 +12,7 @@ from augcond.errors import ConfigError, RunError
 if TYPE_CHECKING:
     from augcond.config import RunConfig
     from augcond.store import RunFolder
-    from augcond.training.arms import EvaluationPart
+    from augcond.training.arms import HeldOut
 
 ConfigFile = Annotated[Path, typer.Argument(metavar="CONFIG", help="A YAML config of one run.")]
 RunPath = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder, or the config that made it.")]
@@ -76,7 +76,7 @@ def run_folder(path: Path) -> RunFolder:
     return RunFolder(path.parent if path.name == "config.yaml" and path.is_file() else path)
 
 
-def part_to_judge(text: str) -> EvaluationPart:
+def held_out_of(text: str) -> HeldOut:
     """Return what --on names."""
     if text == "test":
         return "test"

@@ -15,8 +15,8 @@ from augcond.cli.arguments import (
     RunPath,
     Set,
     config_of_run,
+    held_out_of,
     load_run_config,
-    part_to_judge,
     run_folder,
 )
 from augcond.cli.output import console, logged, print_json, say, show_progress
@@ -81,10 +81,10 @@ def evaluate(
     from augcond.cli.tables import print_results
     from augcond.pipeline import evaluate as evaluate_run
 
-    part = part_to_judge(on)
+    judged_on = held_out_of(on)
     config = config_of_run(run, overrides)
     with logged(config), show_progress("models judged") as progress:
-        results = evaluate_run(config, part=part, progress=progress)
+        results = evaluate_run(config, on=judged_on, progress=progress)
     if as_json:
         print_json(asdict(results))
     else:
@@ -156,11 +156,11 @@ def sweep(
     from augcond.report import write_report
     from augcond.store import RunFolder
 
-    part = part_to_judge(on)
+    judged_on = held_out_of(on)
     axes = [parse_axis(text) for text in over]
     config = load_run_config(config_file, overrides)
     with logged(config):
-        results = run_sweep(config, axes, seeds=seeds, part=part, progress=show_progress)
+        results = run_sweep(config, axes, seeds=seeds, on=judged_on, progress=show_progress)
     if as_json:
         print_json(asdict(results))
     else:

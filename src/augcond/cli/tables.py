@@ -223,7 +223,7 @@ def print_results(results: Results, console: Console) -> None:
     console.print(table)
     seeds = len(results.arms[0].seeds)
     console.print(
-        f"percent of {results.test_images:,} {results.part} images by {results.model}, mean and spread over {seeds} "
+        f"percent of {results.test_images:,} {results.on} images by {results.model}, mean and spread over {seeds} "
         f"training seed{'s' if seeds != 1 else ''}; gain: overall - {base}, with its paired 95 % bootstrap interval",
         soft_wrap=True,
     )
@@ -299,5 +299,5 @@ def _print_plan(found: Forecast, console: Console) -> None:
     by_recipe = ", ".join(f"{count:,} by {recipe}" for recipe, count in found.images.items())
     console.print(f"{found.total:,} images to make: {by_recipe}", soft_wrap=True)
     if found.held_out:
-        parts = ", ".join(f"{count:,} for {part}" for part, count in found.held_out.items())
+        parts = ", ".join(f"{count:,} for {on}" for on, count in found.held_out.items())
         console.print(f"real images that are not trained on: {parts}", soft_wrap=True)

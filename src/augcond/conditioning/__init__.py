@@ -5,7 +5,7 @@ numbers. Importing this package does not import PyTorch.
 """
 
 from augcond.conditioning.base import Conditioning, Draws, InitialImage, Prepared, Viewer
-from augcond.conditioning.recipes import RECIPES, Recipe, check_settings, combine, prepare
+from augcond.conditioning.recipes import RECIPES, Recipe, check_conditioning, combine, prepare
 
 __all__ = [
     "RECIPES",
@@ -15,7 +15,7 @@ __all__ = [
     "Prepared",
     "Recipe",
     "Viewer",
-    "check_settings",
+    "check_conditioning",
     "combine",
     "prepare",
 ]

@@ -82,7 +82,7 @@ RECIPES: Mapping[str, Recipe] = MappingProxyType({recipe.name: recipe for recipe
 """All recipes by name, in the order in which they are shown."""
 
 
-def check_settings(settings: ConditioningConfig) -> None:
+def check_conditioning(settings: ConditioningConfig) -> None:
     """Check what the config's types cannot: call it before any work is done.
 
     Raises:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
 if TYPE_CHECKING:
     from augcond.config.data import DataConfig
 
-EvaluationPart = Literal["test", "validation"]
+HeldOut = Literal["test", "validation"]
 """Which real images models are judged on: `test` to measure, `validation` to choose."""
 
 

@@ -18,31 +18,31 @@ from augcond.errors import DatasetError
 if TYPE_CHECKING:
     from pathlib import Path
 
-WorldPart = Literal["pool", "validation", "test"]
+WorldFile = Literal["pool", "validation", "test"]
 
 
 @dataclass(frozen=True, slots=True)
 class ParquetReader:
-    """Reads images out of one part of the world, which each process loads once.
+    """Reads images out of one file of the world, which each process loads once.
 
     Attributes:
-        part: which part.
+        name: which file.
         folder: where its parquet file lies; the package's own assets where None.
     """
 
-    part: WorldPart
+    name: WorldFile
     folder: Path | None = None
 
     def read(self, key: str) -> bytes:
         """Return the encoded image behind `key`.
 
         Raises:
-            FileNotFoundError: there is no such key in this part.
+            FileNotFoundError: there is no such key in this file.
         """
         try:
-            return _load(self.part, self.folder).images[key]
+            return _load(self.name, self.folder).images[key]
         except KeyError:
-            raise FileNotFoundError(f"no image {key} in the {self.part} of the built-in world") from None
+            raise FileNotFoundError(f"no image {key} in the {self.name} of the built-in world") from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,32 +52,32 @@ class _World:
     labels: tuple[int, ...]
 
 
-def list_builtin(part: WorldPart = "pool", *, folder: Path | None = None) -> Listing:
-    """Return one part of the built-in world: real garments in one narrow style.
+def list_builtin(name: WorldFile = "pool", *, folder: Path | None = None) -> Listing:
+    """Return one file of the built-in world: real garments in one narrow style.
 
     Keys are `class/source file-number.png`, such as `t-shirt/train-31531.png`, after the picture's row in the official
-    Fashion-MNIST files; they are unique over all parts.
+    Fashion-MNIST files; they are unique over all files.
 
     Args:
-        part: `pool` to train on (200 a class), `validation` (50 a class) or `test` (300 a class).
-        folder: a folder with another world's `<part>.parquet`; the package's own assets where None.
+        name: `pool` to train on (200 a class), `validation` (50 a class) or `test` (300 a class).
+        folder: a folder with another world's `<name>.parquet`; the package's own assets where None.
 
     Raises:
-        DatasetError: the part's file is missing or damaged.
+        DatasetError: the file is missing or damaged.
     """
-    world = _load(part, folder)
+    world = _load(name, folder)
     return Listing(
         classes=world.classes,
         class_names=world.classes,
         keys=tuple(world.images),
         labels=world.labels,
-        reader=ParquetReader(part, folder),
+        reader=ParquetReader(name, folder),
     )
 
 
 @lru_cache(maxsize=8)
-def _load(part: WorldPart, folder: Path | None) -> _World:
-    origin = (folder or WORLD) / f"{part}.parquet"
+def _load(name: WorldFile, folder: Path | None) -> _World:
+    origin = (folder or WORLD) / f"{name}.parquet"
     try:
         table = pq.read_table(io.BytesIO(origin.read_bytes()))
         info = json.loads(table.schema.metadata[b"huggingface"])["info"]

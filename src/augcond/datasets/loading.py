@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from augcond.config import DataConfig
-    from augcond.datasets.base import Dataset, EvaluationPart
-    from augcond.datasets.benchmarks import Part
+    from augcond.datasets.base import Dataset, HeldOut
+    from augcond.datasets.benchmarks import Role
     from augcond.datasets.splits import Split
     from augcond.progress import Progress
 
@@ -53,7 +53,7 @@ def list_images(config: DataConfig) -> Listing:
     Raises:
         DatasetError: there are none, or class names do not fit.
     """
-    listing = _own_part(config, "train")
+    listing = _own_role(config, "train")
     if listing is not None:
         return listing
     if config.path is None:
@@ -67,49 +67,49 @@ def list_images(config: DataConfig) -> Listing:
     return list_folder(config.path, config.class_names)
 
 
-def list_held_out(config: DataConfig, part: EvaluationPart) -> Listing | None:
+def list_held_out(config: DataConfig, on: HeldOut) -> Listing | None:
     """Return the validation or test images that `config` names or that its source brings; None where there are none.
 
     Raises:
         DatasetError: they cannot be listed, or class names do not fit.
     """
-    path = config.validation if part == "validation" else config.test
+    path = config.validation if on == "validation" else config.test
     if path is not None:
         return list_images(config.model_copy(update={"path": path}))
-    return _own_part(config, part)
+    return _own_role(config, on)
 
 
-def has_held_out(config: DataConfig, part: EvaluationPart) -> bool:
+def has_held_out(config: DataConfig, on: HeldOut) -> bool:
     """Tell whether `config` names validation or test images, or its source brings them; nothing is read."""
-    if (config.validation if part == "validation" else config.test) is not None:
+    if (config.validation if on == "validation" else config.test) is not None:
         return True
     if config.source in BENCHMARK_NAMES:
-        return part in get_benchmark(config.source).parts
+        return on in get_benchmark(config.source).roles
     if config.huggingface is not None:
-        return getattr(config.huggingface, part) is not None
+        return getattr(config.huggingface, on) is not None
     return config.source == "builtin"
 
 
-def _own_part(config: DataConfig, part: Part) -> Listing | None:
-    """Return a part that the source has of its own; None where it has no parts, or not this one."""
+def _own_role(config: DataConfig, role: Role) -> Listing | None:
+    """Return the images that the source has of its own for a role; None where it has none."""
     if config.source == "huggingface":
         from augcond.datasets.huggingface import list_huggingface
 
         section = config.huggingface or HuggingFaceConfig()
-        split = getattr(section, part)
+        split = getattr(section, role)
         return None if split is None else list_huggingface(config.path, section, split, config.class_names)
     listing: Listing | None = None
     if config.source == "builtin":
-        listing = list_builtin("pool" if part == "train" else part)
+        listing = list_builtin("pool" if role == "train" else role)
     elif config.source in BENCHMARK_NAMES and config.path is not None:
-        listing = list_benchmark(config.source, config.path, part)
+        listing = list_benchmark(config.source, config.path, role)
     if listing is None or config.class_names is None:
         return listing
     return replace(listing, class_names=names_for(listing.classes, config.class_names))
 
 
 def load_held_out(
-    config: DataConfig, part: EvaluationPart, dataset: Dataset, split: Split, *, cache: Path | None = None
+    config: DataConfig, on: HeldOut, dataset: Dataset, split: Split, *, cache: Path | None = None
 ) -> Dataset:
     """Return the validation or test images, with the classes of `dataset`.
 
@@ -118,7 +118,7 @@ def load_held_out(
 
     Args:
         config: the `data` section.
-        part: which images.
+        on: which images.
         dataset: all images that the split was drawn from.
         split: names validation images where the config names none.
         cache: see `verify`.
@@ -127,18 +127,16 @@ def load_held_out(
         ConfigError: the config names no such images.
         DatasetError: they cannot be used, or have a class that `dataset` lacks.
     """
-    if part == "validation" and config.validation is None and split.validation:
+    if on == "validation" and config.validation is None and split.validation:
         return subset(dataset, split.validation)
-    listing = list_held_out(config, part)
+    listing = list_held_out(config, on)
     if listing is None:
-        hint = " (or data.split.validation_per_class, the number to hold out)" if part == "validation" else ""
+        hint = " (or data.split.validation_per_class, the number to hold out)" if on == "validation" else ""
         if config.source in BENCHMARK_NAMES:
-            raise ConfigError(f"{config.source} has no {part} images of its own: set data.split.validation_per_class")
-        raise ConfigError(
-            f"data.{part} is not set: name a {config.source} of real images that are not trained on{hint}"
-        )
+            raise ConfigError(f"{config.source} has no {on} images of its own: set data.split.validation_per_class")
+        raise ConfigError(f"data.{on} is not set: name a {config.source} of real images that are not trained on{hint}")
     loaded = verify(listing, DecodeSettings.of(config), max_bad_share=config.max_bad_share, cache=cache)
-    return _with_classes(loaded, dataset, f"data.{part}")
+    return _with_classes(loaded, dataset, f"data.{on}")
 
 
 def _with_classes(loaded: Dataset, dataset: Dataset, where: str) -> Dataset:

@@ -16,7 +16,7 @@ from augcond.evaluation.results import ArmResult, Difference, Results, SeedResul
 from augcond.files import write_atomically
 from augcond.progress import NoProgress
 from augcond.training.arm_images import RunImages
-from augcond.training.arms import REAL_ONLY, Arm, EvaluationPart, Seeds, arms_of
+from augcond.training.arms import REAL_ONLY, Arm, HeldOut, Seeds, arms_of
 from augcond.training.cards import ModelCard, model_folder, read_cards
 from augcond.training.experiment import Experiment, evaluation_images
 from augcond.training.models import load_model
@@ -29,14 +29,12 @@ if TYPE_CHECKING:
     from augcond.progress import Progress
 
 
-def evaluate_models(
-    experiment: Experiment, *, part: EvaluationPart = "test", progress: Progress | None = None
-) -> Results:
+def evaluate_models(experiment: Experiment, *, on: HeldOut = "test", progress: Progress | None = None) -> Results:
     """Judge all trained models of a run, save predictions and results, and return the results.
 
     Args:
         experiment: the run.
-        part: `test`; or `validation`, on which recipe, guidance and the like are to be chosen.
+        on: `test`; or `validation`, on which recipe, guidance and the like are to be chosen.
         progress: is told how many models are judged.
 
     Raises:
@@ -49,14 +47,14 @@ def evaluate_models(
     cards = read_cards(run)
     _check_models(experiment, cards)
     progress.start(len(cards))
-    test = evaluation_images(experiment, part)
+    test = evaluation_images(experiment, on)
     images = RunImages(experiment)
     judged: dict[str, dict[Seeds, SeedPredictions]] = {}
     for card in cards:
         started = time.perf_counter()
         predictions = predict(images, card, test)
         seconds = time.perf_counter() - started
-        path = predictions_path(part, card.arm, card.seeds.training)
+        path = predictions_path(on, card.arm, card.seeds.training)
         save_predictions(run / path, predictions, experiment.pool.classes)
         own = SeedPredictions(predictions, card.real_counts, path.as_posix(), seconds)
         judged.setdefault(card.arm, {})[card.seeds] = own
@@ -69,10 +67,10 @@ def evaluate_models(
         experiment.pool,
         cards,
         {name: judged[name] for name in names},
-        part=part,
+        on=on,
         baselines=lambda name: [names[0], *(text for text in texts if name != names[0])],
     )
-    write_atomically(experiment.folder.results_path(part), results_to_json(results).encode())
+    write_atomically(experiment.folder.results_path(on), results_to_json(results).encode())
     return results
 
 
@@ -120,7 +118,7 @@ def assemble_results(
     cards: Sequence[ModelCard],
     models: Mapping[str, Trained],
     *,
-    part: EvaluationPart,
+    on: HeldOut,
     baselines: Callable[[str], Sequence[str]],
 ) -> Results:
     """Return results from the predictions of trained models.
@@ -130,7 +128,7 @@ def assemble_results(
         pool: its labelled images, for the classes.
         cards: of the models.
         models: their predictions, by arm (in the order of the results) and seed.
-        part: what they were judged on.
+        on: what they were judged on.
         baselines: names the arms that an arm is compared with; itself, and those without a common seed or judged on
             other images, are passed over.
     """
@@ -155,7 +153,7 @@ def assemble_results(
         model=cards[0].config.model,
         arms=arms,
         differences=tuple(differences),
-        part=part,
+        on=on,
     )
 
 

@@ -17,12 +17,12 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from augcond.training.arms import EvaluationPart
+    from augcond.training.arms import HeldOut
 
 
-def predictions_path(part: EvaluationPart, arm: str, training_seed: int) -> PurePosixPath:
+def predictions_path(on: HeldOut, arm: str, training_seed: int) -> PurePosixPath:
     """Return where, in a run folder, the predictions of an arm and a training seed are kept."""
-    return PurePosixPath("predictions") / part / arm / f"seed-{training_seed}.parquet"
+    return PurePosixPath("predictions") / on / arm / f"seed-{training_seed}.parquet"
 
 
 def save_predictions(path: Path, predictions: Predictions, classes: Sequence[str]) -> None:

@@ -16,7 +16,7 @@ from dataclasses import MISSING, asdict, dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from augcond.errors import CorruptRunError, RunError
-from augcond.training.arms import REAL_ONLY, ArmKind, EvaluationPart, Seeds
+from augcond.training.arms import REAL_ONLY, ArmKind, HeldOut, Seeds
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -39,8 +39,8 @@ __all__ = [
     "share_text",
 ]
 
-FORMAT = 1
-"""Goes up with every change of the schema that an older reader would misunderstand."""
+FORMAT = 2
+"""Goes up with every change of the schema that an older reader would misunderstand. Up to 1, `on` was called `part`."""
 
 MetricName = Literal["overall", "class_mean", "many", "medium", "few", "calibration_error"]
 METRICS: tuple[MetricName, ...] = get_args(MetricName)
@@ -171,7 +171,7 @@ class Results:
         model: name of the classifier's network.
         arms: one entry per arm; the first is the baseline.
         differences: every arm against the first, and against `text` where that is an arm.
-        part: which real images were judged: `test`, or `validation`, where choices are made.
+        on: which real images were judged: `test`, or `validation`, where choices are made.
         format: see `FORMAT`.
     """
 
@@ -187,7 +187,7 @@ class Results:
     model: str
     arms: tuple[ArmResult, ...]
     differences: tuple[Difference, ...]
-    part: EvaluationPart = "test"
+    on: HeldOut = "test"
     format: int = FORMAT
 
     def arm(self, name: str) -> ArmResult:
@@ -239,8 +239,10 @@ def read_results(path: Path) -> Results:
         raise RunError(f"no results at {path}: run augcond evaluate first") from None
     except (OSError, ValueError) as error:
         raise CorruptRunError(f"{path} cannot be read: {error}") from error
-    if not isinstance(values, dict) or values.get("format") != FORMAT:
+    if not isinstance(values, dict) or values.get("format") not in (1, FORMAT):
         raise RunError(f"{path} is not of format {FORMAT}: run augcond evaluate again")
+    if "part" in values:
+        values["on"] = values.pop("part")
     try:
         arms = tuple(_arm(arm) for arm in values["arms"])
         differences = tuple(Difference(**difference) for difference in values["differences"])

@@ -29,7 +29,7 @@ from augcond.training.arms import arms_of
 if TYPE_CHECKING:
     from augcond.config import RunConfig
     from augcond.datasets import Listing
-    from augcond.datasets.base import EvaluationPart
+    from augcond.datasets.base import HeldOut
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,7 @@ class Forecast:
         real: number of real training images of the split; None likewise.
         images: number of images to make by recipe; empty where it cannot be told.
         counted: what the numbers are from: `data`, or `official counts` where the data are missing.
-        held_out: number of validation and test images, by part.
+        held_out: number of validation and test images, by on.
         costs: GPU hours by published rates.
         unrated: stages for whose model no rate is published.
         disk: lowest and highest size of the images in bytes; None where it cannot be told.
@@ -178,21 +178,21 @@ def _official(config: RunConfig) -> _Counts:
 
 def _held_out(config: RunConfig, missing: list[Missing]) -> dict[str, int]:
     counts: dict[str, int] = {}
-    parts: tuple[EvaluationPart, ...] = ("validation", "test")
-    for part in parts:
-        if not has_held_out(config.data, part):
-            if part == "test":
+    both: tuple[HeldOut, ...] = ("validation", "test")
+    for on in both:
+        if not has_held_out(config.data, on):
+            if on == "test":
                 missing.append(Missing("test images", "data.test is not set: nothing to measure results on"))
             continue
         try:
-            listing = list_held_out(config.data, part)
+            listing = list_held_out(config.data, on)
         except AugcondError as error:
             # A missing benchmark was reported with its training images.
             if not any(entry.what == "data" for entry in missing):
-                missing.append(Missing(f"{part} images", str(error)))
+                missing.append(Missing(f"{on} images", str(error)))
             continue
         if listing is not None:
-            counts[part] = len(listing.keys)
+            counts[on] = len(listing.keys)
     return counts
 
 

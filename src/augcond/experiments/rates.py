@@ -13,8 +13,6 @@ if TYPE_CHECKING:
     from augcond.config import GeneratorConfig, RunConfig
     from augcond.training.arms import Arm
 
-Stage = Literal["generation", "training"]
-
 
 @dataclass(frozen=True, slots=True)
 class Cost:
@@ -28,7 +26,7 @@ class Cost:
         assumptions: what is assumed beside it; each can be wrong.
     """
 
-    stage: Stage
+    stage: Literal["generation", "training"]
     device: str
     hours: float
     source: str

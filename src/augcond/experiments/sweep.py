@@ -32,7 +32,7 @@ from augcond.files import write_atomically
 from augcond.pipeline import evaluate, generate, train
 from augcond.progress import Stage, no_stage
 from augcond.store import RunFolder
-from augcond.training.arms import UNUSED_REAL, EvaluationPart, Seeds, arms_of, default_arms
+from augcond.training.arms import UNUSED_REAL, HeldOut, Seeds, arms_of, default_arms
 from augcond.training.cards import ModelCard, read_cards
 
 # Keys that arms of real images alone depend on too.
@@ -208,7 +208,7 @@ def sweep(
     axes: Sequence[Axis],
     *,
     seeds: int = 3,
-    part: EvaluationPart = "validation",
+    on: HeldOut = "validation",
     progress: Stage = no_stage,
 ) -> Results:
     """Run every cell of a grid, and write RUN/sweep.json, .csv and .md; call it again to resume.
@@ -217,7 +217,7 @@ def sweep(
         config: what all cells share; `config.run` is the folder of the sweep.
         axes: what differs.
         seeds: number of seeds of split, plan and training together.
-        part: what models are judged on: `validation` to choose, `test` for a table that nothing is chosen by.
+        on: what models are judged on: `validation` to choose, `test` for a table that nothing is chosen by.
         progress: see `augcond.progress.Stage`.
 
     Raises:
@@ -235,8 +235,8 @@ def sweep(
         with progress(f"training steps {here}") as told:
             train(cell.config, progress=told)
         with progress(f"models judged {here}") as told:
-            judged.append(evaluate(cell.config, part=part, progress=told))
-    results = _collect(config, cells, judged, part)
+            judged.append(evaluate(cell.config, on=on, progress=told))
+    results = _collect(config, cells, judged, on)
     config.run.mkdir(parents=True, exist_ok=True)
     write_atomically(RunFolder(config.run).sweep_path, results_to_json(results).encode())
     write_atomically(config.run / "sweep.csv", to_csv(results).encode())
@@ -253,7 +253,7 @@ def _alike(cell: Cell, made: Sequence[Cell]) -> list[Path]:
     return [other.config.run for other in made if other.seed == cell.seed and settings(other) == settings(cell)]
 
 
-def _collect(config: RunConfig, cells: Sequence[Cell], judged: Sequence[Results], part: EvaluationPart) -> Results:
+def _collect(config: RunConfig, cells: Sequence[Cell], judged: Sequence[Results], on: HeldOut) -> Results:
     """Return the results of all cells as those of one run, each arm with the seeds and the settings of its cells."""
     settings: dict[str, Mapping[str, Any]] = {}
     cards: list[ModelCard] = []
@@ -268,7 +268,7 @@ def _collect(config: RunConfig, cells: Sequence[Cell], judged: Sequence[Results]
         for card in read_cards(cell.config.run):
             if (card.arm, card.seeds.training) not in own:
                 continue
-            path = cell.config.run / predictions_path(part, card.arm, card.seeds.training)
+            path = cell.config.run / predictions_path(on, card.arm, card.seeds.training)
             name = cell.arm_name(card.arm, card.recipe)
             kept = path.relative_to(config.run).as_posix()
             judgement = SeedPredictions(read_predictions(path), card.real_counts, kept, seconds[card.arm, card.seeds])
@@ -285,7 +285,7 @@ def _collect(config: RunConfig, cells: Sequence[Cell], judged: Sequence[Results]
         return [baseline[name]] if baseline.get(name) in models else []
 
     trained: dict[str, Trained] = dict(models)
-    results = assemble_results(config, pool, cards, trained, part=part, baselines=baselines)
+    results = assemble_results(config, pool, cards, trained, on=on, baselines=baselines)
     return replace(results, arms=tuple(replace(arm, settings=dict(settings[arm.name])) for arm in results.arms))
 
 
@@ -313,7 +313,7 @@ def to_markdown(results: Results) -> str:
         interval = gain.text if gain else ""
         name = f"{arm.name} (leaky)" if arm.leaky else arm.name
         lines.append("| " + " | ".join([name, str(len(arm.seeds)), str(arm.synthetic_images), *cells, interval]) + " |")
-    return "\n".join([*lines, "", f"Percent of {results.test_images} {results.part} images by {results.model}.", ""])
+    return "\n".join([*lines, "", f"Percent of {results.test_images} {results.on} images by {results.model}.", ""])
 
 
 def _lines(results: Results) -> Iterator[list[Any]]:

@@ -174,7 +174,7 @@ def _predict(unet: Any, sample: Tensor, timestep: Tensor, conditions: UNetCondit
     return prediction.float()
 
 
-def decode(vae: Any, latents: Tensor) -> Tensor:
+def decode_latents(vae: Any, latents: Tensor) -> Tensor:
     """Return decoded images (B, 3, H, W), float32, about [-1, 1], in slices that bound the memory taken.
 
     Args:
@@ -186,8 +186,8 @@ def decode(vae: Any, latents: Tensor) -> Tensor:
     return torch.cat([vae.decode(part, return_dict=False)[0].float() for part in slices])
 
 
-def encode(vae: Any, images: Tensor) -> Tensor:
-    """Return the latents of images, as the UNet knows them, (B, C, h, w), float32, in slices like `decode`.
+def encode_pixels(vae: Any, images: Tensor) -> Tensor:
+    """Return the latents of images, as the UNet knows them, (B, C, h, w), float32, in slices like `decode_latents`.
 
     The autoencoder's most likely latents: no noise is drawn, that of the start is all.
 

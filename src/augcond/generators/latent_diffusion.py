@@ -17,9 +17,9 @@ from augcond.generators.base import Generated, Generator
 from augcond.generators.denoising import (
     Guidance,
     Start,
-    decode,
+    decode_latents,
     denoise,
-    encode,
+    encode_pixels,
     find_errors,
     initial_latents,
     start_from_latents,
@@ -180,12 +180,12 @@ class LatentDiffusion(Generator):
         if strength is None:
             return start_from_noise(scheduler, noise)
         pixels = torch.stack([initial.pixels for initial in conditioning.initial if initial is not None])
-        latents = encode(self._vae, pixels.to(self._device) * 2 - 1)
+        latents = encode_pixels(self._vae, pixels.to(self._device) * 2 - 1)
         return start_from_latents(scheduler, latents, noise, strength)
 
     def _decode(self, latents: Tensor) -> Tensor:
         """Return decoded images (B, 3, H, W), float32, about [-1, 1]."""
-        return decode(self._vae, latents)
+        return decode_latents(self._vae, latents)
 
     def _retry(self, conditioning: Conditioning, seeds: Sequence[int], latents: Tensor) -> tuple[Tensor, str | None]:
         """Return the image of one failed row made in float32, and what is wrong with it now.

@@ -133,7 +133,7 @@ def draw_gains(accuracy: Accuracy) -> Figure | None:
     axes.tick_params(axis="y", length=0)
     baselines = {line.gain.baseline for line in lines if line.gain is not None}
     over = baselines.pop() if len(baselines) == 1 else "the baseline of the same settings"
-    axes.set_xlabel(f"points of {accuracy.results.part} accuracy over {over}, with 95 % intervals")
+    axes.set_xlabel(f"points of {accuracy.results.on} accuracy over {over}, with 95 % intervals")
     return figure
 
 

@@ -139,12 +139,12 @@ def _shown(name: str, arm: ArmResult) -> str:
     return f"{name} (leaky)" if arm.leaky else name
 
 
-def draw_curves(along: AxisCurves, part: str) -> Figure:
+def draw_curves(along: AxisCurves, on: str) -> Figure:
     """Return overall accuracy over the axis: means over seeds with their 95 % bands, one curve per recipe.
 
     Args:
         along: the curves; those after the first `MOST_CURVES` are left out.
-        part: what was judged, `test` or `validation`.
+        on: what was judged, `test` or `validation`.
     """
     drawn = along.curves[:MOST_CURVES]
     references = along.references if len(along.references) <= _MOST_REFERENCES else ()
@@ -162,7 +162,7 @@ def draw_curves(along: AxisCurves, part: str) -> Figure:
     bottom, top = axes.get_ylim()
     axes.set_ylim(max(bottom, min(means) - 15), min(top, max(means) + 15))
     axes.set_xlabel(along.title)
-    axes.set_ylabel(f"{part} accuracy (%)")
+    axes.set_ylabel(f"{on} accuracy (%)")
     axes.grid(axis="y", color=FAINT, alpha=0.3, linewidth=0.6)
     figure.legend(loc="outside lower center", ncols=2, fontsize=8)
     return figure

@@ -70,7 +70,7 @@ def write_sweep_report(folder: Path, *, on_stage: Callable[[str], None] = lambda
 def _draw(accuracy: Accuracy, axes: tuple[AxisCurves, ...]) -> dict[str, Figure | None]:
     with drawing():
         figures: dict[str, Figure | None] = {
-            f"over-{along.key.replace('.', '-')}": draw_curves(along, accuracy.results.part) for along in axes
+            f"over-{along.key.replace('.', '-')}": draw_curves(along, accuracy.results.on) for along in axes
         }
         figures["accuracy-gain"] = draw_gains(accuracy) if len(accuracy.lines) <= _MOST_BARS else None
     return figures

@@ -126,11 +126,11 @@ def _helped(results: Results | None) -> Answer:
     worse = [difference for _, difference in found if difference.high < 0]
     if len(found) <= _TOLD:
         gains = "; ".join(f"{arm.name} {gain_text(difference)}" for arm, difference in found)
-        text = f"{results.part.capitalize()} accuracy over {base}: {gains}."
+        text = f"{results.on.capitalize()} accuracy over {base}: {gains}."
     else:
         # No arm is singled out: the best of many on the test set would look better than it is.
         text = (
-            f"Of {len(found)} arms, {len(better)} gain in {results.part} accuracy over {base} and {len(worse)} lose, "
+            f"Of {len(found)} arms, {len(better)} gain in {results.on} accuracy over {base} and {len(worse)} lose, "
             "with 95 % intervals clear of zero."
         )
     if results.leaky:

@@ -15,7 +15,7 @@ import yaml
 
 from augcond.config import RunConfig, parse_config
 from augcond.datasets import Dataset
-from augcond.datasets.base import EvaluationPart
+from augcond.datasets.base import HeldOut
 from augcond.errors import CorruptRunError, RunError, RunMismatchError
 from augcond.files import TEMPORARY, sync_folder, write_atomically, write_table
 from augcond.planning import PLAN_SCHEMA, Plan, grow_plan
@@ -25,7 +25,7 @@ from augcond.store.shards import GenerationSettings
 
 _METADATA_KEY = b"augcond"
 
-_RESULTS: dict[EvaluationPart, str] = {"test": "results.json", "validation": "validation.json"}
+_RESULTS: dict[HeldOut, str] = {"test": "results.json", "validation": "validation.json"}
 
 _MADE_OF_THEM = (
     *("split.json", "screening.json", "screening.parquet", *_RESULTS.values()),
@@ -97,7 +97,7 @@ class RunFolder:
         """Return the path of the done marker of shard `number`."""
         return self.shards / f"{number:05d}.done.json"
 
-    def results_path(self, part: EvaluationPart = "test") -> Path:
+    def results_path(self, part: HeldOut = "test") -> Path:
         """Return the path of what the models' judgement on `part` gave."""
         return self.path / _RESULTS[part]
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from augcond.config.training import ArmConfig
-from augcond.datasets.base import EvaluationPart as EvaluationPart
+from augcond.datasets.base import HeldOut as HeldOut
 from augcond.errors import ConfigError, TrainingError
 from augcond.planning import images_to_make
 

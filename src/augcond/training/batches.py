@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from augcond.training.image_sets import ImageSet
 
 
-Mix = Literal["exact", "bernoulli"]
+Drawing = Literal["exact", "bernoulli"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +66,7 @@ class MixSettings:
 
     batch_size: int
     share: float
-    mix: Mix
+    mix: Drawing
 
 
 class MixedSampler:

@@ -14,7 +14,7 @@ from augcond.errors import ConfigError, RunMismatchError
 from augcond.published.leaks import leaky_validation_keys
 from augcond.store import RunFolder
 from augcond.store.fingerprint import differences
-from augcond.training.arms import EvaluationPart, arms_of, unused_real
+from augcond.training.arms import HeldOut, arms_of, unused_real
 from augcond.training.guards import check_apart, check_sources
 from augcond.training.image_sets import SyntheticRows, read_synthetic
 
@@ -44,15 +44,15 @@ class Experiment:
     split: Split
     training: Dataset
     rows: SyntheticRows | None
-    held_out: Mapping[EvaluationPart, Dataset | ConfigError]
+    held_out: Mapping[HeldOut, Dataset | ConfigError]
 
-    def held_out_images(self, part: EvaluationPart) -> Dataset:
-        """Return the real images of `part`.
+    def held_out_images(self, on: HeldOut) -> Dataset:
+        """Return the real images of `on`.
 
         Raises:
             ConfigError: the config names none.
         """
-        found = self.held_out[part]
+        found = self.held_out[on]
         if isinstance(found, ConfigError):
             raise found
         return found
@@ -85,16 +85,16 @@ def load_experiment(config: RunConfig) -> Experiment:
     if rows is not None and "whole-train-sources" not in config.leaks:
         hashes = {key: sha256 for key, (_, sha256) in folder.read_sources().items()}
         check_sources(zip(rows.keys, rows.sources, strict=True), training, hashes)
-    held_out: dict[EvaluationPart, Dataset | ConfigError] = {}
-    for part in get_args(EvaluationPart):
+    held_out: dict[HeldOut, Dataset | ConfigError] = {}
+    for on in get_args(HeldOut):
         try:
             # Test sets can have tens of thousands of images, and every command looks at them.
-            cache = folder.decoded_path.with_name(f"decoded-{part}.parquet")
-            images = load_held_out(config.data, part, pool, split, cache=cache)
+            cache = folder.decoded_path.with_name(f"decoded-{on}.parquet")
+            images = load_held_out(config.data, on, pool, split, cache=cache)
         except ConfigError as error:
-            held_out[part] = error
+            held_out[on] = error
         else:
-            held_out[part] = images
+            held_out[on] = images
     _check_held_out(config, _trained_on(config, pool, split, training), held_out)
     return Experiment(config, folder, pool, split, training, rows, held_out)
 
@@ -139,28 +139,26 @@ def _trained_on(config: RunConfig, pool: Dataset, split: Split, training: Datase
     return subset(pool, [*split.train, *sorted(added)]) if added else training
 
 
-def _check_held_out(
-    config: RunConfig, trained_on: Dataset, held_out: Mapping[EvaluationPart, Dataset | ConfigError]
-) -> None:
+def _check_held_out(config: RunConfig, trained_on: Dataset, held_out: Mapping[HeldOut, Dataset | ConfigError]) -> None:
     """Refuse held-out images that are trained on, and test images that are validation images too.
 
     Raises:
         LeakError: naming the first such image.
     """
     official = config.data.source in BENCHMARK_NAMES
-    images = {part: found for part, found in held_out.items() if not isinstance(found, ConfigError)}
-    for part, found in images.items():
-        check_apart(trained_on, found, part, official=official)
+    images = {on: found for on, found in held_out.items() if not isinstance(found, ConfigError)}
+    for on, found in images.items():
+        check_apart(trained_on, found, on, official=official)
     if len(images) == 2:
         check_apart(images["validation"], images["test"], "test", of="validation", official=official)
 
 
-def evaluation_images(experiment: Experiment, part: EvaluationPart = "test") -> Dataset:
+def evaluation_images(experiment: Experiment, on: HeldOut = "test") -> Dataset:
     """Return the images that results are measured on: the test set, or what a leaky protocol takes for one.
 
     Args:
         experiment: the run.
-        part: `test`; or `validation`, to choose on.
+        on: `test`; or `validation`, to choose on.
 
     Raises:
         ConfigError: the config names no such images.
@@ -168,4 +166,4 @@ def evaluation_images(experiment: Experiment, part: EvaluationPart = "test") -> 
     config, pool = experiment.config, experiment.pool
     if "fixed-training-subset" in config.leaks:
         return subset(pool, leaky_validation_keys(config, pool))
-    return experiment.held_out_images(part)
+    return experiment.held_out_images(on)

@@ -53,7 +53,7 @@ def prepare_training(images: RunImages, arm: Arm, seed: int) -> tuple[Model, Inp
     return _probe(images, arm, seed) if arm.config.mode == "linear-probe" else _whole(images, arm, seed)
 
 
-def check_settings(images: RunImages, arm: Arm) -> None:
+def check_arm(images: RunImages, arm: Arm) -> None:
     """Raise what would be wrong with the settings of `arm` once it is trained.
 
     Raises:

@@ -25,7 +25,7 @@ from augcond.training.cards import CHECKPOINT, ModelCard, model_folder, read_car
 from augcond.training.experiment import Experiment, evaluation_images
 from augcond.training.loop import Task, fit, make_accelerator
 from augcond.training.losses import Objective, make_objective
-from augcond.training.models import Model, check_settings, prepare_training
+from augcond.training.models import Model, check_arm, prepare_training
 
 if TYPE_CHECKING:
     from augcond.progress import Progress
@@ -114,7 +114,7 @@ def _check(images: RunImages, arm: Arm) -> None:
             f"{images.screened_out(arm)}: loosen it (screening.rejected_real), or plan more"
         )
     try:
-        check_settings(images, arm)
+        check_arm(images, arm)
     except (ConfigError, TrainingError) as error:
         raise type(error)(f"the arm {arm.name!r}: {error}") from error
 

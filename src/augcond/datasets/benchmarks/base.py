@@ -1,4 +1,4 @@
-"""What a benchmark is: where its parts lie in a user's own copy, and what to say where they do not."""
+"""What a benchmark is: where its roles lie in a user's own copy, and what to say where they do not."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ if TYPE_CHECKING:
 
     from augcond.datasets.base import Listing
 
-Part = Literal["train", "validation", "test"]
+Role = Literal["train", "validation", "test"]
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """One part of a benchmark as it lies on disk.
+    """One role of a benchmark as it lies on disk.
 
     Attributes:
         listing: its images, none of them opened.
@@ -37,11 +37,11 @@ class Benchmark:
         name: what `data.source` calls it.
         title: what papers call it.
         classes: official number of classes.
-        sizes: official number of images of each part, or what it says of them.
+        sizes: official number of images of each role, or what it says of them.
         layout: how it must lie below `data.path`, one line per entry.
         download: where to get it, one line per file.
-        list_part: lists one part below a root folder.
-        parts: the parts it has of its own.
+        list_role: lists one role below a root folder.
+        roles: the roles it has of its own.
         modules: Python modules that reading it needs, of the extra `benchmarks`.
     """
 
@@ -51,8 +51,8 @@ class Benchmark:
     sizes: str
     layout: tuple[str, ...]
     download: tuple[str, ...]
-    list_part: Callable[[Path, Part], Found]
-    parts: tuple[Part, ...]
+    list_role: Callable[[Path, Role], Found]
+    roles: tuple[Role, ...]
     modules: tuple[str, ...] = ()
 
     def help(self) -> str:

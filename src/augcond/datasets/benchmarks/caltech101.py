@@ -6,7 +6,7 @@ from dataclasses import replace
 from hashlib import blake2b
 from pathlib import Path
 
-from augcond.datasets.benchmarks.base import Benchmark, Found, Part, differs, first_folder, require
+from augcond.datasets.benchmarks.base import Benchmark, Found, Role, differs, first_folder, require
 from augcond.datasets.folder import list_folder
 
 BACKGROUND = "BACKGROUND_Google"
@@ -15,7 +15,7 @@ _FOLDERS = (".", "caltech-101", "caltech101")
 _CLASSES, _IMAGES = 101, 8_677
 
 
-def list_part(root: Path, part: Part) -> Found:
+def list_role(root: Path, role: Role) -> Found:
     """Return one half of the images of each class; the larger half, where they differ, is for training.
 
     Caltech101 has no official split; halves per class are what DA-Fusion and the paper use. They are drawn by a hash of
@@ -33,7 +33,7 @@ def list_part(root: Path, part: Part) -> Found:
     members: list[list[str]] = [[] for _ in kept]
     for key, label in images:
         members[label].append(key)
-    keys = {key for own in members for key in _half(own, part)}
+    keys = {key for own in members for key in _half(own, role)}
     listing = replace(
         whole,
         classes=tuple(kept),
@@ -47,10 +47,10 @@ def list_part(root: Path, part: Part) -> Found:
     return Found(listing, notes)
 
 
-def _half(keys: list[str], part: Part) -> list[str]:
+def _half(keys: list[str], role: Role) -> list[str]:
     drawn = sorted(keys, key=lambda key: blake2b(key.encode(), person=b"augcond-caltech").digest())
     middle = (len(drawn) + 1) // 2
-    return drawn[:middle] if part == "train" else drawn[middle:]
+    return drawn[:middle] if role == "train" else drawn[middle:]
 
 
 BENCHMARK = Benchmark(
@@ -65,6 +65,6 @@ BENCHMARK = Benchmark(
     download=(
         "caltech-101.zip from https://data.caltech.edu/records/mzrjq-6wc02, and inside it 101_ObjectCategories.tar.gz",
     ),
-    list_part=list_part,
-    parts=("train", "test"),
+    list_role=list_role,
+    roles=("train", "test"),
 )

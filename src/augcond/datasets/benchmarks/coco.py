@@ -8,17 +8,17 @@ from pathlib import Path
 from typing import Any
 
 from augcond.datasets.base import Listing
-from augcond.datasets.benchmarks.base import Benchmark, Found, Part, differs, require
+from augcond.datasets.benchmarks.base import Benchmark, Found, Role, differs, require
 from augcond.datasets.readers import FileReader
 from augcond.errors import DatasetError, MissingExtraError
 
-_SETS: dict[Part, str] = {"train": "train2017", "test": "val2017"}
-_SIZES: dict[Part, int] = {"train": 118_287, "test": 5_000}
+_SETS: dict[Role, str] = {"train": "train2017", "test": "val2017"}
+_SIZES: dict[Role, int] = {"train": 118_287, "test": 5_000}
 _CLASSES = 80
 
 
-def list_part(root: Path, part: Part) -> Found:
-    """Return the images of train2017, or of val2017 for the part `test`, by the class of their largest annotation.
+def list_role(root: Path, role: Role) -> Found:
+    """Return the images of train2017, or of val2017 for the role `test`, by the class of their largest annotation.
 
     Annotations of crowds (`iscrowd`) do not count; images without any other are left out. Of annotations of equal
     area, the first in the file counts.
@@ -29,7 +29,7 @@ def list_part(root: Path, part: Part) -> Found:
         MissingExtraError: pycocotools is not installed.
     """
     require(root)
-    name = _SETS[part]
+    name = _SETS[role]
     path = require(root / "annotations" / f"instances_{name}.json", "file")
     require(root / name)
     coco = _load(path)
@@ -52,7 +52,7 @@ def list_part(root: Path, part: Part) -> Found:
         labels=tuple(listed.values()),
         reader=FileReader(root),
     )
-    notes = differs(f"images in {path.name}", len(coco.imgs), _SIZES[part])
+    notes = differs(f"images in {path.name}", len(coco.imgs), _SIZES[role])
     return Found(listing, (*notes, *differs("classes", len(names), _CLASSES)))
 
 
@@ -89,7 +89,7 @@ BENCHMARK = Benchmark(
         "http://images.cocodataset.org/zips/train2017.zip (18 GB)",
         "http://images.cocodataset.org/zips/val2017.zip (1 GB)",
     ),
-    list_part=list_part,
-    parts=("train", "test"),
+    list_role=list_role,
+    roles=("train", "test"),
     modules=("pycocotools",),
 )

@@ -7,17 +7,17 @@ from pathlib import Path
 import numpy as np
 
 from augcond.datasets.base import Listing
-from augcond.datasets.benchmarks.base import Benchmark, Found, Part, differs, first_folder, require
+from augcond.datasets.benchmarks.base import Benchmark, Found, Role, differs, first_folder, require
 from augcond.datasets.benchmarks.flower_names import FLOWER_NAMES
 from augcond.datasets.readers import FileReader
 from augcond.errors import DatasetError, MissingExtraError
 
 _FOLDERS = (".", "flowers-102", "flowers102")
-_IDS: dict[Part, tuple[str, ...]] = {"train": ("trnid", "valid"), "test": ("tstid",)}
-_SIZES: dict[Part, int] = {"train": 2_040, "test": 6_149}
+_IDS: dict[Role, tuple[str, ...]] = {"train": ("trnid", "valid"), "test": ("tstid",)}
+_SIZES: dict[Role, int] = {"train": 2_040, "test": 6_149}
 
 
-def list_part(root: Path, part: Part) -> Found:
+def list_role(root: Path, role: Role) -> Found:
     """Return the official training and validation images for `train` (20 a class), the official test images for `test`.
 
     Alone, the official training images are 10 a class: too few for 16 shots. Validation images are drawn from these 20
@@ -31,7 +31,7 @@ def list_part(root: Path, part: Part) -> Found:
     require(root)
     home = first_folder(root, _FOLDERS, "imagelabels.mat")
     labels = _vector(home / "imagelabels.mat", "labels")
-    numbers = np.concatenate([_vector(require(home / "setid.mat", "file"), name) for name in _IDS[part]])
+    numbers = np.concatenate([_vector(require(home / "setid.mat", "file"), name) for name in _IDS[role]])
     require(home / "jpg")
     if labels.size and not (labels.min() >= 1 and labels.max() <= len(FLOWER_NAMES)):
         raise DatasetError(f"{home / 'imagelabels.mat'}: labels from {labels.min()} to {labels.max()}, not 1 to 102")
@@ -48,7 +48,7 @@ def list_part(root: Path, part: Part) -> Found:
         labels=tuple((labels[numbers - 1] - 1).tolist()),
         reader=FileReader(home),
     )
-    return Found(listing, differs(f"images in {' and '.join(_IDS[part])} of setid.mat", numbers.size, _SIZES[part]))
+    return Found(listing, differs(f"images in {' and '.join(_IDS[role])} of setid.mat", numbers.size, _SIZES[role]))
 
 
 def _vector(path: Path, name: str) -> np.ndarray:
@@ -79,7 +79,7 @@ BENCHMARK = Benchmark(
         "(data.path may also hold these three in flowers-102/, as torchvision lays them)",
     ),
     download=("102flowers.tgz, imagelabels.mat and setid.mat from https://www.robots.ox.ac.uk/~vgg/data/flowers/102/",),
-    list_part=list_part,
-    parts=("train", "test"),
+    list_role=list_role,
+    roles=("train", "test"),
     modules=("scipy",),
 )

@@ -58,6 +58,6 @@ BENCHMARK = Benchmark(
         "the images: ILSVRC2012_img_train.tar and ILSVRC2012_img_val.tar from https://image-net.org (registration)",
         "the three lists: https://liuziwei7.github.io/projects/LongTail.html",
     ),
-    list_part=partial(list_part_of, LISTS),
-    parts=("train", "validation", "test"),
+    list_role=partial(list_part_of, LISTS),
+    roles=("train", "validation", "test"),
 )

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from augcond.datasets.benchmarks.base import Found, MissingDataError, Part, differs, first_folder, require
+from augcond.datasets.benchmarks.base import Found, MissingDataError, Role, differs, first_folder, require
 from augcond.datasets.listfile import list_from_file
 from augcond.datasets.readers import FileReader
 from augcond.errors import DatasetError
@@ -23,26 +23,26 @@ class ListFiles:
     """The list files of one benchmark.
 
     Attributes:
-        files: file name of each part.
+        files: file name of each role.
         folders: where below the root they may lie.
-        sizes: official number of lines of each part.
+        sizes: official number of lines of each role.
         classes: official number of classes; labels are 0 .. classes - 1.
         class_id: class id of a training image by its path; None where the path holds none.
         class_name: the words that prompts use, by label and class id.
         counts: official number of training images by label; empty where it is not known.
     """
 
-    files: dict[Part, str]
+    files: dict[Role, str]
     folders: tuple[str, ...]
-    sizes: dict[Part, int]
+    sizes: dict[Role, int]
     classes: int
     class_id: Callable[[str], str | None]
     class_name: Callable[[int, str], str]
     counts: tuple[int, ...] = ()
 
 
-def list_part_of(lists: ListFiles, root: Path, part: Part) -> Found:
-    """Return one part as its list file names it; the class ids of every part are those of the training list.
+def list_part_of(lists: ListFiles, root: Path, role: Role) -> Found:
+    """Return one role as its list file names it; the class ids of every role are those of the training list.
 
     Images that are listed but missing are found to be so when they are read, and rejected one by one.
 
@@ -54,19 +54,19 @@ def list_part_of(lists: ListFiles, root: Path, part: Part) -> Found:
     folder = first_folder(root, lists.folders, lists.files["train"])
     train = list_from_file(folder / lists.files["train"])
     class_ids = _class_ids(lists, train, folder / lists.files["train"])
-    listing = train if part == "train" else list_from_file(require(folder / lists.files[part], "file"))
+    listing = train if role == "train" else list_from_file(require(folder / lists.files[role], "file"))
     for top in sorted({key.split("/", 1)[0] for key in listing.keys}):
         if not (root / top).is_dir():
             raise MissingDataError(
-                f"{folder / lists.files[part]} names images in {top}/, but {root} has no such folder"
+                f"{folder / lists.files[role]} names images in {top}/, but {root} has no such folder"
             )
     order = {label: place for place, label in enumerate(class_ids)}
-    labels = [_label(text, lists.classes, folder / lists.files[part]) for text in listing.classes]
+    labels = [_label(text, lists.classes, folder / lists.files[role]) for text in listing.classes]
     unknown = [label for label in labels if label not in order]
     if unknown:
-        raise DatasetError(f"{folder / lists.files[part]}: label {unknown[0]} is none of the training list's")
-    notes = differs(f"images listed in {lists.files[part]}", len(listing.keys), lists.sizes[part])
-    if part == "train":
+        raise DatasetError(f"{folder / lists.files[role]}: label {unknown[0]} is none of the training list's")
+    notes = differs(f"images listed in {lists.files[role]}", len(listing.keys), lists.sizes[role])
+    if role == "train":
         notes = (*notes, *_count_notes(lists, train, class_ids))
     return Found(
         replace(

@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from augcond.datasets.base import Listing, RejectedFile
-from augcond.datasets.benchmarks.base import Benchmark, Found, Part, differs, first_folder, require
+from augcond.datasets.benchmarks.base import Benchmark, Found, Role, differs, first_folder, require
 from augcond.datasets.decoding import available_cores
 from augcond.datasets.readers import FileReader
 from augcond.datasets.text import text_rows
@@ -41,13 +41,13 @@ CLASSES = (
 
 _WORDS = {"diningtable": "dining table", "pottedplant": "potted plant", "tvmonitor": "tv monitor"}
 _BACKGROUND, _VOID = 0, 255
-_SETS: dict[Part, str] = {"train": "train", "test": "val"}
-_SIZES: dict[Part, int] = {"train": 1464, "test": 1449}
+_SETS: dict[Role, str] = {"train": "train", "test": "val"}
+_SIZES: dict[Role, int] = {"train": 1464, "test": 1449}
 _FOLDERS = ("VOCdevkit/VOC2012", "VOC2012", ".")
 
 
-def list_part(root: Path, part: Part) -> Found:
-    """Return the images of the segmentation set `train`, or of `val` for the part `test`, labelled by their masks.
+def list_role(root: Path, role: Role) -> Found:
+    """Return the images of the segmentation set `train`, or of `val` for the role `test`, labelled by their masks.
 
     Images whose masks are missing or unreadable are in the listing's `rejected`.
 
@@ -57,7 +57,7 @@ def list_part(root: Path, part: Part) -> Found:
     """
     require(root)
     home = first_folder(root, _FOLDERS, "ImageSets")
-    names = [text for _, text in text_rows(require(home / "ImageSets/Segmentation" / f"{_SETS[part]}.txt", "file"))]
+    names = [text for _, text in text_rows(require(home / "ImageSets/Segmentation" / f"{_SETS[role]}.txt", "file"))]
     for folder in ("JPEGImages", "SegmentationClass", "SegmentationObject"):
         require(home / folder)
     with ThreadPoolExecutor(available_cores()) as pool:
@@ -74,7 +74,7 @@ def list_part(root: Path, part: Part) -> Found:
             reader=FileReader(home),
             rejected=tuple(rejected),
         ),
-        differs(f"images listed in {_SETS[part]}.txt", len(names), _SIZES[part]),
+        differs(f"images listed in {_SETS[role]}.txt", len(names), _SIZES[role]),
     )
 
 
@@ -148,6 +148,6 @@ BENCHMARK = Benchmark(
         "(data.path may also be VOCdevkit or VOC2012 itself)",
     ),
     download=("http://host.robots.ox.ac.uk/pascal/VOC/voc2012/VOCtrainval_11-May-2012.tar (2 GB)",),
-    list_part=list_part,
-    parts=("train", "test"),
+    list_role=list_role,
+    roles=("train", "test"),
 )

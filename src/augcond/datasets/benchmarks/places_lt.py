@@ -40,6 +40,6 @@ BENCHMARK = Benchmark(
         "the images: train_256_places365standard.tar and val_256.tar from http://places2.csail.mit.edu/download.html",
         "the three lists: https://liuziwei7.github.io/projects/LongTail.html",
     ),
-    list_part=partial(list_part_of, LISTS),
-    parts=("train", "validation", "test"),
+    list_role=partial(list_part_of, LISTS),
+    roles=("train", "validation", "test"),
 )
