@@ -1,10 +1,62 @@
-"""What every section of a config shares."""
+"""What every section of a config shares, and what each key says of itself beside its type.
+
+A key says what it *decides*, where it is declared: its section says it for all its keys (`class X(Section,
+decides="images")`), a key that differs carries a `Setting` in its annotation. Fingerprints, comparisons of runs, paths,
+and what arms and sweeps may set are all derived from that; nothing lists keys again.
+"""
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Annotated, Any, ClassVar, Final, Literal, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+Decides = Literal["real", "images", "kept", "models", "judgement", "nothing"]
+"""What a key defines, in the order of the map: the real images (and the split), the generated images, which of these
+screening keeps, the models, how models are judged; each decides what comes after it, too. `nothing`: how something is
+computed."""
+
+PathKind = Literal["path", "checkpoint", "weights"]
+"""How a text leads to files: `path` always does, `checkpoint` where it starts with `.`, `~` or `/` (else it is
+`builtin` or a hub id), `weights` unless it is `hub`."""
+
+
+class _Absent:
+    def __repr__(self) -> str:
+        return "no neutral value"
+
+
+ABSENT: Final = _Absent()
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """What a key says of itself.
+
+    Attributes:
+        decides: what it defines; None where its section says it.
+        counted: whether its value is part of the fingerprint of what it defines. False where something else counts in
+            its place: what lies behind a path or a name, each row of a plan, the seed of each model.
+        neutral: of a key added after 0.1 to a section that had been there: the value that means "as before this key".
+            Only that is left out of fingerprints, and a run's own config that lacks the key is read as having it. Never
+            change it afterwards: every run on disk relies on it. `ABSENT` for keys of 0.1, which always count.
+        path: whether it leads to files, and how.
+        alike: whether every arm has it alike, because arms compare at equal budgets.
+        swept: whether a sweep may vary it; False for what it sets itself.
+    """
+
+    decides: Decides | None = None
+    counted: bool = True
+    neutral: Any = ABSENT
+    path: PathKind | None = None
+    alike: bool = False
+    swept: bool = True
+
+
+NOTHING = Setting("nothing")
+"""How something is computed, not what it is."""
 
 RecipeName = Literal[
     "text",
@@ -35,6 +87,88 @@ OneOrMore = BeforeValidator(_as_tuple)
 
 
 class Section(BaseModel):
-    """A group of keys; unknown keys are errors."""
+    """A group of keys; unknown keys are errors.
+
+    Class keyword:
+        decides: what its keys define, unless they say otherwise; that of its base class where left out.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+    decides: ClassVar[Decides] = "nothing"
+
+    @classmethod
+    def inner(cls, key: str, values: Mapping[str, Any]) -> type[Section] | None:
+        """Return the section that `key` holds, given the plain values of this one; None where it holds none."""
+        return next(sections_in(cls.model_fields[key].annotation), None)
+
+    def __init_subclass__(cls, *, decides: Decides | None = None, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if decides is not None:
+            cls.decides = decides
+
+
+def setting_of(section: type[Section], key: str) -> Setting:
+    """Return what the key `key` of `section` says of itself."""
+    said = next((note for note in section.model_fields[key].metadata if isinstance(note, Setting)), Setting())
+    return said if said.decides is not None else replace(said, decides=section.decides)
+
+
+def sections_in(annotation: Any) -> Iterator[type[Section]]:
+    """Yield the sections that a type such as `SplitConfig | None` may hold."""
+    if isinstance(annotation, type) and issubclass(annotation, Section):
+        yield annotation
+    for inner in get_args(annotation):
+        yield from sections_in(inner)
+
+
+def find_setting(section: Section | type[Section], keys: tuple[str, ...]) -> Setting | None:
+    """Return what the key at `keys`, such as ("generator", "steps"), says of itself; None where there is no such key.
+
+    Args:
+        section: where to begin; given a section's values, sections that depend on others (`generator.own`) are found.
+        keys: from there on; a key that holds a mapping (`plan.per_class.cat`) speaks for what is in it.
+    """
+    kind = section if isinstance(section, type) else type(section)
+    key, *rest = keys
+    if key not in kind.model_fields:
+        return None
+    value = None if isinstance(section, type) else getattr(section, key)
+    inner = value if isinstance(value, Section) else next(sections_in(kind.model_fields[key].annotation), None)
+    return find_setting(inner, tuple(rest)) if rest and inner is not None else setting_of(kind, key)
+
+
+def counted(section: Section, *decides: Decides) -> dict[str, Any]:
+    """Return, as nested plain values, what of `section` is part of the fingerprint of what `decides` names.
+
+    Left out are keys that define something else, keys in whose place something else counts, and keys at the value that
+    they declare neutral.
+    """
+    return {key: value for key, value in _kept(section, decides, counted_only=True)}
+
+
+def chosen(section: Section, *decides: Decides) -> dict[str, Any]:
+    """Return what `counted` does, and the keys in whose place something else counts, but no paths."""
+    return {key: value for key, value in _kept(section, decides, counted_only=False)}
+
+
+def _kept(section: Section, decides: tuple[Decides, ...], *, counted_only: bool) -> Iterator[tuple[str, Any]]:
+    plain = section.model_dump(mode="json")
+    for key in type(section).model_fields:
+        setting, value = setting_of(type(section), key), getattr(section, key)
+        if isinstance(value, Section):
+            # A section may hold keys of several kinds; it stands there even where it holds none that count.
+            if setting.counted or not counted_only:
+                yield key, dict(_kept(value, decides, counted_only=counted_only))
+        elif (
+            setting.decides in decides
+            and (setting.counted if counted_only else setting.path is None)
+            and (setting.neutral is ABSENT or plain[key] != setting.neutral)
+        ):
+            yield key, plain[key]
+
+
+def neutral_values(section: type[Section]) -> Mapping[str, Any]:
+    """Return the neutral values of the keys of `section` that declare one."""
+    found = {key: setting_of(section, key).neutral for key in section.model_fields}
+    return {key: value for key, value in found.items() if value is not ABSENT}

@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Self, get_args
 
 from pydantic import Field, model_validator
 
-from augcond.config.base import Section, Share
+from augcond.config.base import NOTHING, Section, Setting, Share
 from augcond.config.training import SplitConfig
 
 BenchmarkName = Literal["imagenet-lt", "places-lt", "pascal-voc", "coco", "caltech101", "flowers102"]
@@ -16,7 +16,12 @@ SourceName = Literal["folder", "list", "builtin", "huggingface", "webdataset", B
 BENCHMARK_NAMES: tuple[str, ...] = get_args(BenchmarkName)
 
 
-class HuggingFaceConfig(Section):
+_LISTED = Setting("real", counted=False)
+"""Where images are and which are taken: the images themselves count, each by the hash of its file."""
+_PATH = Setting("real", counted=False, path="path")
+
+
+class HuggingFaceConfig(Section, decides="real"):
     """A dataset of the Hugging Face hub, or in one of its formats at `data.path`."""
 
     id: str | None = None
@@ -37,7 +42,7 @@ class HuggingFaceConfig(Section):
     """Split of real images that results are measured on."""
 
 
-class WebDatasetConfig(Section):
+class WebDatasetConfig(Section, decides="real"):
     """Which members of WebDataset shards are image and label."""
 
     image: str | None = None
@@ -46,29 +51,29 @@ class WebDatasetConfig(Section):
     """Extension of the labels: cls, txt, or json:KEY; null: the first of cls, json (its `label`) and txt there is."""
 
 
-class DataConfig(Section):
+class DataConfig(Section, decides="real"):
     """Where the labelled real images are and how they are decoded."""
 
-    source: SourceName = "folder"
+    source: Annotated[SourceName, _LISTED] = "folder"
     """What `path` is: a folder of class folders, a list file, WebDataset shards, a benchmark's root folder, ..."""
-    path: Path | None = None
-    huggingface: HuggingFaceConfig | None = None
-    webdataset: WebDatasetConfig | None = None
-    split: SplitConfig | None = None
+    path: Annotated[Path | None, _PATH] = None
+    huggingface: Annotated[HuggingFaceConfig | None, _LISTED] = None
+    webdataset: Annotated[WebDatasetConfig | None, _LISTED] = None
+    split: Annotated[SplitConfig | None, _LISTED] = None
     """Which of these images are trained on; all of them where null."""
-    validation: Path | None = None
+    validation: Annotated[Path | None, _PATH] = None
     """Real images that choices are made on, in the same kind of source; the built-in world and some benchmarks have
     their own."""
-    test: Path | None = None
+    test: Annotated[Path | None, _PATH] = None
     """Real images that results are measured on, in the same kind of source; the built-in world and the benchmarks have
     their own."""
-    class_names: Path | None = None
+    class_names: Annotated[Path | None, _PATH] = None
     """A file of `class_id<TAB>name` lines: the words that prompts use, where folders are called n01440764."""
     background: str = "white"
     """What lies behind transparent pixels: any colour name or #rrggbb."""
-    max_pixels: Annotated[int, Field(gt=0)] = 100_000_000
+    max_pixels: Annotated[int, Field(gt=0), _LISTED] = 100_000_000
     """Larger images are refused by their header, before they are decoded."""
-    max_bad_share: Share = 0.1
+    max_bad_share: Annotated[Share, NOTHING] = 0.1
     """A larger share of unreadable files stops the job with an error."""
 
     @model_validator(mode="after")

@@ -6,17 +6,23 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from augcond.config.base import OneOrMore, RecipeName, Section, Share
+from augcond.config.base import NOTHING, AtLeastOne, Count, OneOrMore, RecipeName, Section, Setting, Share
+
+_IDENTITY = Setting(counted=False)
+"""Which weights: they count by what they are (`GeneratorIdentity`), not by where they lie."""
+_CHECKPOINT = Setting(counted=False, path="checkpoint")
+_ROWS = Setting(counted=False)
+"""Which images there are: each counts by its own row of the plan."""
 
 
-class PlanConfig(Section):
+class PlanConfig(Section, decides="images"):
     """How many images to make for which class."""
 
-    per_class: Annotated[int, Field(ge=0)] | dict[str, Annotated[int, Field(ge=0)]] | None = None
+    per_class: Annotated[Count | dict[str, Count] | None, _ROWS] = None
     """The same number for every class, or a mapping from class id to number (other classes get none)."""
-    fill_to: Annotated[int, Field(ge=1)] | None = None
+    fill_to: Annotated[AtLeastOne | None, _ROWS] = None
     """As many as make real + synthetic equal this number."""
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Annotated[Count, Setting(swept=False)] = 0
 
     @model_validator(mode="before")
     @classmethod
@@ -32,10 +38,10 @@ class PlanConfig(Section):
         return self
 
 
-class ConditioningConfig(Section):
+class ConditioningConfig(Section, decides="images"):
     """Which recipes, and their parameters; docs/conditioning.md has the maths."""
 
-    recipe: Annotated[tuple[RecipeName, ...], OneOrMore, Field(min_length=1)] = ("embed-mixup-dropout",)
+    recipe: Annotated[tuple[RecipeName, ...], OneOrMore, Field(min_length=1), _ROWS] = ("embed-mixup-dropout",)
     """One recipe or several; with several, each class gets its number of images of each."""
     alpha: Annotated[float, Field(gt=0)] = 1.0
     """lambda ~ Beta(alpha, alpha); weights ~ Dirichlet(alpha, ...) for more than two sources."""
@@ -78,12 +84,12 @@ class ConditioningConfig(Section):
         return self
 
 
-class AdapterConfig(Section):
+class AdapterConfig(Section, decides="images"):
     """Which IP-Adapter conditions Stable Diffusion on images, and how strongly."""
 
-    model: str = "h94/IP-Adapter"
+    model: Annotated[str, _CHECKPOINT] = "h94/IP-Adapter"
     """A hub id or a local folder."""
-    revision: str | None = None
+    revision: Annotated[str | None, _IDENTITY] = None
     """Commit hash, tag or branch on the hub; recorded as the commit hash it stands for."""
     weights: str | None = None
     """The adapter's safetensors file in there; where null, the base adapter that goes with the generator."""
@@ -93,23 +99,23 @@ class AdapterConfig(Section):
     """Weight of the image beside the prompt; 1 is as trained."""
 
 
-class PriorConfig(Section):
+class PriorConfig(Section, decides="images"):
     """Where Kandinsky's image encoder is: in the repository of its prior."""
 
-    model: str = "kandinsky-community/kandinsky-2-2-prior"
+    model: Annotated[str, _CHECKPOINT] = "kandinsky-community/kandinsky-2-2-prior"
     """A hub id or a local folder."""
-    revision: str | None = None
+    revision: Annotated[str | None, _IDENTITY] = None
     """Commit hash, tag or branch on the hub; recorded as the commit hash it stands for."""
 
 
-class GeneratorConfig(Section):
+class GeneratorConfig(Section, decides="images"):
     """Which pretrained generator, and how it samples."""
 
-    name: str = "stable-unclip"
+    name: Annotated[str, _IDENTITY] = "stable-unclip"
     """See `augcond.generators.generator_names()`."""
-    model: str = "builtin"
+    model: Annotated[str, _CHECKPOINT] = "builtin"
     """`builtin`, a local folder, or a hub id such as sd2-community/stable-diffusion-2-1-unclip."""
-    revision: str | None = None
+    revision: Annotated[str | None, _IDENTITY] = None
     """Commit hash, tag or branch on the hub; recorded as the commit hash it stands for."""
     guidance_scale: Annotated[float, Field(ge=0)] = 3.0
     guidance_interval: tuple[Share, Share] = (0.0, 1.0)
@@ -123,10 +129,10 @@ class GeneratorConfig(Section):
     `default`: the model's own."""
     size: Annotated[int, Field(ge=8)] | None = None
     """Edge length at which to generate; the model's own where null."""
-    dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
+    dtype: Annotated[Literal["auto", "float32", "float16", "bfloat16"], NOTHING] = "auto"
     """auto: float16 on CUDA, float32 elsewhere."""
-    device: str = "auto"
-    compile: bool = False
+    device: Annotated[str, NOTHING] = "auto"
+    compile: Annotated[bool, NOTHING] = False
     published_dropout: bool = False
     """Let dropout mask the noise-level half of unCLIP's vector too, as the published scripts do."""
     adapter: AdapterConfig | None = None
@@ -142,7 +148,7 @@ class GeneratorConfig(Section):
         return interval
 
 
-class OutputConfig(Section):
+class OutputConfig(Section, decides="images"):
     """How generated images are stored."""
 
     format: Literal["auto", "png", "webp", "jpeg"] = "auto"

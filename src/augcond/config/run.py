@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import Field, field_validator
 
-from augcond.config.base import OneOrMore, Section
+from augcond.config.base import OneOrMore, Section, Setting
 from augcond.config.data import DataConfig
 from augcond.config.generation import ConditioningConfig, EngineConfig, GeneratorConfig, OutputConfig, PlanConfig
 from augcond.config.training import EvaluationConfig, LeakName, ProtocolName, ScreeningConfig, TrainingConfig
@@ -17,14 +17,16 @@ class RunConfig(Section):
     """Everything that defines one run."""
 
     data: DataConfig
-    run: Path
-    protocol: ProtocolName | None = None
+    run: Annotated[Path, Setting("nothing", path="path", swept=False)]
+    protocol: Annotated[ProtocolName | None, Setting("nothing", swept=False)] = None
     """A preset of the sections below; what the config spells itself goes before it."""
-    leaks: tuple[LeakName, ...] = ()
+    leaks: Annotated[tuple[LeakName, ...], Setting("real")] = ()
     """Leaks of published scripts to reproduce, for comparison only: results are marked leaky."""
     plan: PlanConfig = PlanConfig()
     conditioning: ConditioningConfig = ConditioningConfig()
-    prompt: Annotated[tuple[str, ...], OneOrMore, Field(min_length=1)] = ("a photo of a {class_name}",)
+    prompt: Annotated[tuple[str, ...], OneOrMore, Field(min_length=1), Setting("images", counted=False)] = (
+        "a photo of a {class_name}",
+    )
     """One template or several (one is drawn per image); {class_name} is filled in."""
     generator: GeneratorConfig = GeneratorConfig()
     output: OutputConfig = OutputConfig()

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
 
-from augcond.config.base import AtLeastOne, Count, RecipeName, Section, Share
+from augcond.config.base import NOTHING, AtLeastOne, Count, RecipeName, Section, Setting, Share, setting_of
 
 SplitName = Literal["all", "long-tail", "few-shot"]
 ProtocolName = Literal["long-tail", "few-shot", "published"]
@@ -26,7 +27,7 @@ _SPLIT_KEYS: dict[str, tuple[str, ...]] = {
 }
 
 
-class SplitConfig(Section):
+class SplitConfig(Section, decides="real"):
     """Which of the labelled images are trained on, and which are held out for validation."""
 
     name: SplitName = "all"
@@ -40,7 +41,7 @@ class SplitConfig(Section):
     """few-shot: images per class."""
     validation_per_class: Count = 0
     """Images per class that are held out for validation, where `data.validation` names no images of its own."""
-    seed: Count = 0
+    seed: Annotated[Count, Setting(swept=False)] = 0
 
     @model_validator(mode="after")
     def _keys_fit_name(self) -> Self:
@@ -53,7 +54,7 @@ class SplitConfig(Section):
         return self
 
 
-class AugmentConfig(Section):
+class AugmentConfig(Section, decides="models"):
     """How training images are augmented, real and synthetic alike."""
 
     crop: Literal["none", "pad", "resized"] = "pad"
@@ -76,7 +77,7 @@ class AugmentConfig(Section):
         return scale
 
 
-class ArmConfig(Section):
+class ArmConfig(Section, decides="models"):
     """One row of the table of results: what is trained on, and with which settings of its own."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]*$")]
@@ -88,26 +89,34 @@ class ArmConfig(Section):
     overrides: dict[str, Any] = Field(default_factory=dict)
     """Keys of `training` that this arm sets otherwise."""
 
+    @classmethod
+    def inner(cls, key: str, values: Mapping[str, Any]) -> type[Section] | None:
+        """Return the section that `key` holds: `overrides` holds keys of `training`."""
+        return TrainingConfig if key == "overrides" else super().inner(key, values)
 
-_SAME_FOR_ALL = ("steps", "batch_size", "seeds", "arms", "image_size", "device", "precision")
+
+_ALIKE = Setting(alike=True)
+"""The budget, and what it is spent on: the same for every arm."""
+_EACH = Setting(counted=False, alike=True, swept=False)
+"""Which models there are: each counts by itself."""
 
 
-class TrainingConfig(Section):
+class TrainingConfig(Section, decides="models"):
     """How classifiers are trained; every arm gets the same number of steps and images per step."""
 
     model: str = "small-cnn"
     """`small-cnn` (32 pixels, for a CPU), the name of a timm model, or, for a linear probe, `generator`: the image
     encoder of the generator itself."""
     mode: Literal["scratch", "finetune", "linear-probe"] = "scratch"
-    weights: str | None = None
+    weights: Annotated[str | None, Setting(path="weights")] = None
     """Weights to start from: `hub` (timm's own for this model) or a local safetensors file."""
     revision: str | None = None
     """Commit hash, tag or branch on the hub."""
-    image_size: Annotated[int, Field(ge=8)] | None = None
+    image_size: Annotated[Annotated[int, Field(ge=8)] | None, _ALIKE] = None
     """Edge length in pixels of the network's input; the network's own where null."""
-    steps: AtLeastOne = 500
+    steps: Annotated[AtLeastOne, _ALIKE] = 500
     """Optimiser steps: the budget, equal for every arm."""
-    batch_size: AtLeastOne = 64
+    batch_size: Annotated[AtLeastOne, _ALIKE] = 64
     """Images per step, over all devices."""
     synthetic_share: Share = 0.5
     mix: Literal["exact", "bernoulli"] = "exact"
@@ -132,17 +141,17 @@ class TrainingConfig(Section):
     augment: AugmentConfig = AugmentConfig()
     views: AtLeastOne = 1
     """linear-probe: augmented views of each training image whose features are computed once, beside the plain one."""
-    seeds: AtLeastOne | tuple[Count, ...] = 3
+    seeds: Annotated[AtLeastOne | tuple[Count, ...], _EACH] = 3
     """Number of training seeds (0, 1, ...), or the seeds themselves."""
-    checkpoint_every: AtLeastOne = 1000
+    checkpoint_every: Annotated[AtLeastOne, NOTHING] = 1000
     """Steps between two checkpoints, from which an interrupted training goes on."""
-    device: Literal["auto", "cpu"] = "auto"
+    device: Annotated[Literal["auto", "cpu"], Setting("nothing", alike=True)] = "auto"
     """auto: what Accelerate finds, one process per GPU under `accelerate launch`."""
-    precision: Annotated[Literal["no", "fp16", "bf16"], BeforeValidator(_spelled_no)] = "no"
+    precision: Annotated[Literal["no", "fp16", "bf16"], BeforeValidator(_spelled_no), _ALIKE] = "no"
     """Mixed precision."""
-    max_memory_gb: Annotated[float, Field(ge=0)] = 4.0
+    max_memory_gb: Annotated[float, Field(ge=0), NOTHING] = 4.0
     """Images that take more, decoded, are decoded anew for every batch."""
-    arms: tuple[ArmConfig, ...] | None = None
+    arms: Annotated[tuple[ArmConfig, ...] | None, _EACH] = None
     """Rows of the table; real-only and one per recipe of the plan where null."""
 
     @model_validator(mode="after")
@@ -172,8 +181,8 @@ class TrainingConfig(Section):
             if len({arm.name for arm in arms}) != len(arms):
                 raise ValueError("give each arm a name of its own")
             for arm in arms:
-                for key in _SAME_FOR_ALL:
-                    if key in arm.overrides:
+                for key in arm.overrides:
+                    if key in cls.model_fields and setting_of(cls, key).alike:
                         raise ValueError(f"arm {arm.name!r}: {key} is the same for every arm")
         return arms
 
@@ -209,7 +218,7 @@ def _first_problem(error: ValidationError) -> str:
     return f"{'.'.join(map(str, first['loc'])) or 'overrides'}: {message}"
 
 
-class EvaluationConfig(Section):
+class EvaluationConfig(Section, decides="judgement"):
     """Bounds of the shot groups by real training images (many > `many`, few < `few`, medium between), and intervals."""
 
     many: AtLeastOne = 100
@@ -224,7 +233,7 @@ class EvaluationConfig(Section):
         return self
 
 
-class ScreeningConfig(Section):
+class ScreeningConfig(Section, decides="kept"):
     """Drop generated images that a judge places in another class."""
 
     by: Literal["none", "classifier", "encoder", "prompts"] = "none"
