@@ -19,7 +19,8 @@ from benchmarks.writing import write_result
 from augcond.config import ConditioningConfig, PlanConfig, parse_config
 from augcond.datasets import Dataset, ImageRecord
 from augcond.planning import make_plan
-from augcond.store.folder import RunFolder, plan_run, settle_plan
+from augcond.store.folder import RunFolder
+from augcond.store.plans import plan_run, settle_plan
 from augcond.store.shards import GenerationSettings
 
 CLASSES = 1000

@@ -31,7 +31,7 @@ from augcond.engine import Job, LocalEngine
 from augcond.pipeline import assemble, plan_for
 from augcond.report import write_report
 from augcond.store import RunFolder, ShardRow
-from augcond.store.folder import settle_plan
+from augcond.store.plans import settle_plan
 from augcond.testing import FakeGenerator
 
 CLASSES = 1000

@@ -23,9 +23,10 @@ from augcond.planning import Plan, make_plan
 from augcond.progress import NoProgress, Progress, Stage, no_stage
 from augcond.screening.screen import screened_out
 from augcond.store.fingerprint import image_settings
-from augcond.store.folder import RunFolder, RunPlan, plan_run, settle_plan
+from augcond.store.folder import RunFolder
 from augcond.store.images import ImageFormat
 from augcond.store.locks import exclusive
+from augcond.store.plans import RunPlan, plan_run, settle_plan
 from augcond.store.reuse import ReusableRows
 from augcond.store.shards import GenerationSettings
 from augcond.training.arms import HeldOut, arms_of

@@ -18,8 +18,9 @@ from augcond.errors import ConfigError, RunError
 from augcond.planning import PlanRow
 from augcond.progress import NoProgress, Progress
 from augcond.store.commit import ShardFacts, ShardMarker, commit_shard
-from augcond.store.folder import RunFolder, RunPlan
+from augcond.store.folder import RunFolder
 from augcond.store.locks import part_lock
+from augcond.store.plans import RunPlan
 from augcond.store.shards import ShardRow, shard_table
 
 logger = logging.getLogger(__name__)

@@ -17,7 +17,7 @@ from augcond.datasets import RejectedFile, shot_group
 from augcond.datasets.summary import SHOT_GROUPS, ShotGroup
 from augcond.store import RunFolder, RunStatus, run_status
 from augcond.store.commit import ShardMarker
-from augcond.store.folder import RunPlan
+from augcond.store.plans import RunPlan
 from augcond.store.shards import FAILED
 
 

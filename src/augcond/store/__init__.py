@@ -2,7 +2,8 @@
 
 from augcond.store.audit import Audit, audit_run
 from augcond.store.export import ExportFormat, export_run
-from augcond.store.folder import RunFolder, RunPlan
+from augcond.store.folder import RunFolder
+from augcond.store.plans import RunPlan
 from augcond.store.shards import GenerationSettings, ShardRow
 from augcond.store.status import RunStatus, run_status
 

@@ -15,8 +15,9 @@ from augcond.files import TEMPORARY, file_sha256
 from augcond.planning import PlanRow
 from augcond.progress import NoProgress, Progress
 from augcond.store.commit import ShardMarker
-from augcond.store.folder import RunFolder, RunPlan
+from augcond.store.folder import RunFolder
 from augcond.store.images import decode_stored
+from augcond.store.plans import RunPlan
 from augcond.store.shards import FAILED, OK
 
 

@@ -17,7 +17,8 @@ import pyarrow.parquet as pq
 
 from augcond.errors import RunError
 from augcond.progress import NoProgress, Progress
-from augcond.store.folder import RunFolder, RunPlan
+from augcond.store.folder import RunFolder
+from augcond.store.plans import RunPlan
 from augcond.store.shards import OK
 
 ExportFormat = Literal["imagefolder", "webdataset"]

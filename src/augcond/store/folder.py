@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import shutil
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -16,14 +13,10 @@ import yaml
 from augcond.config import RunConfig, parse_config
 from augcond.datasets import Dataset
 from augcond.datasets.base import HeldOut
-from augcond.errors import CorruptRunError, RunError, RunMismatchError
+from augcond.errors import CorruptRunError, RunError
 from augcond.files import TEMPORARY, sync_folder, write_atomically, write_table
-from augcond.planning import PLAN_SCHEMA, Plan, grow_plan
 from augcond.store.commit import ShardMarker, read_marker
-from augcond.store.fingerprint import differences, shard_fingerprints
-from augcond.store.shards import GenerationSettings
-
-_METADATA_KEY = b"augcond"
+from augcond.store.plans import RunPlan, plan_from_table, plan_to_table
 
 _RESULTS: dict[HeldOut, str] = {"test": "results.json", "validation": "validation.json"}
 
@@ -32,43 +25,6 @@ _MADE_OF_THEM = (
     *("models", "predictions", "report", "cache"),
 )
 """What later stages make of a run's split and shards: worth nothing once these are others."""
-
-
-@dataclass(frozen=True, slots=True)
-class RunPlan:
-    """A plan with all that its shards are defined by, as `plan.parquet` holds it.
-
-    Attributes:
-        plan: the rows.
-        settings: nested plain values that every image shares; see `fingerprint.image_settings`.
-        columns: the settings that stand in each shard row.
-        classes: class ids in label order.
-        class_names: the words that prompts use.
-        real_counts: readable real images per class.
-        fingerprints: one per shard.
-    """
-
-    plan: Plan
-    settings: Mapping[str, Any]
-    columns: GenerationSettings
-    classes: tuple[str, ...]
-    class_names: tuple[str, ...]
-    real_counts: tuple[int, ...]
-    fingerprints: tuple[str, ...]
-
-
-def plan_run(plan: Plan, settings: Mapping[str, Any], columns: GenerationSettings, dataset: Dataset) -> RunPlan:
-    """Return `plan` with its settings and the fingerprint of each shard."""
-    hashes = {image.key: image.sha256 for image in dataset.images}
-    return RunPlan(
-        plan=plan,
-        settings=settings,
-        columns=columns,
-        classes=dataset.classes,
-        class_names=dataset.class_names,
-        real_counts=tuple(dataset.counts()),
-        fingerprints=tuple(shard_fingerprints(plan, settings, hashes)),
-    )
 
 
 class RunFolder:
@@ -166,34 +122,13 @@ class RunFolder:
             ) from None
         except (OSError, pa.ArrowException) as error:
             raise CorruptRunError(f"{self.plan_path} cannot be read: {error}") from error
-        metadata = (table.schema.metadata or {}).get(_METADATA_KEY)
-        if metadata is None or table.schema.names != PLAN_SCHEMA.names:
-            raise CorruptRunError(f"{self.plan_path} was not written by augcond")
-        values = json.loads(metadata)
-        return RunPlan(
-            plan=Plan(table.replace_schema_metadata(None)),
-            settings=values["settings"],
-            columns=GenerationSettings(**values["columns"]),
-            classes=tuple(values["classes"]),
-            class_names=tuple(values["class_names"]),
-            real_counts=tuple(values["real_counts"]),
-            fingerprints=tuple(values["fingerprints"]),
-        )
+        return plan_from_table(table, self.plan_path)
 
     def write_plan(self, run_plan: RunPlan, config: RunConfig, dataset: Dataset) -> None:
         """Write the config, the sources and, last and atomically, the plan."""
         self.write_config(config)
         write_table(self.sources_path, _sources_table(dataset))
-        metadata = {
-            "settings": run_plan.settings,
-            "columns": asdict(run_plan.columns),
-            "classes": run_plan.classes,
-            "class_names": run_plan.class_names,
-            "real_counts": run_plan.real_counts,
-            "fingerprints": run_plan.fingerprints,
-        }
-        table = run_plan.plan.table.replace_schema_metadata({_METADATA_KEY: json.dumps(metadata).encode()})
-        write_table(self.plan_path, table)
+        write_table(self.plan_path, plan_to_table(run_plan))
 
     def read_sources(self) -> dict[str, tuple[int, str]]:
         """Return label and sha256 of every real training image that the run may use, by key."""
@@ -229,47 +164,6 @@ class RunFolder:
             number = path.name.split(".", 1)[0]
             if number.isdigit() and mine(int(number)):
                 path.unlink(missing_ok=True)
-
-
-def settle_plan(folder: RunFolder, wanted: RunPlan, dataset: Dataset, *, shard_size: int) -> RunPlan:
-    """Return the plan that the run in `folder` goes on with: the one it has, grown to `wanted`, or just `wanted`.
-
-    Raises:
-        RunMismatchError: the run's images are defined otherwise; the message names what differs.
-    """
-    if not folder.plan_path.exists():
-        return wanted
-    existing = folder.read_plan()
-    problems = list(differences(existing.settings, wanted.settings))
-    if existing.classes != wanted.classes:
-        problems.append(f"classes: the run has {len(existing.classes)}, this config {len(wanted.classes)} or others")
-    if not problems:
-        problems = _changed_sources(folder, existing, dataset)
-    if not problems:
-        try:
-            plan = grow_plan(existing.plan, wanted.plan, shard_size)
-        except RunMismatchError as error:
-            problems = [str(error)]
-    if problems:
-        raise RunMismatchError(
-            f"{folder.path} holds a run that differs from this config:\n  "
-            + "\n  ".join(problems)
-            + "\nname another folder as `run`, or start this one anew with --overwrite (which deletes its images)"
-        )
-    return plan_run(plan, wanted.settings, wanted.columns, dataset)
-
-
-def _changed_sources(folder: RunFolder, existing: RunPlan, dataset: Dataset) -> list[str]:
-    now = {image.key: image.sha256 for image in dataset.images}
-    before = folder.read_sources()
-    used = set(existing.plan.table["source_keys"].combine_chunks().flatten().unique().to_pylist())
-    gone = sorted(key for key in used if key not in now)
-    changed = sorted(key for key in used if key in now and now[key] != before[key][1])
-    lines = [f"source image {key!r} is gone or unreadable" for key in gone[:5]]
-    lines += [f"source image {key!r} has other contents" for key in changed[:5]]
-    if len(gone) + len(changed) > len(lines):
-        lines.append(f"... {len(gone) + len(changed)} source images in all")
-    return lines
 
 
 def _sources_table(dataset: Dataset) -> pa.Table:

@@ -12,7 +12,8 @@ import pyarrow.parquet as pq
 from augcond.conditioning.base import Draws
 from augcond.planning import PlanRow
 from augcond.store.fingerprint import differences, row_fingerprints
-from augcond.store.folder import RunFolder, RunPlan
+from augcond.store.folder import RunFolder
+from augcond.store.plans import RunPlan
 from augcond.store.shards import OK, ShardRow
 
 logger = logging.getLogger(__name__)
