@@ -26,7 +26,7 @@ from augcond.store.fingerprint import image_settings
 from augcond.store.folder import RunFolder
 from augcond.store.images import ImageFormat
 from augcond.store.locks import exclusive
-from augcond.store.plans import RunPlan, plan_run, settle_plan
+from augcond.store.plans import RunPlan, plan_run, settle_plan, source_facts
 from augcond.store.reuse import ReusableRows
 from augcond.store.shards import GenerationSettings
 from augcond.training.arms import HeldOut, arms_of
@@ -81,7 +81,6 @@ def generate(
         run_plan = settle_plan(folder, run_plan, dataset, shard_size=config.engine.shard_size)
         folder.write_plan(run_plan, config, dataset)
     others = [RunFolder(path) for path in reuse] + ([folder] if retry_failed else [])
-    hashes = {image.key: image.sha256 for image in dataset.images}
     return LocalEngine().run(
         Job(
             folder=folder,
@@ -93,7 +92,7 @@ def generate(
             part=part[0],
             parts=part[1],
             retry_failed=retry_failed,
-            reuse=ReusableRows(run_plan, hashes, others) if others else None,
+            reuse=ReusableRows(run_plan, source_facts(dataset), others) if others else None,
             progress=progress or NoProgress(),
         )
     )
@@ -213,7 +212,7 @@ def assemble(config: RunConfig, dataset: Dataset, plan: Plan, generator: Generat
     identity = generator.identity
     run_plan = plan_run(
         plan,
-        image_settings(config, identity, dataset.decoding, image_format),
+        image_settings(config, identity, dataset.decoding, image_format, generator.image_size),
         GenerationSettings(
             guidance_scale=config.generator.guidance_scale,
             steps=config.generator.steps,
@@ -222,5 +221,6 @@ def assemble(config: RunConfig, dataset: Dataset, plan: Plan, generator: Generat
             extension=image_format.extension,
         ),
         dataset,
+        getattr(generator, "native_size", generator.image_size),
     )
     return run_plan, Materials(dataset.reader, dataset.decoding, config.conditioning, generator, image_format)

@@ -104,7 +104,7 @@ def test_settings_at_their_defaults_are_no_objection():
 def settings_of(tmp_path, **sections):
     config = toy_config(tmp_path, **sections)
     identity = GeneratorIdentity("ip-adapter", "a + b/c.safetensors", "1 + 2")
-    return image_settings(config, identity, DecodeSettings(), ImageFormat("png", 90, None))
+    return image_settings(config, identity, DecodeSettings(), ImageFormat("png", 90, None), (16, 16))
 
 
 def test_strength_and_scale_define_the_images_but_places_of_weights_do_not(tmp_path):

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from augcond.errors import ConfigError, RunError
+from augcond.errors import ConfigError
 
 if TYPE_CHECKING:
     from augcond.config import RunConfig
     from augcond.store import RunFolder
     from augcond.training.arms import HeldOut
 
-ConfigFile = Annotated[Path, typer.Argument(metavar="CONFIG", help="A YAML config of one run.")]
+ConfigFile = Annotated[Path, typer.Argument(metavar="CONFIG", help="A YAML config of one run, or a run folder.")]
 RunPath = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder, or the config that made it.")]
 Data = Annotated[
     str,
@@ -29,10 +29,10 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
 
 
 def load_run_config(path: Path, overrides: list[str] | None) -> RunConfig:
-    """Return the config in the file `path`, with `overrides` from --set."""
-    from augcond.config import load_config
+    """Return the config that a CONFIG or RUN argument stands for, with `overrides` from --set."""
+    from augcond.store.resolving import resolve_config
 
-    return load_config(path, tuple(overrides or ()))
+    return resolve_config(path, tuple(overrides or ()))
 
 
 def data_config(data: str, overrides: Any) -> RunConfig:
@@ -57,23 +57,11 @@ def data_config(data: str, overrides: Any) -> RunConfig:
     return parse_config({"data": section, "run": "unused"}, overrides)
 
 
-def config_of_run(path: Path, overrides: list[str] | None) -> RunConfig:
-    """Return the config that a RUN argument stands for: the one given, or the one that the run keeps."""
-    if path.suffix.lower() in (".yaml", ".yml"):
-        return load_run_config(path, overrides)
-    kept = path / "config.yaml"
-    if not kept.is_file():
-        raise RunError(f"{path} is no run: it has no config.yaml (augcond generate CONFIG makes it)")
-    return load_run_config(kept, overrides)
-
-
 def run_folder(path: Path) -> RunFolder:
     """Return the run folder that a RUN argument stands for."""
-    from augcond.store import RunFolder
+    from augcond.store.resolving import resolve_run
 
-    if path.suffix.lower() in (".yaml", ".yml") and path.is_file() and path.name != "config.yaml":
-        return RunFolder(load_run_config(path, None).run)
-    return RunFolder(path.parent if path.name == "config.yaml" and path.is_file() else path)
+    return resolve_run(path)
 
 
 def held_out_of(text: str) -> HeldOut:

@@ -14,7 +14,6 @@ from augcond.cli.arguments import (
     ConfigFile,
     RunPath,
     Set,
-    config_of_run,
     held_out_of,
     load_run_config,
     run_folder,
@@ -55,7 +54,7 @@ def train(
     from augcond.cli.tables import print_models
     from augcond.pipeline import train as train_run
 
-    config = config_of_run(run, overrides)
+    config = load_run_config(run, overrides)
     with logged(config), show_progress("training steps") as progress:
         cards = train_run(config, overwrite=overwrite, progress=progress)
     if os.environ.get("RANK", "0") != "0":
@@ -82,7 +81,7 @@ def evaluate(
     from augcond.pipeline import evaluate as evaluate_run
 
     judged_on = held_out_of(on)
-    config = config_of_run(run, overrides)
+    config = load_run_config(run, overrides)
     with logged(config), show_progress("models judged") as progress:
         results = evaluate_run(config, on=judged_on, progress=progress)
     if as_json:

@@ -15,7 +15,7 @@ from augcond.config.generation import (
     PlanConfig,
     PriorConfig,
 )
-from augcond.config.loading import load_config, parse_config, relative_paths
+from augcond.config.loading import kept_text, load_config, load_kept_config, parse_config, relative_paths
 from augcond.config.run import RunConfig
 from augcond.config.training import EvaluationConfig, LeakName, ScreeningConfig, SplitConfig, TrainingConfig
 
@@ -37,7 +37,9 @@ __all__ = [
     "SplitConfig",
     "TrainingConfig",
     "WebDatasetConfig",
+    "kept_text",
     "load_config",
+    "load_kept_config",
     "parse_config",
     "relative_paths",
 ]

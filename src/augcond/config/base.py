@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Annotated, Any, ClassVar, Final, Literal, get_args
+from typing import Annotated, Any, ClassVar, Final, Literal, get_args, get_origin
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
@@ -144,31 +144,50 @@ def counted(section: Section, *decides: Decides) -> dict[str, Any]:
     Left out are keys that define something else, keys in whose place something else counts, and keys at the value that
     they declare neutral.
     """
-    return {key: value for key, value in _kept(section, decides, counted_only=True)}
+    return {key: value for key, value in _kept(section, decides, counts=True)}
 
 
-def chosen(section: Section, *decides: Decides) -> dict[str, Any]:
-    """Return what `counted` does, and the keys in whose place something else counts, but no paths."""
-    return {key: value for key, value in _kept(section, decides, counted_only=False)}
+def uncounted(section: Section, *decides: Decides) -> dict[str, Any]:
+    """Return the keys of `section` that define what `decides` names, and in whose place something else counts."""
+    return {key: value for key, value in _kept(section, decides, counts=False)}
 
 
-def _kept(section: Section, decides: tuple[Decides, ...], *, counted_only: bool) -> Iterator[tuple[str, Any]]:
+def _kept(section: Section, decides: tuple[Decides, ...], *, counts: bool) -> Iterator[tuple[str, Any]]:
     plain = section.model_dump(mode="json")
     for key in type(section).model_fields:
         setting, value = setting_of(type(section), key), getattr(section, key)
-        if isinstance(value, Section):
-            # A section may hold keys of several kinds; it stands there even where it holds none that count.
-            if setting.counted or not counted_only:
-                yield key, dict(_kept(value, decides, counted_only=counted_only))
+        if isinstance(value, Section) and setting.counted:
+            # It may hold keys of several kinds; it stands there even where it holds none of these.
+            yield key, dict(_kept(value, decides, counts=counts))
         elif (
             setting.decides in decides
-            and (setting.counted if counted_only else setting.path is None)
+            and setting.counted == counts
             and (setting.neutral is ABSENT or plain[key] != setting.neutral)
         ):
             yield key, plain[key]
 
 
-def neutral_values(section: type[Section]) -> Mapping[str, Any]:
-    """Return the neutral values of the keys of `section` that declare one."""
-    found = {key: setting_of(section, key).neutral for key in section.model_fields}
-    return {key: value for key, value in found.items() if value is not ABSENT}
+def with_neutral(section: type[Section], values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the plain `values` of a section that was written in full by an older version, as that version meant them.
+
+    Keys that have come since then get their neutral value, in sections inside it too.
+    """
+    filled = dict(values)
+    for key in section.model_fields:
+        setting, inner = setting_of(section, key), section.inner(key, filled)
+        if key not in filled and setting.neutral is not ABSENT:
+            filled[key] = setting.neutral
+        elif inner is not None and get_origin(section.model_fields[key].annotation) is not dict:
+            # A mapping of some keys of a section (an arm's overrides) was never written in full.
+            filled |= _within(inner, key, filled)
+    return filled
+
+
+def _within(inner: type[Section], key: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    found = values.get(key, {})
+    if isinstance(found, list | tuple):
+        return {key: [with_neutral(inner, entry) if isinstance(entry, Mapping) else entry for entry in found]}
+    if not isinstance(found, Mapping):
+        return {}
+    within = with_neutral(inner, found)
+    return {key: within} if within or key in values else {}

@@ -4,24 +4,25 @@ from __future__ import annotations
 
 import copy
 import difflib
+import logging
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
+from augcond.config.base import PathKind, Section, sections_in, setting_of, with_neutral
+from augcond.config.moved import brought_up_to_date
 from augcond.config.protocols import with_protocol
 from augcond.config.run import RunConfig
-from augcond.errors import ConfigError
+from augcond.errors import ConfigError, CorruptRunError, RunError
 
-_PATH_KEYS = (
-    *(("data", "path"), ("data", "validation"), ("data", "test"), ("data", "class_names"), ("run",)),
-    *(("generator", "model"), ("generator", "adapter", "model"), ("generator", "prior", "model")),
-    ("training", "weights"),
-)
-"""Every key that holds a path, or may: a model can also be `builtin` or a hub id, weights can be `hub`."""
+logger = logging.getLogger(__name__)
+
+FORMAT = 2
+"""Of the config that a run keeps; goes up where an older augcond would misread it. Configs of 0.1 have none."""
 
 
 def load_config(path: Path | str, overrides: tuple[str, ...] = ()) -> RunConfig:
@@ -56,14 +57,65 @@ def parse_config(
     Raises:
         ConfigError: a key or value is wrong; all wrong keys are listed.
     """
-    values = _absolute_paths(values, base or Path.cwd())
+    values = copy.deepcopy(values)
+    # A config that a run kept may serve as one of one's own.
+    _check_format(values.pop("format", 1), origin)
+    values = brought_up_to_date(values, aloud=True)
+    return _validated(_absolute_paths(values, base or Path.cwd()), overrides, origin)
+
+
+def load_kept_config(path: Path, overrides: tuple[str, ...] = ()) -> RunConfig:
+    """Return the config that a run keeps at `path`, RUN/config.yaml, for the run that lies there now.
+
+    The run may have been moved or copied since, alone or with what its paths lead to: a path is looked for first where
+    it lies as seen from the run, then where it was.
+
+    Args:
+        path: the file.
+        overrides: see `parse_config`.
+
+    Raises:
+        RunError: there is no run, or one of a newer augcond.
+        CorruptRunError: the file is not what augcond wrote.
+        ConfigError: an override is wrong.
+    """
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise RunError(f"{path.parent} is no run: it has no {path.name} (augcond generate CONFIG makes it)") from None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise CorruptRunError(f"{path} cannot be read: {error}") from error
+    if not isinstance(values, dict) or not isinstance(values.get("run"), str):
+        raise CorruptRunError(f"{path} was not written by augcond: it does not say where its run was")
+    _check_format(values.pop("format", 1), str(path))
+    values = with_neutral(RunConfig, brought_up_to_date(values, aloud=False))
+    here = path.parent.resolve()
+    values = _found_again(values, Path(values["run"]), here) | {"run": here}
+    return _validated(_absolute_paths(values, here), overrides, str(path))
+
+
+def kept_text(config: RunConfig) -> str:
+    """Return the text of RUN/config.yaml."""
+    values = {"format": FORMAT, **config.model_dump(mode="json")}
+    return yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
+
+
+def _check_format(found: Any, origin: str) -> None:
+    if not isinstance(found, int) or found > FORMAT:
+        raise RunError(
+            f"{origin} is of format {found!r}, which a newer augcond wrote (this one reads up to {FORMAT}): "
+            "update augcond"
+        )
+
+
+def _validated(values: dict[str, Any], overrides: tuple[str, ...], origin: str) -> RunConfig:
     for override in overrides:
         key, separator, text = override.partition("=")
         if not separator or not key.strip():
             raise ConfigError(f"--set {override!r}: expected key=value, such as generator.steps=20")
         _set(values, key.strip().split("."), _yaml_value(override, text))
-    values = _absolute_paths(values, Path.cwd())
-    values = with_protocol(values)
+    values = brought_up_to_date(values, aloud=True)
+    values = with_protocol(_absolute_paths(values, Path.cwd()))
     try:
         return RunConfig.model_validate(values)
     except ValidationError as error:
@@ -88,7 +140,7 @@ def _set(values: dict[str, Any], keys: list[str], value: Any) -> None:
 def relative_paths(values: dict[str, Any], base: Path) -> dict[str, Any]:
     """Return the nested plain `values` of a config with the paths in them relative to the folder `base`."""
     values = copy.deepcopy(values)
-    for section, key in _paths_in(values):
+    for section, key, _ in _paths_in(RunConfig, values):
         relative = os.path.relpath(section[key], base)
         # A model without a leading dot would be a hub id.
         section[key] = relative if relative.startswith(".") else f"./{relative}"
@@ -97,26 +149,43 @@ def relative_paths(values: dict[str, Any], base: Path) -> dict[str, Any]:
 
 def _absolute_paths(values: dict[str, Any], base: Path) -> dict[str, Any]:
     values = copy.deepcopy(values)
-    for section, key in _paths_in(values):
+    for section, key, kind in _paths_in(RunConfig, values):
         path = base / Path(section[key]).expanduser()
-        section[key] = str(path.resolve()) if key in ("model", "weights") else path
+        # What may be a hub id too stays a text.
+        section[key] = path if kind == "path" else str(path.resolve())
     return values
 
 
-def _paths_in(values: dict[str, Any]) -> Iterator[tuple[dict[str, Any], str]]:
-    """Yield the section and the key of every path in nested `values`, which may hold anything."""
-    for *parents, key in _PATH_KEYS:
-        section: Any = values
-        for parent in parents:
-            section = section.get(parent) if isinstance(section, dict) else None
-        if isinstance(section, dict) and _is_path(key, section.get(key)):
-            yield section, key
+def _found_again(values: dict[str, Any], before: Path, here: Path) -> dict[str, Any]:
+    """Return `values` with the paths that lie as they did, seen from a run that was at `before` and is `here` now."""
+    values = copy.deepcopy(values)
+    if before == here:
+        return values
+    for section, key, kind in _paths_in(RunConfig, values):
+        kept = Path(section[key])
+        moved = Path(os.path.normpath(here / os.path.relpath(kept, before)))
+        if moved != kept and moved.exists():
+            logger.warning("%s: %s has moved with the run, from %s", key, moved, kept)
+            section[key] = moved if kind == "path" else str(moved)
+    return values
 
 
-def _is_path(key: str, value: Any) -> bool:
-    if key == "model":
+def _paths_in(section: type[Section], values: Any) -> Iterator[tuple[dict[str, Any], str, PathKind]]:
+    """Yield section, key and kind of every path in the nested `values` of `section`, which may hold anything."""
+    for key in section.model_fields if isinstance(values, dict) else ():
+        value, kind = values.get(key), setting_of(section, key).path
+        if kind is not None and _is_path(kind, value):
+            yield values, key, kind
+        inner = section.inner(key, values)
+        for entry in value if isinstance(value, list | tuple) else [value]:
+            if inner is not None:
+                yield from _paths_in(inner, entry)
+
+
+def _is_path(kind: PathKind, value: Any) -> bool:
+    if kind == "checkpoint":
         return isinstance(value, str) and value.startswith((".", "~", "/"))
-    return isinstance(value, str | Path) and (key, value) != ("weights", "hub")
+    return isinstance(value, str | Path) and (kind, value) != ("weights", "hub")
 
 
 def _explain(error: ValidationError) -> list[str]:
@@ -139,26 +208,18 @@ def _explain(error: ValidationError) -> list[str]:
     return [f"  {key}: {'; or '.join(dict.fromkeys(texts))}" for key, texts in messages.items()]
 
 
-def _section_at(location: tuple[str, ...]) -> type[BaseModel]:
-    section: type[BaseModel] = RunConfig
+def _section_at(location: tuple[str, ...]) -> type[Section]:
+    section: type[Section] = RunConfig
     for key in location:
         field = section.model_fields.get(key)
-        section = next(iter(_sections_in(field.annotation)), section) if field else section
+        section = next(iter(sections_in(field.annotation)), section) if field else section
     return section
 
 
-def _sections_in(annotation: Any) -> Iterator[type[BaseModel]]:
-    """Yield the sections that a type such as `SplitConfig | None` may hold."""
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        yield annotation
-    for part in get_args(annotation):
-        yield from _sections_in(part)
-
-
-def _keys_of(section: type[BaseModel]) -> Iterator[str]:
+def _keys_of(section: type[Section]) -> Iterator[str]:
     for name, field in section.model_fields.items():
         yield name
-        for child in _sections_in(field.annotation):
+        for child in sections_in(field.annotation):
             yield from _keys_of(child)
 
 

@@ -68,6 +68,8 @@ class ImageRecord:
         width: in pixels, after EXIF rotation.
         height: in pixels, after EXIF rotation.
         sha256: hex digest of the file's bytes; part of the fingerprint of every row made from this image.
+        paths: the paths of computation that decoding it takes, of `jpeg`, `wide` and `profile`; where one of them comes
+            to give other pixels, its version goes up for the images that take it.
     """
 
     key: str
@@ -75,6 +77,7 @@ class ImageRecord:
     width: int
     height: int
     sha256: str
+    paths: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -111,6 +111,19 @@ def probe(data: bytes, settings: DecodeSettings) -> tuple[int, int]:
         return (height, width) if _orientation(image) >= 5 else (width, height)
 
 
+def paths_taken(data: bytes) -> tuple[str, ...]:
+    """Return which paths of computation `decode` takes with an image that `probe` passed; see `ImageRecord.paths`."""
+    with _quiet_pillow:
+        image = Image.open(io.BytesIO(data), formats=FORMATS)
+    wide = image.mode in ("I", "F") or image.mode.startswith("I;16") or (image.format == "PNG" and data[24] == 16)
+    found = {
+        "jpeg": image.format in ("JPEG", "MPO"),
+        "wide": wide,
+        "profile": "icc_profile" in image.info,
+    }
+    return tuple(path for path, taken in found.items() if taken)
+
+
 def background_colour(settings: DecodeSettings) -> tuple[int, int, int]:
     """Return `settings.background` as red, green, blue in [0, 255].
 

@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from augcond.datasets.base import Dataset, DecodeSettings, ImageRecord, Listing, Reader, RejectedFile, StatReader
-from augcond.datasets.decoding import available_cores, background_colour, probe
+from augcond.datasets.decoding import available_cores, background_colour, paths_taken, probe
 from augcond.errors import DatasetError, ImageError
 from augcond.files import write_table
 from augcond.progress import NoProgress
@@ -135,7 +135,7 @@ class _Verification:
     def _record(self, position: int, outcome: Outcome) -> None:
         key, label = self._listing.keys[position], self._listing.labels[position]
         if outcome.reason is None:
-            self.images.append(ImageRecord(key, label, outcome.width, outcome.height, outcome.sha256))
+            self.images.append(ImageRecord(key, label, outcome.width, outcome.height, outcome.sha256, outcome.paths))
         else:
             self.rejected.append(RejectedFile(key, label, outcome.reason))
 
@@ -163,7 +163,7 @@ def _examine(reader: Reader, settings: DecodeSettings, key: str) -> Outcome:
         width, height = probe(data, settings)
     except ImageError as error:
         return Outcome(digest, 0, 0, str(error))
-    return Outcome(digest, width, height)
+    return Outcome(digest, width, height, paths=paths_taken(data))
 
 
 def _why_unread(error: OSError) -> str:
@@ -188,7 +188,7 @@ def _check_share(rejected: Sequence[RejectedFile], total: int, allowed: float) -
 
 logger = logging.getLogger(__name__)
 
-_VERSION = 1
+_VERSION = 2
 _SCHEMA = pa.schema(
     [
         pa.field("key", pa.string(), nullable=False),
@@ -198,6 +198,7 @@ _SCHEMA = pa.schema(
         pa.field("width", pa.int64(), nullable=False),
         pa.field("height", pa.int64(), nullable=False),
         pa.field("reason", pa.string()),
+        pa.field("paths", pa.string(), nullable=False),
     ]
 )
 
@@ -211,12 +212,14 @@ class Outcome:
         width: in pixels, upright; 0 where it cannot be used.
         height: in pixels, upright; 0 where it cannot be used.
         reason: why it cannot be used; None where it can.
+        paths: see `ImageRecord.paths`.
     """
 
     sha256: str
     width: int
     height: int
     reason: str | None = None
+    paths: tuple[str, ...] = ()
 
 
 Stat = tuple[int, int]
@@ -251,7 +254,9 @@ class OutcomeCache:
             return [None] * len(stats)
         columns = self._known.slice(start, len(stats)).to_pydict()
         sizes_and_times = zip(columns["size"], columns["mtime_ns"], strict=True)
-        outcomes = map(Outcome, columns["sha256"], columns["width"], columns["height"], columns["reason"])
+        # Null where the cache does not know the image.
+        paths = (tuple(taken.split()) if taken else () for taken in columns["paths"])
+        outcomes = map(Outcome, columns["sha256"], columns["width"], columns["height"], columns["reason"], paths)
         return [
             outcome if stat is not None and stat == then else None
             for outcome, then, stat in zip(outcomes, sizes_and_times, stats, strict=True)
@@ -260,7 +265,7 @@ class OutcomeCache:
     def add(self, keys: Sequence[str], stats: Sequence[Stat | None], outcomes: Sequence[Outcome]) -> None:
         """Take in outcomes, known or new; those without a stat or without bytes are left out."""
         rows = [
-            (key, *stat, outcome.sha256, outcome.width, outcome.height, outcome.reason)
+            (key, *stat, outcome.sha256, outcome.width, outcome.height, outcome.reason, " ".join(outcome.paths))
             for key, stat, outcome in zip(keys, stats, outcomes, strict=True)
             if stat is not None and outcome.sha256
         ]

@@ -21,6 +21,7 @@ from typing import Any
 import yaml
 
 from augcond.config import RunConfig, parse_config
+from augcond.config.base import NOTHING, Setting, find_setting
 from augcond.config.training import ArmConfig
 from augcond.datasets import load_dataset
 from augcond.errors import ConfigError
@@ -35,14 +36,8 @@ from augcond.store import RunFolder
 from augcond.training.arms import UNUSED_REAL, HeldOut, Seeds, arms_of, default_arms
 from augcond.training.cards import ModelCard, read_cards
 
-# Keys that arms of real images alone depend on too.
-_REAL_TOO = ("training.", "data.", "leaks", "evaluation.")
-# Keys that a sweep sets itself.
-_OWN = frozenset({"plan.seed", "data.split.seed", "training.seeds", "training.arms"})
 # Bytes that a file system takes in a name, and those of a longer one that are kept.
 _LONGEST_NAME, _KEPT_OF_NAME = 255, 100
-# Keys by which two runs may differ and still hold equal images.
-_NOT_IMAGES = ("training.", "screening.", "evaluation.", "plan.", "conditioning.recipe")
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,20 +105,21 @@ def cells_of(config: RunConfig, axes: Sequence[Axis], seeds: int) -> list[Cell]:
         ConfigError: an axis names no key of the config, a value that it cannot take, or a recipe that no arm has.
     """
     for axis in axes:
-        keys = {axis.key, *(f"{axis.key}.{name}" for value in axis.values if isinstance(value, dict) for name in value)}
-        if axis.key.split(".")[0] == "run" or keys & _OWN:
-            raise ConfigError(f"--over {', '.join(sorted(keys & _OWN)) or axis.key}: a sweep sets this itself")
         if axis.key == "protocol":
             raise ConfigError("--over protocol: a protocol is a preset; name the keys in which two of them differ")
+        keys = [axis.key, *(f"{axis.key}.{name}" for value in axis.values if isinstance(value, dict) for name in value)]
+        own = [key for key in keys if not _setting(config, key).swept]
+        if own:
+            raise ConfigError(f"--over {', '.join(own)}: a sweep sets this itself")
         if axis.key == "conditioning.recipe" and config.training.arms is not None:
             _check_recipes(axis, config.training.arms)
     found: dict[str, Cell] = {}
     for seed in range(seeds):
         for values in itertools.product(*(axis.values for axis in axes)):
             point = dict(zip((axis.key for axis in axes), values, strict=True))
-            for chosen, own in (*_real_alone(config, point), (point, _generating(config, point))):
-                if own:
-                    cell = _cell(config, chosen, own, seed)
+            for chosen, arms in (*_real_alone(config, point), (point, _generating(config, point))):
+                if arms:
+                    cell = _cell(config, chosen, arms, seed)
                     found.setdefault(str(cell.config.run), cell)
     cells = list(found.values())
     return sorted(cells, key=lambda cell: any(arm.recipe for arm in cell.config.training.arms or ()))
@@ -158,8 +154,17 @@ def _real_alone(config: RunConfig, point: Mapping[str, Any]) -> list[tuple[dict[
 def _of_real(config: RunConfig, point: Mapping[str, Any], arm: ArmConfig) -> dict[str, Any]:
     """Return the part of `point` that an arm of real images alone depends on; a probe of the generator on that, too."""
     model = arm.overrides.get("model", point.get("training.model", config.training.model))
-    keys = (*_REAL_TOO, "generator.") if model == "generator" else _REAL_TOO
-    return {key: value for key, value in point.items() if f"{key}.".startswith(keys)}
+
+    def depends(key: str) -> bool:
+        decides = _setting(config, key).decides
+        return decides in ("real", "models", "judgement") or (model == "generator" and key.startswith("generator."))
+
+    return {key: value for key, value in point.items() if depends(key)}
+
+
+def _setting(config: RunConfig, key: str) -> Setting:
+    """Return what a key says of itself; what is no key is refused where a cell's config is made."""
+    return find_setting(config, tuple(key.split("."))) or NOTHING
 
 
 def _generating(config: RunConfig, point: Mapping[str, Any]) -> list[ArmConfig]:
@@ -248,9 +253,15 @@ def _alike(cell: Cell, made: Sequence[Cell]) -> list[Path]:
     """Return the runs of earlier cells whose images may be equal: same seed, same settings of the generation."""
 
     def settings(of: Cell) -> dict[str, Any]:
-        return {key: value for key, value in of.point.items() if not key.startswith(_NOT_IMAGES)}
+        return {key: value for key, value in of.point.items() if _makes_others(of.config, key)}
 
     return [other.config.run for other in made if other.seed == cell.seed and settings(other) == settings(cell)]
+
+
+def _makes_others(config: RunConfig, key: str) -> bool:
+    """Return whether two values of a key make other images throughout, rather than more or fewer of them."""
+    setting = _setting(config, key)
+    return setting.decides in ("real", "images") and (setting.counted or key.startswith(("data.", "generator.")))
 
 
 def _collect(config: RunConfig, cells: Sequence[Cell], judged: Sequence[Results], on: HeldOut) -> Results:

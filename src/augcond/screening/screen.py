@@ -20,12 +20,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from augcond.config.base import counted
 from augcond.errors import LeakError, RunError
 from augcond.files import write_atomically
 from augcond.training.arm_images import RunImages
 from augcond.training.arms import REAL_ONLY, Arm
 from augcond.training.image_sets import synthetic_images
-from augcond.training.trainer import train_one
+from augcond.training.trainer import train_one, training_settings, weights_identity
 
 if TYPE_CHECKING:
     from augcond.training.experiment import Experiment
@@ -126,19 +127,20 @@ def screened_out(experiment: Experiment) -> tuple[str, ...]:
 
 def _fingerprint(experiment: Experiment) -> str:
     """Return the hex digest of judge, training images and synthetic images."""
-    config = experiment.config
+    config, plan = experiment.config, experiment.folder.read_plan()
     training = None
     if config.screening.by == "classifier":
-        settings = config.training.model_copy(update={"seeds": config.training.training_seeds[:1]})
-        training = settings.model_dump(mode="json", exclude={"arms", "device", "checkpoint_every", "max_memory_gb"})
+        settings = training_settings(RunImages(experiment), config.training)
+        weights = weights_identity(RunImages(experiment), config.training)
+        training = {**settings, "weights": weights, "seed": config.training.training_seeds[0]}
     about = {
-        "screening": config.screening.model_dump(mode="json"),
+        "screening": counted(config.screening, "kept"),
         "training": training,
-        "generator": config.generator.model_dump(mode="json"),
+        "generator": plan.settings["generator"],
         "prompt": config.prompt if config.screening.by == "prompts" else None,
         "validation": experiment.held_out_images("validation").contents_sha256(),
         "real": experiment.training.contents_sha256(),
-        "shards": experiment.folder.read_plan().fingerprints,
+        "shards": plan.fingerprints,
     }
     return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()
 

@@ -1,7 +1,8 @@
 """Fingerprints: what an image is defined by, and nothing of how it was computed.
 
-Sources, recipe, generator, revision, sampling, prompts, seeds, size and format count. Engine, batch size, device,
-dtype, compilation and shard size do not: they are recorded in each shard's marker.
+Every key of the config says whether it defines images, and whether its value counts or what lies behind it
+(`config/base.py`); nothing is listed here. What defines a row besides are its sources (their bytes), its seed, its
+prompt, and the version of each path of computation that its sources take.
 """
 
 from __future__ import annotations
@@ -9,67 +10,125 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from augcond.conditioning import RECIPES
 from augcond.config import RunConfig
+from augcond.config.base import counted
+from augcond.config.moved import as_of_0_1
 from augcond.datasets import DecodeSettings
 from augcond.generators import GeneratorIdentity
 from augcond.planning import Plan
 from augcond.store.images import ImageFormat
 
-IMAGES_VERSION = 1
-"""Goes up whenever a change of this code makes other images of the same settings."""
+PATH_VERSIONS: Mapping[str, int] = {"jpeg": 1, "wide": 1, "profile": 1, "view": 1}
+"""Goes up whenever a change of this code makes other images of the same settings, for the path of computation that it
+changes, and then counts for the rows that take that path alone. Sources say which they take (`ImageRecord.paths`);
+`view` is taken by every row of a recipe that shows its sources to the image encoder."""
 
 _CHUNK = 65_536
 """Rows whose definitions are text in memory at once."""
 
-# Where the weights are, which the identity says better, and how the images are computed, not what they are.
-_HOW_NOT_WHAT: dict[str, Any] = {
-    **dict.fromkeys(("model", "name", "revision", "dtype", "device", "compile"), True),
-    "adapter": {"model", "revision"},
-    "prior": {"model", "revision"},
-}
+
+@dataclass(frozen=True, slots=True)
+class SourceFacts:
+    """What of the real images decides which images are made of them.
+
+    Attributes:
+        sha256: of each image's bytes, by key.
+        paths: the paths of computation that each takes; those that are not known take all.
+        versions: of the paths, that the rows were or will be computed with; 1 for those left out.
+    """
+
+    sha256: Mapping[str, str]
+    paths: Mapping[str, tuple[str, ...]]
+    versions: Mapping[str, int]
 
 
 def image_settings(
-    config: RunConfig, identity: GeneratorIdentity, decoding: DecodeSettings, image_format: ImageFormat
+    config: RunConfig,
+    identity: GeneratorIdentity,
+    decoding: DecodeSettings,
+    image_format: ImageFormat,
+    image_size: tuple[int, int],
 ) -> dict[str, Any]:
-    """Return, as nested plain values, every setting that all images of a run share."""
-    conditioning = config.conditioning.model_dump(mode="json", exclude={"recipe"})
-    sampling = config.generator.model_dump(mode="json", exclude=_HOW_NOT_WHAT)
-    return {
-        "images_version": IMAGES_VERSION,
+    """Return, as nested plain values, every setting that all images of a run share.
+
+    Keys stand where 0.1 had them, and `auto` and null as what they stand for: neither a key that moved nor one that is
+    spelled out makes another run.
+
+    Args:
+        config: the run.
+        identity: which weights make the images.
+        decoding: of the real images.
+        image_format: of the generated ones.
+        image_size: at which they are generated, height and width.
+    """
+    generated = _edge(image_size)
+    settings = {
+        "images_version": 1,  # of 0.1; see PATH_VERSIONS
         "generator": {
             "name": identity.name,
             "model": identity.model,
             "revision": identity.revision,
-            **sampling,
+            **as_of_0_1(counted(config.generator, "images")),
+            "size": generated,
         },
-        "conditioning": conditioning,
-        "data": {"background": decoding.background},
-        "plan": {"seed": config.plan.seed},
-        "output": {"format": image_format.name, "quality": image_format.quality, "size": image_format.size},
+        "conditioning": counted(config.conditioning, "images"),
+        "data": {**counted(config.data, "real"), "background": decoding.background},
+        "plan": counted(config.plan, "images"),
+        "output": {
+            **counted(config.output, "images"),
+            "format": image_format.name,
+            "quality": image_format.quality,
+            "size": image_format.size or generated,
+        },
+    }
+    return settings
+
+
+def spelled_out(settings: Mapping[str, Any], native_size: tuple[int, int]) -> dict[str, Any]:
+    """Return the settings that a run of any version recorded, with what 0.1 left to be understood.
+
+    Args:
+        settings: from `plan.parquet`.
+        native_size: height and width at which those weights make images by themselves.
+    """
+    generator = as_of_0_1(settings["generator"])
+    size = generator["size"] or _edge(native_size)
+    output = settings["output"]
+    return {
+        **settings,
+        "generator": {**generator, "size": size},
+        "output": {**output, "size": output["size"] or size},
     }
 
 
-def row_fingerprints(rows: pa.Table, settings: Mapping[str, Any], source_hashes: Mapping[str, str]) -> Iterator[str]:
+def _edge(size: tuple[int, int]) -> int | list[int]:
+    return size[0] if size[0] == size[1] else list(size)
+
+
+def row_fingerprints(rows: pa.Table, settings: Mapping[str, Any], sources: SourceFacts) -> Iterator[str]:
     """Yield the hex digest of what defines the image of each row.
 
     Args:
         rows: rows of a plan; their places in it do not count.
-        settings: what all rows share, from `image_settings`.
-        source_hashes: sha256 of every real image, by key.
+        settings: what all rows share, as the run recorded them.
+        sources: of every real image.
     """
     shared = _digest(settings)
-    keys = pa.array(source_hashes.keys(), pa.string())
-    hashes = pa.array(source_hashes.values(), pa.string())
+    keys = pa.array(sources.sha256.keys(), pa.string())
+    hashes = pa.array(sources.sha256.values(), pa.string())
+    later = {path: version for path, version in sources.versions.items() if version != 1}
     for start in range(0, rows.num_rows, _CHUNK):
         chunk = rows.slice(start, _CHUNK).combine_chunks()
-        sources = chunk["source_keys"].combine_chunks()
-        contents = hashes.take(pc.index_in(sources.flatten(), value_set=keys))
+        used = chunk["source_keys"].combine_chunks()
+        contents = hashes.take(pc.index_in(used.flatten(), value_set=keys))
         # Which sources are the same image decides what is cropped, so their keys count beside their contents.
         lines = pc.binary_join_element_wise(
             shared,
@@ -77,16 +136,41 @@ def row_fingerprints(rows: pa.Table, settings: Mapping[str, Any], source_hashes:
             chunk["class_id"].cast(pa.string()),
             chunk["seed"].cast(pa.string()),
             chunk["prompt"].cast(pa.string()),
-            pc.binary_join(sources, "\0"),
-            pc.binary_join(pa.ListArray.from_arrays(_offsets(sources), contents), "\0"),
+            pc.binary_join(used, "\0"),
+            pc.binary_join(pa.ListArray.from_arrays(_offsets(used), contents), "\0"),
             "\0",
-        )
-        yield from (hashlib.sha256(line.encode()).hexdigest() for line in lines.to_pylist())
+        ).to_pylist()
+        if later:
+            taken = row_paths(chunk, sources.paths, later)
+            lines = [line + _versions(paths, later) for line, paths in zip(lines, taken, strict=True)]
+        yield from (hashlib.sha256(line.encode()).hexdigest() for line in lines)
 
 
-def shard_fingerprints(plan: Plan, settings: Mapping[str, Any], source_hashes: Mapping[str, str]) -> list[str]:
+def row_paths(rows: pa.Table, paths: Mapping[str, tuple[str, ...]], among: Mapping[str, int]) -> list[set[str]]:
+    """Return, for each row, which of the paths of computation in `among` it takes.
+
+    Args:
+        rows: of a plan.
+        paths: see `SourceFacts`.
+        among: the paths to look for.
+    """
+    viewed = {name for name, recipe in RECIPES.items() if not recipe.with_image}
+    found = []
+    for recipe, keys in zip(rows["recipe"].to_pylist(), rows["source_keys"].to_pylist(), strict=True):
+        taken = {path for key in keys for path in paths.get(key, tuple(among))} - {"view"}
+        if keys and recipe not in viewed:
+            taken.add("view")
+        found.append(taken & among.keys())
+    return found
+
+
+def _versions(paths: set[str], later: Mapping[str, int]) -> str:
+    return "".join(f"\0{path}={later[path]}" for path in sorted(paths))
+
+
+def shard_fingerprints(plan: Plan, settings: Mapping[str, Any], sources: SourceFacts) -> list[str]:
     """Return one hex digest per shard, over its rows, their labels and their class names, in order."""
-    rows = row_fingerprints(plan.table, settings, source_hashes)
+    rows = row_fingerprints(plan.table, settings, sources)
     fingerprints = []
     for start, stop in plan.bounds():
         shard = plan.table.slice(start, stop - start)
@@ -95,6 +179,15 @@ def shard_fingerprints(plan: Plan, settings: Mapping[str, Any], source_hashes: M
         text = "".join(f"{label}\0{name}\0{row}\n" for label, name, row in named)
         fingerprints.append(hashlib.sha256(text.encode()).hexdigest())
     return fingerprints
+
+
+def outdated_shards(plan: Plan, sources: SourceFacts) -> list[int]:
+    """Return the shards with a row that takes a path whose version is another now than in `sources`."""
+    changed = {path: version for path, version in PATH_VERSIONS.items() if sources.versions.get(path, 1) != version}
+    if not changed:
+        return []
+    takes = np.array([bool(paths) for paths in row_paths(plan.table, sources.paths, changed)])
+    return [number for number, (start, stop) in enumerate(plan.bounds()) if takes[start:stop].any()]
 
 
 def _digest(settings: Mapping[str, Any]) -> str:

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-import yaml
 
-from augcond.config import RunConfig, parse_config
+from augcond.config import RunConfig, kept_text, load_kept_config
 from augcond.datasets import Dataset
 from augcond.datasets.base import HeldOut
 from augcond.errors import CorruptRunError, RunError
 from augcond.files import TEMPORARY, sync_folder, write_atomically, write_table
 from augcond.store.commit import ShardMarker, read_marker
+from augcond.store.fingerprint import SourceFacts
 from augcond.store.plans import RunPlan, plan_from_table, plan_to_table
 
 _RESULTS: dict[HeldOut, str] = {"test": "results.json", "validation": "validation.json"}
@@ -57,6 +57,13 @@ class RunFolder:
         """Return the path of what the models' judgement on `part` gave."""
         return self.path / _RESULTS[part]
 
+    @property
+    def exists(self) -> bool:
+        """Whether a run lies here: a folder that merely holds a file called config.yaml is none."""
+        return self.config_path.is_file() and (
+            self.locks.is_dir() or self.plan_path.is_file() or self.split_path.is_file()
+        )
+
     def create(self) -> None:
         """Make the folder.
 
@@ -66,8 +73,8 @@ class RunFolder:
         if self.path.exists() and not self.path.is_dir():
             raise RunError(f"{self.path} is a file: name another folder as `run`")
         # In this order: another process that makes the folder meanwhile makes the locks first.
-        foreign = self.path.is_dir() and any(self.path.iterdir()) and not self.locks.exists()
-        if foreign and not self.plan_path.exists():
+        taken = self.path.is_dir() and any(self.path.iterdir()) and not self.locks.exists()
+        if taken and not self.plan_path.exists() and not self.exists:
             raise RunError(f"{self.path} holds files but no run: name an empty or new folder as `run`")
         try:
             self.locks.mkdir(parents=True, exist_ok=True)
@@ -92,20 +99,16 @@ class RunFolder:
 
     def write_config(self, config: RunConfig) -> None:
         """Write what the run was started with."""
-        text = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
-        write_atomically(self.config_path, text.encode())
+        write_atomically(self.config_path, kept_text(config).encode())
 
-    def read_config(self) -> RunConfig:
-        """Return the config that the run was last started with.
+    def read_config(self, overrides: tuple[str, ...] = ()) -> RunConfig:
+        """Return the config that the run was last started with, for where it lies now.
 
         Raises:
             RunError: there is no run here.
+            CorruptRunError: the file is not what augcond wrote.
         """
-        try:
-            values = yaml.safe_load(self.config_path.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            raise RunError(f"{self.path} is no run: it has no config.yaml") from None
-        return parse_config(values, base=self.path, origin=str(self.config_path))
+        return load_kept_config(self.config_path, overrides)
 
     def read_plan(self) -> RunPlan:
         """Return the plan as it was last written.
@@ -138,6 +141,19 @@ class RunFolder:
             raise CorruptRunError(f"{self.sources_path} is missing") from None
         keys, labels, hashes = (table[name].to_pylist() for name in ("key", "label", "sha256"))
         return {k: (label, sha) for k, label, sha in zip(keys, labels, hashes, strict=True) if sha is not None}
+
+    def read_source_facts(self, versions: Mapping[str, int]) -> SourceFacts:
+        """Return what of the run's real images decides which images are made of them.
+
+        Args:
+            versions: of the paths of computation, as its plan records them.
+        """
+        hashes = {key: sha256 for key, (_, sha256) in self.read_sources().items()}
+        if "paths" not in pq.read_schema(self.sources_path).names:  # 0.1 did not record them
+            return SourceFacts(hashes, {}, versions)
+        table = pq.read_table(self.sources_path, columns=["key", "paths"])
+        paths = zip(table["key"].to_pylist(), table["paths"].to_pylist(), strict=True)
+        return SourceFacts(hashes, {key: tuple(taken) for key, taken in paths if taken is not None}, versions)
 
     def done(self, number: int, fingerprint: str) -> ShardMarker | None:
         """Return the marker of shard `number` if it is done as `fingerprint` says, else None."""
@@ -176,5 +192,6 @@ def _sources_table(dataset: Dataset) -> pa.Table:
             "width": pa.array([i.width for i in dataset.images] + [None] * len(rejected), pa.int32()),
             "height": pa.array([i.height for i in dataset.images] + [None] * len(rejected), pa.int32()),
             "reason": pa.array([None] * len(dataset.images) + [r.reason for r in rejected], pa.string()),
+            "paths": pa.array([i.paths for i in dataset.images] + [None] * len(rejected), pa.list_(pa.string())),
         }
     )

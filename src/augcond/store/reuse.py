@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 
 from augcond.conditioning.base import Draws
 from augcond.planning import PlanRow
-from augcond.store.fingerprint import differences, row_fingerprints
+from augcond.store.fingerprint import SourceFacts, differences, row_fingerprints, spelled_out
 from augcond.store.folder import RunFolder
 from augcond.store.plans import RunPlan
 from augcond.store.shards import OK, ShardRow
@@ -31,25 +31,28 @@ class ReusableRows:
 
     Args:
         plan: the plan that is to be filled.
-        source_hashes: sha256 of every real image of this run, by key.
+        sources: the real images of this run.
         folders: the runs to take rows from.
     """
 
-    def __init__(self, plan: RunPlan, source_hashes: Mapping[str, str], folders: Sequence[RunFolder]) -> None:
-        fingerprints = row_fingerprints(plan.plan.table, plan.settings, source_hashes)
+    def __init__(self, plan: RunPlan, sources: SourceFacts, folders: Sequence[RunFolder]) -> None:
+        self._settings = plan.settings
+        fingerprints = row_fingerprints(plan.plan.table, plan.settings, sources)
         self._wanted = dict(zip(fingerprints, plan.plan.table["key"].to_pylist(), strict=True))
         self._places: dict[str, _Place] = {}
         for folder in folders:
             other = folder.read_plan()
-            unequal = list(differences(other.settings, plan.settings))
+            native = plan.native_size or (0, 0)
+            unequal = list(differences(spelled_out(other.settings, native), spelled_out(plan.settings, native)))
             if unequal:
                 logger.warning("nothing to reuse from %s: %s", folder.path, "; ".join(unequal))
             else:
                 self._find(folder, other)
 
     def _find(self, folder: RunFolder, plan: RunPlan) -> None:
-        hashes = {key: sha256 for key, (_, sha256) in folder.read_sources().items()}
-        fingerprints = list(row_fingerprints(plan.plan.table, plan.settings, hashes))
+        # Settings that are equal may be written otherwise by an older version.
+        facts = folder.read_source_facts(plan.versions)
+        fingerprints = list(row_fingerprints(plan.plan.table, self._settings, facts))
         for shard, (marker, (start, stop)) in enumerate(zip(folder.markers(plan), plan.plan.bounds(), strict=True)):
             if marker is None:
                 continue

@@ -122,9 +122,9 @@ class RunImages:
             return subset(run.pool, keys).contents_sha256()
         plan = run.folder.read_plan()
         chosen = pc.is_in(plan.plan.table["key"], value_set=pa.array(keys, pa.string()))
-        hashes = {key: sha256 for key, (_, sha256) in run.folder.read_sources().items()}
+        sources = run.folder.read_source_facts(plan.versions)
         digest = hashlib.sha256()
-        for row in row_fingerprints(plan.plan.table.filter(chosen), plan.settings, hashes):
+        for row in row_fingerprints(plan.plan.table.filter(chosen), plan.settings, sources):
             digest.update(row.encode())
         return digest.hexdigest()
 

@@ -16,6 +16,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from augcond.config import TrainingConfig
+from augcond.config.base import with_neutral
 from augcond.errors import CorruptRunError, RunError
 from augcond.files import TEMPORARY, write_atomically
 from augcond.training.arms import ArmKind, Seeds
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
 
     from augcond.training.image_sets import ImageSet
 
+
+FORMAT = 2
+"""Of a model's card; goes up where an older augcond would misread it. Cards of 0.1 have none: 1."""
 
 CARD = "model.json"
 WEIGHTS = "model.safetensors"
@@ -57,6 +61,7 @@ class ModelCard:
         training: its settings, as in a config.
         note: anything else to know, such as which step was kept.
         seconds: wall-clock time of its optimiser steps, on all its devices at once.
+        format: of the card; see `FORMAT`.
     """
 
     arm: str
@@ -76,11 +81,12 @@ class ModelCard:
     training: dict[str, Any]
     note: str = ""
     seconds: float = field(default=0.0, compare=False)
+    format: int = FORMAT
 
     @property
     def config(self) -> TrainingConfig:
         """Its settings."""
-        return TrainingConfig.model_validate(self.training)
+        return TrainingConfig.model_validate(with_neutral(TrainingConfig, self.training))
 
 
 def model_folder(run: Path, arm: str, training_seed: int) -> Path:
@@ -104,10 +110,16 @@ def read_card(folder: Path) -> ModelCard | None:
 
     Raises:
         CorruptRunError: the card is not what augcond wrote.
+        RunError: a newer augcond wrote it.
     """
     path = folder / CARD
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = {"format": 1, **json.loads(path.read_text(encoding="utf-8"))}
+        if values["format"] > FORMAT:
+            raise RunError(
+                f"{path} is of format {values['format']}, which a newer augcond wrote (this one reads up to {FORMAT}): "
+                "update augcond"
+            )
         values["seeds"] = Seeds(**values["seeds"])
         values["history"] = tuple((step, loss) for step, loss in values["history"])
         for name in ("classes", "real_counts", "test_shift", "leaks"):

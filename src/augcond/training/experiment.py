@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, get_args
 
+from augcond.config.base import counted, uncounted
 from augcond.config.data import BENCHMARK_NAMES
 from augcond.datasets import load_dataset
 from augcond.datasets.loading import load_held_out
 from augcond.datasets.splits import draw_split, settle_split, subset
 from augcond.errors import ConfigError, RunMismatchError
+from augcond.generators import load_generator
 from augcond.published.leaks import leaky_validation_keys
 from augcond.store import RunFolder
 from augcond.store.fingerprint import differences
@@ -106,8 +108,13 @@ def _check_generated(config: RunConfig, folder: RunFolder) -> None:
         RunMismatchError: naming what differs.
     """
     made = folder.read_config()
-    found = [*differences(_defining(made), _defining(config))]
+    found = [*differences(_images_of(made), _images_of(config))]
     found += [f"conditioning.recipe: the run has no {recipe!r}" for recipe in _missing(made, config)]
+    if not found and uncounted(made.generator, "images") != uncounted(config.generator, "images"):
+        # Weights count by what they are: they may lie elsewhere now.
+        recorded = folder.read_plan().settings["generator"]
+        identity = asdict(load_generator(config.generator).identity)
+        found += differences({"generator": {key: recorded[key] for key in identity}}, {"generator": identity})
     if found:
         raise RunMismatchError(
             f"the images in {folder.path} are not those of this config ({'; '.join(found)}): generate these in another "
@@ -115,13 +122,16 @@ def _check_generated(config: RunConfig, folder: RunFolder) -> None:
         )
 
 
-def _defining(config: RunConfig) -> dict[str, Any]:
-    """Return the settings that say which images are made; not how they are computed, nor which of them are used."""
-    values = config.model_dump(mode="json", include={"plan", "conditioning", "prompt", "generator", "output"})
-    del values["conditioning"]["recipe"]
-    for key in ("dtype", "device", "compile"):
-        values["generator"].pop(key, None)
-    return values
+def _images_of(config: RunConfig) -> dict[str, Any]:
+    """Return the settings that say which images are made, but what says itself: recipes, weights, real images."""
+    plan, conditioning = config.plan, config.conditioning
+    return {
+        "plan": counted(plan, "images") | uncounted(plan, "images"),
+        "conditioning": counted(conditioning, "images"),
+        "prompt": list(config.prompt),
+        "generator": counted(config.generator, "images"),
+        "output": counted(config.output, "images"),
+    }
 
 
 def _missing(made: RunConfig, asked: RunConfig) -> list[str]:

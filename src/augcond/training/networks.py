@@ -158,7 +158,7 @@ def build_classifier(config: TrainingConfig, classes: int, seed: int) -> Classif
             named = network.pretrained_cfg.get("classifier") or ()  # type: ignore[union-attr, operator]
             classifier = (named,) if isinstance(named, str) else tuple(named)
     if config.weights is not None:
-        _load(network, _weights_file(config), classifier)
+        _load(network, weights_file(config), classifier)
     return Classifier(network, about.mean, about.std, size)
 
 
@@ -184,7 +184,13 @@ def _describe(name: str) -> _Description:
     return _Description(found.input_size[-1], tuple(found.mean), tuple(found.std), bool(found.fixed_input_size))
 
 
-def _weights_file(config: TrainingConfig) -> Path:
+def weights_file(config: TrainingConfig) -> Path:
+    """Return the safetensors file that `config.weights` stands for, fetched from the hub where it is `hub`.
+
+    Raises:
+        ConfigError: it is no safetensors file, or the hub has none of this network.
+        TrainingError: it cannot be fetched.
+    """
     if config.weights != "hub":
         path = Path(str(config.weights))
         if path.suffix != ".safetensors":

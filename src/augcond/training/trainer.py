@@ -8,11 +8,12 @@ import logging
 import shutil
 from collections.abc import Collection
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
+from augcond.config import TrainingConfig
+from augcond.config.base import counted, setting_of
 from augcond.errors import ConfigError, RunMismatchError, TrainingError
 from augcond.files import file_sha256
 from augcond.progress import NoProgress
@@ -26,13 +27,12 @@ from augcond.training.experiment import Experiment, evaluation_images
 from augcond.training.loop import Task, fit, make_accelerator
 from augcond.training.losses import Objective, make_objective
 from augcond.training.models import Model, check_arm, prepare_training
+from augcond.training.networks import input_size, weights_file
 
 if TYPE_CHECKING:
     from augcond.progress import Progress
 
 logger = logging.getLogger(__name__)
-
-_HOW_NOT_WHAT = {"seeds", "arms", "checkpoint_every", "device", "max_memory_gb"}
 
 
 def train_arms(
@@ -66,7 +66,7 @@ def train_arms(
     with exclusive(lock, f"another process trains {experiment.folder.path}: wait for it"):
         # All of them before the first: what is wrong with the last arm shows now, not in some hours.
         jobs = [(arm, _card(images, arm, seed)) for arm in arms for seed in seeds]
-        found = [_existing(experiment, card, overwrite=overwrite) for _, card in jobs]
+        found = [_existing(images, arm, card, overwrite=overwrite) for arm, card in jobs]
         left = [arm for (arm, _), done in zip(jobs, found, strict=True) if done is None]
         for arm in arms:
             if arm in left:
@@ -92,11 +92,11 @@ def train_one(images: RunImages, arm: Arm, seed: int) -> tuple[Model, ModelCard]
     return model, replace(card, history=tuple(fitted.history), seconds=fitted.seconds)
 
 
-def _existing(run: Experiment, card: ModelCard, *, overwrite: bool) -> ModelCard | None:
+def _existing(images: RunImages, arm: Arm, card: ModelCard, *, overwrite: bool) -> ModelCard | None:
     """Return the card of the trained model that `card` describes, None where it is still to train."""
-    folder = model_folder(run.folder.path, card.arm, card.seeds.training)
+    folder = model_folder(images.experiment.folder.path, card.arm, card.seeds.training)
     found = read_card(folder)
-    if found is None or found.fingerprint == card.fingerprint:
+    if found is None or found.fingerprint == card.fingerprint or _is_of_0_1(images, arm, card, found):
         return found
     if not overwrite:
         raise RunMismatchError(
@@ -184,14 +184,16 @@ def _objective(images: RunImages, arm: Arm) -> Objective:
 
 def _card(images: RunImages, arm: Arm, seed: int) -> ModelCard:
     run = images.experiment
-    training = arm.config.model_dump(mode="json", exclude=_HOW_NOT_WHAT)
+    training = counted(arm.config, "models")
     split = run.config.data.split
     return ModelCard(
         arm=arm.name,
         kind=arm.kind,
         recipe=arm.recipe,
         seeds=Seeds(split.seed if split is not None else None, run.config.plan.seed, seed),
-        fingerprint=_fingerprint(images, arm, seed, training),
+        fingerprint=_fingerprint(
+            images, arm, seed, training_settings(images, arm.config), weights_identity(images, arm.config)
+        ),
         classes=run.pool.classes,
         real_counts=tuple(run.training.counts()),
         real_images=len(run.training.images),
@@ -205,41 +207,68 @@ def _card(images: RunImages, arm: Arm, seed: int) -> ModelCard:
     )
 
 
-def _fingerprint(images: RunImages, arm: Arm, seed: int, training: dict[str, Any]) -> str:
-    """Return the hex digest of all that decides a model: settings, seed, real images and synthetic ones."""
+def _fingerprint(images: RunImages, arm: Arm, seed: int, training: dict[str, Any], weights: str) -> str:
+    """Return the hex digest of all that decides a model: settings, seed, real images and synthetic ones.
+
+    Args:
+        images: of the run.
+        arm: whose model it is.
+        seed: of the training.
+        training: the settings that count, from `training_settings`, or as 0.1 hashed them.
+        weights: what the weights that it starts from are.
+    """
     run = images.experiment
     about = {
         "training": training,
         "seed": seed,
         "recipe": arm.recipe,
         "leaks": run.config.leaks,
-        "background": run.config.data.background,
+        **counted(run.config.data, "real"),
         "real": run.training.contents_sha256(),
         "added": images.added_sha256(arm),
-        "weights": _weights_identity(images, arm),
+        "weights": weights,
     }
     return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()
 
 
-def _weights_identity(images: RunImages, arm: Arm) -> str:
-    """Return what the weights that `arm` starts from are, beside their name in its settings."""
-    if arm.config.model == "generator":
+def training_settings(images: RunImages, config: TrainingConfig) -> dict[str, Any]:
+    """Return the settings that decide a model, with null as what it stands for; weights count by themselves."""
+    size = images.encoder(config).size if config.model == "generator" else input_size(config)
+    return {**counted(config, "models"), "image_size": size, "weights": None, "revision": None}
+
+
+def _is_of_0_1(images: RunImages, arm: Arm, card: ModelCard, found: ModelCard) -> bool:
+    """Return whether a model that 0.1 trained is the one that `card` describes.
+
+    0.1 left nulls as they were and hashed the path of the weights beside their contents: the contents decide.
+    """
+    if found.format != 1:
+        return False
+    training = {**card.training, "weights": found.training.get("weights")}
+    weights = "" if arm.config.weights == "hub" else weights_identity(images, arm.config)
+    return found.fingerprint == _fingerprint(images, arm, card.seeds.training, training, weights)
+
+
+def weights_identity(images: RunImages, config: TrainingConfig) -> str:
+    """Return what the weights that a training starts from are, wherever they lie."""
+    if config.model == "generator":
         return images.generator.identity.revision
-    if arm.config.weights is None or arm.config.weights == "hub":
+    if config.weights is None:
         return ""
-    path = Path(arm.config.weights)
+    path = weights_file(config)
     # A missing file is reported where it is loaded.
     return file_sha256(path) if path.is_file() else ""
 
 
 def _difference(found: ModelCard, card: ModelCard) -> str:
     for key, value in card.training.items():
-        if found.training.get(key) != value:
+        # Of what lies behind a path the contents count.
+        if found.training.get(key) != value and setting_of(TrainingConfig, key).path is None:
             return f"training.{key}: it has {found.training.get(key)!r}, this config {value!r}"
     for name in ("recipe", "leaks", "real_images", "synthetic_images"):
         if getattr(found, name) != getattr(card, name):
             return f"{name}: it has {getattr(found, name)!r}, this run {getattr(card, name)!r}"
-    return "its images were others"
+    return "its images were others, or the weights that it started from"
 
 
 def _best_epoch(images: RunImages, arm: Arm, seed: int, model: Model, card: ModelCard) -> BestEpoch:
