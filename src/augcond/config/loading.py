@@ -7,6 +7,7 @@ import difflib
 import logging
 import os
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -90,7 +91,8 @@ def load_kept_config(path: Path, overrides: tuple[str, ...] = ()) -> RunConfig:
     _check_format(values.pop("format", 1), str(path))
     values = with_neutral(RunConfig, brought_up_to_date(values, aloud=False))
     here = path.parent.resolve()
-    values = _found_again(values, Path(values["run"]), here) | {"run": here}
+    before = Path(values.pop("run"))
+    values = _found_again(values, before, here) | {"run": here}
     return _validated(_absolute_paths(values, here), overrides, str(path))
 
 
@@ -140,19 +142,19 @@ def _set(values: dict[str, Any], keys: list[str], value: Any) -> None:
 def relative_paths(values: dict[str, Any], base: Path) -> dict[str, Any]:
     """Return the nested plain `values` of a config with the paths in them relative to the folder `base`."""
     values = copy.deepcopy(values)
-    for section, key, _ in _paths_in(RunConfig, values):
-        relative = os.path.relpath(section[key], base)
+    for found in _paths_in(RunConfig, values):
+        relative = os.path.relpath(found.path, base)
         # A model without a leading dot would be a hub id.
-        section[key] = relative if relative.startswith(".") else f"./{relative}"
+        found.replace(relative if relative.startswith(".") else f"./{relative}")
     return values
 
 
 def _absolute_paths(values: dict[str, Any], base: Path) -> dict[str, Any]:
     values = copy.deepcopy(values)
-    for section, key, kind in _paths_in(RunConfig, values):
-        path = base / Path(section[key]).expanduser()
+    for found in _paths_in(RunConfig, values):
+        path = base / found.path.expanduser()
         # What may be a hub id too stays a text.
-        section[key] = path if kind == "path" else str(path.resolve())
+        found.replace(path if found.kind == "path" else str(path.resolve()))
     return values
 
 
@@ -161,25 +163,40 @@ def _found_again(values: dict[str, Any], before: Path, here: Path) -> dict[str, 
     values = copy.deepcopy(values)
     if before == here:
         return values
-    for section, key, kind in _paths_in(RunConfig, values):
-        kept = Path(section[key])
-        moved = Path(os.path.normpath(here / os.path.relpath(kept, before)))
-        if moved != kept and moved.exists():
-            logger.warning("%s: %s has moved with the run, from %s", key, moved, kept)
-            section[key] = moved if kind == "path" else str(moved)
+    for found in _paths_in(RunConfig, values):
+        moved = Path(os.path.normpath(here / os.path.relpath(found.path, before)))
+        if moved != found.path and moved.exists():
+            logger.warning("%s has moved with the run: %s, not %s", found.name, moved, found.path)
+            found.replace(str(moved))
     return values
 
 
-def _paths_in(section: type[Section], values: Any) -> Iterator[tuple[dict[str, Any], str, PathKind]]:
-    """Yield section, key and kind of every path in the nested `values` of `section`, which may hold anything."""
+@dataclass(frozen=True, slots=True)
+class _FoundPath:
+    """A path among nested values: its full name, its kind, and where it stands."""
+
+    name: str
+    kind: PathKind
+    section: dict[str, Any]
+
+    @property
+    def path(self) -> Path:
+        return Path(self.section[self.name.rpartition(".")[2]])
+
+    def replace(self, value: Path | str) -> None:
+        self.section[self.name.rpartition(".")[2]] = value
+
+
+def _paths_in(section: type[Section], values: Any, prefix: str = "") -> Iterator[_FoundPath]:
+    """Yield every path in the nested `values` of `section`, which may hold anything."""
     for key in section.model_fields if isinstance(values, dict) else ():
         value, kind = values.get(key), setting_of(section, key).path
         if kind is not None and _is_path(kind, value):
-            yield values, key, kind
+            yield _FoundPath(prefix + key, kind, values)
         inner = section.inner(key, values)
         for entry in value if isinstance(value, list | tuple) else [value]:
             if inner is not None:
-                yield from _paths_in(inner, entry)
+                yield from _paths_in(inner, entry, f"{prefix}{key}.")
 
 
 def _is_path(kind: PathKind, value: Any) -> bool:
