@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from types import NoneType
 from typing import Annotated, Any, ClassVar, Final, Literal, get_args, get_origin
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
@@ -179,11 +180,13 @@ def with_neutral(section: type[Section], values: Mapping[str, Any]) -> dict[str,
             filled[key] = setting.neutral
         elif inner is not None and get_origin(section.model_fields[key].annotation) is not dict:
             # A mapping of some keys of a section (an arm's overrides) was never written in full.
-            filled |= _within(inner, key, filled)
+            filled |= _within(section, inner, key, filled)
     return filled
 
 
-def _within(inner: type[Section], key: str, values: Mapping[str, Any]) -> dict[str, Any]:
+def _within(section: type[Section], inner: type[Section], key: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    if key not in values and NoneType in get_args(section.model_fields[key].annotation):
+        return {}
     found = values.get(key, {})
     if isinstance(found, list | tuple):
         return {key: [with_neutral(inner, entry) if isinstance(entry, Mapping) else entry for entry in found]}

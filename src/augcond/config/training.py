@@ -206,7 +206,7 @@ class TrainingConfig(Section, decides="models"):
         for key, value in arm.overrides.items():
             nested = isinstance(value, dict) and isinstance(values.get(key), dict)
             values[key] = {**values[key], **value} if nested else value
-        return TrainingConfig.model_validate(values)
+        return type(self).model_validate(values)
 
 
 def _first_problem(error: ValidationError) -> str:

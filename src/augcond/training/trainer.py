@@ -100,7 +100,7 @@ def _existing(images: RunImages, arm: Arm, card: ModelCard, *, overwrite: bool) 
         return found
     if not overwrite:
         raise RunMismatchError(
-            f"{folder} holds a model of other settings or images ({_difference(found, card)}): train with "
+            f"{folder} holds a model of other settings or images ({_difference(found, card, arm.config)}): train with "
             "--overwrite to replace it, or give the arm another name"
         )
     return None
@@ -260,10 +260,10 @@ def weights_identity(images: RunImages, config: TrainingConfig) -> str:
     return file_sha256(path) if path.is_file() else ""
 
 
-def _difference(found: ModelCard, card: ModelCard) -> str:
+def _difference(found: ModelCard, card: ModelCard, config: TrainingConfig) -> str:
     for key, value in card.training.items():
         # Of what lies behind a path the contents count.
-        if found.training.get(key) != value and setting_of(TrainingConfig, key).path is None:
+        if found.training.get(key) != value and setting_of(type(config), key).path is None:
             return f"training.{key}: it has {found.training.get(key)!r}, this config {value!r}"
     for name in ("recipe", "leaks", "real_images", "synthetic_images"):
         if getattr(found, name) != getattr(card, name):

@@ -1,0 +1,153 @@
+"""Keys that come, defaults that change and computations that change, beside a run that is on disk already."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import numpy as np
+import pytest
+from PIL import Image
+from pydantic import Field
+
+from augcond.config import ConditioningConfig, RunConfig, TrainingConfig, loading
+from augcond.config.base import Setting
+from augcond.errors import RunMismatchError
+from augcond.pipeline import generate, train
+from augcond.store import RunFolder, audit_run, fingerprint, plans
+from tests.toy import shard_bytes, toy_config
+from tests.training.toys import toy_run
+
+
+class NewConditioning(ConditioningConfig):
+    """With a key that came after the run, and means what was before where it is 0."""
+
+    clip_skip: Annotated[int, Setting(neutral=0)] = 2
+
+
+class NewTraining(TrainingConfig):
+    """Likewise."""
+
+    ema: Annotated[float, Setting(neutral=0.0)] = 0.999
+
+
+class NewRun(RunConfig):
+    """A config of a later version, whose defaults make use of the new keys."""
+
+    conditioning: NewConditioning = NewConditioning()
+    training: NewTraining = NewTraining()
+
+
+class ChangedConditioning(ConditioningConfig):
+    """With another default for a key of 0.1."""
+
+    alpha: Annotated[float, Field(gt=0)] = 0.7
+
+
+class ChangedRun(RunConfig):
+    """A config of a later version with another default."""
+
+    conditioning: ChangedConditioning = ChangedConditioning()
+
+
+@pytest.fixture
+def done(tmp_path):
+    """The config of a run that is generated and trained."""
+    training = {"seeds": 1, "steps": 2, "arms": [{"name": "real-only"}, {"name": "mixup", "recipe": "mixup"}]}
+    config = toy_run(tmp_path, plan={"per_class": 1}, training=training)
+    generate(config)
+    train(config)
+    return config
+
+
+def spelled(config, *overrides):
+    """Return a user's config of the same run, which leaves the new keys out, as the version in place reads it."""
+    return loading.parse_config(config.model_dump(mode="json"), overrides)
+
+
+def models(run):
+    return {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in run.glob("models/*/*/model.*")}
+
+
+def test_a_run_knows_nothing_of_a_later_key_and_keeps_its_images_and_models(done, monkeypatch):
+    images, trained = shard_bytes(done.run), models(done.run)
+    monkeypatch.setattr(loading, "RunConfig", NewRun)
+    kept = RunFolder(done.run).read_config()
+    # Of the run's own config what is missing is neutral; of a user's it is the default.
+    assert (kept.conditioning.clip_skip, kept.training.ema) == (0, 0.0)
+    assert (spelled(done).conditioning.clip_skip, spelled(done).training.ema) == (2, 0.999)
+    for config in (kept, spelled(done, "conditioning.clip_skip=0", "training.ema=0")):
+        assert generate(config).shards == 0
+        train(config)
+    assert (shard_bytes(done.run), models(done.run)) == (images, trained)
+
+
+def test_another_value_of_a_later_key_is_another_run_and_other_models(done, monkeypatch):
+    monkeypatch.setattr(loading, "RunConfig", NewRun)
+    with pytest.raises(RunMismatchError, match=r"conditioning\.clip_skip: the run has None, this config 2"):
+        generate(spelled(done, "training.ema=0"))
+    with pytest.raises(RunMismatchError, match=r"conditioning\.clip_skip"):
+        train(spelled(done, "training.ema=0"))
+    with pytest.raises(RunMismatchError, match=r"training\.ema: it has None, this config 0\.999"):
+        train(spelled(done, "conditioning.clip_skip=0"))
+
+
+def test_a_changed_default_passes_for_nothing_that_was_before(done, monkeypatch):
+    monkeypatch.setattr(loading, "RunConfig", ChangedRun)
+    values = done.model_dump(mode="json")
+    del values["conditioning"]["alpha"]
+    with pytest.raises(RunMismatchError, match=r"conditioning\.alpha: the run has 1\.0, this config 0\.7"):
+        generate(loading.parse_config(values))
+    assert generate(RunFolder(done.run).read_config()).shards == 0
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """The config of a run, finished, one of whose five classes has pictures of 16 bits."""
+    config = toy_config(
+        tmp_path,
+        dict.fromkeys("abcde", 2),
+        conditioning={"recipe": ["text", "image"]},
+        plan={"per_class": 4},
+        engine={"shard_size": 2, "batch_size": 2},
+    )
+    for number in range(2):
+        wide = np.full((16, 16), 257 * (40 + number), np.uint16)
+        Image.fromarray(wide).save(tmp_path / "photos" / "c" / f"{number}.png")
+    generate(config)
+    return config
+
+
+def test_a_path_that_computes_otherwise_counts_for_the_rows_that_take_it(photos, monkeypatch, caplog):
+    before = shard_bytes(photos.run)
+    folder = RunFolder(photos.run)
+    plan = folder.read_plan()
+    for module in (fingerprint, plans):
+        monkeypatch.setattr(module, "PATH_VERSIONS", {**fingerprint.PATH_VERSIONS, "wide": 2})
+    summary = generate(photos)
+    # A shard holds the rows of one class and index, by both recipes.
+    assert (summary.shards, summary.skipped) == (4, 16)
+    assert "4 shards hold images that this version computes otherwise (wide): they are made anew" in caplog.text
+    assert shard_bytes(photos.run) == before  # nothing is computed otherwise in this test
+    now = folder.read_plan()
+    changed = {n for n, (old, new) in enumerate(zip(plan.fingerprints, now.fingerprints, strict=True)) if old != new}
+    assert {row.class_id for number in changed for row in now.plan.shard(number)} == {"c"}
+    assert len(changed) == 4
+    assert not audit_run(folder).problems
+    assert generate(photos).shards == 0
+
+
+def test_rows_of_an_earlier_version_are_not_taken_over(photos, tmp_path, monkeypatch):
+    for module in (fingerprint, plans):
+        monkeypatch.setattr(module, "PATH_VERSIONS", {**fingerprint.PATH_VERSIONS, "view": 2})
+    again = toy_config(
+        tmp_path,
+        conditioning={"recipe": ["text", "image"]},
+        plan={"per_class": 4},
+        engine={"shard_size": 2, "batch_size": 2},
+        run=tmp_path / "again",
+    )
+    summary = generate(again, reuse=[photos.run])
+    notes = [marker.notes for marker in RunFolder(again.run).markers(RunFolder(again.run).read_plan()) if marker]
+    # `text` shows no image to the encoder: its rows are what they were.
+    assert summary.ok == 40
+    assert set(notes) == {("1 row reused",)}
