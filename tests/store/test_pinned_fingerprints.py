@@ -1,8 +1,8 @@
 """Fingerprints as literals: a run on disk is known by them, so no change of this code may change one.
 
 What fails here has made every run on disk unknown. A key that was added needs a neutral value (config/base.py); a key
-that moved stays where it was in what is hashed (config/moved.py). A default that changed is another config: spell the old
-value out here.
+that moved stays where it was in what is hashed (config/moved.py). A default that changed is another config: spell out
+the old value here.
 """
 
 from __future__ import annotations
