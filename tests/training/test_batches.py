@@ -2,11 +2,13 @@
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from augcond.errors import TrainingError
-from augcond.training.batches import MixedSampler, MixSettings, Process, effective_counts
+from augcond.training.batches import MixedSampler, MixSettings, effective_counts
+from augcond.training.devices import Rank
 
 
 def sampler(real=50, synthetic=80, size=16, share=0.5, mix="exact", seed=0, steps=40):
@@ -55,7 +57,7 @@ def test_a_batch_depends_on_seed_and_step_alone():
 
 def test_processes_share_a_batch():
     batch = sampler()(3)
-    parts = [batch.share_of(Process(rank, 2)) for rank in range(2)]
+    parts = [batch.share_of(Rank(rank, 2, torch.device("cpu"))) for rank in range(2)]
     assert sorted(np.concatenate([real for real, _ in parts])) == sorted(batch.real)
     assert sorted(np.concatenate([synthetic for _, synthetic in parts])) == sorted(batch.synthetic)
     assert [len(real) + len(synthetic) for real, synthetic in parts] == [8, 8]

@@ -9,9 +9,10 @@ from torch.nn import functional
 
 from augcond.errors import ConfigError, TrainingError
 from augcond.training import loop
-from augcond.training.batches import ImageInputs, MixedSampler, MixSettings, Process
+from augcond.training.batches import ImageInputs, MixedSampler, MixSettings
 from augcond.training.cards import Progressed, load_checkpoint, save_checkpoint
-from augcond.training.loop import Task, fit, make_accelerator, make_optimizer
+from augcond.training.devices import find_rank
+from augcond.training.loop import Task, fit, make_optimizer
 from augcond.training.losses import make_objective
 from augcond.training.networks import build_classifier
 from tests.training.toys import CLASSES, SIZE, toy_images, toy_settings
@@ -116,12 +117,6 @@ def test_a_checkpoint_of_another_training_or_a_broken_one_is_passed_over(tmp_pat
     assert seen == [1, 2, 3, 4]
 
 
-def test_mixed_precision_and_full_precision_in_one_process():
-    half, full = (fit(task(toy_settings(steps=2, precision=precision))) for precision in ("bf16", "no"))
-    assert half != full
-    assert half.history[-1][1] == pytest.approx(full.history[-1][1], rel=0.1)
-
-
 def test_a_diverging_loss_says_what_to_do():
     with pytest.raises(TrainingError, match=r"lower training\.lr"):
         fit(task(toy_settings(steps=20, lr=1e30)))
@@ -132,12 +127,6 @@ def test_optimisers_that_cannot_be_used_are_config_errors():
         fit(task(toy_settings(optimizer="sdg")))
     with pytest.raises(ConfigError, match=r"training\.optimizer 'adahessian' needs second derivatives"):
         fit(task(toy_settings(optimizer="adahessian")))
-
-
-def test_fp16_on_a_cpu_is_refused_rather_than_ignored():
-    with pytest.raises(ConfigError, match=r"training\.precision: .* on a CPU: use bf16"):
-        fit(task(toy_settings(precision="fp16")))
-    assert make_accelerator(toy_settings(precision="fp16")).device.type == "cpu"  # models may be judged on one
 
 
 def learning_rates(monkeypatch, **keys):
@@ -172,7 +161,7 @@ def test_the_learning_rate_follows_the_schedule(monkeypatch):
 def test_inputs_and_labels_of_a_step_are_mixed(name):
     augment = {"crop": "none", "flip": 0}
     plain, mixed = (task(toy_settings(augment={**augment, "mix": mix})).inputs for mix in ("none", name))
-    (images, labels), (blends, shares) = (inputs(0, Process(0, 1), torch.device("cpu")) for inputs in (plain, mixed))
+    (images, labels), (blends, shares) = (inputs(0, find_rank(toy_settings())) for inputs in (plain, mixed))
     unlike = torch.nonzero(labels != labels.roll(1))[0]
     share = shares[unlike, labels[unlike]].item()
     assert 0 < share < 1

@@ -16,8 +16,8 @@ from augcond.generators import load_generator
 from augcond.published.leaks import replace_by_synthetic
 from augcond.store.fingerprint import row_fingerprints
 from augcond.training.arms import Arm, unused_real
+from augcond.training.devices import find_rank
 from augcond.training.image_sets import ImageSet, SyntheticRows, real_images, synthetic_images
-from augcond.training.loop import make_accelerator
 from augcond.training.networks import build_classifier, input_size
 from augcond.training.probes import BackboneEncoder, FrozenEncoder, GeneratorEncoder
 
@@ -173,4 +173,4 @@ class RunImages:
         if config.model == "generator":
             return FrozenEncoder(GeneratorEncoder(self.generator), config.image_size or self.generator.encoder_size)
         network = build_classifier(config, len(self.experiment.pool.classes), seed=0)
-        return FrozenEncoder(BackboneEncoder(network, make_accelerator(config).device), input_size(config))
+        return FrozenEncoder(BackboneEncoder(network, find_rank(config).device), input_size(config))

@@ -25,18 +25,11 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from augcond.config.training import AugmentConfig
+    from augcond.training.devices import Rank
     from augcond.training.image_sets import ImageSet
 
 
 Drawing = Literal["exact", "bernoulli"]
-
-
-@dataclass(frozen=True, slots=True)
-class Process:
-    """One of the processes that train together: number `rank`, from 0, of `count`."""
-
-    rank: int
-    count: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,9 +39,9 @@ class Batch:
     real: np.ndarray
     synthetic: np.ndarray
 
-    def share_of(self, process: Process) -> tuple[np.ndarray, np.ndarray]:
-        """Return the real and synthetic positions that `process` takes: every `process.count`-th of the batch."""
-        whole = np.arange(len(self.real) + len(self.synthetic))[process.rank :: process.count]
+    def share_of(self, rank: Rank) -> tuple[np.ndarray, np.ndarray]:
+        """Return the real and synthetic positions that `rank` takes: every `rank.count`-th of the batch."""
+        whole = np.arange(len(self.real) + len(self.synthetic))[rank.number :: rank.count]
         real = whole[whole < len(self.real)]
         return self.real[real], self.synthetic[whole[len(real) :] - len(self.real)]
 
@@ -202,8 +195,8 @@ def effective_counts(
 class Inputs(Protocol):
     """Gives the inputs and targets of any step."""
 
-    def __call__(self, step: int, process: Process, device: torch.device) -> tuple[Tensor, Tensor]:
-        """Return inputs (B, ...) and targets (B,) or (B, C) of step `step`, on `device`."""
+    def __call__(self, step: int, rank: Rank) -> tuple[Tensor, Tensor]:
+        """Return inputs (B, ...) and targets (B,) or (B, C) of step `step`, on the device of `rank`."""
         ...
 
 
@@ -236,27 +229,27 @@ class ImageInputs:
         self._seed = seed
         # One thread fetches the next batch while the network works on this one.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="fetch")
-        self._ahead: tuple[int, Process, Future[tuple[Tensor, Tensor]]] | None = None
+        self._ahead: tuple[int, Rank, Future[tuple[Tensor, Tensor]]] | None = None
 
-    def __call__(self, step: int, process: Process, device: torch.device) -> tuple[Tensor, Tensor]:
+    def __call__(self, step: int, rank: Rank) -> tuple[Tensor, Tensor]:
         """Return images (B, 3, S, S) in [0, 1] and their labels, or label distributions where inputs are mixed."""
-        if self._ahead is not None and self._ahead[:2] == (step, process):
+        if self._ahead is not None and self._ahead[:2] == (step, rank):
             images, labels = self._ahead[2].result()
         else:
-            images, labels = self._fetch(step, process)
-        self._ahead = (step + 1, process, self._thread.submit(self._fetch, step + 1, process))
+            images, labels = self._fetch(step, rank)
+        self._ahead = (step + 1, rank, self._thread.submit(self._fetch, step + 1, rank))
         # Each process has draws of its own.
-        purpose = f"{step}-{process.rank}"
-        augmented = self._augment(images.to(device), self._seed, f"augment-{purpose}")
+        purpose = f"{step}-{rank.number}"
+        augmented = self._augment(images.to(rank.device), self._seed, f"augment-{purpose}")
         return mix_inputs(
-            augmented, labels.to(device), self._classes, self._config, self._seed, f"mix-inputs-{purpose}"
+            augmented, labels.to(rank.device), self._classes, self._config, self._seed, f"mix-inputs-{purpose}"
         )
 
-    def _fetch(self, step: int, process: Process) -> tuple[Tensor, Tensor]:
+    def _fetch(self, step: int, rank: Rank) -> tuple[Tensor, Tensor]:
         if step >= self._sampler.steps:
             return torch.empty(0), torch.empty(0)
         batch = self._sampler(step)
-        real, synthetic = batch.share_of(process)
+        real, synthetic = batch.share_of(rank)
         images = torch.cat([self._real.pixels.batch(real), self._synthetic.pixels.batch(synthetic)])
         labels = torch.cat([self._real.labels[real], self._synthetic.labels[synthetic]])
         return images, labels
@@ -282,11 +275,11 @@ class FeatureInputs:
     sampler: MixedSampler
     seed: int
 
-    def __call__(self, step: int, process: Process, device: torch.device) -> tuple[Tensor, Tensor]:
+    def __call__(self, step: int, rank: Rank) -> tuple[Tensor, Tensor]:
         """Return features (B, D) and labels (B,)."""
-        real, synthetic = self.sampler(step).share_of(process)
-        rng = numpy_stream(self.seed, f"views-{step}-{process.rank}")
+        real, synthetic = self.sampler(step).share_of(rank)
+        rng = numpy_stream(self.seed, f"views-{step}-{rank.number}")
         views = rng.integers(0, len(self.real), len(real) + len(synthetic))
         features = torch.cat([self.real[views[: len(real)], real], self.synthetic[views[len(real) :], synthetic]])
         labels = torch.cat([self.real_labels[real], self.synthetic_labels[synthetic]])
-        return features.to(device), labels.to(device)
+        return features.to(rank.device), labels.to(rank.device)

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from augcond.training.augmentation import BatchAugmentation
 from augcond.training.batches import FeatureInputs, ImageInputs, Inputs, MixedSampler, MixSettings
 from augcond.training.cards import image_logits, load_weights
-from augcond.training.loop import check_optimizer, make_accelerator
+from augcond.training.devices import find_rank
+from augcond.training.loop import check_optimizer
 from augcond.training.networks import build_classifier, input_size
 from augcond.training.probes import LinearHead, plain_features
 
@@ -82,7 +83,7 @@ def _whole(images: RunImages, arm: Arm, seed: int) -> tuple[Model, Inputs]:
 
 
 def _judge(config: TrainingConfig) -> Callable[[nn.Module, ImageSet], Tensor]:
-    device = make_accelerator(config).device
+    device = find_rank(config).device
     return lambda module, judged: image_logits(module, judged, device)
 
 

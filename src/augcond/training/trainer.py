@@ -22,8 +22,9 @@ from augcond.training.arm_images import RunImages
 from augcond.training.arms import Arm, Seeds, arms_of
 from augcond.training.batches import effective_counts
 from augcond.training.cards import CHECKPOINT, ModelCard, model_folder, read_card, save_model
+from augcond.training.devices import find_rank
 from augcond.training.experiment import Experiment, evaluation_images
-from augcond.training.loop import Task, fit, make_accelerator
+from augcond.training.loop import Task, fit
 from augcond.training.losses import Objective, make_objective
 from augcond.training.models import Model, check_arm, prepare_training
 
@@ -61,8 +62,8 @@ def train_arms(
     arms = arms_of(experiment.config)
     seeds = experiment.config.training.training_seeds
     images = RunImages(experiment, dropped)
-    accelerator = make_accelerator(experiment.config.training)
-    lock = experiment.folder.locks / f"train-{accelerator.process_index}.lock"
+    rank = find_rank(experiment.config.training)
+    lock = experiment.folder.locks / f"train-{rank.number}.lock"
     with exclusive(lock, f"another process trains {experiment.folder.path}: wait for it"):
         # All of them before the first: what is wrong with the last arm shows now, not in some hours.
         jobs = [(arm, _card(images, arm, seed)) for arm in arms for seed in seeds]
@@ -71,11 +72,11 @@ def train_arms(
         for arm in arms:
             if arm in left:
                 _check(images, arm)
-        if accelerator.is_main_process:
+        if rank.number == 0:
             for (_, card), done in zip(jobs, found, strict=True):
                 if done is None:
                     _clear(experiment, card)
-        accelerator.wait_for_everyone()
+        rank.wait()
         progress.start(sum(arm.config.steps for arm in left))
         return [done or _train(images, arm, card, progress) for (arm, card), done in zip(jobs, found, strict=True)]
 
@@ -159,10 +160,10 @@ def _train(images: RunImages, arm: Arm, card: ModelCard, progress: Progress) -> 
     if best is not None:
         best.restore(model.module)
         card = replace(card, note=f"step {best.at} of {arm.config.steps} was best on the images that are reported")
-    accelerator = make_accelerator(arm.config)
-    if accelerator.is_main_process:
+    rank = find_rank(arm.config)
+    if rank.number == 0:
         save_model(folder, card, model.module)
-    accelerator.wait_for_everyone()
+    rank.wait()
     logger.info("trained %s, seed %d: loss %.4f", arm.name, seed, card.history[-1][1])
     return card
 
