@@ -6,8 +6,9 @@ import hashlib
 import json
 import logging
 import shutil
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,6 @@ import torch
 from augcond.errors import ConfigError, RunMismatchError, TrainingError
 from augcond.files import file_sha256
 from augcond.progress import NoProgress
-from augcond.published.leaks import BestEpoch
 from augcond.store.locks import exclusive
 from augcond.training.arm_images import RunImages
 from augcond.training.arms import Arm, Seeds, arms_of
@@ -132,7 +132,7 @@ def _train(images: RunImages, arm: Arm, card: ModelCard, progress: Progress) -> 
     folder = model_folder(run.folder.path, arm.name, seed)
     folder.mkdir(parents=True, exist_ok=True)
     model, inputs = prepare_training(images, arm, seed)
-    best = _best_epoch(images, arm, seed, model, card) if "best-epoch" in run.config.leaks else None
+    best = run.protocol.best_epoch(partial(_accuracy, images, arm, card, model), arm.config.steps)
 
     told = 0
 
@@ -158,8 +158,7 @@ def _train(images: RunImages, arm: Arm, card: ModelCard, progress: Progress) -> 
     fitted = fit(task)
     card = replace(card, history=tuple(fitted.history), seconds=fitted.seconds)
     if best is not None:
-        best.restore(model.module)
-        card = replace(card, note=f"step {best.at} of {arm.config.steps} was best on the images that are reported")
+        card = replace(card, note=best.restore(model.module))
     rank = find_rank(arm.config)
     if rank.number == 0:
         save_model(folder, card, model.module)
@@ -243,12 +242,13 @@ def _difference(found: ModelCard, card: ModelCard) -> str:
     return "its images were others"
 
 
-def _best_epoch(images: RunImages, arm: Arm, seed: int, model: Model, card: ModelCard) -> BestEpoch:
-    judged = images.judged(evaluation_images(images.experiment), arm, model.size, seed)
+def _accuracy(images: RunImages, arm: Arm, card: ModelCard, model: Model) -> Callable[[torch.nn.Module], float]:
+    """Return what measures a network like that of `model` on the images that it will be judged on."""
+    judged = images.judged(evaluation_images(images.experiment), arm, model.size, card.seeds.training)
     shift = torch.tensor(card.test_shift)
 
     def accuracy(module: torch.nn.Module) -> float:
         predicted = (model.logits(module, judged) + shift).argmax(dim=1)
         return float((predicted == judged.labels).float().mean())
 
-    return BestEpoch(accuracy, arm.config.steps)
+    return accuracy
