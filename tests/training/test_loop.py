@@ -9,7 +9,7 @@ from torch.nn import functional
 
 from augcond.errors import ConfigError, TrainingError
 from augcond.training import loop
-from augcond.training.batches import ImageInputs, MixedSampler, MixSettings
+from augcond.training.batches import BatchSampler, BatchSettings, ImageInputs
 from augcond.training.cards import Progressed, load_checkpoint, save_checkpoint
 from augcond.training.devices import find_rank
 from augcond.training.loop import Task, fit, make_optimizer
@@ -20,8 +20,8 @@ from tests.training.toys import CLASSES, SIZE, toy_images, toy_settings
 
 def task(config, *, seed=0, **keys):
     real, synthetic = toy_images(6), toy_images(10, seed=1, name="synthetic")
-    mix = MixSettings(config.batch_size, config.synthetic_share, config.mix)
-    sampler = MixedSampler(len(real), len(synthetic), mix, seed, config.steps)
+    mix = BatchSettings(config.batch_size, config.synthetic_share, config.mix)
+    sampler = BatchSampler(len(real), len(synthetic), mix, seed, config.steps)
     network = build_classifier(config, CLASSES, seed)
     return Task(
         module=nn.Sequential(network, nn.Dropout(0.3)) if config.loss == "cross-entropy" else network,

@@ -12,6 +12,7 @@ from augcond.config.base import NOTHING, AtLeastOne, Count, RecipeName, Section,
 
 SplitName = Literal["all", "long-tail", "few-shot"]
 ProtocolName = Literal["long-tail", "few-shot", "published"]
+Drawing = Literal["exact", "bernoulli"]
 LossName = Literal["cross-entropy", "balanced-softmax", "logit-adjustment"]
 """What `augcond.training.losses` has, one function each."""
 JudgeName = Literal["none", "classifier", "encoder", "prompts"]
@@ -123,7 +124,7 @@ class TrainingConfig(Section, decides="models"):
     batch_size: Annotated[AtLeastOne, _ALIKE] = 64
     """Images per step, over all devices."""
     synthetic_share: Share = 0.5
-    mix: Literal["exact", "bernoulli"] = "exact"
+    mix: Drawing = "exact"
     """exact: this share of each batch is synthetic; bernoulli: each image is, with this probability."""
     sampling: Literal["uniform", "class-balanced"] = "uniform"
     """How real images are drawn: each equally often, or each class equally often, as a baseline for long tails."""
