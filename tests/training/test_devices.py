@@ -8,14 +8,13 @@ from torch import nn
 from augcond.errors import ConfigError
 from augcond.training.devices import Precision, find_rank
 from augcond.training.loop import fit
-from tests.training.test_loop import task
-from tests.training.toys import toy_settings
+from tests.training.toys import toy_settings, toy_task
 
 CPU = torch.device("cpu")
 
 
 def weights(**keys):
-    made = task(toy_settings(steps=3, **keys))
+    made = toy_task(toy_settings(steps=3, **keys))
     return fit(made), made.module.state_dict()
 
 
