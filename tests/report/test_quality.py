@@ -5,14 +5,14 @@ import torch
 
 from augcond.evaluation.distribution import kernel_distance
 from augcond.report.pictures import SourceImages
-from augcond.report.quality import _halves, measure
+from augcond.report.quality import _halves, measure_quality
 from augcond.testing import FakeGenerator
 from augcond.training.probes import generator_features
 
 
 @pytest.fixture(scope="module")
 def quality(facts):
-    return measure(
+    return measure_quality(
         facts, SourceImages(facts), partial(generator_features, FakeGenerator()), "fake", samples=30, worst=5
     )
 
