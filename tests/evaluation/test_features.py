@@ -1,10 +1,13 @@
+from functools import partial
+
 import pytest
 import torch
 from PIL import Image
 
 from augcond.errors import ConfigError
-from augcond.evaluation.features import extract_features, generator_features, load_extractor, network_features
+from augcond.evaluation.features import extract_features, load_extractor, network_features
 from augcond.testing import FakeGenerator
+from augcond.training.probes import generator_features
 
 
 def images(count):
@@ -13,7 +16,7 @@ def images(count):
 
 def test_the_generators_own_encoder_is_an_extractor():
     generator = FakeGenerator()
-    features = extract_features(iter(images(5)), generator_features(generator), batch_size=2)
+    features = extract_features(iter(images(5)), partial(generator_features, generator), batch_size=2)
 
     views = torch.stack([generator.view(image) for image in images(5)])
     assert torch.equal(features, generator.encode_images(views))
@@ -21,7 +24,7 @@ def test_the_generators_own_encoder_is_an_extractor():
 
 def test_tokens_of_one_image_are_averaged():
     generator = FakeGenerator(embedding_shape=(3, 4))
-    features = extract_features(images(2), generator_features(generator))
+    features = extract_features(images(2), partial(generator_features, generator))
 
     views = torch.stack([generator.view(image) for image in images(2)])
     assert torch.allclose(features, generator.encode_images(views).mean(1))
@@ -39,7 +42,7 @@ def test_a_network_is_an_extractor_in_evaluation_mode():
 
 
 def test_no_images_have_no_features():
-    assert extract_features([], generator_features(FakeGenerator())).shape == (0, 0)
+    assert extract_features([], partial(generator_features, FakeGenerator())).shape == (0, 0)
 
 
 def test_the_generator_is_loaded_only_for_its_own_features():

@@ -1,16 +1,20 @@
+from functools import partial
+
 import pytest
 import torch
 
 from augcond.evaluation.distribution import kernel_distance
-from augcond.evaluation.features import generator_features
 from augcond.report.pictures import SourceImages
-from augcond.report.quality import _halves, measure
+from augcond.report.quality import _halves, measure_quality
 from augcond.testing import FakeGenerator
+from augcond.training.probes import generator_features
 
 
 @pytest.fixture(scope="module")
 def quality(facts):
-    return measure(facts, SourceImages(facts), generator_features(FakeGenerator()), "fake", samples=30, worst=5)
+    return measure_quality(
+        facts, SourceImages(facts), partial(generator_features, FakeGenerator()), "fake", samples=30, worst=5
+    )
 
 
 def test_every_recipe_is_measured_beside_real_images(quality, facts):
@@ -44,7 +48,7 @@ def test_halves_split_each_class():
 def test_the_numbers_are_those_of_the_metrics(quality, facts):
     from augcond.report.quality import _real_sample, _recipe_sample
 
-    extractor = generator_features(FakeGenerator())
+    extractor = partial(generator_features, FakeGenerator())
     real = _real_sample(facts, SourceImages(facts), extractor, 30)
     made = _recipe_sample(facts, "mixup", extractor, 30)
     assert quality.recipes[2].kernel == pytest.approx(kernel_distance(real.features, made.features))

@@ -3,6 +3,7 @@
 import io
 import json
 import shutil
+from typing import get_args
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -10,14 +11,19 @@ import pytest
 import torch
 from PIL import Image
 
+from augcond.config.training import JudgeName
 from augcond.datasets.builtin import list_builtin
 from augcond.errors import ConfigError, LeakError
 from augcond.generators import load_generator
 from augcond.pipeline import generate, run, train
-from augcond.screening.screen import margins, screened_out, threshold_from
+from augcond.screening.screen import JUDGES, margins, screened_out, threshold_from
 from augcond.testing import save_tiny_stable_unclip
 from augcond.training.experiment import load_experiment
 from tests.training.toys import toy_run, write_colours
+
+
+def test_every_judge_that_a_config_may_name_is_there():
+    assert {"none", *JUDGES} == set(get_args(JudgeName))
 
 
 def test_margins_by_hand():

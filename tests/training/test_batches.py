@@ -2,15 +2,17 @@
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from augcond.errors import TrainingError
-from augcond.training.batches import MixedSampler, MixSettings, Process, effective_counts
+from augcond.training.batches import BatchSampler, BatchSettings, effective_counts
+from augcond.training.devices import Rank
 
 
 def sampler(real=50, synthetic=80, size=16, share=0.5, mix="exact", seed=0, steps=40):
-    return MixedSampler(real, synthetic, MixSettings(size, share, mix), seed, steps)
+    return BatchSampler(real, synthetic, BatchSettings(size, share, mix), seed, steps)
 
 
 def test_half_of_every_batch_is_synthetic():
@@ -55,7 +57,7 @@ def test_a_batch_depends_on_seed_and_step_alone():
 
 def test_processes_share_a_batch():
     batch = sampler()(3)
-    parts = [batch.share_of(Process(rank, 2)) for rank in range(2)]
+    parts = [batch.share_of(Rank(rank, 2, torch.device("cpu"))) for rank in range(2)]
     assert sorted(np.concatenate([real for real, _ in parts])) == sorted(batch.real)
     assert sorted(np.concatenate([synthetic for _, synthetic in parts])) == sorted(batch.synthetic)
     assert [len(real) + len(synthetic) for real, synthetic in parts] == [8, 8]
@@ -76,7 +78,7 @@ def test_effective_counts():
 
 def test_class_balanced_sampling_shows_every_class_equally_often():
     labels = [0] * 20 + [1] * 5 + [2]
-    balanced = MixedSampler(26, 0, MixSettings(16, 0.0, "exact"), 0, 30, labels)
+    balanced = BatchSampler(26, 0, BatchSettings(16, 0.0, "exact"), 0, 30, labels)
     drawn = np.concatenate([balanced(step).real for step in range(30)])
     assert np.bincount(np.array(labels)[drawn]).tolist() == [160, 160, 160]
     # Within a class in rounds: none is seen twice before all are seen once.
@@ -85,10 +87,10 @@ def test_class_balanced_sampling_shows_every_class_equally_often():
         assert set(np.bincount(own[: 4 * count], minlength=26)[np.array(labels) == label]) == {4}
     # What a step shows does not depend on the steps before it.
     assert balanced(17).real.tolist() == balanced(17).real.tolist()
-    other = MixedSampler(26, 0, MixSettings(16, 0.0, "exact"), 0, 30, labels)
+    other = BatchSampler(26, 0, BatchSettings(16, 0.0, "exact"), 0, 30, labels)
     assert other(17).real.tolist() == drawn[17 * 16 : 18 * 16].tolist()
     with pytest.raises(ValueError, match="2 labels"):
-        MixedSampler(26, 0, MixSettings(16, 0.0, "exact"), 0, 30, [0, 1])
+        BatchSampler(26, 0, BatchSettings(16, 0.0, "exact"), 0, 30, [0, 1])
 
 
 def test_effective_counts_of_class_balanced_batches():

@@ -1,14 +1,20 @@
 """Losses against hand-worked numbers."""
 
 import math
+from typing import get_args
 
 import pytest
 import torch
 
+from augcond.config.training import LossName
 from augcond.errors import TrainingError
-from augcond.training.losses import make_objective
+from augcond.training.losses import OBJECTIVES, make_objective
 
 CLASSES = ("head", "tail")
+
+
+def test_every_loss_that_a_config_may_name_is_there():
+    assert set(OBJECTIVES) == set(get_args(LossName))
 
 
 def test_balanced_softmax_by_hand():

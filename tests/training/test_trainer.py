@@ -18,7 +18,7 @@ from augcond.evaluation.predictions import read_predictions
 from augcond.evaluation.results import read_results
 from augcond.pipeline import evaluate, generate, run, train
 from augcond.store import RunFolder
-from augcond.training import image_sets as synthetic
+from augcond.training import image_sets
 from augcond.training.arm_images import RunImages
 from augcond.training.arms import arms_of
 from augcond.training.cards import model_folder, read_card, read_cards
@@ -104,13 +104,13 @@ def test_processes_that_map_one_set_at_once_do_not_disturb_each_other(done, monk
     folder = RunFolder(config.run)
     rows = read_synthetic(folder)
     barrier = threading.Barrier(2)
-    encoded = synthetic._encoded
+    encoded = image_sets._encoded
 
     def together(*about):
         barrier.wait(30)  # both have opened their file
         yield from encoded(*about)
 
-    monkeypatch.setattr(synthetic, "_encoded", together)
+    monkeypatch.setattr(image_sets, "_encoded", together)
     with ThreadPoolExecutor(2) as threads:
         jobs = [threads.submit(synthetic_images, folder, rows, rows.select("text"), 16, 0) for _ in range(2)]
         one, other = (job.result().pixels.batch(range(12)) for job in jobs)

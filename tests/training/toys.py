@@ -8,9 +8,14 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
+from torch import nn
 
 from augcond.config import RunConfig, TrainingConfig
+from augcond.training.batches import BatchSampler, BatchSettings, ImageInputs
 from augcond.training.image_sets import ImageSet, MemoryPixels
+from augcond.training.loop import Task
+from augcond.training.losses import make_objective
+from augcond.training.networks import build_classifier
 from tests.toy import config_with
 
 CLASSES = 3
@@ -63,3 +68,20 @@ def toy_run(root: Path, **sections: Any) -> RunConfig:
         "evaluation": {"many": 10, "few": 7, "bootstrap": 100},
     }
     return config_with(values, sections)
+
+
+def toy_task(config: TrainingConfig, *, seed: int = 0, **keys: Any) -> Task:
+    """Return a training on toy images; with cross entropy, of a network with dropout."""
+    real, synthetic = toy_images(6), toy_images(10, seed=1, name="synthetic")
+    mix = BatchSettings(config.batch_size, config.synthetic_share, config.mix)
+    sampler = BatchSampler(len(real), len(synthetic), mix, seed, config.steps)
+    network = build_classifier(config, CLASSES, seed)
+    return Task(
+        module=nn.Sequential(network, nn.Dropout(0.3)) if config.loss == "cross-entropy" else network,
+        inputs=ImageInputs((real, synthetic), sampler, config.augment, SIZE, CLASSES, seed),
+        objective=make_objective("balanced-softmax", [6, 6, 6], ("a", "b", "c")),
+        config=config,
+        seed=seed,
+        fingerprint="f",
+        **keys,
+    )

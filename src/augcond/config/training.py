@@ -12,6 +12,11 @@ from augcond.config.base import NOTHING, AtLeastOne, Count, RecipeName, Section,
 
 SplitName = Literal["all", "long-tail", "few-shot"]
 ProtocolName = Literal["long-tail", "few-shot", "published"]
+Drawing = Literal["exact", "bernoulli"]
+LossName = Literal["cross-entropy", "balanced-softmax", "logit-adjustment"]
+"""What `augcond.training.losses` has, one function each."""
+JudgeName = Literal["none", "classifier", "encoder", "prompts"]
+"""What `augcond.screening.screen` has, one function each but for none."""
 LeakName = Literal["synthetic-validation", "whole-train-sources", "fixed-training-subset", "best-epoch"]
 
 
@@ -119,11 +124,11 @@ class TrainingConfig(Section, decides="models"):
     batch_size: Annotated[AtLeastOne, _ALIKE] = 64
     """Images per step, over all devices."""
     synthetic_share: Share = 0.5
-    mix: Literal["exact", "bernoulli"] = "exact"
+    mix: Drawing = "exact"
     """exact: this share of each batch is synthetic; bernoulli: each image is, with this probability."""
     sampling: Literal["uniform", "class-balanced"] = "uniform"
     """How real images are drawn: each equally often, or each class equally often, as a baseline for long tails."""
-    loss: Literal["cross-entropy", "balanced-softmax", "logit-adjustment"] = "balanced-softmax"
+    loss: LossName = "balanced-softmax"
     counts: Literal["real", "effective"] = "real"
     """Class counts that balanced-softmax and logit-adjustment use: of the real images, or what batches really show."""
     tau: Annotated[float, Field(ge=0)] = 1.0
@@ -236,7 +241,7 @@ class EvaluationConfig(Section, decides="judgement"):
 class ScreeningConfig(Section, decides="kept"):
     """Drop generated images that a judge places in another class."""
 
-    by: Literal["none", "classifier", "encoder", "prompts"] = "none"
+    by: JudgeName = "none"
     """classifier: one trained on the real training images; encoder: the nearest class mean of the generator's image
     encoder; prompts: the nearest class prompt, where the generator's text and image encoders share a space."""
     rejected_real: Annotated[float, Field(gt=0, lt=1)] = 0.05

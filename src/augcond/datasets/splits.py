@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from augcond.datasets.protocol import protocol_of
 from augcond.errors import CorruptRunError, RunError, RunMismatchError, SplitError
 from augcond.files import write_atomically
 
@@ -207,21 +208,17 @@ def read_split(path: Path) -> Split:
 
 
 def draw_split(config: RunConfig, pool: Dataset) -> Split:
-    """Return the run's split of `pool`; with the leak `fixed-training-subset` that of seed 0, whatever the config's.
+    """Return the run's split of `pool`.
 
     Raises:
         SplitError: a class has too few images.
     """
-    if "fixed-training-subset" in config.leaks:
-        from augcond.published.leaks import leaky_split_config
-
-        return make_split(pool, leaky_split_config(config))
-    return make_split(pool, config.data.split)
+    return make_split(pool, protocol_of(config).split())
 
 
 def source_images(config: RunConfig, pool: Dataset, split: Split) -> Dataset:
-    """Return the images that generation may be conditioned on: the split's; with `whole-train-sources` all of them."""
-    return pool if "whole-train-sources" in config.leaks else subset(pool, split.train)
+    """Return the images that generation may be conditioned on: by an honest protocol, the split's training images."""
+    return protocol_of(config).sources(pool, subset(pool, split.train))
 
 
 def settle_split(path: Path, wanted: Split) -> Split:

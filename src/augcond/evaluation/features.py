@@ -10,6 +10,7 @@ The weights of the last two are downloaded at first use: without a network they 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ import torch
 from torch import Tensor
 
 from augcond.errors import ConfigError, GeneratorError, MissingExtraError
+from augcond.training.probes import generator_features
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -27,17 +29,6 @@ Extractor = Callable[[Sequence["Image"]], Tensor]
 """Returns the features, float32 (B, D) on the CPU, of RGB images of any sizes."""
 
 EXTRACTORS = "generator, timm:NAME, torchvision:NAME"
-
-
-def generator_features(generator: Generator) -> Extractor:
-    """Return the extractor that the generator's own image encoder is; the tokens of one image are averaged."""
-
-    @torch.inference_mode()
-    def extract(images: Sequence[Image]) -> Tensor:
-        encoded = generator.encode_images(torch.stack([generator.view(image) for image in images]))
-        return encoded.flatten(1, -2).mean(dim=1) if encoded.ndim > 2 else encoded
-
-    return extract
 
 
 def load_extractor(name: str, load_generator: Callable[[], Generator]) -> Extractor:
@@ -54,7 +45,7 @@ def load_extractor(name: str, load_generator: Callable[[], Generator]) -> Extrac
     """
     kind, _, model = name.partition(":")
     if name == "generator":
-        return generator_features(load_generator())
+        return partial(generator_features, load_generator())
     if kind not in _LOADERS or not model:
         raise ConfigError(f"features {name!r}: expected one of {EXTRACTORS}")
     try:

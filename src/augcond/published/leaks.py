@@ -20,7 +20,8 @@ import torch
 from torch import Tensor, nn
 
 from augcond.conditioning.streams import numpy_stream
-from augcond.datasets.splits import few_shot
+from augcond.datasets.protocol import HonestProtocol
+from augcond.datasets.splits import few_shot, subset
 from augcond.errors import ConfigError, TrainingError
 from augcond.training.image_sets import ImageSet
 
@@ -37,25 +38,54 @@ EPOCHS = 50
 """So often a training is looked at to find its best epoch."""
 
 
-def leaky_split_config(config: RunConfig) -> SplitConfig:
-    """Return the split of the training subset that every trial shares: that of seed 0."""
-    return _few_shot_config(config).model_copy(update={"seed": 0, "validation_per_class": 0})
+class LeakyProtocol(HonestProtocol[ImageSet]):
+    """The protocol of a config that names leaks.
 
+    Raises:
+        ConfigError: the leak `fixed-training-subset` is named, and no few-shot split.
+    """
 
-def leaky_validation_keys(config: RunConfig, pool: Dataset) -> list[str]:
-    """Return the images that the trial's own seed leaves: they overlap the training subset, which is that of seed 0."""
-    split = _few_shot_config(config)
-    if split.k is None:
-        raise ConfigError("the leak fixed-training-subset needs data.split.k")
-    own = set(few_shot(pool, split.k, split.seed).train)
-    return [image.key for image in pool.images if image.key not in own]
+    def __init__(self, config: RunConfig) -> None:
+        super().__init__(config)
+        if "fixed-training-subset" in config.leaks:
+            self._k()
 
+    def split(self) -> SplitConfig | None:
+        """Return the split; with `fixed-training-subset` that of seed 0, which every trial shares."""
+        own = super().split()
+        if "fixed-training-subset" not in self.config.leaks or own is None:
+            return own
+        return own.model_copy(update={"seed": 0, "validation_per_class": 0})
 
-def _few_shot_config(config: RunConfig) -> SplitConfig:
-    split = config.data.split
-    if split is None or split.name != "few-shot":
-        raise ConfigError("the leak fixed-training-subset needs data.split: {name: few-shot, k: ...}")
-    return split
+    def sources(self, pool: Dataset, training: Dataset) -> Dataset:
+        """Return the training images; with `whole-train-sources` all images."""
+        return pool if "whole-train-sources" in self.config.leaks else training
+
+    def held_out(self, pool: Dataset, own: Callable[[], Dataset]) -> Dataset:
+        """Return the held-out images; with `fixed-training-subset` what the trial's own seed leaves of `pool`.
+
+        They overlap the training subset, which is that of seed 0.
+        """
+        if "fixed-training-subset" not in self.config.leaks:
+            return own()
+        trained = set(few_shot(pool, *self._k()).train)
+        return subset(pool, [image.key for image in pool.images if image.key not in trained])
+
+    def judged(self, images: ImageSet, synthetic: Callable[[], ImageSet], seed: int) -> ImageSet:
+        """Return `images`; with `synthetic-validation` many of them replaced by synthetic ones."""
+        if "synthetic-validation" not in self.config.leaks:
+            return images
+        return replace_by_synthetic(images, synthetic(), seed)
+
+    def best_epoch(self, accuracy: Callable[[], Callable[[nn.Module], float]], steps: int) -> BestEpoch | None:
+        """Return what keeps the best epoch with `best-epoch`, else None."""
+        return BestEpoch(accuracy(), steps) if "best-epoch" in self.config.leaks else None
+
+    def _k(self) -> tuple[int, int]:
+        split = self.config.data.split
+        if split is None or split.k is None:
+            raise ConfigError("the leak fixed-training-subset needs data.split: {name: few-shot, k: ...}")
+        return split.k, split.seed
 
 
 def replace_by_synthetic(images: ImageSet, synthetic: ImageSet, seed: int, probability: float = REPLACED) -> ImageSet:
@@ -121,8 +151,8 @@ class BestEpoch:
             self.best, self.at = accuracy, done
             self.weights = {name: tensor.detach().clone() for name, tensor in module.state_dict().items()}
 
-    def restore(self, module: nn.Module) -> None:
-        """Put the best weights back.
+    def restore(self, module: nn.Module) -> str:
+        """Put the best weights back, and return a note of which they are.
 
         Raises:
             TrainingError: nothing was looked at, as after resuming a finished training.
@@ -130,3 +160,4 @@ class BestEpoch:
         if not self.weights:
             raise TrainingError("best-epoch has seen no step of this training: delete its models and train again")
         module.load_state_dict(self.weights)
+        return f"step {self.at} of {self.steps} was best on the images that are reported"

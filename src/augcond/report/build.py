@@ -17,7 +17,7 @@ from augcond.report.facts import RunFacts, disk_use, read_facts
 from augcond.report.figures import draw_counts, draw_shares, drawing, inline_svg, save_figure
 from augcond.report.page import MissView, Page, render_page
 from augcond.report.pictures import SourceImages, Thumbnails, gallery_data
-from augcond.report.quality import Miss, Quality, measure
+from augcond.report.quality import Miss, Quality, measure_quality
 from augcond.report.replacing import page_path, replaced_report
 from augcond.report.sample import Group, gallery_positions, read_groups, read_rows
 from augcond.report.sheet import draw_gallery
@@ -124,7 +124,7 @@ def _measure(
         raise GeneratorError(f"{error}; augcond report --no-metrics makes the page without it") from error
     label = facts.plan.columns.generator if settings.features == "generator" else settings.features
     name = f"the image encoder of {label}" if settings.features == "generator" else label
-    quality = measure(facts, sources, extractor, name, samples=settings.samples)
+    quality = measure_quality(facts, sources, extractor, name, samples=settings.samples)
     return quality, "" if quality else "Not measured: there are too few real images to compare with."
 
 

@@ -109,7 +109,7 @@ class Quality:
     wrong_style: tuple[Miss, ...]
 
 
-def measure(
+def measure_quality(
     facts: RunFacts, sources: SourceImages, extractor: Extractor, name: str, *, samples: int, worst: int = 12
 ) -> Quality | None:
     """Return what the features of a bounded, stratified sample say; None without generated or real images.

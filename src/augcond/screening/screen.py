@@ -29,6 +29,7 @@ from augcond.training.image_sets import synthetic_images
 from augcond.training.trainer import train_one, training_settings, weights_identity
 
 if TYPE_CHECKING:
+    from augcond.config.training import JudgeName
     from augcond.training.experiment import Experiment
     from augcond.training.image_sets import ImageSet
     from augcond.training.probes import FrozenEncoder
@@ -101,7 +102,7 @@ def screened_out(experiment: Experiment) -> tuple[str, ...]:
         return known
     validation = experiment.held_out_images("validation")
     images = RunImages(experiment)
-    judge, size = _JUDGES[config.by](images)
+    judge, size = JUDGES[config.by](images)
     real = images.load(validation, size)
     scores = judge(real)
     threshold = threshold_from(margins(scores, real.labels), config.rejected_real)
@@ -207,8 +208,9 @@ def _own_encoder(images: RunImages) -> FrozenEncoder:
     return images.encoder(config)
 
 
-_JUDGES: dict[str, Callable[[RunImages], tuple[Judge, int]]] = {
+JUDGES: dict[JudgeName, Callable[[RunImages], tuple[Judge, int]]] = {
     "classifier": _classifier,
     "encoder": _nearest_class_mean,
     "prompts": _class_prompts,
 }
+"""Every judge that `augcond.config.training.JudgeName` names."""

@@ -13,11 +13,10 @@ import pyarrow.compute as pc
 from augcond.datasets.splits import subset
 from augcond.errors import RunError
 from augcond.generators import load_generator
-from augcond.published.leaks import replace_by_synthetic
 from augcond.store.fingerprint import row_fingerprints
 from augcond.training.arms import Arm, unused_real
+from augcond.training.devices import find_rank
 from augcond.training.image_sets import ImageSet, SyntheticRows, real_images, synthetic_images
-from augcond.training.loop import make_accelerator
 from augcond.training.networks import build_classifier, input_size
 from augcond.training.probes import BackboneEncoder, FrozenEncoder, GeneratorEncoder
 
@@ -57,20 +56,20 @@ class RunImages:
         return real_images(dataset, size, self.experiment.max_bytes)
 
     def judged(self, dataset: Dataset, arm: Arm, size: int, seed: int) -> ImageSet:
-        """Return the images that a model of `arm` is judged on: those of `dataset`, unless the protocol leaks.
+        """Return the images that a model of `arm` is judged on, by the protocol of the run.
 
         Args:
             dataset: from `evaluation_images`.
             arm: whose model it is.
             size: edge length in pixels.
-            seed: its training seed, which draws the images that the leak `synthetic-validation` replaces.
+            seed: its training seed.
         """
         if self._judged is None or self._judged[0] is not dataset or self._judged[1] != size:
             self._judged = (dataset, size, self.load(dataset, size))
         images = self._judged[2]
-        if "synthetic-validation" in self.experiment.config.leaks and arm.kind == "synthetic":
-            images = replace_by_synthetic(images, self.added(arm, size), seed)
-        return images
+        if arm.kind != "synthetic":
+            return images
+        return self.experiment.protocol.judged(images, lambda: self.added(arm, size), seed)
 
     def added(self, arm: Arm, size: int) -> ImageSet:
         """Return what `arm` is trained on beside the real images of the split.
@@ -173,4 +172,4 @@ class RunImages:
         if config.model == "generator":
             return FrozenEncoder(GeneratorEncoder(self.generator), config.image_size or self.generator.encoder_size)
         network = build_classifier(config, len(self.experiment.pool.classes), seed=0)
-        return FrozenEncoder(BackboneEncoder(network, make_accelerator(config).device), input_size(config))
+        return FrozenEncoder(BackboneEncoder(network, find_rank(config).device), input_size(config))

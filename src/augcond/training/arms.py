@@ -1,4 +1,4 @@
-"""The arms of a run: which rows the table of results has, and what each is trained on."""
+"""The arms of a run: which rows the table of results has, what each is trained on, and with which seeds."""
 
 from __future__ import annotations
 
@@ -17,8 +17,14 @@ if TYPE_CHECKING:
     from augcond.datasets import Dataset
     from augcond.datasets.splits import Split
 
+REAL_ONLY = "real-only"
+"""Name of the arm that is trained on real images alone, with the run's own training settings."""
 
 UNUSED_REAL = "unused-real"
+"""What an arm names as its recipe to be a ceiling."""
+
+ArmKind = Literal["real-only", "synthetic", "ceiling"]
+"""`ceiling`: as many unused real images in place of the synthetic ones."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,9 +51,19 @@ class Arm:
         return 0.0 if self.kind == "real-only" else self.config.synthetic_share
 
 
-def default_arms(recipes: Sequence[str]) -> tuple[ArmConfig, ...]:
-    """Return the arms of a run that names none: real images alone, and one per recipe of its plan."""
-    return ArmConfig(name=REAL_ONLY), *(ArmConfig(name=recipe, recipe=recipe) for recipe in recipes)
+@dataclass(frozen=True, slots=True)
+class Seeds:
+    """Which draw a trained model is.
+
+    Attributes:
+        split: which real images are trained on; None without a split.
+        generation: the plan's seed: which sources, lambda and noise.
+        training: initial weights, order of the images and their augmentation.
+    """
+
+    split: int | None
+    generation: int
+    training: int
 
 
 def arms_of(config: RunConfig) -> tuple[Arm, ...]:
@@ -69,6 +85,11 @@ def arms_of(config: RunConfig) -> tuple[Arm, ...]:
         Arm(arm.name, kinds.get(arm.recipe, "synthetic"), arm.recipe, arm.per_class, training.for_arm(arm))
         for arm in named
     )
+
+
+def default_arms(recipes: Sequence[str]) -> tuple[ArmConfig, ...]:
+    """Return the arms of a run that names none: real images alone, and one per recipe of its plan."""
+    return ArmConfig(name=REAL_ONLY), *(ArmConfig(name=recipe, recipe=recipe) for recipe in recipes)
 
 
 def unused_real(config: RunConfig, pool: Dataset, split: Split, training: Dataset, per_class: int | None) -> list[str]:
@@ -98,25 +119,3 @@ def unused_real(config: RunConfig, pool: Dataset, split: Split, training: Datase
             )
         keys += sorted(own)[:count]
     return keys
-
-
-REAL_ONLY = "real-only"
-"""Name of the arm that is trained on real images alone, with the run's own training settings."""
-
-ArmKind = Literal["real-only", "synthetic", "ceiling"]
-"""`ceiling`: as many unused real images in place of the synthetic ones."""
-
-
-@dataclass(frozen=True, slots=True)
-class Seeds:
-    """Which draw each part of an experiment is.
-
-    Attributes:
-        split: which real images are trained on; None without a split.
-        generation: the plan's seed: which sources, lambda and noise.
-        training: initial weights, order of the images and their augmentation.
-    """
-
-    split: int | None
-    generation: int
-    training: int

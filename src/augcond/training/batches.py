@@ -1,4 +1,4 @@
-"""Which real and which synthetic images make up each batch.
+"""The batches of a training: which real and which synthetic images make up each, and what the network gets of them.
 
 What a batch holds is a function of the seed and the step alone, so a resumed training sees what an uninterrupted one
 sees. Images come in shuffled rounds: none is seen twice before all are seen once; with class-balanced sampling, that
@@ -10,7 +10,7 @@ from __future__ import annotations
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import torch
@@ -24,58 +24,111 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from augcond.config.training import AugmentConfig
+    from augcond.config.training import AugmentConfig, Drawing
+    from augcond.training.devices import Rank
     from augcond.training.image_sets import ImageSet
 
 
-Drawing = Literal["exact", "bernoulli"]
+class Inputs(Protocol):
+    """Gives the inputs and targets of any step."""
+
+    def __call__(self, step: int, rank: Rank) -> tuple[Tensor, Tensor]:
+        """Return inputs (B, ...) and targets (B,) or (B, C) of step `step`, on the device of `rank`."""
+        ...
 
 
-@dataclass(frozen=True, slots=True)
-class Process:
-    """One of the processes that train together: number `rank`, from 0, of `count`."""
+class ImageInputs:
+    """Real and synthetic images, mixed and augmented.
 
-    rank: int
-    count: int
-
-
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """Positions of the images of one step, among the real and among the synthetic ones."""
-
-    real: np.ndarray
-    synthetic: np.ndarray
-
-    def share_of(self, process: Process) -> tuple[np.ndarray, np.ndarray]:
-        """Return the real and synthetic positions that `process` takes: every `process.count`-th of the batch."""
-        whole = np.arange(len(self.real) + len(self.synthetic))[process.rank :: process.count]
-        real = whole[whole < len(self.real)]
-        return self.real[real], self.synthetic[whole[len(real) :] - len(self.real)]
-
-
-@dataclass(frozen=True, slots=True)
-class MixSettings:
-    """How batches are mixed.
-
-    Attributes:
-        batch_size: images per step.
-        share: share of synthetic images, in [0, 1].
-        mix: `exact`: each batch holds this share (where it is no whole number, rounded down or up so that the sum
-            over the steps is right); `bernoulli`: each image is synthetic with this probability.
+    Args:
+        images: real and synthetic ones.
+        sampler: which of them make up a batch.
+        config: how they are augmented.
+        size: edge length of the network's input.
+        classes: number of classes.
+        seed: seed of the training.
     """
 
-    batch_size: int
-    share: float
-    mix: Drawing
+    def __init__(
+        self,
+        images: tuple[ImageSet, ImageSet],
+        sampler: BatchSampler,
+        config: AugmentConfig,
+        size: int,
+        classes: int,
+        seed: int,
+    ) -> None:
+        self._real, self._synthetic = images
+        self._sampler = sampler
+        self._config = config
+        self._augment = BatchAugmentation(config, size)
+        self._classes = classes
+        self._seed = seed
+        # One thread fetches the next batch while the network works on this one.
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="fetch")
+        self._ahead: tuple[int, Rank, Future[tuple[Tensor, Tensor]]] | None = None
+
+    def __call__(self, step: int, rank: Rank) -> tuple[Tensor, Tensor]:
+        """Return images (B, 3, S, S) in [0, 1] and their labels, or label distributions where inputs are mixed."""
+        if self._ahead is not None and self._ahead[:2] == (step, rank):
+            images, labels = self._ahead[2].result()
+        else:
+            images, labels = self._fetch(step, rank)
+        self._ahead = (step + 1, rank, self._thread.submit(self._fetch, step + 1, rank))
+        # Each process has draws of its own.
+        purpose = f"{step}-{rank.number}"
+        augmented = self._augment(images.to(rank.device), self._seed, f"augment-{purpose}")
+        return mix_inputs(
+            augmented, labels.to(rank.device), self._classes, self._config, self._seed, f"mix-inputs-{purpose}"
+        )
+
+    def _fetch(self, step: int, rank: Rank) -> tuple[Tensor, Tensor]:
+        if step >= self._sampler.steps:
+            return torch.empty(0), torch.empty(0)
+        batch = self._sampler(step)
+        real, synthetic = batch.share_of(rank)
+        images = torch.cat([self._real.pixels.batch(real), self._synthetic.pixels.batch(synthetic)])
+        labels = torch.cat([self._real.labels[real], self._synthetic.labels[synthetic]])
+        return images, labels
 
 
-class MixedSampler:
+@dataclass(frozen=True, slots=True)
+class FeatureInputs:
+    """Features of real and synthetic images; each batch takes one of the views of each image.
+
+    Attributes:
+        real: (V, N, D).
+        real_labels: (N,).
+        synthetic: (V, M, D).
+        synthetic_labels: (M,).
+        sampler: which images make up a batch.
+        seed: seed of the training; draws the views.
+    """
+
+    real: Tensor
+    real_labels: Tensor
+    synthetic: Tensor
+    synthetic_labels: Tensor
+    sampler: BatchSampler
+    seed: int
+
+    def __call__(self, step: int, rank: Rank) -> tuple[Tensor, Tensor]:
+        """Return features (B, D) and labels (B,)."""
+        real, synthetic = self.sampler(step).share_of(rank)
+        rng = numpy_stream(self.seed, f"views-{step}-{rank.number}")
+        views = rng.integers(0, len(self.real), len(real) + len(synthetic))
+        features = torch.cat([self.real[views[: len(real)], real], self.synthetic[views[len(real) :], synthetic]])
+        labels = torch.cat([self.real_labels[real], self.synthetic_labels[synthetic]])
+        return features.to(rank.device), labels.to(rank.device)
+
+
+class BatchSampler:
     """Batches of real and synthetic images.
 
     Args:
         real: number of real images.
         synthetic: number of synthetic images.
-        settings: how they are mixed.
+        settings: what a batch holds.
         seed: seed of the training.
         steps: number of batches.
         balance: labels of the real images; given, they are drawn class by class, each class equally often.
@@ -88,7 +141,7 @@ class MixedSampler:
         self,
         real: int,
         synthetic: int,
-        settings: MixSettings,
+        settings: BatchSettings,
         seed: int,
         steps: int,
         balance: Sequence[int] | None = None,
@@ -106,8 +159,8 @@ class MixedSampler:
         if balance is not None:
             self._real = _BalancedRounds(_members(balance), seed, "real-order")
         self._synthetic = _Rounds(synthetic, seed, "synthetic-order")
-        size = settings.batch_size
-        if settings.mix == "exact":
+        size = settings.size
+        if settings.drawing == "exact":
             # The small number keeps 0.3 * 10 = 3.0000000000000004 and its like from rounding the wrong way.
             ends = np.floor(np.arange(steps + 1) * (size * settings.share) + 1e-9).astype(np.int64)
         else:
@@ -122,6 +175,36 @@ class MixedSampler:
             self._real(int(self._real_ends[step]), int(self._real_ends[step + 1])),
             self._synthetic(int(self._synthetic_ends[step]), int(self._synthetic_ends[step + 1])),
         )
+
+
+@dataclass(frozen=True, slots=True)
+class BatchSettings:
+    """What batches hold.
+
+    Attributes:
+        size: images per step.
+        share: share of synthetic images, in [0, 1].
+        drawing: `exact`: each batch holds this share (where it is no whole number, rounded down or up so that the sum
+            over the steps is right); `bernoulli`: each image is synthetic with this probability.
+    """
+
+    size: int
+    share: float
+    drawing: Drawing
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Positions of the images of one step, among the real and among the synthetic ones."""
+
+    real: np.ndarray
+    synthetic: np.ndarray
+
+    def share_of(self, rank: Rank) -> tuple[np.ndarray, np.ndarray]:
+        """Return the real and synthetic positions that `rank` takes: every `rank.count`-th of the batch."""
+        whole = np.arange(len(self.real) + len(self.synthetic))[rank.number :: rank.count]
+        real = whole[whole < len(self.real)]
+        return self.real[real], self.synthetic[whole[len(real) :] - len(self.real)]
 
 
 class _Order(Protocol):
@@ -197,96 +280,3 @@ def effective_counts(
     if share:
         shown = shown + share * np.asarray(synthetic, float) * total / sum(synthetic)
     return [float(value) for value in shown]
-
-
-class Inputs(Protocol):
-    """Gives the inputs and targets of any step."""
-
-    def __call__(self, step: int, process: Process, device: torch.device) -> tuple[Tensor, Tensor]:
-        """Return inputs (B, ...) and targets (B,) or (B, C) of step `step`, on `device`."""
-        ...
-
-
-class ImageInputs:
-    """Real and synthetic images, mixed and augmented.
-
-    Args:
-        images: real and synthetic ones.
-        sampler: which of them make up a batch.
-        config: how they are augmented.
-        size: edge length of the network's input.
-        classes: number of classes.
-        seed: seed of the training.
-    """
-
-    def __init__(
-        self,
-        images: tuple[ImageSet, ImageSet],
-        sampler: MixedSampler,
-        config: AugmentConfig,
-        size: int,
-        classes: int,
-        seed: int,
-    ) -> None:
-        self._real, self._synthetic = images
-        self._sampler = sampler
-        self._config = config
-        self._augment = BatchAugmentation(config, size)
-        self._classes = classes
-        self._seed = seed
-        # One thread fetches the next batch while the network works on this one.
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="fetch")
-        self._ahead: tuple[int, Process, Future[tuple[Tensor, Tensor]]] | None = None
-
-    def __call__(self, step: int, process: Process, device: torch.device) -> tuple[Tensor, Tensor]:
-        """Return images (B, 3, S, S) in [0, 1] and their labels, or label distributions where inputs are mixed."""
-        if self._ahead is not None and self._ahead[:2] == (step, process):
-            images, labels = self._ahead[2].result()
-        else:
-            images, labels = self._fetch(step, process)
-        self._ahead = (step + 1, process, self._thread.submit(self._fetch, step + 1, process))
-        # Each process has draws of its own.
-        purpose = f"{step}-{process.rank}"
-        augmented = self._augment(images.to(device), self._seed, f"augment-{purpose}")
-        return mix_inputs(
-            augmented, labels.to(device), self._classes, self._config, self._seed, f"mix-inputs-{purpose}"
-        )
-
-    def _fetch(self, step: int, process: Process) -> tuple[Tensor, Tensor]:
-        if step >= self._sampler.steps:
-            return torch.empty(0), torch.empty(0)
-        batch = self._sampler(step)
-        real, synthetic = batch.share_of(process)
-        images = torch.cat([self._real.pixels.batch(real), self._synthetic.pixels.batch(synthetic)])
-        labels = torch.cat([self._real.labels[real], self._synthetic.labels[synthetic]])
-        return images, labels
-
-
-@dataclass(frozen=True, slots=True)
-class FeatureInputs:
-    """Features of real and synthetic images; each batch takes one of the views of each image.
-
-    Attributes:
-        real: (V, N, D).
-        real_labels: (N,).
-        synthetic: (V, M, D).
-        synthetic_labels: (M,).
-        sampler: which images make up a batch.
-        seed: seed of the training; draws the views.
-    """
-
-    real: Tensor
-    real_labels: Tensor
-    synthetic: Tensor
-    synthetic_labels: Tensor
-    sampler: MixedSampler
-    seed: int
-
-    def __call__(self, step: int, process: Process, device: torch.device) -> tuple[Tensor, Tensor]:
-        """Return features (B, D) and labels (B,)."""
-        real, synthetic = self.sampler(step).share_of(process)
-        rng = numpy_stream(self.seed, f"views-{step}-{process.rank}")
-        views = rng.integers(0, len(self.real), len(real) + len(synthetic))
-        features = torch.cat([self.real[views[: len(real)], real], self.synthetic[views[len(real) :], synthetic]])
-        labels = torch.cat([self.real_labels[real], self.synthetic_labels[synthetic]])
-        return features.to(device), labels.to(device)

@@ -1,4 +1,4 @@
-"""Trained classifiers on disk, under RUN/models/ARM/seed-N/, and their logits."""
+"""Models on disk, under RUN/models/ARM/seed-N/: card and weights of a trained one, checkpoint of one under way."""
 
 from __future__ import annotations
 
@@ -6,14 +6,11 @@ import json
 import logging
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
-from torch import Tensor, nn
 
 from augcond.config import TrainingConfig
 from augcond.config.base import with_neutral
@@ -27,8 +24,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
     from torch.optim import Optimizer
 
-    from augcond.training.image_sets import ImageSet
-
+logger = logging.getLogger(__name__)
 
 FORMAT = 2
 """Of a model's card; goes up where an older augcond would misread it. Cards of 0.1 have none: 1."""
@@ -36,7 +32,9 @@ FORMAT = 2
 CARD = "model.json"
 WEIGHTS = "model.safetensors"
 CHECKPOINT = "checkpoint.safetensors"
-_BATCH = 256
+
+LossHistory = list[tuple[int, float]]
+"""(step, loss) now and then."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,25 +153,6 @@ def load_weights(folder: Path, module: nn.Module) -> None:
         module.load_state_dict(load_file(path))
     except (OSError, SafetensorError, RuntimeError) as error:
         raise CorruptRunError(f"{path} cannot be loaded: {error}") from error
-
-
-def image_logits(module: nn.Module, images: ImageSet, device: torch.device) -> Tensor:
-    """Return the logits, float32 (N, C), of images that are not augmented; `module` is left in the mode it was in."""
-    training = module.training
-    module.eval().to(device)
-    parts = []
-    with torch.inference_mode():
-        for start in range(0, len(images), _BATCH):
-            batch = images.pixels.batch(np.arange(start, min(start + _BATCH, len(images))))
-            parts.append(module(batch.to(device).float() / 255).float().cpu())
-    module.train(training)
-    return torch.cat(parts)
-
-
-logger = logging.getLogger(__name__)
-
-LossHistory = list[tuple[int, float]]
-"""(step, loss) now and then."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,20 +10,21 @@ from augcond.config.base import counted, uncounted
 from augcond.config.data import BENCHMARK_NAMES
 from augcond.datasets import load_dataset
 from augcond.datasets.loading import load_held_out
+from augcond.datasets.protocol import HonestProtocol, protocol_of
 from augcond.datasets.splits import draw_split, settle_split, subset
 from augcond.errors import ConfigError, RunMismatchError
 from augcond.generators import load_generator
-from augcond.published.leaks import leaky_validation_keys
 from augcond.store import RunFolder
 from augcond.store.fingerprint import differences
 from augcond.training.arms import HeldOut, arms_of, unused_real
 from augcond.training.guards import check_apart, check_sources
-from augcond.training.image_sets import SyntheticRows, read_synthetic
+from augcond.training.image_sets import ImageSet, SyntheticRows, read_synthetic
 
 if TYPE_CHECKING:
     from augcond.config import RunConfig
     from augcond.datasets import Dataset
-    from augcond.datasets.splits import Split
+    from augcond.datasets.protocol import HonestProtocol, protocol_of
+from augcond.datasets.splits import Split
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +61,11 @@ class Experiment:
         return found
 
     @property
+    def protocol(self) -> HonestProtocol[ImageSet]:
+        """Which of its images each stage may see."""
+        return protocol_of(self.config)
+
+    @property
     def max_bytes(self) -> float:
         """So many bytes of decoded images are held in memory."""
         return self.config.training.max_memory_gb * 1e9
@@ -84,9 +90,9 @@ def load_experiment(config: RunConfig) -> Experiment:
     if folder.plan_path.exists():
         _check_generated(config, folder)
         rows = read_synthetic(folder)
-    if rows is not None and "whole-train-sources" not in config.leaks:
+    if rows is not None:
         hashes = {key: sha256 for key, (_, sha256) in folder.read_sources().items()}
-        check_sources(zip(rows.keys, rows.sources, strict=True), training, hashes)
+        check_sources(zip(rows.keys, rows.sources, strict=True), protocol_of(config).sources(pool, training), hashes)
     held_out: dict[HeldOut, Dataset | ConfigError] = {}
     for on in get_args(HeldOut):
         try:
@@ -164,7 +170,7 @@ def _check_held_out(config: RunConfig, trained_on: Dataset, held_out: Mapping[He
 
 
 def evaluation_images(experiment: Experiment, on: HeldOut = "test") -> Dataset:
-    """Return the images that results are measured on: the test set, or what a leaky protocol takes for one.
+    """Return the images that results are measured on, by the protocol of the run.
 
     Args:
         experiment: the run.
@@ -173,7 +179,4 @@ def evaluation_images(experiment: Experiment, on: HeldOut = "test") -> Dataset:
     Raises:
         ConfigError: the config names no such images.
     """
-    config, pool = experiment.config, experiment.pool
-    if "fixed-training-subset" in config.leaks:
-        return subset(pool, leaky_validation_keys(config, pool))
-    return experiment.held_out_images(on)
+    return experiment.protocol.held_out(experiment.pool, lambda: experiment.held_out_images(on))

@@ -1,11 +1,9 @@
-"""Labelled images as uint8 tensors: small sets whole in memory, large ones decoded batch by batch."""
+"""Labelled images, real or synthetic, as uint8 tensors: in memory where they fit, else decoded for each batch."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -23,17 +21,11 @@ from augcond.store.images import decode_stored
 from augcond.store.shards import OK
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Collection, Iterator, Sequence
     from pathlib import Path
-
-    from torch import Tensor
 
     from augcond.datasets import Dataset
     from augcond.store import RunFolder
-
-
-Opener = Callable[[int], Image.Image]
-"""Gives the image at a position, decoded, RGB."""
 
 
 class Pixels(Protocol):
@@ -72,15 +64,15 @@ class DecodedPixels:
 
     Args:
         count: number of images.
-        opener: gives one of them.
+        opener: gives the one at a position, decoded, RGB.
         size: edge length S in pixels.
     """
 
-    def __init__(self, count: int, opener: Opener, size: int) -> None:
+    def __init__(self, count: int, opener: Callable[[int], Image.Image], size: int) -> None:
         self._count = count
-        self._square = partial(_opened_square, opener, size)
+        self._opener = opener
         self._size = size
-        self._threads = ThreadPoolExecutor(available_cores(), thread_name_prefix="decode")
+        self._threads = _decoding_threads()
 
     def __len__(self) -> int:
         """Return the number of images."""
@@ -91,6 +83,9 @@ class DecodedPixels:
         if not len(positions):
             return torch.zeros(0, 3, self._size, self._size, dtype=torch.uint8)
         return torch.stack(list(self._threads.map(self._square, np.asarray(positions).tolist())))
+
+    def _square(self, position: int) -> Tensor:
+        return _square(self._opener(position), self._size)
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,14 +133,26 @@ class _Chosen:
         return self.pixels.batch(self.positions[np.asarray(positions, dtype=np.int64)])
 
 
-def square(image: Image.Image, size: int) -> Tensor:
-    """Return the largest centred square of `image` at `size` pixels, uint8, (3, size, size)."""
-    if image.size != (size, size):
-        image = ImageOps.fit(image, (size, size), Image.Resampling.BICUBIC)
-    return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1).contiguous()
+def real_images(dataset: Dataset, size: int, max_bytes: float) -> ImageSet:
+    """Return the images of `dataset` as squares of `size` pixels.
+
+    Args:
+        dataset: verified images.
+        size: edge length in pixels.
+        max_bytes: of memory; where they would take more, decoded, each is decoded whenever it is asked for.
+    """
+
+    def opener(position: int) -> Image.Image:
+        return decode(dataset.reader.read(dataset.images[position].key), dataset.decoding)
+
+    return ImageSet(
+        keys=tuple(image.key for image in dataset.images),
+        labels=torch.tensor([image.label for image in dataset.images], dtype=torch.int64),
+        pixels=_make_pixels(len(dataset.images), opener, size, max_bytes),
+    )
 
 
-def make_pixels(count: int, opener: Opener, size: int, max_bytes: float) -> Pixels:
+def _make_pixels(count: int, opener: Callable[[int], Image.Image], size: int, max_bytes: float) -> Pixels:
     """Return `count` images at `size` pixels: in memory up to `max_bytes`, else decoded when asked."""
     decoded = DecodedPixels(count, opener, size)
     if count * 3 * size * size > max_bytes:
@@ -157,27 +164,15 @@ def make_pixels(count: int, opener: Opener, size: int, max_bytes: float) -> Pixe
     return MemoryPixels(images)
 
 
-def real_images(dataset: Dataset, size: int, max_bytes: float) -> ImageSet:
-    """Return the images of `dataset` as squares of `size` pixels.
-
-    Args:
-        dataset: verified images.
-        size: edge length in pixels.
-        max_bytes: see `make_pixels`.
-    """
-
-    def opener(position: int) -> Image.Image:
-        return decode(dataset.reader.read(dataset.images[position].key), dataset.decoding)
-
-    return ImageSet(
-        keys=tuple(image.key for image in dataset.images),
-        labels=torch.tensor([image.label for image in dataset.images], dtype=torch.int64),
-        pixels=make_pixels(len(dataset.images), opener, size, max_bytes),
-    )
+def _square(image: Image.Image, size: int) -> Tensor:
+    """Return the largest centred square of `image` at `size` pixels, uint8, (3, size, size)."""
+    if image.size != (size, size):
+        image = ImageOps.fit(image, (size, size), Image.Resampling.BICUBIC)
+    return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1).contiguous()
 
 
-def _opened_square(opener: Opener, size: int, position: int) -> Tensor:
-    return square(opener(position), size)
+def _decoding_threads() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(available_cores(), thread_name_prefix="decode")
 
 
 @dataclass(frozen=True, slots=True)
@@ -291,9 +286,9 @@ def synthetic_images(
 def _decoded(folder: RunFolder, rows: SyntheticRows, positions: np.ndarray, size: int) -> Tensor:
     images = torch.empty(len(positions), 3, size, size, dtype=torch.uint8)
     done = 0
-    with ThreadPoolExecutor(thread_name_prefix="decode") as threads:
+    with _decoding_threads() as threads:
         for encoded in _encoded(folder, rows, positions):
-            for image in threads.map(lambda data: square(decode_stored(data), size), encoded):
+            for image in threads.map(lambda data: _square(decode_stored(data), size), encoded):
                 images[done] = image
                 done += 1
     return images

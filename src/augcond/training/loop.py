@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -13,13 +13,12 @@ from torch import Tensor, nn
 
 from augcond.conditioning.streams import seeded, stream_seed
 from augcond.errors import ConfigError, TrainingError
-from augcond.training.batches import Process
 from augcond.training.cards import Progressed, load_checkpoint, save_checkpoint
+from augcond.training.devices import Precision, find_rank
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from accelerate import Accelerator
     from torch.optim import Optimizer
 
     from augcond.config import TrainingConfig
@@ -58,42 +57,13 @@ class Task:
     on_step: OnStep = field(default=lambda done, module: None)
 
 
-def make_accelerator(config: TrainingConfig) -> Accelerator:
-    """Return the devices to train on.
-
-    Raises:
-        ConfigError: the batch cannot be shared out evenly over the processes.
-    """
-    from accelerate import Accelerator
-    from accelerate.state import AcceleratorState
-
-    if AcceleratorState._shared_state and AcceleratorState().mixed_precision != config.precision:
-        # Accelerate keeps its first precision for the whole process; another run may want another.
-        AcceleratorState._reset_state(reset_partial_state=False)
-    accelerator = Accelerator(mixed_precision=config.precision, cpu=config.device == "cpu")
-    if config.batch_size % accelerator.num_processes:
-        raise ConfigError(
-            f"training.batch_size: {config.batch_size} images cannot be shared out over "
-            f"{accelerator.num_processes} processes"
-        )
-    return accelerator
-
-
-def _training_accelerator(config: TrainingConfig) -> Accelerator:
-    accelerator = make_accelerator(config)
-    if config.precision == "fp16" and accelerator.device.type == "cpu":
-        # PyTorch would only say so in a warning, and train in full precision.
-        raise ConfigError("training.precision: there is no training in fp16 on a CPU: use bf16, or no")
-    return accelerator
-
-
 def check_optimizer(config: TrainingConfig) -> None:
     """Raise what `fit` would raise of these settings, before there is a network to train.
 
     Raises:
         ConfigError: see `fit`.
     """
-    _training_accelerator(config)
+    Precision(config.precision, find_rank(config).device)
     make_optimizer(nn.Linear(1, 1), config)
 
 
@@ -105,69 +75,48 @@ def fit(task: Task) -> Progressed:
         TrainingError: the loss became infinite or not a number.
     """
     started = time.perf_counter()
-    accelerator = _training_accelerator(task.config)
-    optimizer = make_optimizer(task.module, task.config)
-    schedule = _schedule(optimizer, task.config)
-    task.module.to(accelerator.device)
+    config, rank = task.config, find_rank(task.config)
+    precision = Precision(config.precision, rank.device)
+    optimizer = make_optimizer(task.module, config)
+    schedule = _schedule(optimizer, config)
+    task.module.to(rank.device)
     done = Progressed(0, [], {})
     if task.checkpoint is not None:
         done = load_checkpoint(task.checkpoint, task.module, optimizer, task.fingerprint) or done
-    if done.scaler and accelerator.scaler is not None:
-        accelerator.scaler.load_state_dict(done.scaler)
-    prepared, stepper = accelerator.prepare(task.module, optimizer)
-    process = Process(accelerator.process_index, accelerator.num_processes)
+    if done.scaler:
+        precision.scaler.load_state_dict(done.scaler)
+    module = rank.together(task.module)
     history = done.history
 
     def progressed(step: int) -> Progressed:
-        return Progressed(step, history, {}, done.seconds + time.perf_counter() - started)
+        return Progressed(step, history, precision.scaler.state_dict(), done.seconds + time.perf_counter() - started)
 
-    every = max(1, task.config.steps // _HISTORY)
-    prepared.train()
-    for step in range(done.step, task.config.steps):
+    every = max(1, config.steps // _HISTORY)
+    module.train()
+    for step in range(done.step, config.steps):
         schedule.step_update(step)
-        inputs, targets = task.inputs(step, process, accelerator.device)
-        loss = _step(_Devices(accelerator, prepared, stepper), task, step, (inputs, targets))
-        if (step + 1) % every == 0 or step + 1 == task.config.steps:
-            history.append((step + 1, _finite(accelerator.reduce(loss, "mean"), step, task.config)))
+        inputs, targets = task.inputs(step, rank)
+        logits = _forward(module, inputs, precision, f"network-{step}-{rank.number}", task.seed)
+        loss = task.objective.loss(logits, targets)
+        precision.step(loss, module, optimizer, config.clip_norm)
+        if (step + 1) % every == 0 or step + 1 == config.steps:
+            history.append((step + 1, _finite(rank.mean(loss.detach()), step, config)))
         task.on_step(step + 1, task.module)
-        last = step + 1 == task.config.steps
-        if task.checkpoint is not None and (step + 1) % task.config.checkpoint_every == 0 and not last:
-            _keep(accelerator, task, optimizer, progressed(step + 1))
-    accelerator.wait_for_everyone()
+        due = (step + 1) % config.checkpoint_every == 0 and step + 1 < config.steps
+        if due and task.checkpoint is not None and rank.number == 0:
+            save_checkpoint(task.checkpoint, task.module, optimizer, progressed(step + 1), task.fingerprint)
+    rank.wait()
     task.module.eval()
-    return progressed(task.config.steps)
+    return progressed(config.steps)
 
 
-@dataclass(frozen=True, slots=True)
-class _Devices:
-    accelerator: Accelerator
-    module: Any
-    optimizer: Any
-
-
-def _step(devices: _Devices, task: Task, step: int, batch: tuple[Tensor, Tensor]) -> Tensor:
-    """Take one optimiser step and return the loss, detached."""
-    accelerator = devices.accelerator
-    if accelerator.device.type == "cuda":
-        torch.cuda.manual_seed(stream_seed(task.seed, f"network-{step}-{accelerator.process_index}"))
+def _forward(module: nn.Module, inputs: Tensor, precision: Precision, purpose: str, seed: int) -> Tensor:
+    if inputs.device.type == "cuda":
+        torch.cuda.manual_seed(stream_seed(seed, purpose))
     # Dropout and stochastic depth draw from the global generator.
-    with seeded(task.seed, f"network-{step}-{accelerator.process_index}"), accelerator.autocast():
-        logits = devices.module(batch[0])
-    loss = task.objective.loss(logits, batch[1])
-    accelerator.backward(loss)
-    if task.config.clip_norm is not None:
-        accelerator.clip_grad_norm_(devices.module.parameters(), task.config.clip_norm)
-    devices.optimizer.step()
-    devices.optimizer.zero_grad(set_to_none=True)
-    detached: Tensor = loss.detach()
-    return detached
-
-
-def _keep(accelerator: Accelerator, task: Task, optimizer: Optimizer, progressed: Progressed) -> None:
-    if accelerator.is_main_process and task.checkpoint is not None:
-        scaler = accelerator.scaler.state_dict() if accelerator.scaler is not None else {}
-        progressed = replace(progressed, scaler=scaler)
-        save_checkpoint(task.checkpoint, task.module, optimizer, progressed, task.fingerprint)
+    with seeded(seed, purpose), precision.autocast():
+        logits: Tensor = module(inputs)
+    return logits
 
 
 def _finite(loss: Tensor, step: int, config: TrainingConfig) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -12,9 +12,9 @@ from torch.nn import functional
 from augcond.errors import TrainingError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
-LossName = Literal["cross-entropy", "balanced-softmax", "logit-adjustment"]
+    from augcond.config.training import LossName
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,9 +47,6 @@ def make_objective(
 ) -> Objective:
     """Return the objective called `name`.
 
-    `balanced-softmax` adds log counts to the logits in training; `logit-adjustment` trains with plain cross entropy
-    and subtracts tau times the log prior at test time.
-
     Args:
         name: which loss.
         counts: images per class, (C,); of the real images, or as batches show them.
@@ -59,20 +56,54 @@ def make_objective(
 
     Raises:
         TrainingError: a class has no image, whose logarithm the loss would need.
-
-    Source: Balanced Softmax (Ren et al. 2020, arXiv 2007.10740); logit adjustment (Menon et al. 2021,
-    arXiv 2007.07314).
     """
-    nothing = torch.zeros(len(counts))
-    if name == "cross-entropy":
-        return Objective(nothing, nothing, label_smoothing)
-    for class_id, count in zip(classes, counts, strict=True):
-        if count <= 0:
-            raise TrainingError(
-                f"class {class_id!r} has no training image, which {name} cannot count: use training.counts=effective "
-                "with synthetic images of it, or training.loss=cross-entropy"
-            )
-    log_prior = torch.log(torch.tensor(counts, dtype=torch.float64) / sum(counts)).float()
-    if name == "balanced-softmax":
-        return Objective(log_prior, nothing, label_smoothing)
-    return Objective(nothing, -tau * log_prior, label_smoothing)
+    return OBJECTIVES[name](LossSettings(name, tuple(counts), tuple(classes), tau, label_smoothing))
+
+
+@dataclass(frozen=True, slots=True)
+class LossSettings:
+    """What a loss is made of; see `make_objective`."""
+
+    name: LossName
+    counts: tuple[float, ...]
+    classes: tuple[str, ...]
+    tau: float
+    label_smoothing: float
+
+    @property
+    def nothing(self) -> Tensor:
+        """No shift, (C,)."""
+        return torch.zeros(len(self.counts))
+
+    @property
+    def log_prior(self) -> Tensor:
+        """Logarithm of each class's share of the images, (C,)."""
+        for class_id, count in zip(self.classes, self.counts, strict=True):
+            if count <= 0:
+                raise TrainingError(
+                    f"class {class_id!r} has no training image, which {self.name} cannot count: use "
+                    "training.counts=effective with synthetic images of it, or training.loss=cross-entropy"
+                )
+        return torch.log(torch.tensor(self.counts, dtype=torch.float64) / sum(self.counts)).float()
+
+
+def _cross_entropy(about: LossSettings) -> Objective:
+    return Objective(about.nothing, about.nothing, about.label_smoothing)
+
+
+def _balanced_softmax(about: LossSettings) -> Objective:
+    """Add log counts to the logits in training (Ren et al. 2020, arXiv 2007.10740)."""
+    return Objective(about.log_prior, about.nothing, about.label_smoothing)
+
+
+def _logit_adjustment(about: LossSettings) -> Objective:
+    """Train plainly, subtract tau times the log prior at test time (Menon et al. 2021, arXiv 2007.07314)."""
+    return Objective(about.nothing, -about.tau * about.log_prior, about.label_smoothing)
+
+
+OBJECTIVES: dict[LossName, Callable[[LossSettings], Objective]] = {
+    "cross-entropy": _cross_entropy,
+    "balanced-softmax": _balanced_softmax,
+    "logit-adjustment": _logit_adjustment,
+}
+"""Every loss that `augcond.config.training.LossName` names."""

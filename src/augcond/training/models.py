@@ -1,4 +1,4 @@
-"""What one training consists of: the network, its inputs and how it is judged; for whole networks and for probes."""
+"""What an arm trains and how that judges images, for whole networks and for linear probes alike."""
 
 from __future__ import annotations
 
@@ -6,13 +6,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from augcond.training.augmentation import BatchAugmentation
-from augcond.training.batches import FeatureInputs, ImageInputs, Inputs, MixedSampler, MixSettings
-from augcond.training.cards import image_logits, load_weights
-from augcond.training.loop import check_optimizer, make_accelerator
+from augcond.training.batches import BatchSampler, BatchSettings, FeatureInputs, ImageInputs, Inputs
+from augcond.training.cards import load_weights
+from augcond.training.devices import find_rank
+from augcond.training.loop import check_optimizer
 from augcond.training.networks import build_classifier, input_size
 from augcond.training.probes import LinearHead, plain_features
 
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from augcond.training.image_sets import ImageSet
     from augcond.training.probes import FrozenEncoder
 
+_BATCH = 256
 _VIEW_SEED = 0  # the views of an image are computed once and shared by all training seeds
 
 
@@ -82,8 +85,21 @@ def _whole(images: RunImages, arm: Arm, seed: int) -> tuple[Model, Inputs]:
 
 
 def _judge(config: TrainingConfig) -> Callable[[nn.Module, ImageSet], Tensor]:
-    device = make_accelerator(config).device
-    return lambda module, judged: image_logits(module, judged, device)
+    device = find_rank(config).device
+    return lambda module, judged: _image_logits(module, judged, device)
+
+
+def _image_logits(module: nn.Module, images: ImageSet, device: torch.device) -> Tensor:
+    """Return the logits, float32 (N, C), of images that are not augmented; `module` is left in the mode it was in."""
+    training = module.training
+    module.eval().to(device)
+    parts = []
+    with torch.inference_mode():
+        for start in range(0, len(images), _BATCH):
+            batch = images.pixels.batch(np.arange(start, min(start + _BATCH, len(images))))
+            parts.append(module(batch.to(device).float() / 255).float().cpu())
+    module.train(training)
+    return torch.cat(parts)
 
 
 def _probe(images: RunImages, arm: Arm, seed: int) -> tuple[Model, Inputs]:
@@ -127,10 +143,10 @@ def _features(
     return torch.cat([encoder.plain(plain)[None], views])
 
 
-def _sampler(arm: Arm, real: ImageSet, added: ImageSet, seed: int) -> MixedSampler:
-    settings = MixSettings(arm.config.batch_size, arm.share, arm.config.mix)
+def _sampler(arm: Arm, real: ImageSet, added: ImageSet, seed: int) -> BatchSampler:
+    settings = BatchSettings(arm.config.batch_size, arm.share, arm.config.mix)
     balance = real.labels.tolist() if arm.config.sampling == "class-balanced" else None
-    return MixedSampler(len(real), len(added), settings, seed, arm.config.steps, balance)
+    return BatchSampler(len(real), len(added), settings, seed, arm.config.steps, balance)
 
 
 def load_model(images: RunImages, config: TrainingConfig, folder: Path) -> Model:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -15,6 +15,8 @@ from augcond.conditioning.streams import seeded
 from augcond.training.augmentation import BatchAugmentation
 
 if TYPE_CHECKING:
+    from PIL.Image import Image
+
     from augcond.config.training import AugmentConfig
     from augcond.generators import Generator
     from augcond.training.image_sets import ImageSet
@@ -23,12 +25,8 @@ if TYPE_CHECKING:
 _BATCH = 128
 
 
-class Encoder(Protocol):
-    """A frozen encoder of images."""
-
-    def __call__(self, images: Tensor) -> Tensor:
-        """Return features (B, D), float32 on the CPU, of images (B, 3, S, S) in [0, 1]."""
-        ...
+Encode = Callable[[Tensor], Tensor]
+"""Gives features (B, D), float32 on the CPU, of images (B, 3, S, S) in [0, 1], by a frozen encoder."""
 
 
 class BackboneEncoder:
@@ -51,7 +49,7 @@ class BackboneEncoder:
 
 
 class GeneratorEncoder:
-    """The generator's own image encoder; token embeddings are averaged.
+    """The generator's own image encoder; see `generator_features`.
 
     Args:
         generator: whose encoder it is.
@@ -62,23 +60,30 @@ class GeneratorEncoder:
 
     def __call__(self, images: Tensor) -> Tensor:
         """Return features (B, D)."""
-        views = [self._generator.view(images_v2.to_pil_image(image)) for image in images]
-        embeddings = self._generator.encode_images(torch.stack(views))
-        return embeddings.float().mean(dim=1) if embeddings.dim() == 3 else embeddings.float()
+        return generator_features(self._generator, [images_v2.to_pil_image(image) for image in images])
 
 
-def plain_features(encoder: Encoder, images: ImageSet) -> Tensor:
+def generator_features(generator: Generator, images: Sequence[Image]) -> Tensor:
+    """Return the features of RGB images, float32 (B, D): their embeddings, averaged over tokens.
+
+    Args:
+        generator: whose image encoder computes them.
+        images: at least one.
+    """
+    embeddings = generator.encode_images(torch.stack([generator.view(image) for image in images]))
+    return embeddings.mean(dim=1) if embeddings.ndim == 3 else embeddings
+
+
+def plain_features(encode: Encode, images: ImageSet) -> Tensor:
     """Return the features of the images as they are, (N, D)."""
-    return torch.cat([encoder(batch.float() / 255) for _, batch in _batches(images)])
+    return torch.cat([encode(batch.float() / 255) for _, batch in _batches(images)])
 
 
-def view_features(
-    encoder: Encoder, images: ImageSet, augment: AugmentConfig, size: int, views: int, seed: int
-) -> Tensor:
+def view_features(encode: Encode, images: ImageSet, augment: AugmentConfig, size: int, views: int, seed: int) -> Tensor:
     """Return the features of `views` augmented views of each image, (views, N, D).
 
     Args:
-        encoder: frozen.
+        encode: a frozen encoder.
         images: of the size that the augmentation takes.
         augment: how views differ.
         size: edge length of the encoder's input.
@@ -88,7 +93,7 @@ def view_features(
     augmentation = BatchAugmentation(augment, size)
     return torch.stack(
         [
-            torch.cat([encoder(augmentation(batch, seed, f"view-{view}-{start}")) for start, batch in _batches(images)])
+            torch.cat([encode(augmentation(batch, seed, f"view-{view}-{start}")) for start, batch in _batches(images)])
             for view in range(views)
         ]
     )
@@ -110,7 +115,7 @@ class FrozenEncoder:
         size: edge length of the images that it takes.
     """
 
-    def __init__(self, encode: Encoder, size: int) -> None:
+    def __init__(self, encode: Encode, size: int) -> None:
         self.encode = encode
         self.size = size
         # By the very object: sets of equal keys may hold other pixels (another size, or a planted leak).

@@ -6,8 +6,9 @@ import hashlib
 import json
 import logging
 import shutil
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -17,14 +18,14 @@ from augcond.config.base import counted, setting_of
 from augcond.errors import ConfigError, RunMismatchError, TrainingError
 from augcond.files import file_sha256
 from augcond.progress import NoProgress
-from augcond.published.leaks import BestEpoch
 from augcond.store.locks import exclusive
 from augcond.training.arm_images import RunImages
 from augcond.training.arms import Arm, Seeds, arms_of
 from augcond.training.batches import effective_counts
 from augcond.training.cards import CHECKPOINT, ModelCard, model_folder, read_card, save_model
+from augcond.training.devices import find_rank
 from augcond.training.experiment import Experiment, evaluation_images
-from augcond.training.loop import Task, fit, make_accelerator
+from augcond.training.loop import Task, fit
 from augcond.training.losses import Objective, make_objective
 from augcond.training.models import Model, check_arm, prepare_training
 from augcond.training.networks import input_size, weights_file
@@ -61,8 +62,8 @@ def train_arms(
     arms = arms_of(experiment.config)
     seeds = experiment.config.training.training_seeds
     images = RunImages(experiment, dropped)
-    accelerator = make_accelerator(experiment.config.training)
-    lock = experiment.folder.locks / f"train-{accelerator.process_index}.lock"
+    rank = find_rank(experiment.config.training)
+    lock = experiment.folder.locks / f"train-{rank.number}.lock"
     with exclusive(lock, f"another process trains {experiment.folder.path}: wait for it"):
         # All of them before the first: what is wrong with the last arm shows now, not in some hours.
         jobs = [(arm, _card(images, arm, seed)) for arm in arms for seed in seeds]
@@ -71,11 +72,11 @@ def train_arms(
         for arm in arms:
             if arm in left:
                 _check(images, arm)
-        if accelerator.is_main_process:
+        if rank.number == 0:
             for (_, card), done in zip(jobs, found, strict=True):
                 if done is None:
                     _clear(experiment, card)
-        accelerator.wait_for_everyone()
+        rank.wait()
         progress.start(sum(arm.config.steps for arm in left))
         return [done or _train(images, arm, card, progress) for (arm, card), done in zip(jobs, found, strict=True)]
 
@@ -131,7 +132,7 @@ def _train(images: RunImages, arm: Arm, card: ModelCard, progress: Progress) -> 
     folder = model_folder(run.folder.path, arm.name, seed)
     folder.mkdir(parents=True, exist_ok=True)
     model, inputs = prepare_training(images, arm, seed)
-    best = _best_epoch(images, arm, seed, model, card) if "best-epoch" in run.config.leaks else None
+    best = run.protocol.best_epoch(partial(_accuracy, images, arm, card, model), arm.config.steps)
 
     told = 0
 
@@ -157,12 +158,11 @@ def _train(images: RunImages, arm: Arm, card: ModelCard, progress: Progress) -> 
     fitted = fit(task)
     card = replace(card, history=tuple(fitted.history), seconds=fitted.seconds)
     if best is not None:
-        best.restore(model.module)
-        card = replace(card, note=f"step {best.at} of {arm.config.steps} was best on the images that are reported")
-    accelerator = make_accelerator(arm.config)
-    if accelerator.is_main_process:
+        card = replace(card, note=best.restore(model.module))
+    rank = find_rank(arm.config)
+    if rank.number == 0:
         save_model(folder, card, model.module)
-    accelerator.wait_for_everyone()
+    rank.wait()
     logger.info("trained %s, seed %d: loss %.4f", arm.name, seed, card.history[-1][1])
     return card
 
@@ -271,12 +271,13 @@ def _difference(found: ModelCard, card: ModelCard, config: TrainingConfig) -> st
     return "its images were others, or the weights that it started from"
 
 
-def _best_epoch(images: RunImages, arm: Arm, seed: int, model: Model, card: ModelCard) -> BestEpoch:
-    judged = images.judged(evaluation_images(images.experiment), arm, model.size, seed)
+def _accuracy(images: RunImages, arm: Arm, card: ModelCard, model: Model) -> Callable[[torch.nn.Module], float]:
+    """Return what measures a network like that of `model` on the images that it will be judged on."""
+    judged = images.judged(evaluation_images(images.experiment), arm, model.size, card.seeds.training)
     shift = torch.tensor(card.test_shift)
 
     def accuracy(module: torch.nn.Module) -> float:
         predicted = (model.logits(module, judged) + shift).argmax(dim=1)
         return float((predicted == judged.labels).float().mean())
 
-    return BestEpoch(accuracy, arm.config.steps)
+    return accuracy

@@ -1,0 +1,122 @@
+"""Where a training runs and in which precision: Accelerate finds devices and processes, PyTorch does the rest.
+
+Of Accelerate only `PartialState` is used. What an `Accelerator` adds to it (precision, accumulation of gradients,
+compilation) holds for the whole process and follows variables of the environment, so it would change weights without a
+trace, and two trainings of different precision could not follow each other.
+"""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from augcond.errors import ConfigError
+
+if TYPE_CHECKING:
+    from torch.optim import Optimizer
+
+    from augcond.config import TrainingConfig
+
+_MIXED = {"fp16": torch.float16, "bf16": torch.bfloat16}
+
+
+@dataclass(frozen=True, slots=True)
+class Rank:
+    """One of the processes that train together, each with a device of its own.
+
+    Attributes:
+        number: which it is, from 0.
+        count: how many they are.
+        device: its own.
+    """
+
+    number: int
+    count: int
+    device: torch.device
+
+    def wait(self) -> None:
+        """Return once all of them are here."""
+        from accelerate import PartialState
+
+        PartialState().wait_for_everyone()
+
+    def mean(self, value: Tensor) -> Tensor:
+        """Return the mean of `value` over all of them."""
+        from accelerate.utils import reduce
+
+        mean: Tensor = reduce(value, "mean")
+        return mean
+
+    def together(self, module: nn.Module) -> nn.Module:
+        """Return `module`, which is on this device, with gradients that are the mean of those of all of them."""
+        if self.count == 1:
+            return module
+        devices = None if self.device.type == "cpu" else [self.device]
+        return nn.parallel.DistributedDataParallel(module, device_ids=devices)
+
+
+def find_rank(config: TrainingConfig) -> Rank:
+    """Return which process this is, and its device.
+
+    Raises:
+        ConfigError: the batch cannot be shared out evenly over the processes, or these were started for other devices.
+    """
+    from accelerate import PartialState
+    from accelerate.utils import parse_flag_from_env
+
+    cpu = config.device == "cpu" or parse_flag_from_env("ACCELERATE_USE_CPU")
+    state = PartialState(cpu=cpu)
+    if config.batch_size % state.num_processes:
+        raise ConfigError(
+            f"training.batch_size: {config.batch_size} images cannot be shared out over {state.num_processes} processes"
+        )
+    if cpu and state.device.type != "cpu" and state.num_processes > 1:
+        raise ConfigError(
+            f"training.device: cpu, but the {state.num_processes} processes were started for {state.device.type}: "
+            "use accelerate launch --cpu, or auto"
+        )
+    return Rank(state.process_index, state.num_processes, torch.device("cpu") if cpu else state.device)
+
+
+class Precision:
+    """Mixed precision, or full precision, of one training.
+
+    Args:
+        name: `no`, `bf16` or `fp16`.
+        device: where it runs.
+
+    Raises:
+        ConfigError: the device does not train in this precision.
+
+    Attributes:
+        scaler: keeps small gradients from vanishing in fp16; does nothing otherwise.
+    """
+
+    def __init__(self, name: str, device: torch.device) -> None:
+        if name == "fp16" and device.type == "cpu":
+            # PyTorch would only say so in a warning, and train in full precision.
+            raise ConfigError("training.precision: there is no training in fp16 on a CPU: use bf16, or no")
+        if name == "bf16" and device.type == "cuda" and not torch.cuda.is_bf16_supported():
+            raise ConfigError("training.precision: this GPU has no bf16: use fp16, or no")
+        self._device = device.type
+        self._dtype = _MIXED.get(name)
+        self.scaler = torch.amp.GradScaler(device.type, enabled=name == "fp16")
+
+    def autocast(self) -> AbstractContextManager[Any]:
+        """Return the context of a forward pass."""
+        return torch.autocast(self._device, self._dtype, enabled=self._dtype is not None)
+
+    def step(self, loss: Tensor, module: nn.Module, optimizer: Optimizer, clip_norm: float | None) -> None:
+        """Take one step of `module` down the gradient of `loss`, cut to a norm of at most `clip_norm`."""
+        scaled: Any = self.scaler.scale(loss)
+        scaled.backward()
+        if clip_norm is not None:
+            self.scaler.unscale_(optimizer)
+            nn.utils.clip_grad_norm_(module.parameters(), clip_norm)
+        self.scaler.step(optimizer)
+        self.scaler.update()
+        optimizer.zero_grad(set_to_none=True)

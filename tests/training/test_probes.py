@@ -1,0 +1,64 @@
+"""Linear probes: features that are computed once, of an encoder that does not move."""
+
+import torch
+from safetensors.torch import save_file
+
+from augcond.training.networks import build_classifier
+from augcond.training.probes import BackboneEncoder, FrozenEncoder, LinearHead, plain_features, view_features
+from tests.training.toys import SIZE, toy_images, toy_settings
+
+
+def saved(tmp_path, classes=3):
+    path = tmp_path / "small.safetensors"
+    save_file(build_classifier(toy_settings(), classes, seed=5).state_dict(), path)
+    return str(path)
+
+
+def test_a_frozen_backbone_does_not_move(tmp_path):
+    config = toy_settings(mode="linear-probe", weights=saved(tmp_path))
+    network = build_classifier(config, 3, seed=0).train()
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    encoder = BackboneEncoder(network, torch.device("cpu"))
+    images = toy_images(4)
+    plain = plain_features(encoder, images)
+    views = view_features(encoder, images, config.augment, SIZE, 3, seed=0)
+    assert plain.shape == (12, 128)
+    assert views.shape == (3, 12, 128)
+    assert not torch.equal(views[0], views[1])
+    assert not network.training
+    for name, tensor in network.state_dict().items():
+        assert torch.equal(tensor, before[name]), name
+    assert not any(parameter.requires_grad for parameter in network.parameters())
+
+
+def test_a_linear_head_standardises_features():
+    features = torch.randn(50, 4) * 3 + 7
+    head = LinearHead(features, 2, seed=0)
+    assert torch.allclose(head.mean, features.mean(0))
+    assert head(features).shape == (50, 2)
+    assert torch.isfinite(LinearHead(torch.ones(3, 4), 2, seed=0)(torch.ones(3, 4))).all()
+
+
+def test_deviations_that_are_small_by_chance_blow_nothing_up():
+    features = torch.tensor([[0.0, 1.0, 2.0, 5.0, 7.0], [2.0, 3.0, 6.0, 5.0001, 7.0]])
+    head = LinearHead(features, 2, seed=0)
+    # The deviations are 1, 1, 2, 0.00005 and 0; those of features that do not vary at all do not count.
+    assert torch.allclose(head.std, torch.tensor([1.0, 1.0, 2.0, 1.0, 1.0]))
+
+
+def test_features_of_a_set_are_computed_once():
+    calls = []
+
+    def encode(images):
+        calls.append(len(images))
+        return images.mean(dim=(2, 3))
+
+    encoder = FrozenEncoder(encode, SIZE)
+    first, equal = toy_images(4), toy_images(4)
+    augment = toy_settings().augment
+    for _ in range(3):
+        encoder.plain(first)
+        encoder.views(first, augment, 2, 0)
+    assert calls == [12] * 3
+    encoder.plain(equal)
+    assert len(calls) == 4
