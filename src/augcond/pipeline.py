@@ -63,19 +63,19 @@ def generate(
     """
     folder = RunFolder(config.run)
     folder.create()
-    with exclusive(folder.locks / "plan.lock"):
+    with exclusive(folder.lock_path("plan")):
         # Of several parts that start together one decodes the images, and the others take its word.
         folder.remove_temporary()
-        pool = load_dataset(config.data, cache=folder.decoded_path, progress=progress)
+        pool = load_dataset(config.data, cache=folder.decoded_path(), progress=progress)
     split = draw_split(config, pool)
     # Only training images of the split are ever sources.
     dataset = source_images(config, pool, split)
     plan = plan_for(config, dataset)
     generator = load_generator(config.generator)
     run_plan, materials = assemble(config, dataset, plan, generator)
-    with exclusive(folder.locks / "plan.lock"):
+    with exclusive(folder.lock_path("plan")):
         if overwrite:
-            with exclusive(folder.locks / "parts.lock", f"other processes work on {folder.path}: stop them first"):
+            with exclusive(folder.lock_path("parts"), f"other processes work on {folder.path}: stop them first"):
                 folder.clear()
         settle_split(folder.split_path, split)
         run_plan = settle_plan(folder, run_plan, dataset, shard_size=config.engine.shard_size)

@@ -62,13 +62,13 @@ def _run(config: RunConfig, point: str, nth: int, after: bool) -> None:
     if point == "batch":
         rows._generate_batch = killing(rows._generate_batch)
     elif point == "write":
-        commit.pq.write_table = killing(commit.pq.write_table)
+        commit.write_parquet = files.write_parquet = killing(files.write_parquet)
     elif point == "fsync":
-        commit.os.fsync = killing(commit.os.fsync)
+        files.os.fsync = killing(files.os.fsync)
     elif point == "rename":
         Path.replace = killing(Path.replace)
     elif point == "folder":
-        commit.sync_folder = files.sync_folder = killing(files.sync_folder)
+        files.sync_folder = killing(files.sync_folder)
     else:
         raise ValueError(point)
     pipeline.generate(config)

@@ -14,7 +14,7 @@ from augcond.files import write_atomically
 from augcond.planning import PlanRow
 from augcond.store import commit
 from augcond.store.commit import ShardFacts, commit_shard, read_marker
-from augcond.store.shards import GenerationSettings, ShardRow, shard_table
+from augcond.store.shards import GenerationSettings, ShardRow, shard_tables
 from tests.toy import png
 
 FACTS = ShardFacts("fingerprint", 8, 2, ("a note",), 1.5, {"torch": "2"})
@@ -36,12 +36,13 @@ def rows(count: int) -> list[ShardRow]:
 
 @pytest.fixture
 def table() -> pa.Table:
-    return shard_table(rows(7), ("cat", "dog"), SETTINGS)
+    (whole,) = shard_tables(rows(7), ("cat", "dog"), SETTINGS)
+    return whole
 
 
 def test_marker_counts_and_hashes_what_was_written(tmp_path, table):
     path, marker_path = tmp_path / "00000.parquet", tmp_path / "00000.done.json"
-    marker = commit_shard(table, path, marker_path, FACTS)
+    marker = commit_shard([table], path, marker_path, FACTS)
     assert read_marker(marker_path) == marker
     assert (marker.rows, marker.ok, marker.failed, marker.reasons) == (7, 5, 2, {"constant image": 2})
     assert marker.sha256 == commit.file_sha256(path)
@@ -52,15 +53,14 @@ def test_marker_counts_and_hashes_what_was_written(tmp_path, table):
 
 def test_same_table_gives_same_bytes(tmp_path, table):
     for name in ("a", "b"):
-        commit_shard(table, tmp_path / name, tmp_path / f"{name}.json", FACTS)
+        commit_shard([table], tmp_path / name, tmp_path / f"{name}.json", FACTS)
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
 
 
 def test_a_disk_that_reads_back_other_keys_is_noticed(tmp_path, table, monkeypatch):
-    other = table.slice(0, 3)
-    monkeypatch.setattr(commit.pq, "read_table", lambda *_, **__: other)
-    with pytest.raises(CorruptRunError, match="reads back with other keys"):
-        commit_shard(table, tmp_path / "00000.parquet", tmp_path / "00000.done.json", FACTS)
+    monkeypatch.setattr(commit, "shard_groups", lambda *_: iter([table.slice(0, 3)]))
+    with pytest.raises(CorruptRunError, match="reads back with other rows"):
+        commit_shard([table], tmp_path / "00000.parquet", tmp_path / "00000.done.json", FACTS)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -71,7 +71,7 @@ def test_full_disk_leaves_nothing_and_says_where(tmp_path, table, monkeypatch):
     (tmp_path / "00000.done.json").write_text("{}")
     monkeypatch.setattr(commit.os, "fsync", full)
     with pytest.raises(RunError, match=r"00000.parquet cannot be written: No space left on device.*run the same"):
-        commit_shard(table, tmp_path / "00000.parquet", tmp_path / "00000.done.json", FACTS)
+        commit_shard([table], tmp_path / "00000.parquet", tmp_path / "00000.done.json", FACTS)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -141,7 +141,7 @@ def test_a_write_that_fails_leaves_nothing(tmp_path, monkeypatch):
 
 
 def test_marker_is_readable_json(tmp_path, table):
-    commit_shard(table, tmp_path / "s", tmp_path / "m", FACTS)
+    commit_shard([table], tmp_path / "s", tmp_path / "m", FACTS)
     assert json.loads((tmp_path / "m").read_text())["notes"] == ["a note"]
 
 
@@ -149,7 +149,7 @@ def test_hugging_face_datasets_shows_an_image_and_a_class_label(tmp_path, table)
     from datasets import ClassLabel, Image, load_dataset
 
     path = tmp_path / "00000.parquet"
-    commit_shard(table, path, tmp_path / "m", FACTS)
+    commit_shard([table], path, tmp_path / "m", FACTS)
     loaded = load_dataset("parquet", data_files=str(path), cache_dir=str(tmp_path / "cache"))["train"]
     assert isinstance(loaded.features["image"], Image)
     assert loaded.features["label"] == ClassLabel(names=["cat", "dog"])

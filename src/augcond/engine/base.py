@@ -21,7 +21,7 @@ from augcond.store.commit import ShardFacts, ShardMarker, commit_shard
 from augcond.store.folder import RunFolder
 from augcond.store.locks import part_lock
 from augcond.store.plans import RunPlan
-from augcond.store.shards import ShardRow, shard_table
+from augcond.store.shards import ShardRow, shard_tables
 
 logger = logging.getLogger(__name__)
 
@@ -164,7 +164,7 @@ def run_shard(job: Job, number: int, batch_size: BatchSize) -> ShardMarker:
     if reused:
         notes += ("1 row reused" if len(reused) == 1 else f"{len(reused)} rows reused",)
     return commit_shard(
-        shard_table([by_key[row.key] for row in rows], job.plan.classes, job.plan.columns),
+        shard_tables([by_key[row.key] for row in rows], job.plan.classes, job.plan.columns),
         job.folder.shard_path(number),
         job.folder.marker_path(number),
         ShardFacts(

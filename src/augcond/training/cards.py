@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from augcond.config import TrainingConfig
 from augcond.errors import CorruptRunError, RunError
 from augcond.files import TEMPORARY, write_atomically
+from augcond.store.folder import CARD, CHECKPOINT, WEIGHTS, RunFolder
 from augcond.training.arms import ArmKind, Seeds
 
 if TYPE_CHECKING:
@@ -29,9 +30,6 @@ if TYPE_CHECKING:
     from augcond.training.image_sets import ImageSet
 
 
-CARD = "model.json"
-WEIGHTS = "model.safetensors"
-CHECKPOINT = "checkpoint.safetensors"
 _BATCH = 256
 
 
@@ -83,11 +81,6 @@ class ModelCard:
         return TrainingConfig.model_validate(self.training)
 
 
-def model_folder(run: Path, arm: str, training_seed: int) -> Path:
-    """Return the folder of the model of an arm and a training seed."""
-    return run / "models" / arm / f"seed-{training_seed}"
-
-
 def save_model(folder: Path, card: ModelCard, module: nn.Module) -> None:
     """Write weights and then the card, each at once; a folder with a card is a whole model."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -125,7 +118,7 @@ def read_cards(run: Path) -> list[ModelCard]:
     Raises:
         RunError: there is none.
     """
-    found = [read_card(path.parent) for path in sorted((run / "models").glob(f"*/seed-*/{CARD}"))]
+    found = [read_card(path.parent) for path in RunFolder(run).card_paths()]
     cards = [card for card in found if card is not None]
     if not cards:
         raise RunError(f"{run} holds no trained model: run augcond train first")
