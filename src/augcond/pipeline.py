@@ -15,7 +15,7 @@ from augcond.conditioning import check_conditioning
 from augcond.config import RunConfig
 from augcond.datasets import Dataset, load_dataset
 from augcond.datasets.splits import draw_split, settle_split, source_images
-from augcond.engine import Job, LocalEngine, Materials, Summary
+from augcond.engine import Job, Materials, Summary, load_engine
 from augcond.evaluation.evaluator import evaluate_models
 from augcond.evaluation.results import Results
 from augcond.generators import Generator, check_recipes, load_generator
@@ -27,7 +27,6 @@ from augcond.store.folder import RunFolder
 from augcond.store.images import ImageFormat
 from augcond.store.locks import exclusive
 from augcond.store.plans import RunPlan, plan_run, settle_plan
-from augcond.store.reuse import ReusableRows
 from augcond.store.shards import GenerationSettings
 from augcond.training.arms import HeldOut, arms_of
 from augcond.training.cards import ModelCard
@@ -80,20 +79,16 @@ def generate(
         settle_split(folder.split_path, split)
         run_plan = settle_plan(folder, run_plan, dataset, shard_size=config.engine.shard_size)
         folder.write_plan(run_plan, config, dataset)
-    others = [RunFolder(path) for path in reuse] + ([folder] if retry_failed else [])
-    hashes = {image.key: image.sha256 for image in dataset.images}
-    return LocalEngine().run(
+    return load_engine(config.engine.name).run(
         Job(
+            config=config,
             folder=folder,
             plan=run_plan,
             materials=materials,
-            batch_size=config.engine.batch_size,
-            threads=config.engine.threads,
-            max_failed_share=config.engine.max_failed_share,
             part=part[0],
             parts=part[1],
             retry_failed=retry_failed,
-            reuse=ReusableRows(run_plan, hashes, others) if others else None,
+            reuse=tuple(reuse),
             progress=progress or NoProgress(),
         )
     )
