@@ -1,8 +1,6 @@
 from __future__ import annotations
 
 import json
-import os
-import threading
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -10,7 +8,6 @@ import pytest
 
 from augcond.conditioning import Draws
 from augcond.errors import CorruptRunError, RunError
-from augcond.files import write_atomically
 from augcond.planning import PlanRow
 from augcond.store import commit
 from augcond.store.commit import ShardFacts, commit_shard, read_marker
@@ -57,9 +54,26 @@ def test_same_table_gives_same_bytes(tmp_path, table):
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
 
 
-def test_a_disk_that_reads_back_other_keys_is_noticed(tmp_path, table, monkeypatch):
-    monkeypatch.setattr(commit, "shard_groups", lambda *_: iter([table.slice(0, 3)]))
+def other_image(table: pa.Table) -> pa.Table:
+    image = pa.array([*table["image"].to_pylist()[:-1], {"bytes": b"other", "path": "x.png"}], table["image"].type)
+    return table.set_column(1, table.schema.field("image"), image)
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [lambda table: [table.slice(0, 3)], lambda table: [], lambda table: [other_image(table)]],
+    ids=["fewer rows", "fewer groups", "another image"],
+)
+def test_a_disk_that_reads_back_other_rows_is_noticed(tmp_path, table, monkeypatch, broken):
+    monkeypatch.setattr(commit, "shard_groups", lambda *_: iter(broken(table)))
     with pytest.raises(CorruptRunError, match="reads back with other rows"):
+        commit_shard([table], tmp_path / "00000.parquet", tmp_path / "00000.done.json", FACTS)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_disk_that_reads_back_rubbish_is_noticed(tmp_path, table, monkeypatch):
+    monkeypatch.setattr(commit, "write_parquet", lambda file, tables: file.write(b"rubbish"))
+    with pytest.raises(CorruptRunError, match="is the disk failing"):
         commit_shard([table], tmp_path / "00000.parquet", tmp_path / "00000.done.json", FACTS)
     assert list(tmp_path.iterdir()) == []
 
@@ -86,58 +100,6 @@ def test_broken_markers_do_not_count(tmp_path, text, caplog):
 def test_missing_marker_is_no_news(tmp_path, caplog):
     assert read_marker(tmp_path / "00000.done.json") is None
     assert not caplog.text
-
-
-def test_write_atomically_replaces(tmp_path):
-    path = tmp_path / "file"
-    write_atomically(path, b"old")
-    write_atomically(path, b"new")
-    assert path.read_bytes() == b"new"
-    assert [p.name for p in tmp_path.iterdir()] == ["file"]
-
-
-def test_several_may_write_one_file_at_once(tmp_path):
-    path = tmp_path / "file"
-    barrier = threading.Barrier(4)
-    errors = []
-
-    def write(data):
-        try:
-            for _ in range(25):
-                barrier.wait(30)
-                write_atomically(path, data)
-        except Exception as error:
-            errors.append(error)
-            barrier.abort()
-
-    threads = [threading.Thread(target=write, args=(bytes([number]) * 50_000,)) for number in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert not errors
-    assert len(set(path.read_bytes())) == 1
-    assert len(path.read_bytes()) == 50_000
-    assert [p.name for p in tmp_path.iterdir()] == ["file"]
-
-
-def test_what_a_killed_process_left_goes_with_the_next_write(tmp_path):
-    path, old, young = (tmp_path / name for name in ("file", "file.dead.tmp", "file.live.tmp"))
-    for leftover in (old, young):
-        leftover.write_bytes(b"half")
-    os.utime(old, (0, 0))
-    write_atomically(path, b"whole")
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["file", "file.live.tmp"]
-
-
-def test_a_write_that_fails_leaves_nothing(tmp_path, monkeypatch):
-    def full(descriptor: int) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(commit.os, "fsync", full)
-    with pytest.raises(OSError, match=r"No space.*file'$"):
-        write_atomically(tmp_path / "file", b"data")
-    assert list(tmp_path.iterdir()) == []
 
 
 def test_marker_is_readable_json(tmp_path, table):

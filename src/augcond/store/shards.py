@@ -199,6 +199,7 @@ def shard_groups(path: Path, columns: Sequence[str]) -> Iterator[pa.Table]:
     try:
         yield from read_groups(path, columns)
     except (OSError, pa.ArrowException) as error:
+        reason = " ".join(str(error).split())
         raise CorruptRunError(
-            f"the shard {path} cannot be read: {error}. Delete it and run augcond generate again, which makes it anew"
+            f"the shard {path} cannot be read: {reason}. Delete it and run augcond generate again, which makes it anew"
         ) from error
