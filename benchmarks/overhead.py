@@ -24,7 +24,7 @@ from benchmarks.writing import write_result
 
 from augcond.config import RunConfig, parse_config
 from augcond.datasets import load_dataset
-from augcond.engine import BatchSize, Job, LocalEngine, generate_rows
+from augcond.engine import BatchSize, Job, generate_rows, load_engine
 from augcond.generators import load_generator
 from augcond.pipeline import assemble, plan_for
 from augcond.store import RunFolder
@@ -88,9 +88,9 @@ def main() -> None:
 
         run = RunFolder(config.run)
         run.create()
-        job = Job(folder=run, plan=run_plan, materials=materials, batch_size=config.engine.batch_size)
+        job = Job(config=config, folder=run, plan=run_plan, materials=materials)
         started = time.perf_counter()
-        summary = LocalEngine().run(job)
+        summary = load_engine(config.engine.name).run(job)
         wall = time.perf_counter() - started
         networks = dict(stopwatch.seconds)
 

@@ -5,53 +5,129 @@ from __future__ import annotations
 import glob
 import hashlib
 import os
+import shutil
 import time
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from itertools import chain
 from pathlib import Path
+from typing import IO
 from uuid import uuid4
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 TEMPORARY = ".tmp"
-
+"""How the name of a file ends that is not whole yet."""
+_PARTIAL = ".partial"
 
 _LEFTOVER_AGE = 600.0
 """Seconds since anything was written to it."""
 
 
-def write_atomically(path: Path, data: bytes) -> None:
-    """Write `data` to `path` so that readers see the old file or the new one, never a part, even after a crash.
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Give a name to write to, which becomes `path` at the end: readers see the old file or the new one, never a part.
 
-    Several processes may write one path at once: one of the whole files stays.
+    What must outlive a power cut is synced before the end. Several processes may replace one path at once: one of the
+    whole files stays.
 
     Raises:
         OSError: the disk is full or gone; it names `path`.
     """
-    temporary = temporary_beside(path)
+    temporary = _temporary_beside(path)
     try:
-        with temporary.open("xb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
+        yield temporary
         temporary.replace(path)
     except OSError as error:
         # A disk that is full does not say for which file.
         error.filename = error.filename or str(path)
         raise
     finally:
+        # A full disk needs the room, and a temporary file that is not renamed is worth nothing.
         temporary.unlink(missing_ok=True)
     sync_folder(path.parent)
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Write `data` to `path`, in the way of `replacing`; it outlives a power cut.
+
+    Raises:
+        OSError: the disk is full or gone; it names `path`.
+    """
+    with replacing(path) as temporary, temporary.open("xb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def write_table(path: Path, table: pa.Table) -> None:
     """Write `table` to `path` as parquet, in the way of `write_atomically`."""
     sink = pa.BufferOutputStream()
-    pq.write_table(table, sink, compression="zstd")
+    write_parquet(sink, [table])
     write_atomically(path, sink.getvalue())
 
 
-def temporary_beside(path: Path) -> Path:
+def write_parquet(file: IO[bytes], groups: Iterable[pa.Table]) -> None:
+    """Write tables of one schema, one at least, to an open file as parquet, each as a row group of its own.
+
+    A group is what readers read at once: Arrow counts its bytes with 32 bits, so none may hold 2 GiB in a column.
+    """
+    groups = iter(groups)
+    first = next(groups)
+    with pq.ParquetWriter(file, first.schema, compression="zstd") as writer:
+        for group in chain([first], groups):
+            writer.write_table(group)
+
+
+def read_groups(path: Path, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
+    """Yield the row groups of a parquet file, one at least, each checked to be whole.
+
+    Args:
+        path: the file.
+        columns: which columns, in this order; all where None.
+
+    Raises:
+        OSError: there is no such file, or it cannot be read.
+        pa.ArrowException: it is no whole parquet file, or lacks a column.
+    """
+    with pq.ParquetFile(path) as file:
+        missing = set(columns or ()) - set(file.schema_arrow.names)
+        if missing:
+            raise pa.ArrowInvalid(f"it has no column {', '.join(sorted(missing))}")
+        for number in range(file.num_row_groups):
+            group = file.read_row_group(number, columns=columns)
+            # Bytes that changed on the disk can still be unpacked, to texts that are none.
+            group.validate(full=True)
+            yield group if columns is None else group.select(columns)
+        if not file.num_row_groups:
+            empty = file.schema_arrow.empty_table()
+            yield empty if columns is None else empty.select(columns)
+
+
+@contextmanager
+def replacing_folder(path: Path) -> Iterator[Path]:
+    """Give an empty folder beside `path` to write to, which takes its place once it is whole.
+
+    Where writing fails or is stopped, what was there stays.
+    """
+    partial = partial_folder(path)
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    yield partial
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+    partial.rename(path)
+
+
+def partial_folder(path: Path) -> Path:
+    """Return where `replacing_folder` writes what will be the folder `path`."""
+    return path.with_name(f".{path.name}{_PARTIAL}")
+
+
+def _temporary_beside(path: Path) -> Path:
     """Return a name that no other process writes to, to be renamed to `path`; what killed processes left is removed."""
     for leftover in path.parent.glob(f"{glob.escape(path.name)}.*{TEMPORARY}"):
         # Another process may have been quicker, and a write that is under way is younger.

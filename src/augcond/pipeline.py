@@ -15,7 +15,7 @@ from augcond.conditioning import check_conditioning
 from augcond.config import RunConfig
 from augcond.datasets import Dataset, load_dataset
 from augcond.datasets.splits import draw_split, settle_split, source_images
-from augcond.engine import Job, LocalEngine, Materials, Summary
+from augcond.engine import Job, Materials, Summary, load_engine
 from augcond.evaluation.evaluator import evaluate_models
 from augcond.evaluation.results import Results
 from augcond.generators import Generator, check_recipes, load_generator
@@ -26,8 +26,7 @@ from augcond.store.fingerprint import image_settings
 from augcond.store.folder import RunFolder
 from augcond.store.images import ImageFormat
 from augcond.store.locks import exclusive
-from augcond.store.plans import RunPlan, plan_run, settle_plan, source_facts
-from augcond.store.reuse import ReusableRows
+from augcond.store.plans import RunPlan, plan_run, settle_plan
 from augcond.store.shards import GenerationSettings
 from augcond.training.arms import HeldOut, arms_of
 from augcond.training.cards import ModelCard
@@ -63,36 +62,33 @@ def generate(
     """
     folder = RunFolder(config.run)
     folder.create()
-    with exclusive(folder.locks / "plan.lock"):
+    with exclusive(folder.lock_path("plan")):
         # Of several parts that start together one decodes the images, and the others take its word.
         folder.remove_temporary()
-        pool = load_dataset(config.data, cache=folder.decoded_path, progress=progress)
+        pool = load_dataset(config.data, cache=folder.decoded_path(), progress=progress)
     split = draw_split(config, pool)
     # Only training images of the split are ever sources.
     dataset = source_images(config, pool, split)
     plan = plan_for(config, dataset)
     generator = load_generator(config.generator)
     run_plan, materials = assemble(config, dataset, plan, generator)
-    with exclusive(folder.locks / "plan.lock"):
+    with exclusive(folder.lock_path("plan")):
         if overwrite:
-            with exclusive(folder.locks / "parts.lock", f"other processes work on {folder.path}: stop them first"):
+            with exclusive(folder.lock_path("parts"), f"other processes work on {folder.path}: stop them first"):
                 folder.clear()
         settle_split(folder.split_path, split)
         run_plan = settle_plan(folder, run_plan, dataset, shard_size=config.engine.shard_size)
         folder.write_plan(run_plan, config, dataset)
-    others = [RunFolder(path) for path in reuse] + ([folder] if retry_failed else [])
-    return LocalEngine().run(
+    return load_engine(config.engine.name).run(
         Job(
+            config=config,
             folder=folder,
             plan=run_plan,
             materials=materials,
-            batch_size=config.engine.batch_size,
-            threads=config.engine.threads,
-            max_failed_share=config.engine.max_failed_share,
             part=part[0],
             parts=part[1],
             retry_failed=retry_failed,
-            reuse=ReusableRows(run_plan, source_facts(dataset), others) if others else None,
+            reuse=tuple(reuse),
             progress=progress or NoProgress(),
         )
     )

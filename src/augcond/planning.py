@@ -103,6 +103,11 @@ class Plan:
             yield from _rows(self.table.slice(start, 4096))
 
 
+def index_of(key: str) -> int:
+    """Return the index in a row's key, `class/index/recipe`; the class id in it holds no `/`."""
+    return int(key.split("/")[1])
+
+
 def _rows(table: pa.Table) -> Iterator[PlanRow]:
     columns = {name: table[name].to_pylist() for name in PLAN_SCHEMA.names if name != "shard"}
     columns["source_keys"] = [tuple(keys) for keys in columns["source_keys"]]

@@ -139,7 +139,7 @@ def test_full_disk_is_one_message(project, augcond, monkeypatch):
     def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(commit.pq, "write_table", full)
+    monkeypatch.setattr(commit, "write_parquet", full)
     code, _, err = augcond("generate", "c.yaml")
     assert code == 1
     assert "No space left on device" in err

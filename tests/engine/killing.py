@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+from collections.abc import Callable
 from pathlib import Path
 
 from augcond.config import RunConfig
@@ -27,7 +28,12 @@ def generate_and_kill(config: RunConfig, point: str, nth: int, *, after: bool = 
         nth: which call.
         after: kill right after the call returned rather than before it starts.
     """
-    process = _context.Process(target=_run, args=(config, point, nth, after))
+    return in_a_process(_run, config, point, nth, after)
+
+
+def in_a_process(function: Callable[..., None], *arguments: object) -> int:
+    """Call `function` in a process of its own, and return its exit code."""
+    process = _context.Process(target=function, args=arguments)
     process.start()
     process.join(120)
     assert process.exitcode is not None, "the process hangs"
@@ -62,13 +68,13 @@ def _run(config: RunConfig, point: str, nth: int, after: bool) -> None:
     if point == "batch":
         rows._generate_batch = killing(rows._generate_batch)
     elif point == "write":
-        commit.pq.write_table = killing(commit.pq.write_table)
+        commit.write_parquet = files.write_parquet = killing(files.write_parquet)
     elif point == "fsync":
-        commit.os.fsync = killing(commit.os.fsync)
+        files.os.fsync = killing(files.os.fsync)
     elif point == "rename":
         Path.replace = killing(Path.replace)
     elif point == "folder":
-        commit.sync_folder = files.sync_folder = killing(files.sync_folder)
+        files.sync_folder = killing(files.sync_folder)
     else:
         raise ValueError(point)
     pipeline.generate(config)

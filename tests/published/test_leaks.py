@@ -13,10 +13,10 @@ from augcond.datasets.splits import draw_split, few_shot, subset
 from augcond.errors import ConfigError, LeakError
 from augcond.pipeline import evaluate, generate, run, train
 from augcond.published.leaks import BestEpoch, replace_by_synthetic
+from augcond.store import RunFolder
 from augcond.training import trainer
 from augcond.training.arm_images import RunImages
 from augcond.training.arms import arms_of
-from augcond.training.cards import model_folder
 from augcond.training.experiment import evaluation_images, load_experiment
 from augcond.training.guards import check_apart, overlap
 from tests.training.toys import SIZE, toy_images, toy_run
@@ -116,7 +116,7 @@ def test_the_best_epoch_is_what_is_saved(tmp_path, monkeypatch):
     config = toy_run(tmp_path, leaks=["best-epoch"], data=FEW, training=arms)
     (card,) = train(config)
     assert card.note.startswith("step 2 of 6 was best")
-    kept = load_file(model_folder(config.run, "real-only", 0) / "model.safetensors")
+    kept = load_file(RunFolder(config.run).model_path("real-only", 0) / "model.safetensors")
     assert all(torch.equal(tensor, seen[1][name]) for name, tensor in kept.items())
 
 

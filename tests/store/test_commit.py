@@ -1,8 +1,6 @@
 from __future__ import annotations
 
 import json
-import os
-import threading
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -10,11 +8,10 @@ import pytest
 
 from augcond.conditioning import Draws
 from augcond.errors import CorruptRunError, RunError
-from augcond.files import write_atomically
 from augcond.planning import PlanRow
 from augcond.store import commit
 from augcond.store.commit import ShardFacts, commit_shard, read_marker
-from augcond.store.shards import GenerationSettings, ShardRow, shard_table
+from augcond.store.shards import GenerationSettings, ShardRow, shard_tables
 from tests.toy import png
 
 FACTS = ShardFacts("fingerprint", 8, 2, ("a note",), 1.5, {"torch": "2"})
@@ -36,12 +33,13 @@ def rows(count: int) -> list[ShardRow]:
 
 @pytest.fixture
 def table() -> pa.Table:
-    return shard_table(rows(7), ("cat", "dog"), SETTINGS)
+    (whole,) = shard_tables(rows(7), ("cat", "dog"), SETTINGS)
+    return whole
 
 
 def test_marker_counts_and_hashes_what_was_written(tmp_path, table):
     path, marker_path = tmp_path / "00000.parquet", tmp_path / "00000.done.json"
-    marker = commit_shard(table, path, marker_path, FACTS)
+    marker = commit_shard([table], path, marker_path, FACTS)
     assert read_marker(marker_path) == marker
     assert (marker.rows, marker.ok, marker.failed, marker.reasons) == (7, 5, 2, {"constant image": 2})
     assert marker.sha256 == commit.file_sha256(path)
@@ -52,15 +50,31 @@ def test_marker_counts_and_hashes_what_was_written(tmp_path, table):
 
 def test_same_table_gives_same_bytes(tmp_path, table):
     for name in ("a", "b"):
-        commit_shard(table, tmp_path / name, tmp_path / f"{name}.json", FACTS)
+        commit_shard([table], tmp_path / name, tmp_path / f"{name}.json", FACTS)
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
 
 
-def test_a_disk_that_reads_back_other_keys_is_noticed(tmp_path, table, monkeypatch):
-    other = table.slice(0, 3)
-    monkeypatch.setattr(commit.pq, "read_table", lambda *_, **__: other)
-    with pytest.raises(CorruptRunError, match="reads back with other keys"):
-        commit_shard(table, tmp_path / "00000.parquet", tmp_path / "00000.done.json", FACTS)
+def other_image(table: pa.Table) -> pa.Table:
+    image = pa.array([*table["image"].to_pylist()[:-1], {"bytes": b"other", "path": "x.png"}], table["image"].type)
+    return table.set_column(1, table.schema.field("image"), image)
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [lambda table: [table.slice(0, 3)], lambda table: [], lambda table: [other_image(table)]],
+    ids=["fewer rows", "fewer groups", "another image"],
+)
+def test_a_disk_that_reads_back_other_rows_is_noticed(tmp_path, table, monkeypatch, broken):
+    monkeypatch.setattr(commit, "shard_groups", lambda *_: iter(broken(table)))
+    with pytest.raises(CorruptRunError, match="reads back with other rows"):
+        commit_shard([table], tmp_path / "00000.parquet", tmp_path / "00000.done.json", FACTS)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_disk_that_reads_back_rubbish_is_noticed(tmp_path, table, monkeypatch):
+    monkeypatch.setattr(commit, "write_parquet", lambda file, tables: file.write(b"rubbish"))
+    with pytest.raises(CorruptRunError, match="is the disk failing"):
+        commit_shard([table], tmp_path / "00000.parquet", tmp_path / "00000.done.json", FACTS)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -71,7 +85,7 @@ def test_full_disk_leaves_nothing_and_says_where(tmp_path, table, monkeypatch):
     (tmp_path / "00000.done.json").write_text("{}")
     monkeypatch.setattr(commit.os, "fsync", full)
     with pytest.raises(RunError, match=r"00000.parquet cannot be written: No space left on device.*run the same"):
-        commit_shard(table, tmp_path / "00000.parquet", tmp_path / "00000.done.json", FACTS)
+        commit_shard([table], tmp_path / "00000.parquet", tmp_path / "00000.done.json", FACTS)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -88,60 +102,8 @@ def test_missing_marker_is_no_news(tmp_path, caplog):
     assert not caplog.text
 
 
-def test_write_atomically_replaces(tmp_path):
-    path = tmp_path / "file"
-    write_atomically(path, b"old")
-    write_atomically(path, b"new")
-    assert path.read_bytes() == b"new"
-    assert [p.name for p in tmp_path.iterdir()] == ["file"]
-
-
-def test_several_may_write_one_file_at_once(tmp_path):
-    path = tmp_path / "file"
-    barrier = threading.Barrier(4)
-    errors = []
-
-    def write(data):
-        try:
-            for _ in range(25):
-                barrier.wait(30)
-                write_atomically(path, data)
-        except Exception as error:
-            errors.append(error)
-            barrier.abort()
-
-    threads = [threading.Thread(target=write, args=(bytes([number]) * 50_000,)) for number in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert not errors
-    assert len(set(path.read_bytes())) == 1
-    assert len(path.read_bytes()) == 50_000
-    assert [p.name for p in tmp_path.iterdir()] == ["file"]
-
-
-def test_what_a_killed_process_left_goes_with_the_next_write(tmp_path):
-    path, old, young = (tmp_path / name for name in ("file", "file.dead.tmp", "file.live.tmp"))
-    for leftover in (old, young):
-        leftover.write_bytes(b"half")
-    os.utime(old, (0, 0))
-    write_atomically(path, b"whole")
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["file", "file.live.tmp"]
-
-
-def test_a_write_that_fails_leaves_nothing(tmp_path, monkeypatch):
-    def full(descriptor: int) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(commit.os, "fsync", full)
-    with pytest.raises(OSError, match=r"No space.*file'$"):
-        write_atomically(tmp_path / "file", b"data")
-    assert list(tmp_path.iterdir()) == []
-
-
 def test_marker_is_readable_json(tmp_path, table):
-    commit_shard(table, tmp_path / "s", tmp_path / "m", FACTS)
+    commit_shard([table], tmp_path / "s", tmp_path / "m", FACTS)
     assert json.loads((tmp_path / "m").read_text())["notes"] == ["a note"]
 
 
@@ -149,7 +111,7 @@ def test_hugging_face_datasets_shows_an_image_and_a_class_label(tmp_path, table)
     from datasets import ClassLabel, Image, load_dataset
 
     path = tmp_path / "00000.parquet"
-    commit_shard(table, path, tmp_path / "m", FACTS)
+    commit_shard([table], path, tmp_path / "m", FACTS)
     loaded = load_dataset("parquet", data_files=str(path), cache_dir=str(tmp_path / "cache"))["train"]
     assert isinstance(loaded.features["image"], Image)
     assert loaded.features["label"] == ClassLabel(names=["cat", "dog"])

@@ -21,7 +21,7 @@ from augcond.store import RunFolder
 from augcond.training import image_sets
 from augcond.training.arm_images import RunImages
 from augcond.training.arms import arms_of
-from augcond.training.cards import model_folder, read_card, read_cards
+from augcond.training.cards import read_card, read_cards
 from augcond.training.experiment import load_experiment
 from augcond.training.image_sets import read_synthetic, synthetic_images
 from augcond.training.models import prepare_training
@@ -134,7 +134,7 @@ def test_arms_of_ones_own(tmp_path):
     assert results.arm("two-a-class").synthetic_images == 6
     assert results.arm("ceiling").kind == "ceiling"
     assert results.arm("ceiling").synthetic_images == 6
-    card = read_card(model_folder(config.run, "adjusted", 0))
+    card = read_card(RunFolder(config.run).model_path("adjusted", 0))
     assert card.test_shift == pytest.approx([-torch.log(torch.tensor(n / 7)).item() for n in (4, 2, 1)])
     split = json.loads((config.run / "split.json").read_text())
     assert len(split["train"]) == 7
@@ -252,7 +252,7 @@ def test_effective_counts_are_those_of_the_batches(done):
 
 def test_pretrained_weights_are_what_training_starts_from(done):
     config, _ = done
-    weights = model_folder(config.run, "real-only", 0) / "model.safetensors"
+    weights = RunFolder(config.run).model_path("real-only", 0) / "model.safetensors"
     model, _ = prepared(config, overrides={"mode": "finetune", "weights": str(weights)})
     kept = load_file(weights)
     assert all(torch.equal(tensor, kept[name]) for name, tensor in model.module.state_dict().items())
@@ -291,7 +291,9 @@ def test_a_stopped_training_goes_on_from_its_checkpoint(tmp_path):
     told = Told()
     train(stopped, progress=told)
     assert told.steps == [5, 1]
-    weights = [load_file(model_folder(config.run, "real-only", 0) / "model.safetensors") for config in (whole, stopped)]
+    weights = [
+        load_file(RunFolder(config.run).model_path("real-only", 0) / "model.safetensors") for config in (whole, stopped)
+    ]
     assert all(torch.equal(tensor, weights[1][name]) for name, tensor in weights[0].items())
     assert not list(stopped.run.rglob("checkpoint*"))
 
@@ -349,7 +351,7 @@ def test_another_background_is_another_training_and_overwriting_replaces_its_mod
     (card,) = train(white)
     with pytest.raises(RunMismatchError, match="its images were others"):
         train(black)
-    folder = model_folder(black.run, "real-only", 0)
+    folder = RunFolder(black.run).model_path("real-only", 0)
     with pytest.raises(Stopped):
         train(black, overwrite=True, progress=Told(stop=2))
     assert read_card(folder) is None  # the old model is not taken for the new one

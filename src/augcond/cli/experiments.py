@@ -109,7 +109,7 @@ def run(
         return
     from augcond.cli.tables import print_results
     from augcond.pipeline import run as run_stages
-    from augcond.report.replacing import page_path
+    from augcond.store import RunFolder
 
     config = load_run_config(config_file, overrides)
     with logged(config):
@@ -119,8 +119,9 @@ def run(
     else:
         print_results(results, console())
     # A run of real images alone has no page.
-    if page_path(config.run).exists():
-        typer.echo(f"{page_path(config.run)}", err=as_json)
+    page = RunFolder(config.run).page_path
+    if page.exists():
+        typer.echo(f"{page}", err=as_json)
 
 
 def _print_forecast(config: RunConfig, as_json: bool) -> None:

@@ -1,19 +1,22 @@
 """Engines that run the shards of a plan."""
 
-from augcond.engine.base import Engine, Job, Summary, count_for
-from augcond.engine.local import LocalEngine
-from augcond.engine.rows import BatchSize, Materials, generate_rows
+from augcond.engine.base import ENGINES, Engine, Job, Summary, load_engine
+from augcond.engine.rows import BatchSize, Materials, count_for, generate_rows
+from augcond.engine.work import Work, do_work
 from augcond.progress import NoProgress, Progress
 
 __all__ = [
+    "ENGINES",
     "BatchSize",
     "Engine",
     "Job",
-    "LocalEngine",
     "Materials",
     "NoProgress",
     "Progress",
     "Summary",
+    "Work",
     "count_for",
+    "do_work",
     "generate_rows",
+    "load_engine",
 ]

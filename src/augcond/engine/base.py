@@ -2,68 +2,57 @@
 
 from __future__ import annotations
 
+import importlib
 import logging
-import platform
-import time
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from importlib.metadata import version
+from pathlib import Path
+from typing import Final
 
-import torch
-
-from augcond.engine.rows import BatchSize, Materials, generate_rows
+from augcond.config import RunConfig
+from augcond.engine.rows import Materials
+from augcond.engine.work import Work
 from augcond.errors import ConfigError, RunError
-from augcond.planning import PlanRow
 from augcond.progress import NoProgress, Progress
-from augcond.store.commit import ShardFacts, ShardMarker, commit_shard
+from augcond.store.commit import ShardMarker
 from augcond.store.folder import RunFolder
 from augcond.store.locks import part_lock
 from augcond.store.plans import RunPlan
-from augcond.store.shards import ShardRow, shard_table
 
 logger = logging.getLogger(__name__)
 
-_LIBRARIES = ("augcond", "torch", "torchvision", "diffusers", "transformers", "pillow", "numpy", "pyarrow")
+ENGINES: Final = {"local": "augcond.engine.local:LocalEngine"}
+"""Where each engine is, by `engine.name`."""
 
 _FEWEST_TO_STOP = 8
 """So many rows of a shard must fail before their share counts: a small shard with a bad image or two stops nothing."""
 
 
-def count_for(progress: Progress) -> Callable[[list[ShardRow]], None]:
-    """Return a function that counts finished batches for `progress`."""
-    return lambda batch: progress.advance(len(batch), sum(row.image is None for row in batch))
-
-
 @dataclass(frozen=True, slots=True)
 class Job:
-    """The work of one process on a run.
+    """The work of one call on a run, and what this process has loaded of it.
 
     Attributes:
+        config: of the run.
         folder: the run.
-        plan: its plan, with the fingerprint of each shard.
+        plan: its plan, with the fingerprint of each shard; it lies in the folder.
         materials: what rows are made with.
-        batch_size: rows per batch.
-        threads: of PyTorch on a CPU; as they are where None.
-        max_failed_share: a shard in which a larger share failed, and no less than 8 rows, stops the job, after it is
-            committed.
         part: this process makes the shards whose number is `part` - 1 modulo `parts`.
         parts: number of processes that share the run.
-        retry_failed: make shards anew that hold failed rows.
-        reuse: rows that other runs have made already; asked before a row is generated.
+        retry_failed: make shards anew that hold failed rows; their other rows are taken over.
+        reuse: other run folders; rows that they hold already are taken over.
     """
 
+    config: RunConfig
     folder: RunFolder
     plan: RunPlan
     materials: Materials
-    batch_size: int
-    threads: int | None = None
-    max_failed_share: float = 0.5
     part: int = 1
     parts: int = 1
     retry_failed: bool = False
-    reuse: Callable[[Sequence[PlanRow]], dict[str, ShardRow]] | None = None
+    reuse: tuple[Path, ...] = ()
     progress: Progress = field(default_factory=NoProgress)
 
     def __post_init__(self) -> None:
@@ -74,13 +63,15 @@ class Job:
         """Return whether `shard` belongs to this job's part."""
         return shard % self.parts == self.part - 1
 
-    def pending(self) -> list[int]:
+    def pending(self) -> Work:
         """Return the shards of this part that are not done: plan minus valid markers."""
-        return [
+        shards = tuple(
             number
             for number, marker in enumerate(self.folder.markers(self.plan))
             if self.is_mine(number) and (marker is None or (self.retry_failed and marker.failed))
-        ]
+        )
+        own = (self.folder.path,) if self.retry_failed else ()
+        return Work(self.folder.path, self.config, shards, (*self.reuse, *own))
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +96,7 @@ class Summary:
 
 
 class Engine(ABC):
-    """Runs the pending shards of a job; subclasses decide where and in which order."""
+    """Has the pending shards of a job made; subclasses decide where and in which order."""
 
     def run(self, job: Job) -> Summary:
         """Make and commit every pending shard of the job's part.
@@ -114,26 +105,27 @@ class Engine(ABC):
             RunLockedError: another process works on this part.
             RunError: most rows of a shard failed; the shard is committed, with its reasons.
         """
+        markers: list[ShardMarker] = []
+
+        def on_shard(number: int, marker: ShardMarker) -> None:
+            markers.append(marker)
+            _log_shard(number, marker)
+            _stop_if_most_failed(job, number, marker)
+
         with part_lock(job.folder.locks, job.part, job.parts):
             job.folder.remove_temporary_shards(job.is_mine)
-            pending = job.pending()
+            work = job.pending()
             mine = sum(map(job.is_mine, range(len(job.plan.fingerprints))))
             bounds = job.plan.plan.bounds()
-            job.progress.start(sum(bounds[number][1] - bounds[number][0] for number in pending))
-            logger.info("%d of %d shards to do", len(pending), mine)
-            if job.threads is not None:
-                torch.set_num_threads(job.threads)
-            markers: list[ShardMarker] = []
-            for number, marker in self.schedule(job, pending):
-                markers.append(marker)
-                _log_shard(number, marker)
-                _stop_if_most_failed(job, number, marker)
+            job.progress.start(sum(bounds[number][1] - bounds[number][0] for number in work.shards))
+            logger.info("%d of %d shards to do", len(work.shards), mine)
+            self.schedule(job, work, on_shard)
         reasons: Counter[str] = Counter()
         for marker in markers:
             reasons.update(marker.reasons)
         return Summary(
             shards=len(markers),
-            skipped=mine - len(pending),
+            skipped=mine - len(work.shards),
             ok=sum(m.ok for m in markers),
             failed=sum(m.failed for m in markers),
             reasons=dict(reasons.most_common()),
@@ -141,46 +133,15 @@ class Engine(ABC):
         )
 
     @abstractmethod
-    def schedule(self, job: Job, shards: Sequence[int]) -> Iterable[tuple[int, ShardMarker]]:
-        """Yield (number, marker) of each of `shards` as `run_shard` has committed it."""
+    def schedule(self, job: Job, work: Work, on_shard: Callable[[int, ShardMarker], None]) -> None:
+        """Have `work` done by `do_work`, whole or cut up, and tell `on_shard` of every shard that is committed."""
 
 
-def run_shard(job: Job, number: int, batch_size: BatchSize) -> ShardMarker:
-    """Make and commit one shard."""
-    started = time.monotonic()
-    rows = job.plan.plan.shard(number)
-    reused = job.reuse(rows) if job.reuse else {}
-    if reused:
-        job.progress.advance(len(reused), 0)
-    first_note = len(batch_size.notes)
-    made = generate_rows(
-        [row for row in rows if row.key not in reused],
-        job.materials,
-        batch_size,
-        count_for(job.progress),
-    )
-    by_key = {row.row.key: row for row in made} | reused
-    notes = tuple(batch_size.notes[first_note:])
-    if reused:
-        notes += ("1 row reused" if len(reused) == 1 else f"{len(reused)} rows reused",)
-    return commit_shard(
-        shard_table([by_key[row.key] for row in rows], job.plan.classes, job.plan.columns),
-        job.folder.shard_path(number),
-        job.folder.marker_path(number),
-        ShardFacts(
-            fingerprint=job.plan.fingerprints[number],
-            batch_size=batch_size.current,
-            threads=torch.get_num_threads(),
-            notes=notes,
-            seconds=time.monotonic() - started,
-            versions=library_versions(),
-        ),
-    )
-
-
-def library_versions() -> dict[str, str]:
-    """Return the versions of Python and of the libraries that decide an image's bytes."""
-    return {"python": platform.python_version(), **{name: version(name) for name in _LIBRARIES}}
+def load_engine(name: str) -> Engine:
+    """Return the engine that `engine.name` stands for."""
+    module, _, attribute = ENGINES[name].partition(":")
+    engine: Engine = getattr(importlib.import_module(module), attribute)()
+    return engine
 
 
 def _log_shard(number: int, marker: ShardMarker) -> None:
@@ -192,7 +153,7 @@ def _log_shard(number: int, marker: ShardMarker) -> None:
 
 
 def _stop_if_most_failed(job: Job, number: int, marker: ShardMarker) -> None:
-    if marker.failed < _FEWEST_TO_STOP or marker.failed <= job.max_failed_share * marker.rows:
+    if marker.failed < _FEWEST_TO_STOP or marker.failed <= job.config.engine.max_failed_share * marker.rows:
         return
     reasons = "; ".join(f"{count} x {reason}" for reason, count in marker.reasons.items())
     raise RunError(

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable
 
-from augcond.engine.base import Engine, Job, run_shard
-from augcond.engine.rows import BatchSize
+from augcond.engine.base import Engine, Job
+from augcond.engine.work import Work, do_work
 from augcond.store.commit import ShardMarker
 
 
 class LocalEngine(Engine):
-    """Runs shards in this process; several processes share a run with `--part i/n`."""
+    """Makes shards in this process; several processes share a run with `--part i/n`."""
 
-    def schedule(self, job: Job, shards: Sequence[int]) -> Iterator[tuple[int, ShardMarker]]:
-        """Yield each shard as soon as it is committed."""
-        batch_size = BatchSize(job.batch_size)
-        for number in shards:
-            yield number, run_shard(job, number, batch_size)
+    def schedule(self, job: Job, work: Work, on_shard: Callable[[int, ShardMarker], None]) -> None:
+        """Do all of it here, with what this process has loaded."""
+        do_work(work, on_shard, plan=job.plan, materials=job.materials, progress=job.progress)

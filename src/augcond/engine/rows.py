@@ -18,6 +18,7 @@ from augcond.datasets import DecodeSettings, Reader, decode
 from augcond.errors import ConfigError, ImageError
 from augcond.generators import Generator
 from augcond.planning import PlanRow
+from augcond.progress import Progress
 from augcond.store.images import ImageFormat, encode_image
 from augcond.store.shards import ShardRow
 
@@ -90,6 +91,11 @@ def generate_rows(
         made += finished
         on_batch(finished)
     return made
+
+
+def count_for(progress: Progress) -> Callable[[list[ShardRow]], None]:
+    """Return a function that counts finished batches for `progress`."""
+    return lambda batch: progress.advance(len(batch), sum(row.image is None for row in batch))
 
 
 def _generate_batch(batch: Sequence[PlanRow], materials: Materials) -> list[ShardRow]:

@@ -11,13 +11,13 @@ import torch
 from augcond.errors import RunMismatchError
 from augcond.evaluation.intervals import SeedPredictions, Trained, comparable, compare, mean_metrics, spread_metrics
 from augcond.evaluation.metrics import Predictions, confusion_matrix, measure, per_class_accuracy
-from augcond.evaluation.predictions import predictions_path, save_predictions
+from augcond.evaluation.predictions import save_predictions
 from augcond.evaluation.results import ArmResult, Difference, Results, SeedResult, results_to_json
 from augcond.files import write_atomically
 from augcond.progress import NoProgress
 from augcond.training.arm_images import RunImages
 from augcond.training.arms import REAL_ONLY, Arm, HeldOut, Seeds, arms_of
-from augcond.training.cards import ModelCard, model_folder, read_cards
+from augcond.training.cards import ModelCard, read_cards
 from augcond.training.experiment import Experiment, evaluation_images
 from augcond.training.models import load_model
 
@@ -43,8 +43,8 @@ def evaluate_models(experiment: Experiment, *, on: HeldOut = "test", progress: P
         ConfigError: the config names no such images.
     """
     progress = progress or NoProgress()
-    run = experiment.folder.path
-    cards = read_cards(run)
+    folder = experiment.folder
+    cards = read_cards(folder.path)
     _check_models(experiment, cards)
     progress.start(len(cards))
     test = evaluation_images(experiment, on)
@@ -54,9 +54,9 @@ def evaluate_models(experiment: Experiment, *, on: HeldOut = "test", progress: P
         started = time.perf_counter()
         predictions = predict(images, card, test)
         seconds = time.perf_counter() - started
-        path = predictions_path(on, card.arm, card.seeds.training)
-        save_predictions(run / path, predictions, experiment.pool.classes)
-        own = SeedPredictions(predictions, card.real_counts, path.as_posix(), seconds)
+        path = folder.predictions_path(on, card.arm, card.seeds.training)
+        save_predictions(path, predictions, experiment.pool.classes)
+        own = SeedPredictions(predictions, card.real_counts, path.relative_to(folder.path).as_posix(), seconds)
         judged.setdefault(card.arm, {})[card.seeds] = own
         progress.advance(1, 0)
     order = [REAL_ONLY, *(arm.name for arm in arms_of(experiment.config))]
@@ -70,7 +70,7 @@ def evaluate_models(experiment: Experiment, *, on: HeldOut = "test", progress: P
         on=on,
         baselines=lambda name: [names[0], *(text for text in texts if name != names[0])],
     )
-    write_atomically(experiment.folder.results_path(on), results_to_json(results).encode())
+    write_atomically(folder.results_path(on), results_to_json(results).encode())
     return results
 
 
@@ -78,7 +78,7 @@ def _check_models(experiment: Experiment, cards: Sequence[ModelCard]) -> None:
     """Refuse models that cannot stand in one table: they may have seen what they are judged on, or more of it."""
 
     def place(card: ModelCard) -> Path:
-        return model_folder(experiment.folder.path, card.arm, card.seeds.training)
+        return experiment.folder.model_path(card.arm, card.seeds.training)
 
     own = experiment.training.contents_sha256()
     for card in cards:
@@ -104,7 +104,7 @@ def predict(images: RunImages, card: ModelCard, test: Dataset) -> Predictions:
     Raises:
         CorruptRunError: its weights are missing or damaged.
     """
-    folder = model_folder(images.experiment.folder.path, card.arm, card.seeds.training)
+    folder = images.experiment.folder.model_path(card.arm, card.seeds.training)
     model = load_model(images, card.config, folder)
     arm = Arm(card.arm, card.kind, card.recipe, None, card.config)
     judged = images.judged(test, arm, model.size, card.seeds.training)

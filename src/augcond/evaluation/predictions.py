@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,13 +15,6 @@ from augcond.files import write_table
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
-
-    from augcond.training.arms import HeldOut
-
-
-def predictions_path(on: HeldOut, arm: str, training_seed: int) -> PurePosixPath:
-    """Return where, in a run folder, the predictions of an arm and a training seed are kept."""
-    return PurePosixPath("predictions") / on / arm / f"seed-{training_seed}.parquet"
 
 
 def save_predictions(path: Path, predictions: Predictions, classes: Sequence[str]) -> None:

@@ -27,7 +27,7 @@ from augcond.datasets import load_dataset
 from augcond.errors import ConfigError
 from augcond.evaluation.evaluator import assemble_results
 from augcond.evaluation.intervals import SeedPredictions, Trained
-from augcond.evaluation.predictions import predictions_path, read_predictions
+from augcond.evaluation.predictions import read_predictions
 from augcond.evaluation.results import METRICS, REAL_ONLY, Results, results_to_json, share_text
 from augcond.files import write_atomically
 from augcond.pipeline import evaluate, generate, train
@@ -188,7 +188,7 @@ def _cell(config: RunConfig, point: Mapping[str, Any], arms: Sequence[ArmConfig]
     overrides["training.arms"] = [arm.model_dump(mode="json") for arm in arms]
     name = _point_name(point)
     kind = "real" if all(arm.recipe is None for arm in arms) else "synthetic"
-    overrides["run"] = str(config.run / "cells" / kind / name / f"seed-{seed}")
+    overrides["run"] = str(RunFolder(config.run).cell_path(kind, name, seed))
     texts = tuple(f"{key}={json.dumps(value)}" for key, value in overrides.items())
     return Cell(parse_config(values, texts, origin=f"the cell {name}"), point, seed)
 
@@ -243,9 +243,10 @@ def sweep(
             judged.append(evaluate(cell.config, on=on, progress=told))
     results = _collect(config, cells, judged, on)
     config.run.mkdir(parents=True, exist_ok=True)
-    write_atomically(RunFolder(config.run).sweep_path, results_to_json(results).encode())
-    write_atomically(config.run / "sweep.csv", to_csv(results).encode())
-    write_atomically(config.run / "sweep.md", to_markdown(results).encode())
+    folder = RunFolder(config.run)
+    write_atomically(folder.sweep_path, results_to_json(results).encode())
+    write_atomically(folder.sweep_table_path("csv"), to_csv(results).encode())
+    write_atomically(folder.sweep_table_path("md"), to_markdown(results).encode())
     return results
 
 
@@ -279,7 +280,7 @@ def _collect(config: RunConfig, cells: Sequence[Cell], judged: Sequence[Results]
         for card in read_cards(cell.config.run):
             if (card.arm, card.seeds.training) not in own:
                 continue
-            path = cell.config.run / predictions_path(on, card.arm, card.seeds.training)
+            path = RunFolder(cell.config.run).predictions_path(on, card.arm, card.seeds.training)
             name = cell.arm_name(card.arm, card.recipe)
             kept = path.relative_to(config.run).as_posix()
             judgement = SeedPredictions(read_predictions(path), card.real_counts, kept, seconds[card.arm, card.seeds])

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from augcond.errors import ConfigError, GeneratorError
 from augcond.evaluation.features import load_extractor
 from augcond.evaluation.results import read_results
+from augcond.files import replacing_folder
 from augcond.generators import load_generator
 from augcond.report.accuracy import Accuracy, draw_class_changes, draw_gains, view_accuracy
 from augcond.report.facts import RunFacts, disk_use, read_facts
@@ -18,7 +19,6 @@ from augcond.report.figures import draw_counts, draw_shares, drawing, inline_svg
 from augcond.report.page import MissView, Page, render_page
 from augcond.report.pictures import SourceImages, Thumbnails, gallery_data
 from augcond.report.quality import Miss, Quality, measure_quality
-from augcond.report.replacing import page_path, replaced_report
 from augcond.report.sample import Group, gallery_positions, read_groups, read_rows
 from augcond.report.sheet import draw_gallery
 from augcond.report.sweep import is_sweep, write_sweep_report
@@ -72,7 +72,7 @@ def write_report(
     facts = read_facts(folder)
     results_path = folder.results_path()
     results = read_results(results_path) if results_path.exists() else None
-    with replaced_report(folder.path) as partial:
+    with replacing_folder(folder.report_path) as partial:
         sources = SourceImages(facts)
         quality, unmeasured = _measure(facts, sources, settings, on_stage)
         on_stage("writing pictures")
@@ -103,8 +103,8 @@ def write_report(
                 disk=disk,
             )
         )
-        (partial / "index.html").write_text(html, encoding="utf-8")
-    return page_path(folder.path)
+        (partial / folder.page_path.name).write_text(html, encoding="utf-8")
+    return folder.page_path
 
 
 def _measure(

@@ -9,16 +9,16 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 import yaml
 
 from augcond.config import RunConfig, relative_paths
 from augcond.datasets import RejectedFile, shot_group
 from augcond.datasets.summary import SHOT_GROUPS, ShotGroup
+from augcond.files import partial_folder
 from augcond.store import RunFolder, RunStatus, run_status
 from augcond.store.commit import ShardMarker
 from augcond.store.plans import RunPlan
-from augcond.store.shards import FAILED
+from augcond.store.shards import FAILED, shard_rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +149,7 @@ def read_facts(folder: RunFolder) -> RunFacts:
         recipes=tuple(dict.fromkeys([name for name in config.conditioning.recipe if name in keys] + keys)),
         classes=classes,
         shot_groups=tuple(_group(name, classes) for name in SHOT_GROUPS),
-        rejected=_read_rejected(folder),
+        rejected=folder.read_rejected(),
         made=made,
         failures=failures,
         foreign_sources=_foreign_sources(folder, plan),
@@ -166,8 +166,8 @@ def _read_failures(
         if marker is None or not marker.failed:
             continue
         start, _ = bounds[number]
-        table = pq.read_table(folder.shard_path(number), columns=["key", "class_name", "recipe", "status", "error"])
-        for position, row in enumerate(table.to_pylist()):
+        columns = ("key", "class_name", "recipe", "status", "error")
+        for position, row in enumerate(shard_rows(folder.shard_path(number), columns)):
             if row["status"] == FAILED:
                 made[start + position] = False
                 failures.append(FailedRow(row["key"], row["class_name"], row["recipe"], row["error"] or "no reason"))
@@ -201,12 +201,6 @@ def _classes(
 def _group(name: ShotGroup, classes: tuple[ClassFacts, ...]) -> GroupFacts:
     members = [entry for entry in classes if entry.shot_group == name]
     return GroupFacts(name, len(members), sum(e.real for e in members), sum(e.made for e in members))
-
-
-def _read_rejected(folder: RunFolder) -> tuple[RejectedFile, ...]:
-    table = pq.read_table(folder.sources_path, columns=["key", "label", "reason"])
-    rows = table.filter(pc.is_valid(table["reason"])).to_pylist()
-    return tuple(RejectedFile(row["key"], row["label"], row["reason"]) for row in rows)
 
 
 def _foreign_sources(folder: RunFolder, plan: RunPlan) -> int:
@@ -244,8 +238,6 @@ def portable_config(facts: RunFacts) -> str:
 
 def disk_use(folder: Path) -> int:
     """Return the bytes of all files below `folder`, the report itself left out."""
-    return sum(
-        path.stat().st_size
-        for path in folder.rglob("*")
-        if path.is_file() and path.relative_to(folder).parts[0] not in ("report", ".report.partial")
-    )
+    page = RunFolder(folder).report_path
+    report = {page, partial_folder(page)}
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file() and not report & set(path.parents))

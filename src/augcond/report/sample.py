@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from augcond.report.facts import RunFacts
+from augcond.store.shards import shard_rows
 
-_COLUMNS = ["key", "image", "label", "class_name", "recipe", "source_keys", "lam", "share", "weights", "seed"]
+_COLUMNS = ("key", "image", "label", "class_name", "recipe", "source_keys", "lam", "share", "weights", "seed", "error")
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,8 +137,7 @@ def read_rows(facts: RunFacts, positions: Sequence[int]) -> Iterator[SampledRow]
         number = int(shards[wanted[place]])
         start, stop = bounds[number]
         until = int(np.searchsorted(wanted, stop))
-        file = pq.read_table(facts.folder.shard_path(number), columns=[*_COLUMNS, "error"])
-        rows = file.take(pa.array(wanted[place:until] - start)).to_pylist()
+        rows = shard_rows(facts.folder.shard_path(number), _COLUMNS, wanted[place:until] - start)
         for offset, values in enumerate(rows, start=place):
             yield _sampled(int(wanted[offset]), values, details[offset])
         place = until

@@ -8,13 +8,13 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from augcond.evaluation.results import read_results
+from augcond.files import replacing_folder
 from augcond.report.accuracy import KINDS, Accuracy, ArmLine, draw_gains, metric_cells
 from augcond.report.costs import training_cost
 from augcond.report.curves import AxisCurves, curves_of, draw_curves
 from augcond.report.facts import disk_use
 from augcond.report.figures import drawing, inline_svg, save_figure
 from augcond.report.page import SweepPage, render_sweep
-from augcond.report.replacing import page_path, replaced_report
 from augcond.store import RunFolder
 
 _MOST_BARS = 60
@@ -45,7 +45,7 @@ def write_sweep_report(folder: Path, *, on_stage: Callable[[str], None] = lambda
     accuracy = Accuracy(results, lines, (), ())
     axes = curves_of(results)
     generation, images = _generation(folder)
-    with replaced_report(folder) as partial:
+    with replacing_folder(RunFolder(folder).report_path) as partial:
         on_stage("drawing figures")
         svg = {
             name: save_figure(figure, partial / "figures", name)
@@ -63,8 +63,8 @@ def write_sweep_report(folder: Path, *, on_stage: Callable[[str], None] = lambda
             files=tuple(sorted(path.name for path in (partial / "figures").glob("*"))),
         )
         html = render_sweep(page, {name: inline_svg(text) for name, text in svg.items()})
-        (partial / "index.html").write_text(html, encoding="utf-8")
-    return page_path(folder)
+        (partial / RunFolder(folder).page_path.name).write_text(html, encoding="utf-8")
+    return RunFolder(folder).page_path
 
 
 def _draw(accuracy: Accuracy, axes: tuple[AxisCurves, ...]) -> dict[str, Figure | None]:
@@ -79,9 +79,8 @@ def _draw(accuracy: Accuracy, axes: tuple[AxisCurves, ...]) -> dict[str, Figure 
 def _generation(folder: Path) -> tuple[float, int]:
     """Return the seconds that generation took in all runs of a sweep, and the number of their images."""
     seconds, images = 0.0, 0
-    for path in sorted((folder / "cells").glob("*/*/seed-*/plan.parquet")):
-        run = RunFolder(path.parent)
-        for marker in run.markers(run.read_plan()):
+    for run in RunFolder(folder).cells():
+        for marker in run.markers(run.read_plan()) if run.plan_path.exists() else ():
             if marker is not None:
                 seconds += marker.seconds
                 images += marker.ok

@@ -22,7 +22,7 @@ from torch.nn import functional
 
 from augcond.config.base import counted
 from augcond.errors import LeakError, RunError
-from augcond.files import write_atomically
+from augcond.files import write_atomically, write_table
 from augcond.training.arm_images import RunImages
 from augcond.training.arms import REAL_ONLY, Arm
 from augcond.training.image_sets import synthetic_images
@@ -148,23 +148,21 @@ def _fingerprint(experiment: Experiment) -> str:
 
 def _read(experiment: Experiment, fingerprint: str) -> tuple[str, ...] | None:
     """Return the keys that an equal screening dropped before; None where there was none."""
-    folder = experiment.folder.path
+    folder = experiment.folder
     try:
-        about = json.loads((folder / "screening.json").read_text(encoding="utf-8"))
+        about = json.loads(folder.screening_path.read_text(encoding="utf-8"))
         if about.get("fingerprint") != fingerprint:
             return None
-        table = pq.read_table(folder / "screening.parquet")
+        table = pq.read_table(folder.margins_path)
     except (OSError, ValueError, pa.ArrowException):
         return None  # nothing there yet, or damaged: it is done anew
     return tuple(table.filter(pc.invert(table["kept"]))["key"].to_pylist())
 
 
 def _save(experiment: Experiment, screening: Screening, table: pa.Table) -> None:
-    sink = pa.BufferOutputStream()
-    pq.write_table(table, sink, compression="zstd")
-    folder = experiment.folder.path
-    write_atomically(folder / "screening.parquet", sink.getvalue())
-    write_atomically(folder / "screening.json", (json.dumps(asdict(screening), indent=1) + "\n").encode())
+    folder = experiment.folder
+    write_table(folder.margins_path, table)
+    write_atomically(folder.screening_path, (json.dumps(asdict(screening), indent=1) + "\n").encode())
 
 
 def _classifier(images: RunImages) -> tuple[Judge, int]:

@@ -7,10 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
-from augcond.errors import ImageError
+from augcond.errors import CorruptRunError, ImageError
 from augcond.files import TEMPORARY, file_sha256
 from augcond.planning import PlanRow
 from augcond.progress import NoProgress, Progress
@@ -18,7 +15,7 @@ from augcond.store.commit import ShardMarker
 from augcond.store.folder import RunFolder
 from augcond.store.images import decode_stored
 from augcond.store.plans import RunPlan
-from augcond.store.shards import FAILED, OK
+from augcond.store.shards import COLUMNS, FAILED, OK, shard_columns, shard_rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,20 +88,19 @@ def _shard_problems(
     path = folder.shard_path(number)
     if file_sha256(path) != marker.sha256:
         yield "its bytes are not those that were committed (sha256 differs)"
-    try:
-        table = pq.read_table(path)
-    except (OSError, pa.ArrowException) as error:
-        yield f"cannot be read: {error}"
-        return
     rows = plan.plan.shard(number)
-    if table["key"].to_pylist() != [row.key for row in rows]:
-        yield "its keys are not those of the plan"
-        return
-    counts = Counter(table["status"].to_pylist())
-    if (counts[OK], counts[FAILED], len(rows)) != (marker.ok, marker.failed, marker.ok + marker.failed):
-        yield f"{counts[OK]} ok and {counts[FAILED]} failed rows, its marker says {marker.ok} and {marker.failed}"
-    for row, values in zip(rows, table.select(["image", "label", "source_keys", "status"]).to_pylist(), strict=True):
-        yield from (f"{row.key}: {problem}" for problem in _row_problems(row, values, sources))
+    try:
+        table = shard_columns(path, ("key", "status"))
+        if table["key"].to_pylist() != [row.key for row in rows]:
+            yield "its keys are not those of the plan"
+            return
+        counts = Counter(table["status"].to_pylist())
+        if (counts[OK], counts[FAILED], len(rows)) != (marker.ok, marker.failed, marker.ok + marker.failed):
+            yield f"{counts[OK]} ok and {counts[FAILED]} failed rows, its marker says {marker.ok} and {marker.failed}"
+        for row, values in zip(rows, shard_rows(path, tuple(COLUMNS)), strict=True):
+            yield from (f"{row.key}: {problem}" for problem in _row_problems(row, values, sources))
+    except CorruptRunError as error:
+        yield str(error)
 
 
 def _row_problems(row: PlanRow, values: dict[str, Any], sources: dict[str, tuple[int, str]]) -> Iterator[str]:

@@ -11,16 +11,16 @@ import json
 import logging
 import os
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.parquet as pq
+import pyarrow.compute as pc
 
 from augcond.errors import CorruptRunError, RunError
-from augcond.files import TEMPORARY, file_sha256, sync_folder, write_atomically
-from augcond.store.shards import FAILED
+from augcond.files import file_sha256, replacing, write_atomically, write_parquet
+from augcond.store.shards import COLUMNS, FAILED, shard_groups
 
 logger = logging.getLogger(__name__)
 
@@ -70,54 +70,84 @@ class ShardFacts:
     versions: Mapping[str, str]
 
 
-def commit_shard(table: pa.Table, path: Path, marker_path: Path, facts: ShardFacts) -> ShardMarker:
-    """Commit `table` as the shard at `path` and then its marker.
+def commit_shard(tables: Iterable[pa.Table], path: Path, marker_path: Path, facts: ShardFacts) -> ShardMarker:
+    """Commit `tables` as the row groups of the shard at `path`, and then its marker.
+
+    Args:
+        tables: see `shard_tables`; only one of them is in memory at a time.
+        path: of the shard.
+        marker_path: of its marker.
+        facts: what the marker says beside.
 
     Raises:
         RunError: the disk is full or gone; nothing is committed.
         CorruptRunError: what was read back is not what was written (a broken disk).
     """
-    temporary = path.with_name(path.name + TEMPORARY)
+    written = _Written()
     try:
         # A marker of an earlier fingerprint must not outlive the shard that it vouched for.
         marker_path.unlink(missing_ok=True)
-        with temporary.open("wb") as file:
-            pq.write_table(table, file, compression="zstd")
-            file.flush()
-            os.fsync(file.fileno())
-        written = pq.read_table(temporary, columns=["key"])["key"]
-        if not written.equals(table["key"]):
-            raise CorruptRunError(f"{path} reads back with other keys than were written: is the disk failing?")
-        marker = _marker(table, temporary, facts)
-        temporary.replace(path)
-        sync_folder(path.parent)
+        with replacing(path) as temporary:
+            with temporary.open("wb") as file:
+                write_parquet(file, map(written.note, tables))
+                file.flush()
+                os.fsync(file.fileno())
+            written.compare(temporary, path)
+            marker = _marker(written, temporary, facts)
         write_atomically(marker_path, json.dumps(asdict(marker), indent=1, sort_keys=True).encode())
     except OSError as error:
         raise RunError(
             f"{path} cannot be written: {error.strerror or error}. What was committed before is safe; mend the cause "
             "and run the same command again to go on"
         ) from error
-    finally:
-        # A full disk needs the room, and a temporary file that is not renamed is worth nothing.
-        temporary.unlink(missing_ok=True)
     return marker
 
 
-def _marker(table: pa.Table, written: Path, facts: ShardFacts) -> ShardMarker:
-    reasons = Counter(
-        error
-        for status, error in zip(table["status"].to_pylist(), table["error"].to_pylist(), strict=True)
-        if status == FAILED
-    )
-    failed = sum(reasons.values())
+@dataclass(slots=True)
+class _Written:
+    """What is kept of each table that was written, to compare with what is read back."""
+
+    keys: list[pa.ChunkedArray] = field(default_factory=list)
+    last: list[pa.Table] = field(default_factory=list)
+    reasons: Counter[str] = field(default_factory=Counter)
+    rows: int = 0
+
+    def note(self, table: pa.Table) -> pa.Table:
+        """Keep what is needed of `table`, and return it."""
+        self.keys.append(table["key"])
+        # A copy: a slice would hold all images of the table.
+        self.last.append(table.take([table.num_rows - 1]))
+        failed = table.filter(pc.equal(table["status"], FAILED))
+        self.reasons.update(failed["error"].to_pylist())
+        self.rows += table.num_rows
+        return table
+
+    def compare(self, temporary: Path, path: Path) -> None:
+        """Read every column of every group as all readers do, and compare its rows.
+
+        Raises:
+            CorruptRunError: they are not those that were written.
+        """
+        try:
+            for group, keys, last in zip(shard_groups(temporary, tuple(COLUMNS)), self.keys, self.last, strict=True):
+                if not group["key"].equals(keys) or not group.slice(group.num_rows - 1).equals(last):
+                    raise ValueError("other rows")
+        except (CorruptRunError, ValueError) as error:
+            raise CorruptRunError(
+                f"{path} reads back with other rows than were written ({error}): is the disk failing?"
+            ) from error
+
+
+def _marker(written: _Written, file: Path, facts: ShardFacts) -> ShardMarker:
+    failed = sum(written.reasons.values())
     return ShardMarker(
         fingerprint=facts.fingerprint,
-        sha256=file_sha256(written),
-        bytes=written.stat().st_size,
-        rows=table.num_rows,
-        ok=table.num_rows - failed,
+        sha256=file_sha256(file),
+        bytes=file.stat().st_size,
+        rows=written.rows,
+        ok=written.rows - failed,
         failed=failed,
-        reasons=dict(sorted(reasons.items())),
+        reasons=dict(sorted(written.reasons.items())),
         batch_size=facts.batch_size,
         threads=facts.threads,
         notes=facts.notes,

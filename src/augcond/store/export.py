@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import shutil
 import tarfile
 from collections.abc import Iterator
 from itertools import accumulate, groupby
@@ -13,20 +12,15 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Any, Literal
 
-import pyarrow.parquet as pq
-
 from augcond.errors import RunError
+from augcond.files import replacing_folder
+from augcond.planning import index_of
 from augcond.progress import NoProgress, Progress
 from augcond.store.folder import RunFolder
 from augcond.store.plans import RunPlan
-from augcond.store.shards import OK
+from augcond.store.shards import COLUMNS, OK, PROVENANCE, shard_rows
 
 ExportFormat = Literal["imagefolder", "webdataset"]
-
-_PROVENANCE = (
-    "key", "class_name", "recipe", "source_keys", "lam", "share", "weights", "seed", "prompt", "guidance_scale",
-    "steps", "generator", "revision",
-)  # fmt: skip
 
 _LONGEST_NAME = 200
 
@@ -61,30 +55,20 @@ def export_run(
         raise RunError(f"{folder.path} holds no finished shard to export: run augcond generate first")
     if to.exists() and (not to.is_dir() or any(to.iterdir())) and not overwrite:
         raise RunError(f"{to} is not empty: name another folder, or replace it with --overwrite")
-    # Written beside its place and renamed last: a stopped export never looks like a whole one.
-    partial = to.with_name(f".{to.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
     writer = _write_folders if layout == "imagefolder" else _write_tars
     progress = progress or NoProgress()
     progress.start(sum(marker.ok for marker in done))
-    count = writer(folder, plan, partial, progress)
-    if to.is_dir():
-        shutil.rmtree(to)
-    elif to.exists():
-        to.unlink()
-    partial.rename(to)
-    return count
+    with replacing_folder(to) as partial:
+        return writer(folder, plan, partial, progress)
 
 
 def finished_rows(folder: RunFolder, plan: RunPlan) -> Iterator[tuple[int, dict[str, Any]]]:
     """Yield (shard, row as a dict of the shard's columns) of every image that was made, in plan order."""
     for number, marker in enumerate(folder.markers(plan)):
         if marker is not None:
-            for batch in pq.ParquetFile(folder.shard_path(number)).iter_batches(batch_size=64):
-                for values in batch.to_pylist():
-                    if values["status"] == OK:
-                        yield number, values
+            for values in shard_rows(folder.shard_path(number), tuple(COLUMNS)):
+                if values["status"] == OK:
+                    yield number, values
 
 
 def _write_folders(folder: RunFolder, plan: RunPlan, to: Path, progress: Progress) -> int:
@@ -94,12 +78,12 @@ def _write_folders(folder: RunFolder, plan: RunPlan, to: Path, progress: Progres
     count = 0
     with (to / "metadata.csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
-        writer.writerow(["file_name", "label", "class_id", *_PROVENANCE])
+        writer.writerow(["file_name", "label", "class_id", *PROVENANCE])
         for _, values in finished_rows(folder, plan):
-            _, index, recipe = values["key"].split("/")
-            relative = f"{names[values['label']]}/{int(index):06d}-{recipe}{Path(values['image']['path']).suffix}"
+            name = f"{index_of(values['key']):06d}-{values['recipe']}{Path(values['image']['path']).suffix}"
+            relative = f"{names[values['label']]}/{name}"
             (to / relative).write_bytes(values["image"]["bytes"])
-            origin = (_cell(values[name]) for name in _PROVENANCE)
+            origin = (_cell(values[name]) for name in PROVENANCE)
             writer.writerow([relative, values["label"], plan.classes[values["label"]], *origin])
             count += 1
             progress.advance(1, 0)
@@ -117,7 +101,7 @@ def _write_tars(folder: RunFolder, plan: RunPlan, to: Path, progress: Progress) 
             for _, values in rows:
                 # WebDataset takes everything after the first dot for the kind of a member.
                 key = values["key"].replace(".", "%2E").replace("/", "-")
-                origin = {name: values[name] for name in _PROVENANCE} | {"class_id": plan.classes[values["label"]]}
+                origin = {name: values[name] for name in PROVENANCE} | {"class_id": plan.classes[values["label"]]}
                 _add(tar, key + Path(values["image"]["path"]).suffix, values["image"]["bytes"])
                 _add(tar, f"{key}.cls", str(values["label"]).encode())
                 _add(tar, f"{key}.json", json.dumps(origin, ensure_ascii=False).encode())

@@ -2,60 +2,159 @@
 
 from __future__ import annotations
 
+import re
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from augcond.config import RunConfig, kept_text, load_kept_config
-from augcond.datasets import Dataset
+from augcond.datasets import Dataset, RejectedFile
 from augcond.datasets.base import HeldOut
 from augcond.errors import CorruptRunError, RunError
-from augcond.files import TEMPORARY, sync_folder, write_atomically, write_table
+from augcond.files import TEMPORARY, read_groups, sync_folder, write_atomically, write_table
 from augcond.store.commit import ShardMarker, read_marker
 from augcond.store.fingerprint import SourceFacts
 from augcond.store.plans import RunPlan, plan_from_table, plan_to_table
 
-_RESULTS: dict[HeldOut, str] = {"test": "results.json", "validation": "validation.json"}
 
-_MADE_OF_THEM = (
-    *("split.json", "screening.json", "screening.parquet", *_RESULTS.values()),
-    *("models", "predictions", "report", "cache"),
-)
-"""What later stages make of a run's split and shards: worth nothing once these are others."""
+@dataclass(frozen=True, slots=True)
+class RunFile:
+    """One kind of file in a run folder.
+
+    Attributes:
+        pattern: its path in the run folder; names in braces stand for what tells several of a kind apart.
+        goes: whether it goes when a run is made anew: images, and what was made of them.
+    """
+
+    pattern: str
+    goes: bool = True
+
+    @property
+    def top(self) -> str:
+        """The file or folder directly in the run folder, as a glob."""
+        return self.glob.split("/")[0]
+
+    @property
+    def glob(self) -> str:
+        """Matches all files of the kind."""
+        return re.sub(r"\{.*?\}", "*", self.pattern)
+
+
+CARD, WEIGHTS, CHECKPOINT = "model.json", "model.safetensors", "checkpoint.safetensors"
+"""The files of a model, in the folder of its arm and training seed."""
+_MODEL = "models/{arm}/seed-{seed}/"
+
+FILES: Final[Mapping[str, RunFile]] = {
+    # What goes, in this order: a crash in between leaves shards without a plan, which the next plan ignores.
+    "plan": RunFile("plan.parquet"),
+    "sources": RunFile("sources.parquet"),
+    "config": RunFile("config.yaml"),
+    "shard": RunFile("shards/{number:05d}.parquet"),
+    "marker": RunFile("shards/{number:05d}.done.json"),
+    "split": RunFile("split.json"),
+    "screening": RunFile("screening.json"),
+    "margins": RunFile("screening.parquet"),
+    "card": RunFile(_MODEL + CARD),
+    "weights": RunFile(_MODEL + WEIGHTS),
+    "checkpoint": RunFile(_MODEL + CHECKPOINT),
+    "predictions": RunFile("predictions/{on}/{arm}/seed-{seed}.parquet"),
+    "results": RunFile("results.json"),
+    "validation": RunFile("validation.json"),
+    "mapped": RunFile("cache/{recipe}.arrow"),
+    "report": RunFile("report"),
+    "page": RunFile("report/index.html"),
+    "report in the making": RunFile(".report.partial"),
+    # What stays: what decoding found of the real images, and who works here.
+    "decoded": RunFile("decoded.parquet", goes=False),
+    "decoded held-out": RunFile("decoded-{on}.parquet", goes=False),
+    "lock": RunFile("locks/{name}.lock", goes=False),
+    "log": RunFile("log.txt", goes=False),
+    # The folder of a sweep, which is no run of its own, but holds runs.
+    "sweep": RunFile("sweep.json", goes=False),
+    "sweep table": RunFile("sweep.{ending}", goes=False),
+    "cell": RunFile("cells/{kind}/{point}/seed-{seed}", goes=False),
+}
+"""Every file of a run, and of a sweep; a folder stands for all that is in it."""
+
+_RESULTS: Final[Mapping[HeldOut, str]] = {"test": "results", "validation": "validation"}
 
 
 class RunFolder:
-    """The files of one run.
-
-    RUN/config.yaml  plan.parquet  sources.parquet  shards/00000.parquet  shards/00000.done.json  ...  log.txt
-    """
+    """The files of one run, named in `FILES`."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.config_path = path / "config.yaml"
-        self.plan_path = path / "plan.parquet"
-        self.sources_path = path / "sources.parquet"
-        self.split_path = path / "split.json"
-        self.decoded_path = path / "decoded.parquet"
-        self.log_path = path / "log.txt"
-        self.sweep_path = path / "sweep.json"
-        self.shards = path / "shards"
-        self.locks = path / "locks"
+        self.shards = self.shard_path(0).parent
+        self.locks = self.lock_path("plan").parent
+        self.config_path = self._file("config")
+        self.plan_path = self._file("plan")
+        self.sources_path = self._file("sources")
+        self.split_path = self._file("split")
+        self.screening_path = self._file("screening")
+        self.margins_path = self._file("margins")
+        self.report_path = self._file("report")
+        self.page_path = self._file("page")
+        self.log_path = self._file("log")
+        self.sweep_path = self._file("sweep")
+
+    def _file(self, kind: str, /, **which: object) -> Path:
+        return self.path / FILES[kind].pattern.format(**which)
 
     def shard_path(self, number: int) -> Path:
         """Return the path of shard `number`."""
-        return self.shards / f"{number:05d}.parquet"
+        return self._file("shard", number=number)
 
     def marker_path(self, number: int) -> Path:
         """Return the path of the done marker of shard `number`."""
-        return self.shards / f"{number:05d}.done.json"
+        return self._file("marker", number=number)
 
-    def results_path(self, part: HeldOut = "test") -> Path:
-        """Return the path of what the models' judgement on `part` gave."""
-        return self.path / _RESULTS[part]
+    def lock_path(self, name: str) -> Path:
+        """Return the path of a lock."""
+        return self._file("lock", name=name)
+
+    def decoded_path(self, on: HeldOut | None = None) -> Path:
+        """Return where it is kept what decoding found of the images to learn from, or of those held out."""
+        return self._file("decoded") if on is None else self._file("decoded held-out", on=on)
+
+    def model_path(self, arm: str, seed: int) -> Path:
+        """Return the folder of the model of an arm and a training seed."""
+        return self.card_path(arm, seed).parent
+
+    def card_path(self, arm: str, seed: int) -> Path:
+        """Return the path of what that model is; the model is whole where it exists."""
+        return self._file("card", arm=arm, seed=seed)
+
+    def card_paths(self) -> list[Path]:
+        """Return the cards of all models, sorted."""
+        return sorted(self.path.glob(FILES["card"].glob))
+
+    def predictions_path(self, on: HeldOut, arm: str, seed: int) -> Path:
+        """Return the path of what the model of an arm and a training seed says of each image of `on`."""
+        return self._file("predictions", on=on, arm=arm, seed=seed)
+
+    def results_path(self, on: HeldOut = "test") -> Path:
+        """Return the path of what the models' judgement on `on` gave."""
+        return self._file(_RESULTS[on])
+
+    def mapped_path(self, recipe: str) -> Path:
+        """Return the path of the images of a recipe as they are mapped into memory."""
+        return self._file("mapped", recipe=recipe)
+
+    def sweep_table_path(self, ending: str) -> Path:
+        """Return the path of a sweep's table, as `csv` or `md`."""
+        return self._file("sweep table", ending=ending)
+
+    def cell_path(self, kind: str, point: str, seed: int) -> Path:
+        """Return the run folder of a cell of a sweep."""
+        return self._file("cell", kind=kind, point=point, seed=seed)
+
+    def cells(self) -> list[RunFolder]:
+        """Return the runs of a sweep, sorted."""
+        return [RunFolder(path) for path in sorted(self.path.glob(FILES["cell"].glob))]
 
     @property
     def exists(self) -> bool:
@@ -83,19 +182,17 @@ class RunFolder:
             raise RunError(f"the run folder {self.path} cannot be made: {error.strerror}") from error
 
     def clear(self) -> None:
-        """Delete the plan, all shards and all that was made of them; what decoding found, the log and locks stay."""
-        # The plan goes first: a crash in between leaves shards without a plan, which the next plan ignores.
-        for path in (self.plan_path, self.sources_path, self.config_path):
-            path.unlink(missing_ok=True)
-        for path in self.shards.glob("*"):
-            path.unlink()
-        sync_folder(self.shards)
-        for name in _MADE_OF_THEM:
-            path = self.path / name
-            if path.is_dir():
-                shutil.rmtree(path)
-            else:
-                path.unlink(missing_ok=True)
+        """Delete the images and all that was made of them; see `FILES`."""
+        for file in FILES.values():
+            for path in self.path.glob(file.top) if file.goes else ():
+                if path == self.shards:
+                    for shard in path.iterdir():
+                        shard.unlink()
+                    sync_folder(path)
+                elif path.is_dir():
+                    shutil.rmtree(path)
+                else:
+                    path.unlink()
 
     def write_config(self, config: RunConfig) -> None:
         """Write what the run was started with."""
@@ -117,15 +214,9 @@ class RunFolder:
             RunError: there is no plan here.
             CorruptRunError: `plan.parquet` is not what augcond wrote.
         """
-        try:
-            table = pq.read_table(self.plan_path)
-        except FileNotFoundError:
-            raise RunError(
-                f"{self.path} is no run: it has no plan.parquet (augcond generate CONFIG makes it)"
-            ) from None
-        except (OSError, pa.ArrowException) as error:
-            raise CorruptRunError(f"{self.plan_path} cannot be read: {error}") from error
-        return plan_from_table(table, self.plan_path)
+        if not self.plan_path.exists():
+            raise RunError(f"{self.path} is no run: it has no plan.parquet (augcond generate CONFIG makes it)")
+        return plan_from_table(_read_table(self.plan_path), self.plan_path)
 
     def write_plan(self, run_plan: RunPlan, config: RunConfig, dataset: Dataset) -> None:
         """Write the config, the sources and, last and atomically, the plan."""
@@ -134,13 +225,22 @@ class RunFolder:
         write_table(self.plan_path, plan_to_table(run_plan))
 
     def read_sources(self) -> dict[str, tuple[int, str]]:
-        """Return label and sha256 of every real training image that the run may use, by key."""
-        try:
-            table = pq.read_table(self.sources_path, columns=["key", "label", "sha256"])
-        except FileNotFoundError:
-            raise CorruptRunError(f"{self.sources_path} is missing") from None
-        keys, labels, hashes = (table[name].to_pylist() for name in ("key", "label", "sha256"))
-        return {k: (label, sha) for k, label, sha in zip(keys, labels, hashes, strict=True) if sha is not None}
+        """Return label and sha256 of every real training image that the run may use, by key.
+
+        Raises:
+            CorruptRunError: `sources.parquet` is missing or damaged.
+        """
+        rows = _read_table(self.sources_path, ("key", "label", "sha256")).to_pylist()
+        return {row["key"]: (row["label"], row["sha256"]) for row in rows if row["sha256"] is not None}
+
+    def read_rejected(self) -> tuple[RejectedFile, ...]:
+        """Return the real images that cannot be used.
+
+        Raises:
+            CorruptRunError: `sources.parquet` is missing or damaged.
+        """
+        rows = _read_table(self.sources_path, ("key", "label", "reason")).to_pylist()
+        return tuple(RejectedFile(**row) for row in rows if row["reason"] is not None)
 
     def read_source_facts(self, versions: Mapping[str, int]) -> SourceFacts:
         """Return what of the run's real images decides which images are made of them.
@@ -148,12 +248,10 @@ class RunFolder:
         Args:
             versions: of the paths of computation, as its plan records them.
         """
-        hashes = {key: sha256 for key, (_, sha256) in self.read_sources().items()}
-        if "paths" not in pq.read_schema(self.sources_path).names:  # 0.1 did not record them
-            return SourceFacts(hashes, {}, versions)
-        table = pq.read_table(self.sources_path, columns=["key", "paths"])
-        paths = zip(table["key"].to_pylist(), table["paths"].to_pylist(), strict=True)
-        return SourceFacts(hashes, {key: tuple(taken) for key, taken in paths if taken is not None}, versions)
+        rows = [row for row in _read_table(self.sources_path).to_pylist() if row["sha256"] is not None]
+        # 0.1 did not record the paths.
+        paths = {row["key"]: tuple(row["paths"]) for row in rows if row.get("paths") is not None}
+        return SourceFacts({row["key"]: row["sha256"] for row in rows}, paths, versions)
 
     def done(self, number: int, fingerprint: str) -> ShardMarker | None:
         """Return the marker of shard `number` if it is done as `fingerprint` says, else None."""
@@ -180,6 +278,18 @@ class RunFolder:
             number = path.name.split(".", 1)[0]
             if number.isdigit() and mine(int(number)):
                 path.unlink(missing_ok=True)
+
+
+def _read_table(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
+    """Return the parquet file at `path`.
+
+    Raises:
+        CorruptRunError: it is missing or damaged.
+    """
+    try:
+        return pa.concat_tables(read_groups(path, columns))
+    except (OSError, pa.ArrowException) as error:
+        raise CorruptRunError(f"{path} cannot be read: {error}") from error
 
 
 def _sources_table(dataset: Dataset) -> pa.Table:

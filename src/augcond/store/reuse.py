@@ -5,16 +5,16 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
-
-import pyarrow as pa
-import pyarrow.parquet as pq
+from operator import itemgetter
 
 from augcond.conditioning.base import Draws
 from augcond.planning import PlanRow
 from augcond.store.fingerprint import SourceFacts, differences, row_fingerprints, spelled_out
 from augcond.store.folder import RunFolder
 from augcond.store.plans import RunPlan
-from augcond.store.shards import OK, ShardRow
+from augcond.store.shards import OK, ShardRow, shard_rows
+
+_COLUMNS = ("image", "lam", "share", "weights", "status")
 
 logger = logging.getLogger(__name__)
 
@@ -70,8 +70,9 @@ class ReusableRows:
                 by_shard.setdefault((place.folder, place.shard), []).append((row, place.position))
         found: dict[str, ShardRow] = {}
         for (folder, shard), entries in by_shard.items():
-            taken = pq.read_table(folder.shard_path(shard)).take(pa.array([position for _, position in entries]))
-            for (row, _), values in zip(entries, taken.to_pylist(), strict=True):
+            entries.sort(key=itemgetter(1))
+            taken = shard_rows(folder.shard_path(shard), _COLUMNS, [position for _, position in entries])
+            for (row, _), values in zip(entries, taken, strict=True):
                 if values["status"] == OK:
                     draws = Draws(values["lam"], values["share"], tuple(values["weights"]))
                     found[row.key] = ShardRow(row, values["image"]["bytes"], draws)

@@ -1,15 +1,19 @@
-"""What a shard holds: one row per attempted image, in plan order."""
+"""What a shard holds, one row per attempted image in plan order, and the one way to read it."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
 
+import numpy as np
 import pyarrow as pa
 
 from augcond.conditioning.base import Draws
+from augcond.errors import CorruptRunError
+from augcond.files import read_groups
 from augcond.planning import PlanRow
 
 if TYPE_CHECKING:
@@ -17,6 +21,39 @@ if TYPE_CHECKING:
 
 OK = "ok"
 FAILED = "failed"
+
+COLUMNS: Final[Mapping[str, str]] = {
+    "key": "string",
+    "image": "Image",
+    "label": "ClassLabel",
+    "class_name": "string",
+    "recipe": "string",
+    "source_keys": "strings",
+    "lam": "float64",
+    "share": "float64",
+    "weights": "float64s",
+    "seed": "int64",
+    "prompt": "string",
+    "guidance_scale": "float64",
+    "steps": "int32",
+    "generator": "string",
+    "revision": "string",
+    "status": "string",
+    "error": "string",
+}
+"""The columns of a shard and what each holds; an `s` at the end means several."""
+
+PROVENANCE: Final = tuple(name for name in COLUMNS if name not in ("image", "label", "status", "error"))
+"""The columns that say where an image comes from."""
+
+_GROUP_BYTES = 256 * 2**20
+"""Of encoded images in a row group; Arrow counts those of a column with 32 bits."""
+
+_GROUP_ROWS = 2**20
+"""As many as pyarrow writes into one."""
+
+_AT_ONCE = 64
+"""Rows that are Python objects in memory at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,31 +95,34 @@ def shard_features(classes: tuple[str, ...]) -> datasets.Features:
     """Return the columns of a shard as Hugging Face features: `image` is an Image, `label` a ClassLabel."""
     from datasets import ClassLabel, Features, Image, Sequence, Value
 
-    return Features(
-        {
-            "key": Value("string"),
-            "image": Image(),
-            "label": ClassLabel(names=list(classes)),
-            "class_name": Value("string"),
-            "recipe": Value("string"),
-            "source_keys": Sequence(Value("string")),
-            "lam": Value("float64"),
-            "share": Value("float64"),
-            "weights": Sequence(Value("float64")),
-            "seed": Value("int64"),
-            "prompt": Value("string"),
-            "guidance_scale": Value("float64"),
-            "steps": Value("int32"),
-            "generator": Value("string"),
-            "revision": Value("string"),
-            "status": Value("string"),
-            "error": Value("string"),
-        }
-    )
+    def feature(kind: str) -> Any:
+        if kind == "Image":
+            return Image()
+        if kind == "ClassLabel":
+            return ClassLabel(names=list(classes))
+        return Sequence(Value(kind[:-1])) if kind.endswith("s") else Value(kind)
+
+    return Features({name: feature(kind) for name, kind in COLUMNS.items()})
 
 
-def shard_table(rows: Sequence[ShardRow], classes: tuple[str, ...], settings: GenerationSettings) -> pa.Table:
-    """Return the shard of `rows` as a table with the schema metadata that `datasets` reads."""
+def shard_tables(
+    rows: Sequence[ShardRow], classes: tuple[str, ...], settings: GenerationSettings
+) -> Iterator[pa.Table]:
+    """Yield the shard of `rows` in tables, each of which is to be a row group; a small shard is one.
+
+    They have the schema metadata that `datasets` reads.
+    """
+    start = size = 0
+    for place, row in enumerate(rows):
+        more = len(row.image or b"")
+        if place > start and (size + more > _GROUP_BYTES or place - start == _GROUP_ROWS):
+            yield _table(rows[start:place], classes, settings)
+            start, size = place, 0
+        size += more
+    yield _table(rows[start:], classes, settings)
+
+
+def _table(rows: Sequence[ShardRow], classes: tuple[str, ...], settings: GenerationSettings) -> pa.Table:
     columns = {
         "key": [r.row.key for r in rows],
         "image": [{"bytes": r.image, "path": _path(r, settings)} if r.image is not None else None for r in rows],
@@ -108,3 +148,58 @@ def shard_table(rows: Sequence[ShardRow], classes: tuple[str, ...], settings: Ge
 def _path(row: ShardRow, settings: GenerationSettings) -> str:
     """Return a file name for tools that want one; the bytes lie in the shard."""
     return row.row.key.replace("/", "-") + settings.extension
+
+
+def shard_columns(path: Path, columns: Sequence[str]) -> pa.Table:
+    """Return whole columns of the shard at `path`, in chunks of a row group.
+
+    Args:
+        path: the shard.
+        columns: names out of `COLUMNS`; of a large shard, the images may not fit into memory.
+
+    Raises:
+        CorruptRunError: the file is missing or damaged, or no shard.
+    """
+    return pa.concat_tables(shard_groups(path, columns))
+
+
+def shard_rows(
+    path: Path, columns: Sequence[str], places: Sequence[int] | np.ndarray | None = None
+) -> Iterator[dict[str, Any]]:
+    """Yield rows of the shard at `path` as plain values by column; what is in memory at once is one row group.
+
+    Args:
+        path: the shard.
+        columns: names out of `COLUMNS`.
+        places: which rows of the shard, ascending; all where None.
+
+    Raises:
+        CorruptRunError: the file is missing or damaged, or no shard, or has fewer rows.
+    """
+    wanted = None if places is None else np.asarray(places, dtype=np.int64)
+    if wanted is not None and (np.diff(wanted) < 0).any():
+        raise ValueError("the places of rows must ascend")
+    start = 0
+    for group in shard_groups(path, columns):
+        stop = start + group.num_rows
+        if wanted is not None:
+            group = group.take(pa.array(wanted[(wanted >= start) & (wanted < stop)] - start))
+        for first in range(0, group.num_rows, _AT_ONCE):
+            yield from group.slice(first, _AT_ONCE).to_pylist()
+        start = stop
+    if wanted is not None and len(wanted) and wanted[-1] >= start:
+        raise CorruptRunError(f"{path} has {start} rows, not {wanted[-1] + 1} at least")
+
+
+def shard_groups(path: Path, columns: Sequence[str]) -> Iterator[pa.Table]:
+    """Yield columns of the shard at `path`, row group by row group; see `shard_columns`."""
+    unknown = [name for name in columns if name not in COLUMNS]
+    if unknown:
+        raise ValueError(f"a shard has no column {', '.join(unknown)}: expected some of {', '.join(COLUMNS)}")
+    try:
+        yield from read_groups(path, columns)
+    except (OSError, pa.ArrowException) as error:
+        reason = " ".join(str(error).split())
+        raise CorruptRunError(
+            f"the shard {path} cannot be read: {reason}. Delete it and run augcond generate again, which makes it anew"
+        ) from error

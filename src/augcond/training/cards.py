@@ -16,6 +16,7 @@ from augcond.config import TrainingConfig
 from augcond.config.base import with_neutral
 from augcond.errors import CorruptRunError, RunError
 from augcond.files import TEMPORARY, write_atomically
+from augcond.store.folder import CARD, CHECKPOINT, WEIGHTS, RunFolder
 from augcond.training.arms import ArmKind, Seeds
 
 if TYPE_CHECKING:
@@ -28,10 +29,6 @@ logger = logging.getLogger(__name__)
 
 FORMAT = 2
 """Of a model's card; goes up where an older augcond would misread it. Cards of 0.1 have none: 1."""
-
-CARD = "model.json"
-WEIGHTS = "model.safetensors"
-CHECKPOINT = "checkpoint.safetensors"
 
 LossHistory = list[tuple[int, float]]
 """(step, loss) now and then."""
@@ -87,11 +84,6 @@ class ModelCard:
         return TrainingConfig.model_validate(with_neutral(TrainingConfig, self.training))
 
 
-def model_folder(run: Path, arm: str, training_seed: int) -> Path:
-    """Return the folder of the model of an arm and a training seed."""
-    return run / "models" / arm / f"seed-{training_seed}"
-
-
 def save_model(folder: Path, card: ModelCard, module: nn.Module) -> None:
     """Write weights and then the card, each at once; a folder with a card is a whole model."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -135,7 +127,7 @@ def read_cards(run: Path) -> list[ModelCard]:
     Raises:
         RunError: there is none.
     """
-    found = [read_card(path.parent) for path in sorted((run / "models").glob(f"*/seed-*/{CARD}"))]
+    found = [read_card(path.parent) for path in RunFolder(run).card_paths()]
     cards = [card for card in found if card is not None]
     if not cards:
         raise RunError(f"{run} holds no trained model: run augcond train first")

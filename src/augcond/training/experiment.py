@@ -83,7 +83,7 @@ def load_experiment(config: RunConfig) -> Experiment:
     """
     folder = RunFolder(config.run)
     folder.create()
-    pool = load_dataset(config.data, cache=folder.decoded_path)
+    pool = load_dataset(config.data, cache=folder.decoded_path())
     split = settle_split(folder.split_path, draw_split(config, pool))
     training = subset(pool, split.train)
     rows = None
@@ -97,8 +97,7 @@ def load_experiment(config: RunConfig) -> Experiment:
     for on in get_args(HeldOut):
         try:
             # Test sets can have tens of thousands of images, and every command looks at them.
-            cache = folder.decoded_path.with_name(f"decoded-{on}.parquet")
-            images = load_held_out(config.data, on, pool, split, cache=cache)
+            images = load_held_out(config.data, on, pool, split, cache=folder.decoded_path(on))
         except ConfigError as error:
             held_out[on] = error
         else:

@@ -4,21 +4,22 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
 from augcond.datasets.decoding import available_cores, decode
 from augcond.errors import RunError
-from augcond.files import temporary_beside
+from augcond.files import replacing
+from augcond.planning import index_of
 from augcond.store.images import decode_stored
-from augcond.store.shards import OK
+from augcond.store.shards import OK, shard_columns, shard_rows
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Sequence
@@ -26,6 +27,10 @@ if TYPE_CHECKING:
 
     from augcond.datasets import Dataset
     from augcond.store import RunFolder
+
+
+_AT_ONCE = 256
+"""Encoded images in memory at once."""
 
 
 class Pixels(Protocol):
@@ -215,9 +220,6 @@ class SyntheticRows:
         return positions
 
 
-_COLUMNS = ["key", "label", "recipe", "source_keys", "status"]
-
-
 def read_synthetic(folder: RunFolder) -> SyntheticRows:
     """Return every image that the run has made.
 
@@ -233,7 +235,7 @@ def read_synthetic(folder: RunFolder) -> SyntheticRows:
         )
     parts: list[pa.Table] = []
     for number in range(len(markers)):
-        table = pq.read_table(folder.shard_path(number), columns=_COLUMNS)
+        table = shard_columns(folder.shard_path(number), ("key", "label", "recipe", "source_keys", "status"))
         places = pa.array(np.arange(table.num_rows))
         table = table.append_column("place", places).append_column("shard", pa.array([number] * table.num_rows))
         parts.append(table.filter(pc.equal(table["status"], OK)).replace_schema_metadata(None))
@@ -246,7 +248,7 @@ def read_synthetic(folder: RunFolder) -> SyntheticRows:
         keys=keys,
         labels=table["label"].to_numpy().astype(np.int64),
         recipes=np.array(table["recipe"].to_pylist(), dtype=str),
-        index=np.array([int(key.split("/")[1]) for key in keys], dtype=np.int64),
+        index=np.array([index_of(key) for key in keys], dtype=np.int64),
         sources=tuple(tuple(sources) for sources in table["source_keys"].to_pylist()),
         shards=table["shard"].to_numpy().astype(np.int64),
         places=table["place"].to_numpy().astype(np.int64),
@@ -274,7 +276,7 @@ def synthetic_images(
         pixels = MemoryPixels(_decoded(folder, rows, positions, size))
     else:
         recipe = rows.recipes[int(positions[0])]
-        encoded = _mapped(folder, rows, positions, folder.path / "cache" / f"{recipe}.arrow")
+        encoded = _mapped(folder, rows, positions, folder.mapped_path(str(recipe)))
 
         def opener(position: int) -> Image.Image:
             return decode_stored(encoded[position].as_py())
@@ -287,7 +289,7 @@ def _decoded(folder: RunFolder, rows: SyntheticRows, positions: np.ndarray, size
     images = torch.empty(len(positions), 3, size, size, dtype=torch.uint8)
     done = 0
     with _decoding_threads() as threads:
-        for encoded in _encoded(folder, rows, positions):
+        for encoded in _batches(_encoded(folder, rows, positions)):
             for image in threads.map(lambda data: _square(decode_stored(data), size), encoded):
                 images[done] = image
                 done += 1
@@ -297,22 +299,25 @@ def _decoded(folder: RunFolder, rows: SyntheticRows, positions: np.ndarray, size
 def _mapped(folder: RunFolder, rows: SyntheticRows, positions: np.ndarray, path: Path) -> pa.ChunkedArray:
     path.parent.mkdir(exist_ok=True)
     schema = pa.schema({"image": pa.binary()})
-    temporary = temporary_beside(path)  # every process of a training on several devices writes the file
-    try:
-        with pa.OSFile(str(temporary), "wb") as sink, pa.ipc.new_file(sink, schema) as writer:
-            for encoded in _encoded(folder, rows, positions):
-                writer.write_batch(pa.record_batch([pa.array(encoded, pa.binary())], schema=schema))
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+    with (
+        replacing(path) as temporary,  # every process of a training on several devices writes the file
+        pa.OSFile(str(temporary), "wb") as sink,
+        pa.ipc.new_file(sink, schema) as writer,
+    ):
+        for encoded in _batches(_encoded(folder, rows, positions)):
+            writer.write_batch(pa.record_batch([pa.array(encoded, pa.binary())], schema=schema))
     return pa.ipc.open_file(pa.memory_map(str(path))).read_all()["image"]
 
 
-def _encoded(folder: RunFolder, rows: SyntheticRows, positions: np.ndarray) -> Iterator[list[bytes]]:
-    """Yield the encoded images at `positions`, shard by shard; positions ascend, and so do shards."""
+def _batches(encoded: Iterator[bytes]) -> Iterator[list[bytes]]:
+    while batch := list(islice(encoded, _AT_ONCE)):
+        yield batch
+
+
+def _encoded(folder: RunFolder, rows: SyntheticRows, positions: np.ndarray) -> Iterator[bytes]:
+    """Yield the encoded images at `positions`; positions ascend, and so do shards."""
     shards = rows.shards[positions]
     for shard in np.unique(shards):
         places = rows.places[positions[shards == shard]]
-        images = pq.read_table(folder.shard_path(int(shard)), columns=["image"])["image"]
-        yield [image["bytes"] for image in images.take(pa.array(places)).to_pylist()]
+        for row in shard_rows(folder.shard_path(int(shard)), ("image",), places):
+            yield row["image"]["bytes"]

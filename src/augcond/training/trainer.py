@@ -18,11 +18,12 @@ from augcond.config.base import counted, setting_of
 from augcond.errors import ConfigError, RunMismatchError, TrainingError
 from augcond.files import file_sha256
 from augcond.progress import NoProgress
+from augcond.store.folder import CHECKPOINT
 from augcond.store.locks import exclusive
 from augcond.training.arm_images import RunImages
 from augcond.training.arms import Arm, Seeds, arms_of
 from augcond.training.batches import effective_counts
-from augcond.training.cards import CHECKPOINT, ModelCard, model_folder, read_card, save_model
+from augcond.training.cards import ModelCard, read_card, save_model
 from augcond.training.devices import find_rank
 from augcond.training.experiment import Experiment, evaluation_images
 from augcond.training.loop import Task, fit
@@ -63,7 +64,7 @@ def train_arms(
     seeds = experiment.config.training.training_seeds
     images = RunImages(experiment, dropped)
     rank = find_rank(experiment.config.training)
-    lock = experiment.folder.locks / f"train-{rank.number}.lock"
+    lock = experiment.folder.lock_path(f"train-{rank.number}")
     with exclusive(lock, f"another process trains {experiment.folder.path}: wait for it"):
         # All of them before the first: what is wrong with the last arm shows now, not in some hours.
         jobs = [(arm, _card(images, arm, seed)) for arm in arms for seed in seeds]
@@ -95,7 +96,7 @@ def train_one(images: RunImages, arm: Arm, seed: int) -> tuple[Model, ModelCard]
 
 def _existing(images: RunImages, arm: Arm, card: ModelCard, *, overwrite: bool) -> ModelCard | None:
     """Return the card of the trained model that `card` describes, None where it is still to train."""
-    folder = model_folder(images.experiment.folder.path, card.arm, card.seeds.training)
+    folder = images.experiment.folder.model_path(card.arm, card.seeds.training)
     found = read_card(folder)
     if found is None or found.fingerprint == card.fingerprint or _is_of_0_1(images, arm, card, found):
         return found
@@ -122,14 +123,14 @@ def _check(images: RunImages, arm: Arm) -> None:
 
 def _clear(run: Experiment, card: ModelCard) -> None:
     """Delete a model of other settings; what an interrupted training left stays, for the next one to go on from."""
-    folder = model_folder(run.folder.path, card.arm, card.seeds.training)
+    folder = run.folder.model_path(card.arm, card.seeds.training)
     if read_card(folder) is not None:
         shutil.rmtree(folder)
 
 
 def _train(images: RunImages, arm: Arm, card: ModelCard, progress: Progress) -> ModelCard:
     run, seed = images.experiment, card.seeds.training
-    folder = model_folder(run.folder.path, arm.name, seed)
+    folder = run.folder.model_path(arm.name, seed)
     folder.mkdir(parents=True, exist_ok=True)
     model, inputs = prepare_training(images, arm, seed)
     best = run.protocol.best_epoch(partial(_accuracy, images, arm, card, model), arm.config.steps)

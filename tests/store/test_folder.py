@@ -1,0 +1,111 @@
+"""Every file that any stage writes is in the list of a run's files, and --overwrite leaves only what may stay."""
+
+from __future__ import annotations
+
+import shutil
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+import pytest
+
+from augcond.config import parse_config
+from augcond.errors import CorruptRunError
+from augcond.experiments.sweep import parse_axis, sweep
+from augcond.pipeline import evaluate, generate, train
+from augcond.progress import log_to
+from augcond.report import ReportSettings, write_report
+from augcond.store import RunFolder
+from augcond.store.folder import FILES
+from augcond.training.image_sets import read_synthetic, synthetic_images
+from tests.training.toys import toy_run
+
+QUICK = ReportSettings(metrics=False, pictures=20)
+
+
+def kinds_of(path: str) -> list[str]:
+    """Return the kinds of file that `path`, relative to a run folder, may be."""
+    return [kind for kind, file in FILES.items() if fnmatchcase(path, file.glob) or fnmatchcase(path, f"{file.glob}/*")]
+
+
+def files_in(folder: Path) -> set[str]:
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A run that every stage has worked on."""
+    config = toy_run(
+        tmp_path_factory.mktemp("full"),
+        screening={"by": "encoder"},
+        training={"steps": 4, "seeds": 1, "checkpoint_every": 2},
+        plan={"per_class": 3},
+    )
+    folder = RunFolder(config.run)
+    folder.create()
+    with log_to(folder.log_path):
+        generate(config)
+        train(config)
+        evaluate(config)
+        evaluate(config, on="validation")
+        write_report(folder, QUICK)
+    synthetic = read_synthetic(folder)
+    synthetic_images(folder, synthetic, synthetic.select("mixup"), 16, max_bytes=0)
+    # As an interrupted training leaves it.
+    checkpoint = folder.model_path("text", 7) / "checkpoint.safetensors"
+    checkpoint.parent.mkdir()
+    checkpoint.touch()
+    return config, folder
+
+
+def test_every_file_of_a_run_is_in_the_list_and_all_of_the_list_is_there(run):
+    _, folder = run
+    found = {path: kinds_of(path) for path in files_in(folder.path)}
+    assert [path for path, kinds in found.items() if not kinds] == []
+    missing = set(FILES) - {kind for kinds in found.values() for kind in kinds}
+    assert missing == {"report in the making", "sweep", "sweep table", "cell"}
+
+
+def test_overwriting_leaves_log_locks_and_what_decoding_found(run, tmp_path):
+    config, folder = run
+    copy = RunFolder(tmp_path / "run")
+    shutil.copytree(folder.path, copy.path)
+    (copy.path / ".report.partial").mkdir()
+    for name in ("notes.txt", "shards/00000.parquet.0123.tmp", ".report.partial/index.html"):
+        (copy.path / name).write_text("")
+    copy.clear()
+    stay = {"log.txt", "decoded.parquet", "decoded-test.parquet", "decoded-validation.parquet", "notes.txt"}
+    locks = {"locks/plan.lock", "locks/parts.lock", "locks/part-1-of-1.lock", "locks/train-0.lock"}
+    assert files_in(copy.path) == stay | locks
+    assert copy.shards.is_dir()
+    again = parse_config(config.model_dump(mode="json") | {"run": copy.path})
+    assert generate(again).ok == 18
+
+
+def test_every_file_of_a_sweep_is_in_the_list(tmp_path):
+    config = toy_run(tmp_path, training={"steps": 2}, plan={"per_class": 1})
+    sweep(config, [parse_axis("plan.per_class=1,2")], seeds=1)
+    write_report(RunFolder(config.run), QUICK)
+    files = files_in(config.run)
+    assert [path for path in files if not kinds_of(path)] == []
+    assert {"sweep.json", "sweep.csv", "sweep.md"} < files
+    assert {cell.path.name for cell in RunFolder(config.run).cells()} == {"seed-0"}
+    inner = {path.split("/", 4)[4] for path in files if path.startswith("cells/")}
+    assert [path for path in inner if not kinds_of(path)] == []
+
+
+def test_a_file_without_a_place_would_be_noticed():
+    assert kinds_of("models/text/seed-0/model.json") == ["card"]
+    assert kinds_of("models/text/seed-0/optimizer.bin") == []
+    assert kinds_of("extra.json") == []
+
+
+def test_damaged_sources_are_named(run, tmp_path):
+    copy = RunFolder(tmp_path / "run")
+    shutil.copytree(run[1].path, copy.path)
+    copy.sources_path.write_bytes(b"rubbish")
+    for read in (copy.read_sources, copy.read_rejected):
+        with pytest.raises(CorruptRunError, match=r"sources\.parquet cannot be read"):
+            read()
+    copy.sources_path.unlink()
+    with pytest.raises(CorruptRunError, match=r"sources\.parquet cannot be read"):
+        copy.read_sources()
