@@ -113,8 +113,8 @@ def test_every_reader_reads_groups(runs, tmp_path):
         assert files[0] == files[1]
     plan = cut.read_plan()
     rows = list(plan.plan.rows())[5:15][::-1]
-    hashes = {key: sha256 for key, (_, sha256) in cut.read_sources().items()}
-    taken, expected = (ReusableRows(plan, hashes, [folder])(rows) for folder in (cut, whole))
+    facts = cut.read_source_facts(plan.versions)
+    taken, expected = (ReusableRows(plan, facts, [folder])(rows) for folder in (cut, whole))
     assert taken == expected
     assert set(taken) == {row.key for row in rows}
     sampled, expected = (list(read_rows(read_facts(folder), range(3, 20))) for folder in (cut, whole))
@@ -140,8 +140,8 @@ def read_by_export(folder: RunFolder) -> None:
 
 def read_by_reuse(folder: RunFolder) -> None:
     plan = folder.read_plan()
-    hashes = {key: sha256 for key, (_, sha256) in folder.read_sources().items()}
-    ReusableRows(plan, hashes, [folder])(list(plan.plan.rows()))
+    facts = folder.read_source_facts(plan.versions)
+    ReusableRows(plan, facts, [folder])(list(plan.plan.rows()))
 
 
 @pytest.mark.parametrize("read", [read_by_report, read_by_training, read_by_export, read_by_reuse])
