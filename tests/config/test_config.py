@@ -31,7 +31,7 @@ def test_data_and_run_are_required(missing):
         ("genrator.steps=5", "genrator: unknown key; did you mean 'generator'?"),
         ("generator.steps=0", "generator.steps: Input should be greater than or equal to 1 (got 0)"),
         ("generator.steps=many", "generator.steps: "),
-        ("conditioning.recipe=mixdown", "conditioning.recipe: Input should be 'text', 'real-guidance', 'image'"),
+        ("conditioning.recipe=mixdown", "conditioning.recipe: no recipe 'mixdown'; known: text, real-guidance, image"),
         ("conditioning.recipe=[text, text]", "conditioning.recipe: name each recipe once"),
         ("conditioning.recipe=[]", "conditioning.recipe: "),
         ("conditioning.dropout=1.5", "conditioning.dropout: "),

@@ -28,7 +28,7 @@ class RunConfig(Section):
         "a photo of a {class_name}",
     )
     """One template or several (one is drawn per image); {class_name} is filled in."""
-    generator: GeneratorConfig = GeneratorConfig()
+    generator: GeneratorConfig = Field(default_factory=GeneratorConfig)
     output: OutputConfig = OutputConfig()
     engine: EngineConfig = EngineConfig()
     training: TrainingConfig = TrainingConfig()

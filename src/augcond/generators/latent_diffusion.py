@@ -9,8 +9,6 @@ from __future__ import annotations
 from abc import abstractmethod
 from typing import TYPE_CHECKING, Any
 
-import torch
-
 from augcond.conditioning.streams import INITIAL_NOISE, torch_stream
 from augcond.errors import ConfigError
 from augcond.generators.base import Generated, Generator
@@ -132,6 +130,8 @@ class LatentDiffusion(Generator):
 
     def sample(self, conditioning: Conditioning, seeds: Sequence[int]) -> tuple[Tensor, list[str | None]]:
         """Return what `generate` does before rounding: images (B, 3, H, W), float32, about [-1, 1], and errors."""
+        import torch
+
         self._check_batch(conditioning, seeds)
         if len(seeds) == 0:
             return torch.zeros(0, 3, *self.image_size), []
@@ -148,6 +148,8 @@ class LatentDiffusion(Generator):
 
     def _denoise(self, conditioning: Conditioning, seeds: Sequence[int], *, cached: bool = True) -> Tensor:
         """Return denoised latents (B, C, h, w), float32; rows of an equal start are denoised together."""
+        import torch
+
         groups: dict[float | None, list[int]] = {}
         for row, initial in enumerate(conditioning.initial or [None] * len(seeds)):
             groups.setdefault(None if initial is None else initial.strength, []).append(row)
@@ -177,6 +179,8 @@ class LatentDiffusion(Generator):
         )
 
     def _start(self, scheduler: Any, conditioning: Conditioning, noise: Tensor, strength: float | None) -> Start:
+        import torch
+
         if strength is None:
             return start_from_noise(scheduler, noise)
         pixels = torch.stack([initial.pixels for initial in conditioning.initial if initial is not None])
@@ -192,6 +196,8 @@ class LatentDiffusion(Generator):
 
         The VAE of Stable Diffusion overflows in float16 now and then: where the latents are fine, only it runs again.
         """
+        import torch
+
         try:
             with out_of_memory_errors(), upcast(*self._text_encoders, self._unet, self._vae):
                 images = self._decode(latents)

@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from augcond.config import RunConfig
+from augcond.config.base import counted
 from augcond.datasets import DecodeSettings
 from augcond.generators import GeneratorIdentity
 from augcond.planning import Plan
@@ -26,20 +27,13 @@ IMAGES_VERSION = 1
 _CHUNK = 65_536
 """Rows whose definitions are text in memory at once."""
 
-# Where the weights are, which the identity says better, and how the images are computed, not what they are.
-_HOW_NOT_WHAT: dict[str, Any] = {
-    **dict.fromkeys(("model", "name", "revision", "dtype", "device", "compile"), True),
-    "adapter": {"model", "revision"},
-    "prior": {"model", "revision"},
-}
-
 
 def image_settings(
     config: RunConfig, identity: GeneratorIdentity, decoding: DecodeSettings, image_format: ImageFormat
 ) -> dict[str, Any]:
     """Return, as nested plain values, every setting that all images of a run share."""
     conditioning = config.conditioning.model_dump(mode="json", exclude={"recipe"})
-    sampling = config.generator.model_dump(mode="json", exclude=_HOW_NOT_WHAT)
+    sampling = counted(config.generator, "images")
     return {
         "images_version": IMAGES_VERSION,
         "generator": {

@@ -57,8 +57,8 @@ def arms_of(config: RunConfig) -> tuple[Arm, ...]:
         ConfigError: an arm's recipe is not planned.
     """
     training = config.training
-    named = training.arms or default_arms(config.conditioning.recipe)
-    planned = (*config.conditioning.recipe, UNUSED_REAL, None)
+    named = training.arms or default_arms(config.conditioning.recipe_names)
+    planned = (*config.conditioning.recipe_names, UNUSED_REAL, None)
     for arm in named:
         if arm.recipe not in planned:
             raise ConfigError(

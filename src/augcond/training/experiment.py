@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, get_args
 
-from augcond.config.data import BENCHMARK_NAMES
 from augcond.datasets import load_dataset
+from augcond.datasets.benchmarks import BENCHMARK_NAMES
 from augcond.datasets.loading import load_held_out
 from augcond.datasets.splits import draw_split, settle_split, subset
 from augcond.errors import ConfigError, RunMismatchError
@@ -125,7 +125,7 @@ def _defining(config: RunConfig) -> dict[str, Any]:
 
 
 def _missing(made: RunConfig, asked: RunConfig) -> list[str]:
-    return [recipe for recipe in asked.conditioning.recipe if recipe not in made.conditioning.recipe]
+    return [recipe for recipe in asked.conditioning.recipe_names if recipe not in made.conditioning.recipe_names]
 
 
 def _trained_on(config: RunConfig, pool: Dataset, split: Split, training: Dataset) -> Dataset:

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from augcond.datasets.base import DatasetReader, HeldOut, Role, path_of
 from augcond.errors import DatasetError
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from augcond.config import DataConfig
     from augcond.datasets.base import Listing
 
-Role = Literal["train", "validation", "test"]
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +33,7 @@ class Found:
 
 
 @dataclass(frozen=True, slots=True)
-class Benchmark:
+class Benchmark(DatasetReader):
     """A benchmark by name.
 
     Attributes:
@@ -54,6 +57,43 @@ class Benchmark:
     list_role: Callable[[Path, Role], Found]
     roles: tuple[Role, ...]
     modules: tuple[str, ...] = ()
+
+    takes = frozenset({"path"})
+
+    def list_images(self, config: DataConfig, role: Role) -> Listing | None:
+        """Return the images of one role, none of them opened; None where the benchmark has no such role."""
+        return self.list_below(path_of(config), role)
+
+    def held_out(self, config: DataConfig) -> tuple[HeldOut, ...]:
+        """Return which of validation and test images the benchmark has."""
+        return tuple(role for role in self.roles if role != "train")
+
+    def list_below(self, root: Path, role: Role) -> Listing | None:
+        """Return what `find_role` finds; where sizes differ from the official ones, a warning is logged."""
+        found = self.find_role(root, role)
+        if found is None:
+            return None
+        for note in found.notes:
+            logger.warning("%s, role %s: %s", self.name, role, note)
+        return found.listing
+
+    def find_role(self, root: Path, role: Role) -> Found | None:
+        """Return one role in the user's copy at `root`, and what differs from the official one.
+
+        Raises:
+            DatasetError: a file or folder is missing, or is not the official one; the message says how the benchmark
+                must lie and where to get it.
+            MissingExtraError: reading it needs a package that is not installed.
+        """
+        if role not in self.roles:
+            return None
+        try:
+            found = self.list_role(root, role)
+        except MissingDataError as error:
+            raise DatasetError(f"{self.title}: {error}\n{self.help()}\nmore in docs/benchmarks.md") from None
+        if not found.listing.keys:
+            raise DatasetError(f"{self.title}: no images for {role} in {root}\n{self.help()}")
+        return found
 
     def help(self) -> str:
         """Return how the benchmark must lie below `data.path`, and where to get it."""
