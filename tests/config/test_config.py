@@ -46,6 +46,10 @@ def test_data_and_run_are_required(missing):
         ("training.arms=[{name: a, overrides: {lrr: 1}}]", "training: arm 'a': lrr: unknown key; did you mean 'lr'?"),
         ("training.arms=[{name: a, overrides: {lr: 0}}]", "training: arm 'a': lr: Input should be greater than 0"),
         ("training.arms=[{name: a, overrides: {mode: finetune}}]", "arm 'a': overrides: mode 'finetune' needs weights"),
+        (
+            "training.arms=[{name: a, recipe: mixdown}]",
+            "training.arms: arm 'a' trains on 'mixdown', which is no recipe; known: embed-mixup-dropout, text, ",
+        ),
         ("no equals sign", "expected key=value"),
         ("=5", "expected key=value"),
         ("generator.steps=[", "is not YAML"),

@@ -130,7 +130,7 @@ def find_recipe(name: str) -> Recipe:
     """
     found = registry.recipes.load(name)
     if not isinstance(found, Recipe):
-        raise ConfigError(f"conditioning.recipe: {name!r} is a {type(found).__name__}, not an augcond Recipe")
+        raise ConfigError(f"conditioning.recipe: {name!r} is of type {type(found).__name__}, not a Recipe")
     short = registry.short_name(name)
     return found if found.name == short else replace(found, name=short)
 

@@ -4,6 +4,7 @@ A config is a YAML file; `--set key=value` overrides single keys. Unknown keys a
 name the key. Relative paths are relative to the config file.
 """
 
+from augcond.config.base import Section, Setting
 from augcond.config.data import DataConfig, HuggingFaceConfig, WebDatasetConfig
 from augcond.config.generation import (
     ConditioningConfig,
@@ -28,6 +29,8 @@ __all__ = [
     "PlanConfig",
     "RunConfig",
     "ScreeningConfig",
+    "Section",
+    "Setting",
     "SplitConfig",
     "TrainingConfig",
     "WebDatasetConfig",

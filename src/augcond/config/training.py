@@ -77,6 +77,10 @@ class AugmentConfig(Section, decides="models"):
         return scale
 
 
+UNUSED_REAL = "unused-real"
+"""What an arm trains on, in place of a recipe's images, as a ceiling: real images that the split leaves out."""
+
+
 class ArmConfig(Section, decides="models"):
     """One row of the table of results: what is trained on, and with which settings of its own."""
 

@@ -160,11 +160,11 @@ class DatasetReader(ABC):
     takes: ClassVar[frozenset[str]] = frozenset({"path", "validation", "test"})
 
     @abstractmethod
-    def list_images(self, config: DataConfig, role: Role) -> Listing | None:
-        """Return the images of a role, none of them opened; None where the source has none of its own.
+    def list_images(self, config: DataConfig, role: Role) -> Listing:
+        """Return the images of a role, none of them opened.
 
-        Images that `data.validation` or `data.test` name are asked for as `train`, with that path as `path`. Class
-        names of a file (`data.class_names`) are not this method's business.
+        Asked for are `train` and what `held_out` names. Images that `data.validation` or `data.test` name are asked for
+        as `train`, with that path as `path`. Class names of a file (`data.class_names`) are not this method's business.
 
         Raises:
             DatasetError: they cannot be listed.

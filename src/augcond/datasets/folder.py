@@ -174,9 +174,9 @@ def _printable(name: str) -> str:
 class FolderReader(DatasetReader):
     """`folder`: a folder of class folders."""
 
-    def list_images(self, config: DataConfig, role: Role) -> Listing | None:
+    def list_images(self, config: DataConfig, role: Role) -> Listing:
         """Return the images below `data.path`."""
-        return list_folder(path_of(config)) if role == "train" else None
+        return list_folder(path_of(config))
 
 
 READER = FolderReader()

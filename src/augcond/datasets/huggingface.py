@@ -229,11 +229,10 @@ class HuggingFaceDatasetReader(DatasetReader):
 
     takes = DatasetReader.takes | {"huggingface"}
 
-    def list_images(self, config: DataConfig, role: Role) -> Listing | None:
+    def list_images(self, config: DataConfig, role: Role) -> Listing:
         """Return the images of the split that `data.huggingface` names for the role."""
         section = config.huggingface or HuggingFaceConfig()
-        split: str | None = getattr(section, role)
-        return None if split is None else list_huggingface(config.path, section, split)
+        return list_huggingface(config.path, section, getattr(section, role))
 
     def held_out(self, config: DataConfig) -> tuple[HeldOut, ...]:
         """Return what `data.huggingface` names a split for."""

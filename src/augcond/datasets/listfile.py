@@ -153,9 +153,9 @@ def _in_order(path: Path, entries: Sequence[_Entry]) -> tuple[str, ...]:
 class ListReader(DatasetReader):
     """`list`: a file that lists images and their classes."""
 
-    def list_images(self, config: DataConfig, role: Role) -> Listing | None:
+    def list_images(self, config: DataConfig, role: Role) -> Listing:
         """Return the images that the file `data.path` lists."""
-        return list_from_file(path_of(config)) if role == "train" else None
+        return list_from_file(path_of(config))
 
 
 READER = ListReader()

@@ -48,8 +48,8 @@ def register_reader(name: str, target: str) -> None:
 
     Args:
         name: what configs call it, as `data.source`.
-        target: `module:object` of a `DatasetReader`, or of a callable that takes a `DataConfig` and a role and returns
-            a `Listing`, or None where there is none; imported on first use.
+        target: `module:object` of a `DatasetReader`, or of a callable that takes a `DataConfig` and returns a
+            `Listing`; imported on first use.
 
     Raises:
         ConfigError: the name is taken by another target, or `target` is not `module:object`.
@@ -58,15 +58,13 @@ def register_reader(name: str, target: str) -> None:
 
 
 class _PlainReader(DatasetReader):
-    """A callable that lists images; what it says nothing of, such as a path, it may take or leave."""
+    """A callable that lists images to learn from; held-out ones are those that a path names."""
 
-    takes = DatasetReader.takes
+    def __init__(self, list_all: Callable[[DataConfig], Listing]) -> None:
+        self._list_all = list_all
 
-    def __init__(self, list_role: Callable[[DataConfig, Role], Listing | None]) -> None:
-        self._list_role = list_role
-
-    def list_images(self, config: DataConfig, role: Role) -> Listing | None:
-        return self._list_role(config, role)
+    def list_images(self, config: DataConfig, role: Role) -> Listing:
+        return self._list_all(config)
 
 
 def find_reader(name: str) -> DatasetReader:
@@ -89,10 +87,7 @@ def list_images(config: DataConfig) -> Listing:
     Raises:
         DatasetError: there are none, or class names do not fit.
     """
-    listing = _list_role(config, "train")
-    if listing is None:
-        raise DatasetError(f"data.source: {config.source!r} lists no images to learn from")
-    return listing
+    return _list_role(config, "train")
 
 
 def list_held_out(config: DataConfig, on: HeldOut) -> Listing | None:
@@ -104,7 +99,7 @@ def list_held_out(config: DataConfig, on: HeldOut) -> Listing | None:
     path = config.validation if on == "validation" else config.test
     if path is not None:
         return list_images(config.model_copy(update={"path": path}))
-    return _list_role(config, on)
+    return _list_role(config, on) if has_held_out(config, on) else None
 
 
 def has_held_out(config: DataConfig, on: HeldOut) -> bool:
@@ -114,9 +109,9 @@ def has_held_out(config: DataConfig, on: HeldOut) -> bool:
     return on in find_reader(config.source).held_out(config)
 
 
-def _list_role(config: DataConfig, role: Role) -> Listing | None:
+def _list_role(config: DataConfig, role: Role) -> Listing:
     listing = find_reader(config.source).list_images(config, role)
-    if listing is None or config.class_names is None:
+    if config.class_names is None:
         return listing
     return replace(listing, class_names=names_for(listing.classes, config.class_names))
 

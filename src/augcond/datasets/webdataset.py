@@ -290,10 +290,8 @@ class WebDatasetReader(DatasetReader):
 
     takes = DatasetReader.takes | {"webdataset"}
 
-    def list_images(self, config: DataConfig, role: Role) -> Listing | None:
+    def list_images(self, config: DataConfig, role: Role) -> Listing:
         """Return the images of the shards at `data.path`."""
-        if role != "train":
-            return None
         return list_webdataset(path_of(config), config.webdataset or WebDatasetConfig())
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from augcond.config.training import UNUSED_REAL as UNUSED_REAL
 from augcond.config.training import ArmConfig
 from augcond.datasets.base import HeldOut as HeldOut
 from augcond.errors import ConfigError, TrainingError
@@ -16,9 +17,6 @@ if TYPE_CHECKING:
     from augcond.config import RunConfig, TrainingConfig
     from augcond.datasets import Dataset
     from augcond.datasets.splits import Split
-
-
-UNUSED_REAL = "unused-real"
 
 
 @dataclass(frozen=True, slots=True)

@@ -48,9 +48,11 @@ def list_benchmark(name: str, root: Path, role: Role = "train") -> Listing | Non
             must lie and where to get it.
         MissingExtraError: reading it needs a package that is not installed.
     """
-    return get_benchmark(name).list_below(root, role)
+    benchmark = get_benchmark(name)
+    return benchmark.list_below(root, role) if role in benchmark.roles else None
 
 
 def find_role(name: str, root: Path, role: Role) -> Found | None:
     """Return one role of a benchmark and what differs from the official one; see `list_benchmark`."""
-    return get_benchmark(name).find_role(root, role)
+    benchmark = get_benchmark(name)
+    return benchmark.find_role(root, role) if role in benchmark.roles else None

@@ -60,24 +60,22 @@ class Benchmark(DatasetReader):
 
     takes = frozenset({"path"})
 
-    def list_images(self, config: DataConfig, role: Role) -> Listing | None:
-        """Return the images of one role, none of them opened; None where the benchmark has no such role."""
+    def list_images(self, config: DataConfig, role: Role) -> Listing:
+        """Return the images of one of the benchmark's roles, none of them opened."""
         return self.list_below(path_of(config), role)
 
     def held_out(self, config: DataConfig) -> tuple[HeldOut, ...]:
         """Return which of validation and test images the benchmark has."""
         return tuple(role for role in self.roles if role != "train")
 
-    def list_below(self, root: Path, role: Role) -> Listing | None:
+    def list_below(self, root: Path, role: Role) -> Listing:
         """Return what `find_role` finds; where sizes differ from the official ones, a warning is logged."""
         found = self.find_role(root, role)
-        if found is None:
-            return None
         for note in found.notes:
             logger.warning("%s, role %s: %s", self.name, role, note)
         return found.listing
 
-    def find_role(self, root: Path, role: Role) -> Found | None:
+    def find_role(self, root: Path, role: Role) -> Found:
         """Return one role in the user's copy at `root`, and what differs from the official one.
 
         Raises:
@@ -85,8 +83,6 @@ class Benchmark(DatasetReader):
                 must lie and where to get it.
             MissingExtraError: reading it needs a package that is not installed.
         """
-        if role not in self.roles:
-            return None
         try:
             found = self.list_role(root, role)
         except MissingDataError as error:
