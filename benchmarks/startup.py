@@ -1,4 +1,4 @@
-"""How long a command takes to start: `augcond --help` and `import augcond`, beside an empty Python.
+"""How long a command takes to start: `augcond --help`, `import augcond` and `load_config`, beside an empty Python.
 
 Run `python -m benchmarks.startup`: it prints JSON and writes benchmarks/results/startup.json.
 """
@@ -17,6 +17,11 @@ RUNS = 15
 COMMANDS = {
     "python -c pass": [sys.executable, "-c", "pass"],
     "import augcond": [sys.executable, "-c", "import augcond"],
+    "load_config": [
+        sys.executable,
+        "-c",
+        "from augcond import load_config; load_config('configs/imagenet-lt.yaml', ('data.path=.',))",
+    ],
     "augcond --help": [sys.executable, "-m", "augcond.cli", "--help"],
 }
 
@@ -41,7 +46,7 @@ def main() -> None:
             for name, values in seconds.items()
         },
         "load_average": round(os.getloadavg()[0], 2),
-        "limit": {"augcond --help": 0.5},
+        "limit": {"augcond --help": 0.5, "load_config": 0.5},
     }
     write_result("startup", result)
 

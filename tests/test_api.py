@@ -85,10 +85,24 @@ def test_no_module_hides_a_public_name():
         "import augcond",
         "import augcond.cli",
         "import augcond.config, augcond.planning, augcond.datasets, augcond.conditioning, augcond.generators",
+        "import augcond.testing",
     ],
 )
 def test_importing_does_not_import_torch(statement):
+    assert heavy_modules(statement) == "[]"
+
+
+def test_reading_a_config_of_any_family_imports_none_of_it(tmp_path):
+    (tmp_path / "c.yaml").write_text("data: {source: builtin}\nrun: run\nconditioning: {recipe: image}\n")
+    statement = (
+        "from augcond import load_config, registry\n"
+        "for name in registry.generators.names():\n"
+        f"    load_config({str(tmp_path / 'c.yaml')!r}, (f'generator.name={{name}}',))"
+    )
+    assert heavy_modules(statement) == "[]"
+
+
+def heavy_modules(statement):
     heavy = "{'torch', 'diffusers', 'transformers', 'matplotlib', 'datasets'}"
     code = f"import sys\n{statement}\nprint(sorted({heavy} & set(sys.modules)))"
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert result.stdout.strip() == "[]"
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip()

@@ -11,9 +11,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import chain
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
-from augcond.config.base import RecipeName
+from augcond.conditioning import RECIPES
 
 Protocol = Literal["long-tail", "few-shot"]
 
@@ -38,7 +38,7 @@ images, generated ones and initial weights of its own, and on the long tail its 
 STAND_IN = "embed-mixup-dropout"
 """The image recipe that the image recipes are tuned with: the product's default."""
 
-IMAGE_RECIPES = tuple(name for name in get_args(RecipeName) if name not in ("text", "real-guidance"))
+IMAGE_RECIPES = tuple(name for name in RECIPES if name not in ("text", "real-guidance"))
 
 PIXEL_RECIPES = ("mixup", "cutmix", "mixup-dropout", "cutmix-dropout")
 """Those that mix pixels, after a random resized crop."""

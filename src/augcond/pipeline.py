@@ -217,6 +217,6 @@ def assemble(config: RunConfig, dataset: Dataset, plan: Plan, generator: Generat
             extension=image_format.extension,
         ),
         dataset,
-        getattr(generator, "native_size", generator.image_size),
+        generator.image_size if config.generator.size is None else generator.native_size,
     )
     return run_plan, Materials(dataset.reader, dataset.decoding, config.conditioning, generator, image_format)

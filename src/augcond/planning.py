@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from augcond.conditioning import RECIPES
+from augcond.conditioning import recipes_of
 from augcond.conditioning.streams import PROMPT, SOURCES, numpy_stream, row_seed, row_seeds, stream_seed
 from augcond.config import ConditioningConfig, PlanConfig
 from augcond.datasets import Dataset
@@ -156,8 +156,8 @@ def make_plan(
         PlanError: a class that is to get images has no real image to be conditioned on.
     """
     amounts = np.array(images_to_make(dataset, config), dtype=np.int64)
-    recipes = conditioning.recipe
-    takes = [RECIPES[name].source_count(conditioning) for name in recipes]
+    recipes = conditioning.recipe_names
+    takes = [recipe.source_count(conditioning) for recipe in recipes_of(conditioning)]
     members = _members(dataset)
     for label, (amount, keys) in enumerate(zip(amounts, members, strict=True)):
         if amount and any(takes) and not len(keys):

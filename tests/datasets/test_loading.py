@@ -2,14 +2,17 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 
 import augcond.datasets
 from augcond.config import DataConfig
-from augcond.datasets import load_dataset
-from augcond.errors import DatasetError
+from augcond.datasets import list_folder, load_dataset
+from augcond.datasets.loading import find_reader, has_held_out, list_held_out, list_images
+from augcond.errors import ConfigError, DatasetError
 from tests.datasets.photos import make_photo_folder
+from tests.toy import write_photos
 
 
 def test_folder(tmp_path):
@@ -63,3 +66,66 @@ def test_importing_is_light():
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "\n"
     code = "from augcond.datasets import load_dataset, summarize, decode; import sys; print('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"
+
+
+def list_two(config):
+    return replace(list_folder(config.path), ignored=("by a function of one's own",))
+
+
+def test_a_plain_function_is_a_reader(tmp_path):
+    write_photos(tmp_path / "photos", {"cat": 2, "dog": 1})
+    (tmp_path / "names.txt").write_text("cat\ta cat\ndog\ta dog\n")
+    config = DataConfig(
+        source="tests.datasets.test_loading:list_two",
+        path=tmp_path / "photos",
+        test=tmp_path / "photos",
+        class_names=tmp_path / "names.txt",
+    )
+    listing = list_images(config)
+    assert listing.ignored == ("by a function of one's own",)
+    assert listing.class_names == ("a cat", "a dog")
+    assert list_held_out(config, "test") == listing
+    assert list_held_out(config, "validation") is None
+    assert (has_held_out(config, "test"), has_held_out(config, "validation")) == (True, False)
+
+
+def test_classes_and_values_are_no_readers():
+    with pytest.raises(ConfigError, match="neither a DatasetReader nor a function that lists images"):
+        find_reader("augcond.datasets.folder:FolderReader")
+    with pytest.raises(ConfigError, match="neither a DatasetReader nor a function that lists images"):
+        find_reader("augcond.datasets.folder:IMAGE_SUFFIXES")
+
+
+def test_readers_say_what_they_take_and_bring(tmp_path):
+    assert {name: sorted(find_reader(name).takes) for name in ("builtin", "coco", "folder", "huggingface")} == {
+        "builtin": [],
+        "coco": ["path"],
+        "folder": ["path", "test", "validation"],
+        "huggingface": ["huggingface", "path", "test", "validation"],
+    }
+    config = DataConfig(source="huggingface", path=tmp_path, huggingface={"test": "held"})
+    assert find_reader("huggingface").held_out(config) == ("test",)
+    assert find_reader("coco").held_out(config) == ("test",)
+    with pytest.raises(ConfigError, match="source 'folder' needs a path"):
+        list_images(DataConfig(path=tmp_path).model_copy(update={"path": None}))
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"source": "folder"}, "source 'folder' needs a path"),
+        ({"source": "huggingface"}, "source 'huggingface' needs a path or huggingface.id"),
+        ({"source": "huggingface", "path": "p", "huggingface": {"id": "a/b"}}, "give data.path or data.huggingface.id"),
+        (
+            {"source": "huggingface", "path": "p", "test": "q", "huggingface": {"test": "held"}},
+            "give data.test or data.huggingface.test, not both",
+        ),
+        ({"source": "coco", "path": "p", "validation": "q"}, "source 'coco' takes no validation"),
+        ({"source": "builtin", "test": "q"}, "source 'builtin' takes no test"),
+        ({"source": "folder", "path": "p", "webdataset": {}}, "source 'folder' takes no webdataset"),
+        ({"source": "list", "path": "p", "huggingface": {}}, "source 'list' takes no huggingface"),
+    ],
+)
+def test_keys_that_do_not_fit_the_source_are_refused(values, message):
+    with pytest.raises(ValueError, match=message):
+        DataConfig.model_validate(values)

@@ -159,7 +159,7 @@ def test_a_run_of_0_1_grows_and_keeps_its_shards(old):
     ("setting", "named"),
     [
         ("generator.steps=2", "generator.steps: the run has 1, this config 2"),
-        ("generator.noise_level=3", "generator.noise_level: the run has 0, this config 3"),
+        ("generator.noise_level=3", "generator.own.noise_level: the run has 0, this config 3"),
         ("generator.size=64", "generator.size: the run has 32, this config 64"),
         ("plan.seed=1", "plan.seed: the run has 0, this config 1"),
     ],
@@ -167,7 +167,7 @@ def test_a_run_of_0_1_grows_and_keeps_its_shards(old):
 def test_a_run_of_0_1_is_refused_to_other_settings(old, setting, named):
     with pytest.raises(RunMismatchError, match=named):
         call("generate", old, "--set", setting)
-    with pytest.raises(RunMismatchError, match=setting.partition("=")[0]):
+    with pytest.raises(RunMismatchError, match=named.partition(":")[0]):
         call("train", old, "--set", setting)
 
 

@@ -88,8 +88,8 @@ def test_a_point_has_a_folder_of_its_own(tmp_path):
     assert names(config, "generator.scheduler=dpmsolver++") == ["synthetic/generator.scheduler=dpmsolver++/seed-0"]
     assert names(config, "generator.revision=null") == ["synthetic/generator.revision=None/seed-0"]
     # What reads alike as a whole may be other values.
-    one = names(config, 'prompt="a,generator.negative_prompt=b"', "generator.negative_prompt=c")
-    assert one != names(config, "prompt=a", 'generator.negative_prompt="b,generator.negative_prompt=c"')
+    one = names(config, 'prompt="a,generator.scheduler=b"', "generator.scheduler=c")
+    assert one != names(config, "prompt=a", 'generator.scheduler="b,generator.scheduler=c"')
 
 
 def test_gains_are_over_real_images_at_the_same_settings(tmp_path):

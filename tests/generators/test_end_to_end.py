@@ -45,7 +45,7 @@ def test_photos_become_images(models, tmp_path, name, model, parts):
         tmp_path,
         plan={"per_class": 1},
         conditioning={"recipe": list(recipes)},
-        generator={"name": name, "model": str(models / model), "steps": 2, "device": "cpu", **parts},
+        generator={"name": name, "model": str(models / model), "steps": 2, "device": "cpu", "own": parts},
     )
     summary = generate(config)
     assert (summary.ok, summary.reasons) == (2 * len(recipes), {})

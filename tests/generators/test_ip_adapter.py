@@ -47,13 +47,15 @@ def folder(tmp_path_factory):
 def make(folder):
     loaded = {}
 
-    def generator(version="sd", kind="base", *, adapter=None, **settings):
-        key = repr((version, kind, adapter, sorted(settings.items())))
+    def generator(version="sd", kind="base", *, adapter=None, own=None, **settings):
+        key = repr((version, kind, adapter, own, sorted(settings.items())))
         if key not in loaded:
             weights = None if kind == "base" else PLUS[version]
             section = {"model": str(folder / "adapters"), "weights": weights, **(adapter or {})}
             defaults = {"name": NAMES[version], "model": str(folder / version), "steps": 4, "device": "cpu"}
-            loaded[key] = load_generator(GeneratorConfig(**{**defaults, **settings}, adapter=section))
+            loaded[key] = load_generator(
+                GeneratorConfig(**{**defaults, **settings}, own={"adapter": section, **(own or {})})
+            )
         return loaded[key]
 
     return generator
@@ -177,7 +179,7 @@ def test_the_scale_is_the_weight_of_the_image(make):
 
 
 def test_xl_takes_zeros_for_no_negative_prompt_and_an_embedding_for_one(make, pipeline):
-    with_words = make("xl", scheduler="ddim", guidance_scale=3.0, negative_prompt="blurred")
+    with_words = make("xl", scheduler="ddim", guidance_scale=3.0, own={"negative_prompt": "blurred"})
     conditioning = rows(with_words)
     images, _ = with_words.sample(conditioning, SEEDS)
     own = pipeline("xl", "base", 1.0)
@@ -242,8 +244,8 @@ def test_the_identity_names_both_and_follows_the_adapters_contents(folder, make,
             ConfigError,
             "is no IP-Adapter of the base, plus",
         ),
-        ("sd", {"revision": "main"}, ConfigError, r"generator\.adapter\.revision: .* is a folder"),
-        ("sd", {"model": "./nowhere"}, ConfigError, r"generator\.adapter\.model: no folder ./nowhere; expected a"),
+        ("sd", {"revision": "main"}, ConfigError, r"generator\.own\.adapter\.revision: .* is a folder"),
+        ("sd", {"model": "./nowhere"}, ConfigError, r"generator\.own\.adapter\.model: no folder ./nowhere; expected a"),
     ],
 )
 def test_adapters_that_cannot_be_used(make, version, adapter, error, message):

@@ -54,7 +54,9 @@ def test_equals_the_text_to_image_pipeline(folder, make, scheduler):
     from diffusers import StableDiffusionPipeline
 
     pipeline = load(StableDiffusionPipeline, folder)
-    images, errors = make(scheduler=scheduler, guidance_scale=3.0, negative_prompt="blurred").sample(rows(), SEEDS)
+    images, errors = make(scheduler=scheduler, guidance_scale=3.0, own={"negative_prompt": "blurred"}).sample(
+        rows(), SEEDS
+    )
     latents = latents_of(
         pipeline, scheduler, 4, SEEDS, prompt=list(PROMPTS), negative_prompt=["blurred"] * 4, guidance_scale=3.0
     )
@@ -186,16 +188,6 @@ def test_image_embeddings_and_images_of_other_sizes_are_refused(make):
     wrong = rows([InitialImage(pictures(1, 18)[0], 0.5)], ("a",))
     with pytest.raises(ValueError, match=r"initial images must be \(3, 16, 16\), not \(3, 18, 18\)"):
         generator.generate(wrong, [1])
-
-
-@pytest.mark.parametrize(
-    "settings", [{"noise_level": 3}, {"published_dropout": True}, {"adapter": {"scale": 0.5}}, {"prior": {}}]
-)
-def test_settings_of_other_generators_are_refused(folder, settings):
-    (key,) = settings
-    config = GeneratorConfig(name="stable-diffusion", model=str(folder), **settings)
-    with pytest.raises(ConfigError, match=rf"generator\.{key}: .* does not apply to stable-diffusion"):
-        load_generator(config)
 
 
 def test_other_checkpoints_are_refused(tiny_folder):

@@ -69,7 +69,10 @@ def pipeline_images(pipeline, conditioning, seeds, scheduler, steps, **settings)
 def test_equals_the_pipelines_own_call(pipeline, tiny_generator, conditioning, rows, scheduler, guidance_scale):
     with_image = rows(conditioning, 0, 1, 2)
     generator = tiny_generator(
-        scheduler=scheduler, guidance_scale=guidance_scale, steps=6, noise_level=40, negative_prompt="blurred"
+        scheduler=scheduler,
+        guidance_scale=guidance_scale,
+        steps=6,
+        own={"noise_level": 40, "negative_prompt": "blurred"},
     )
     images, errors = generator.sample(with_image, SEEDS[:3])
     expected = pipeline_images(
@@ -180,7 +183,7 @@ def test_published_dropout_masks_the_noise_level_too(tiny_generator, conditionin
     dropped = torch.where(masks[:, :16], conditioning.embeddings, 0.0)
     vectors = {}
     for published in (False, True):
-        generator = tiny_generator(published_dropout=published, guidance_scale=1.0, steps=1)
+        generator = tiny_generator(own={"published_dropout": published}, guidance_scale=1.0, steps=1)
         calls = record_unet_calls(generator, monkeypatch)
         # As published: nothing is dropped before the noise. As in a recipe: it is. The mask afterwards evens it out.
         for embeddings in (conditioning.embeddings, dropped):
@@ -193,7 +196,7 @@ def test_published_dropout_masks_the_noise_level_too(tiny_generator, conditionin
     assert torch.equal(vectors[True][1], expected)
     assert (expected[2, 16:] == 0).float().mean() > 0.4
     with pytest.raises(ValueError, match="published_dropout needs the share dropped of each row"):
-        tiny_generator(published_dropout=True, guidance_scale=1.0, steps=1).generate(conditioning, SEEDS)
+        tiny_generator(own={"published_dropout": True}, guidance_scale=1.0, steps=1).generate(conditioning, SEEDS)
 
 
 def test_guidance_interval_equals_a_written_out_loop(pipeline, tiny_generator, conditioning, rows):

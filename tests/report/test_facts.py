@@ -80,26 +80,32 @@ def test_models_and_weights_on_the_page_name_no_home_either(facts):
     home = facts.folder.path.resolve().parent
     local = {
         "generator.model": home / "models" / "sd",
-        "generator.adapter.model": home / "models" / "adapter",
-        "generator.prior.model": home / "models" / "prior",
+        "generator.own.adapter.model": home / "models" / "adapter",
         "training.weights": facts.folder.path.resolve() / "resnet.safetensors",
     }
-    overrides = ("training.mode=finetune", *(f"{key}={path}" for key, path in local.items()))
+    overrides = (
+        "training.mode=finetune",
+        "generator.name=ip-adapter",
+        *(f"{key}={path}" for key, path in local.items()),
+    )
     config = parse_config(facts.config.model_dump(), overrides)
     text = portable_config(replace(facts, config=config))
 
     assert str(home) not in text
     values = yaml.safe_load(text)
-    assert values["generator"]["adapter"]["model"] == "../models/adapter"
+    assert values["generator"]["own"]["adapter"]["model"] == "../models/adapter"
     assert values["training"]["weights"] == "./resnet.safetensors"
     again = parse_config(values, base=facts.folder.path.resolve())
     assert (again.generator, again.training) == (config.generator, config.training)
 
 
 def test_what_the_hub_has_stays_as_it_is_on_the_page(facts):
-    hub = ("generator.model=a/b", "generator.adapter.model=c/d", "training.weights=hub", "training.mode=finetune")
+    hub = (
+        *("generator.name=ip-adapter", "generator.model=a/b", "generator.own.adapter.model=c/d"),
+        *("training.weights=hub", "training.mode=finetune"),
+    )
     values = yaml.safe_load(portable_config(replace(facts, config=parse_config(facts.config.model_dump(), hub))))
-    assert (values["generator"]["model"], values["generator"]["adapter"]["model"]) == ("a/b", "c/d")
+    assert (values["generator"]["model"], values["generator"]["own"]["adapter"]["model"]) == ("a/b", "c/d")
     assert values["training"]["weights"] == "hub"
 
 

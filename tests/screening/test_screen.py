@@ -11,6 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
+from augcond.config import GeneratorConfig
 from augcond.config.training import JudgeName
 from augcond.datasets.builtin import list_builtin
 from augcond.errors import ConfigError, LeakError
@@ -106,7 +107,7 @@ def test_arms_of_real_images_need_no_screening(tmp_path):
 
 def test_class_prompts_meet_images_in_the_built_in_checkpoint(tmp_path):
     config = toy_run(tmp_path, data={"source": "builtin", "path": None, "validation": None, "test": None})
-    generator = load_generator(config.generator.model_copy(update={"name": "stable-unclip"}))
+    generator = load_generator(GeneratorConfig(model=config.generator.model, steps=config.generator.steps))
     listing = list_builtin("validation")
     chosen = range(0, len(listing.keys), 5)
     views = []
@@ -122,7 +123,7 @@ def test_class_prompts_meet_images_in_the_built_in_checkpoint(tmp_path):
 def test_without_a_common_space_class_prompts_are_refused(tmp_path):
     config = toy_run(tmp_path).generator
     folder = save_tiny_stable_unclip(tmp_path / "tiny")
-    generator = load_generator(config.model_copy(update={"name": "stable-unclip", "model": str(folder)}))
+    generator = load_generator(GeneratorConfig(model=str(folder), steps=config.steps))
     with pytest.raises(ConfigError, match="no projection of its text encoder"):
         generator.embed_prompts(["a photo of a cat"])
 

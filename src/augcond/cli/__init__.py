@@ -6,6 +6,7 @@ Commands import what they call when they run, so that `augcond --help` is instan
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 import typer
 
@@ -45,6 +46,8 @@ for _command in (
 
 def main() -> None:
     """Run the command line; errors end with one message and exit code 1 or 2."""
+    # Generators, recipes and readers of one's own lie beside the config; at the end, so that they shadow nothing.
+    sys.path.append(str(Path.cwd()))
     try:
         app()
     except AugcondError as error:

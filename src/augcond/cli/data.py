@@ -43,12 +43,16 @@ def preview(
 
     Example: augcond preview photos/train --class cat --class dog
     """
+    from augcond.conditioning import RECIPES
     from augcond.experiments.preview import contact_sheet
     from augcond.experiments.preview import preview as make
     from augcond.generators import load_generator, recipes_for
     from augcond.pipeline import load_training_images
 
-    recipes = recipes_for(data_config(data, overrides).generator.name)
+    asked = data_config(data, overrides)
+    # Every recipe of augcond's that the generator takes, and those of one's own that the config names.
+    own = (name for name in asked.conditioning.recipe if name not in RECIPES)
+    recipes = (*recipes_for(asked.generator.name), *own)
     config = data_config(data, (f"conditioning.recipe=[{', '.join(recipes)}]", *(overrides or ())))
     with show_progress("images") as progress:
         dataset = load_training_images(config, progress=progress)
@@ -56,7 +60,7 @@ def preview(
             config, dataset, load_generator(config.generator), classes=classes, per_class=per_class, progress=progress
         )
     to.parent.mkdir(parents=True, exist_ok=True)
-    to.write_bytes(contact_sheet(lines, config.conditioning.recipe))
+    to.write_bytes(contact_sheet(lines, config.conditioning.recipe_names))
     typer.echo(f"{to}")
 
 
@@ -65,16 +69,9 @@ def generators(as_json: AsJson = False) -> None:
 
     Example: augcond generators --json
     """
-    from augcond.cli.tables import print_generators
-    from augcond.generators.catalog import CATALOG
-    from augcond.generators.settings import recipes_for
+    from augcond.cli.tables import generator_entries, print_generators
 
     if as_json:
-        # Sets have no order of their own, and JSON has no sets.
-        listed = [
-            asdict(facts) | {"inputs": sorted(facts.inputs), "recipes": recipes_for(facts.name)}
-            for facts in CATALOG.values()
-        ]
-        print_json(listed)
+        print_json([asdict(entry) for entry in generator_entries()])
     else:
-        print_generators(CATALOG.values(), console())
+        print_generators(generator_entries(), console())

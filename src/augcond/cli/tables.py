@@ -9,7 +9,9 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
+from augcond.errors import AugcondError
 from augcond.evaluation.results import share_text
+from augcond.generators import find_family, generator_names, recipes_for
 from augcond.progress import format_bytes, format_seconds
 
 if TYPE_CHECKING:
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
     from augcond.engine import Summary
     from augcond.evaluation.results import Results
     from augcond.experiments.forecast import Estimate, Forecast
-    from augcond.generators.catalog import GeneratorFacts
+    from augcond.generators.base import Input
     from augcond.planning import Plan
     from augcond.store import Audit, RunFolder, RunStatus
     from augcond.training.cards import ModelCard
@@ -148,19 +150,71 @@ def print_summary(summary: Summary, folder: RunFolder, console: Console) -> None
     _print_reasons(summary.reasons, console)
 
 
-def print_generators(generators: Iterable[GeneratorFacts], console: Console) -> None:
-    """Print what one should know of each generator."""
+@dataclass(frozen=True, slots=True)
+class GeneratorEntry:
+    """What `augcond generators` says of a family.
+
+    Attributes:
+        name: as `generator.name`.
+        model: the usual hub id; empty where there are no weights, or the family does not say.
+        licence: of those weights.
+        embedding: what an image embedding is.
+        inputs: what it can be conditioned by; None where only the loaded generator tells.
+        recipes: those of augcond's recipes that it takes.
+        settings: keys of `generator.own`.
+        notes: what is particular about it.
+        error: why it cannot be used; empty where it can.
+    """
+
+    name: str
+    model: str = ""
+    licence: str = ""
+    embedding: str = ""
+    inputs: tuple[Input, ...] | None = None
+    recipes: tuple[str, ...] = ()
+    settings: tuple[str, ...] = ()
+    notes: str = ""
+    error: str = ""
+
+
+def generator_entries() -> list[GeneratorEntry]:
+    """Return one entry per family, sorted by name; a broken one of an installed package is one with an error."""
+    return [_generator_entry(name) for name in generator_names()]
+
+
+def _generator_entry(name: str) -> GeneratorEntry:
+    try:
+        family = find_family(name)
+    except AugcondError as error:
+        return GeneratorEntry(name, error=str(error))
+    return GeneratorEntry(
+        name=name,
+        model=family.model,
+        licence=family.licence,
+        embedding=family.embedding,
+        inputs=None if family.inputs is None else tuple(sorted(family.inputs)),
+        recipes=recipes_for(name),
+        settings=tuple(family.settings.model_fields),
+        notes=family.notes,
+    )
+
+
+def print_generators(entries: Iterable[GeneratorEntry], console: Console) -> None:
+    """Print what one should know of each family of generators."""
     words = {"text": "a prompt alone", "image": "image embeddings", "initial-image": "an initial image"}
-    for facts in generators:
-        console.print(facts.name)
+    for entry in entries:
+        console.print(entry.name)
         lines = {
-            "model": facts.model or "none",
-            "licence": facts.licence,
-            "takes": ", ".join(words[name] for name in words if name in facts.inputs),
-            "embedding": facts.embedding,
-            "note": facts.notes,
+            "model": entry.model or "none",
+            "licence": entry.licence or "not stated",
+            "takes": "told once it is loaded"
+            if entry.inputs is None
+            else ", ".join(words[name] for name in words if name in entry.inputs),
+            "embedding": entry.embedding or "not stated",
+            "own": ", ".join(entry.settings) or "no settings",
+            "note": entry.notes or "none",
         }
-        for label, text in lines.items():
+        for label, text in ({"error": entry.error} if entry.error else lines).items():
             console.print(f"  {label:<10} {text}", soft_wrap=True)
 
 

@@ -5,7 +5,17 @@ numbers. Importing this package does not import PyTorch.
 """
 
 from augcond.conditioning.base import Conditioning, Draws, InitialImage, Prepared, Viewer
-from augcond.conditioning.recipes import RECIPES, Recipe, check_conditioning, combine, prepare
+from augcond.conditioning.recipes import (
+    RECIPES,
+    Recipe,
+    check_conditioning,
+    combine,
+    find_recipe,
+    prepare,
+    recipe_of_row,
+    recipes_of,
+    register_recipe,
+)
 
 __all__ = [
     "RECIPES",
@@ -17,5 +27,9 @@ __all__ = [
     "Viewer",
     "check_conditioning",
     "combine",
+    "find_recipe",
     "prepare",
+    "recipe_of_row",
+    "recipes_of",
+    "register_recipe",
 ]

@@ -2,16 +2,18 @@
 
     source images --prepare--> views --the generator's image encoder--> embeddings --combine--> one embedding
 
-A recipe is a composition, not code: what is mixed in pixels, what is mixed in embeddings, whether features are dropped.
+A recipe is a composition: what is mixed in pixels, what is mixed in embeddings, whether features are dropped. A recipe
+of one's own composes the same operations, or brings a function in place of one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal
 
+from augcond import registry
 from augcond.conditioning.base import Draws, InitialImage, Prepared
 from augcond.conditioning.streams import BOX, LAMBDA, MIX, RUN, numpy_stream
 from augcond.errors import ConfigError
@@ -21,11 +23,16 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from augcond.conditioning.base import Viewer
-    from augcond.config import ConditioningConfig, RecipeName
+    from augcond.config import ConditioningConfig
 
 # PyTorch is imported by the functions that compute: planning, --help and status look recipes up and need none of it.
 
 Mix = Literal["mixup", "cutmix"]
+
+Operation = Callable[["Tensor", "ConditioningConfig", int], tuple["Tensor", Draws]]
+"""An operation of one's own: views (n, 3, S, S) in [0, 1], or embeddings (n, *shape), of a row's n sources; the
+settings; the row's seed, from whose streams (`augcond.conditioning.streams`) it draws all that is random -> one view
+(3, S, S) or one embedding (*shape), and what was drawn."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,28 +46,48 @@ class Recipe:
         pixels: how random resized crops of the sources are mixed before the encoder.
         embeddings: how the sources' embeddings are mixed.
         dropout: whether features of the embedding are dropped at the end.
+        sources: how many sources one row takes, where that is not for the operation and the config to say.
+        revision: of a function of one's own: another one makes other images, so change it when the function changes.
     """
 
-    name: RecipeName
+    name: str
     with_image: bool = True
     initial: bool = False
-    pixels: Mix | None = None
-    embeddings: Mix | None = None
+    pixels: Mix | Operation | None = None
+    embeddings: Mix | Operation | None = None
     dropout: bool = False
+    sources: int | None = None
+    revision: str = ""
+
+    def __post_init__(self) -> None:
+        if self.pixels is not None and self.embeddings is not None:
+            raise ValueError(f"recipe {self.name!r} mixes pixels or embeddings, not both")
+        if self.mixes and not self.with_image:
+            raise ValueError(f"recipe {self.name!r} mixes images, so it conditions by one: with_image must be True")
+        operation = self.pixels if self.pixels is not None else self.embeddings
+        if not (operation in (None, "mixup", "cutmix") or callable(operation)):
+            raise ValueError(f"recipe {self.name!r}: {operation!r} is neither mixup, cutmix nor a function")
+        fewest = 1 if callable(operation) else 2
+        if self.sources is not None and (operation in (None, "cutmix") or self.sources < fewest):
+            raise ValueError(
+                f"recipe {self.name!r}: sources is of a mixup (2 or more) or of a function of one's own (1 or more)"
+            )
 
     @property
     def mixes(self) -> bool:
-        """Whether the recipe mixes several sources."""
+        """Whether the recipe mixes several sources, or does something of one's own."""
         return self.pixels is not None or self.embeddings is not None
 
     def source_count(self, settings: ConditioningConfig) -> int:
-        """Return how many sources one row takes: 0, 1, 2, or for mixups `settings.sources`.
+        """Return how many sources one row takes: 0, 1, 2, its own number, or that of `settings`.
 
         CutMix is defined for two: beside mixups of more, it uses the first two of the row's sources.
         """
         if not self.mixes:
             return 1 if self.with_image or self.initial else 0
-        return settings.sources if "mixup" in (self.pixels, self.embeddings) else 2
+        if "cutmix" in (self.pixels, self.embeddings):
+            return 2
+        return settings.sources if self.sources is None else self.sources
 
 
 _ALL = (
@@ -79,7 +106,47 @@ _ALL = (
 )
 
 RECIPES: Mapping[str, Recipe] = MappingProxyType({recipe.name: recipe for recipe in _ALL})
-"""All recipes by name, in the order in which they are shown."""
+"""augcond's own recipes by name, in the order in which they are shown."""
+
+
+def register_recipe(name: str, target: str) -> None:
+    """Make a recipe of your own known under `name`.
+
+    Args:
+        name: what configs call it, as `conditioning.recipe`.
+        target: `module:object` of a `Recipe`, imported on first use.
+
+    Raises:
+        ConfigError: the name is taken by another target, or `target` is not `module:object`.
+    """
+    registry.recipes.register(name, target)
+
+
+def find_recipe(name: str) -> Recipe:
+    """Return the recipe that a config calls `name`, under its short name.
+
+    Raises:
+        ConfigError: there is none, or it cannot be imported.
+    """
+    found = registry.recipes.load(name)
+    if not isinstance(found, Recipe):
+        raise ConfigError(f"conditioning.recipe: {name!r} is of type {type(found).__name__}, not a Recipe")
+    short = registry.short_name(name)
+    return found if found.name == short else replace(found, name=short)
+
+
+def recipes_of(settings: ConditioningConfig) -> list[Recipe]:
+    """Return the recipes of a config, in its order.
+
+    Raises:
+        ConfigError: one of them cannot be imported.
+    """
+    return [find_recipe(name) for name in settings.recipe]
+
+
+def recipe_of_row(settings: ConditioningConfig, short: str) -> Recipe:
+    """Return the recipe whose short name stands in a row of a plan of `settings`."""
+    return find_recipe(dict(zip(settings.recipe_names, settings.recipe, strict=True)).get(short, short))
 
 
 def check_conditioning(settings: ConditioningConfig) -> None:
@@ -89,8 +156,8 @@ def check_conditioning(settings: ConditioningConfig) -> None:
         ConfigError: a transform of `augment:` is wrong, or `sources` or `interpolation` is set for recipes that none of
             the run's recipes are.
     """
-    recipes = [RECIPES[name] for name in settings.recipe]
-    named = f"{'recipe' if len(recipes) == 1 else 'recipes'} {', '.join(settings.recipe)}"
+    recipes = recipes_of(settings)
+    named = f"{'recipe' if len(recipes) == 1 else 'recipes'} {', '.join(settings.recipe_names)}"
     if settings.sources > 2 and all(recipe.source_count(settings) <= 2 for recipe in recipes):
         raise ConfigError(
             f"conditioning.sources: {settings.sources} does not apply to {named}, only to mixup and embed-mixup"
@@ -120,7 +187,7 @@ def prepare(
     that starts from its source gives no view but the source at the generator's image size.
 
     Args:
-        recipe: one of `RECIPES`.
+        recipe: one of `RECIPES`, or one's own.
         settings: the recipes' parameters.
         images: the row's sources, RGB, as many as `recipe.source_count(settings)`; further ones are not used.
         source_keys: the sources' keys, one per image.
@@ -128,7 +195,8 @@ def prepare(
         generator: gives the whole view, the edge length of the encoder's input, and the size of the images it makes.
 
     Raises:
-        ConfigError: a transform of `augment:` is wrong or does not apply to one of the images.
+        ConfigError: a transform of `augment:` is wrong or does not apply to one of the images, or the recipe's own
+            operation gives something else than a view.
         ValueError: too few images, or keys do not match them.
     """
     import torch
@@ -152,7 +220,7 @@ def prepare(
         initial = InitialImage(initial_view(first, generator.image_size), settings.strength)
         return Prepared(none, _draws_of_first(recipe, count), initial)
 
-    mixed = recipe.mixes and float(numpy_stream(seed, MIX).random()) < settings.mix_probability
+    mixed = _is_mixed(recipe, settings, seed)
     draws = _draw(recipe, settings, count, seed) if mixed else _draws_of_first(recipe, count)
     views = []
     for index, image in enumerate(images[: count if mixed else 1]):
@@ -164,9 +232,12 @@ def prepare(
         else:
             views.append(generator.view(source).float())
     stacked = torch.stack(views)
-    if recipe.pixels is not None and mixed:
-        return _mix_pixels(recipe.pixels, stacked, draws, seed)
-    return Prepared(stacked, draws)
+    if recipe.pixels is None or not mixed:
+        return Prepared(stacked, draws)
+    if callable(recipe.pixels):
+        view, draws = _operate(recipe, recipe.pixels, stacked, settings, seed)
+        return Prepared(view[None], draws)
+    return _mix_pixels(recipe.pixels, stacked, draws, seed)
 
 
 def combine(
@@ -183,6 +254,9 @@ def combine(
 
     Returns:
         float32, (*shape), zeros where the recipe takes no image; and the final draws.
+
+    Raises:
+        ConfigError: the recipe's own operation gives something else than an embedding.
     """
     import torch
 
@@ -193,7 +267,9 @@ def combine(
     if not recipe.with_image:
         return torch.zeros(embeddings.shape[1:]), prepared.draws
     embeddings = embeddings.float()
-    if len(embeddings) == 1:  # nothing is left to mix: one source, pixels mixed before, or a row left unmixed
+    if callable(recipe.embeddings) and _is_mixed(recipe, settings, seed):
+        embedding, draws = _operate(recipe, recipe.embeddings, embeddings, settings, seed)
+    elif len(embeddings) == 1:  # nothing is left to mix: one source, pixels mixed before, or a row left unmixed
         embedding, draws = embeddings[0], prepared.draws
     elif recipe.embeddings == "mixup":
         embedding, draws = _mix_embeddings(settings, embeddings, prepared.draws)
@@ -206,6 +282,23 @@ def combine(
     return embedding, draws
 
 
+def _is_mixed(recipe: Recipe, settings: ConditioningConfig, seed: int) -> bool:
+    return recipe.mixes and float(numpy_stream(seed, MIX).random()) < settings.mix_probability
+
+
+def _operate(
+    recipe: Recipe, operation: Operation, sources: Tensor, settings: ConditioningConfig, seed: int
+) -> tuple[Tensor, Draws]:
+    """Return what an operation of one's own makes of a row's views or embeddings, float32, and its draws."""
+    made, draws = operation(sources, settings, seed)
+    if made.shape != sources.shape[1:] or not made.isfinite().all():
+        raise ConfigError(
+            f"recipe {recipe.name}: its function gave a tensor of shape {tuple(made.shape)}; expected finite numbers "
+            f"of shape {tuple(sources.shape[1:])}"
+        )
+    return made.float(), draws
+
+
 def _draws_of_first(recipe: Recipe, count: int) -> Draws:
     """Return the draws of a row that is conditioned on its first source alone."""
     alone = 1.0 if recipe.mixes else None
@@ -215,6 +308,9 @@ def _draws_of_first(recipe: Recipe, count: int) -> Draws:
 def _draw(recipe: Recipe, settings: ConditioningConfig, count: int, seed: int) -> Draws:
     """Return what is known before the mixing; the share stays open where a cut decides it."""
     from augcond.conditioning.mix import draw_weights
+
+    if callable(recipe.pixels) or callable(recipe.embeddings):
+        return Draws()  # it draws for itself
 
     lam, weights = draw_weights(numpy_stream(seed, LAMBDA), settings.alpha, count)
     cuts = "cutmix" in (recipe.pixels, recipe.embeddings)

@@ -5,7 +5,8 @@ a stream of its own, seeded by a hash of (row seed, purpose). So what is drawn f
 is drawn for another, nor on the recipe, the batch, the order or the worker; and rows of the same class and index have
 the same sources, lambda, crops and noise under every recipe, which lets recipes be compared in pairs.
 
-Importing this module does not import PyTorch: planning hashes a million rows and needs none of it.
+Importing this module imports neither PyTorch nor NumPy: planning hashes a million rows without the one, reading a
+config needs none of both.
 """
 
 from __future__ import annotations
@@ -16,9 +17,8 @@ from contextlib import contextmanager
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Final
 
-import numpy as np
-
 if TYPE_CHECKING:
+    import numpy as np
     import torch
     from numpy.typing import NDArray
 
@@ -70,6 +70,8 @@ def row_seeds(plan_seed: int, class_id: str, count: int, *, start: int = 0) -> N
 
     Entry i equals `row_seed(plan_seed, class_id, start + i)`, at about a microsecond each.
     """
+    import numpy as np
+
     if plan_seed < 0 or start < 0:
         raise ValueError(f"plan seed and index must not be negative (got {plan_seed} and {start})")
     # Decimal digits, a slash, the class id and eight bytes of index: no two rows hash the same bytes.
@@ -100,6 +102,8 @@ def stream_seed(row_seed: int, purpose: str) -> int:
 
 def numpy_stream(row_seed: int, purpose: str) -> np.random.Generator:
     """Return the stream for scalar draws such as lambda, a box or the start of a run."""
+    import numpy as np
+
     return np.random.Generator(np.random.PCG64(stream_seed(row_seed, purpose)))
 
 

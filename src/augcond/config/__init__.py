@@ -4,23 +4,20 @@ A config is a YAML file; `--set key=value` overrides single keys. Unknown keys a
 name the key. Relative paths are relative to the config file.
 """
 
-from augcond.config.base import RecipeName
+from augcond.config.base import Section, Setting
 from augcond.config.data import DataConfig, HuggingFaceConfig, WebDatasetConfig
 from augcond.config.generation import (
-    AdapterConfig,
     ConditioningConfig,
     EngineConfig,
     GeneratorConfig,
     OutputConfig,
     PlanConfig,
-    PriorConfig,
 )
 from augcond.config.loading import kept_text, load_config, load_kept_config, parse_config, relative_paths
 from augcond.config.run import RunConfig
 from augcond.config.training import EvaluationConfig, LeakName, ScreeningConfig, SplitConfig, TrainingConfig
 
 __all__ = [
-    "AdapterConfig",
     "ConditioningConfig",
     "DataConfig",
     "EngineConfig",
@@ -30,10 +27,10 @@ __all__ = [
     "LeakName",
     "OutputConfig",
     "PlanConfig",
-    "PriorConfig",
-    "RecipeName",
     "RunConfig",
     "ScreeningConfig",
+    "Section",
+    "Setting",
     "SplitConfig",
     "TrainingConfig",
     "WebDatasetConfig",

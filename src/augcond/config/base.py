@@ -12,7 +12,10 @@ from dataclasses import dataclass, replace
 from types import NoneType
 from typing import Annotated, Any, ClassVar, Final, Literal, get_args, get_origin
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from augcond.errors import AugcondError
+from augcond.registry import Registry
 
 Decides = Literal["real", "images", "kept", "models", "judgement", "nothing"]
 """What a key defines, in the order of the map: the real images (and the split), the generated images, which of these
@@ -59,21 +62,6 @@ class Setting:
 NOTHING = Setting("nothing")
 """How something is computed, not what it is."""
 
-RecipeName = Literal[
-    "text",
-    "real-guidance",
-    "image",
-    "dropout",
-    "mixup",
-    "cutmix",
-    "embed-mixup",
-    "embed-cutmix",
-    "mixup-dropout",
-    "cutmix-dropout",
-    "embed-mixup-dropout",
-    "embed-cutmix-dropout",
-]
-
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Count = Annotated[int, Field(ge=0)]
 AtLeastOne = Annotated[int, Field(ge=1)]
@@ -107,6 +95,28 @@ class Section(BaseModel):
         super().__init_subclass__(**kwargs)
         if decides is not None:
             cls.decides = decides
+
+
+class WrongSection(ValueError):
+    """What is wrong inside a section whose class only its values tell; each problem is reported under its own key."""
+
+    def __init__(self, section: type[Section], error: ValidationError) -> None:
+        problems = (f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}" for problem in error.errors())
+        super().__init__("; ".join(problems))
+        self.section = section
+        self.error = error
+
+
+def find_named(registry: Registry, name: str) -> Any:
+    """Return what `name` stands for, in a validator of the key that holds it.
+
+    Raises:
+        ValueError: nothing, or what cannot be imported.
+    """
+    try:
+        return registry.load(name)
+    except AugcondError as error:
+        raise ValueError(str(error).removeprefix(f"{registry.key}: ")) from error
 
 
 def setting_of(section: type[Section], key: str) -> Setting:

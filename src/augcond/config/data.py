@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal, Self, get_args
+from typing import Annotated, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from augcond.config.base import NOTHING, Section, Setting, Share
+from augcond import registry
+from augcond.config.base import NOTHING, Section, Setting, Share, find_named
 from augcond.config.training import SplitConfig
-
-BenchmarkName = Literal["imagenet-lt", "places-lt", "pascal-voc", "coco", "caltech101", "flowers102"]
-SourceName = Literal["folder", "list", "builtin", "huggingface", "webdataset", BenchmarkName]
-
-BENCHMARK_NAMES: tuple[str, ...] = get_args(BenchmarkName)
-
 
 _LISTED = Setting("real", counted=False)
 """Where images are and which are taken: the images themselves count, each by the hash of its file."""
@@ -54,8 +49,9 @@ class WebDatasetConfig(Section, decides="real"):
 class DataConfig(Section, decides="real"):
     """Where the labelled real images are and how they are decoded."""
 
-    source: Annotated[SourceName, _LISTED] = "folder"
-    """What `path` is: a folder of class folders, a list file, WebDataset shards, a benchmark's root folder, ..."""
+    source: Annotated[str, _LISTED] = "folder"
+    """What `path` is: a folder of class folders, a list file, WebDataset shards, a benchmark's root folder, ...;
+    `module:object` for a data set reader of one's own."""
     path: Annotated[Path | None, _PATH] = None
     huggingface: Annotated[HuggingFaceConfig | None, _LISTED] = None
     webdataset: Annotated[WebDatasetConfig | None, _LISTED] = None
@@ -76,32 +72,16 @@ class DataConfig(Section, decides="real"):
     max_bad_share: Annotated[Share, NOTHING] = 0.1
     """A larger share of unreadable files stops the job with an error."""
 
-    @model_validator(mode="after")
-    def _path_fits_source(self) -> Self:
-        if self.source == "builtin":
-            self._refuse("path", "validation", "test")
-        elif self.source in BENCHMARK_NAMES:
-            self._refuse("validation", "test")
-        hub = self.huggingface.id if self.huggingface is not None else None
-        if self.source == "huggingface" and hub is not None and self.path is not None:
-            raise ValueError("give data.path or data.huggingface.id, not both")
-        if self.source != "builtin" and self.path is None and hub is None:
-            instead = " or huggingface.id" if self.source == "huggingface" else ""
-            raise ValueError(f"source {self.source!r} needs a path{instead}")
-        return self
+    @field_validator("source")
+    @classmethod
+    def _known(cls, source: str) -> str:
+        find_named(registry.datasets, source)
+        return source
 
     @model_validator(mode="after")
-    def _sections_fit_source(self) -> Self:
-        for name in ("huggingface", "webdataset"):
-            if self.source != name:
-                self._refuse(name)
-        if self.huggingface is not None:
-            for part in ("validation", "test"):
-                if getattr(self, part) is not None and getattr(self.huggingface, part) is not None:
-                    raise ValueError(f"give data.{part} or data.huggingface.{part}, not both")
+    def _fits_source(self) -> Self:
+        reader = registry.datasets.load(self.source)
+        # A plain callable that lists images says nothing of itself.
+        if hasattr(reader, "check"):
+            reader.check(self)
         return self
-
-    def _refuse(self, *keys: str) -> None:
-        for key in keys:
-            if getattr(self, key) is not None:
-                raise ValueError(f"source {self.source!r} takes no {key}")

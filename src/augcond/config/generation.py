@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, SerializeAsAny, ValidationError, ValidationInfo, field_validator, model_validator
 
-from augcond.config.base import NOTHING, AtLeastOne, Count, OneOrMore, RecipeName, Section, Setting, Share
+from augcond import registry
+from augcond.config.base import (
+    NOTHING,
+    AtLeastOne,
+    Count,
+    OneOrMore,
+    Section,
+    Setting,
+    Share,
+    WrongSection,
+    find_named,
+)
+from augcond.errors import AugcondError
 
 _IDENTITY = Setting(counted=False)
 """Which weights: they count by what they are (`GeneratorIdentity`), not by where they lie."""
@@ -41,8 +54,9 @@ class PlanConfig(Section, decides="images"):
 class ConditioningConfig(Section, decides="images"):
     """Which recipes, and their parameters; docs/conditioning.md has the maths."""
 
-    recipe: Annotated[tuple[RecipeName, ...], OneOrMore, Field(min_length=1), _ROWS] = ("embed-mixup-dropout",)
-    """One recipe or several; with several, each class gets its number of images of each."""
+    recipe: Annotated[tuple[str, ...], OneOrMore, Field(min_length=1), _ROWS] = ("embed-mixup-dropout",)
+    """One recipe or several; with several, each class gets its number of images of each. A recipe of one's own is
+    `module:object`, and called by what follows the colon."""
     alpha: Annotated[float, Field(gt=0)] = 1.0
     """lambda ~ Beta(alpha, alpha); weights ~ Dirichlet(alpha, ...) for more than two sources."""
     dropout: Share = 0.4
@@ -67,9 +81,14 @@ class ConditioningConfig(Section, decides="images"):
 
     @field_validator("recipe")
     @classmethod
-    def _distinct(cls, recipe: tuple[RecipeName, ...]) -> tuple[RecipeName, ...]:
-        if len(set(recipe)) != len(recipe):
+    def _known(cls, recipe: tuple[str, ...]) -> tuple[str, ...]:
+        if len({registry.short_name(name) for name in recipe}) != len(recipe):
             raise ValueError("name each recipe once")
+        for name in recipe:
+            if name not in registry.recipes:
+                own, short = find_named(registry.recipes, name), registry.short_name(name)
+                if short in registry.recipes and registry.recipes.load(short) is not own:
+                    raise ValueError(f"{name!r} would be called {short!r}, as another recipe is: rename it")
         return recipe
 
     @model_validator(mode="after")
@@ -83,36 +102,17 @@ class ConditioningConfig(Section, decides="images"):
                 raise ValueError(f"the lowest value {low} lies above the highest {high}")
         return self
 
-
-class AdapterConfig(Section, decides="images"):
-    """Which IP-Adapter conditions Stable Diffusion on images, and how strongly."""
-
-    model: Annotated[str, _CHECKPOINT] = "h94/IP-Adapter"
-    """A hub id or a local folder."""
-    revision: Annotated[str | None, _IDENTITY] = None
-    """Commit hash, tag or branch on the hub; recorded as the commit hash it stands for."""
-    weights: str | None = None
-    """The adapter's safetensors file in there; where null, the base adapter that goes with the generator."""
-    image_encoder: str | None = None
-    """The folder of its CLIP vision model in there; where null, the one that goes with the weights."""
-    scale: Annotated[float, Field(ge=0)] = 1.0
-    """Weight of the image beside the prompt; 1 is as trained."""
-
-
-class PriorConfig(Section, decides="images"):
-    """Where Kandinsky's image encoder is: in the repository of its prior."""
-
-    model: Annotated[str, _CHECKPOINT] = "kandinsky-community/kandinsky-2-2-prior"
-    """A hub id or a local folder."""
-    revision: Annotated[str | None, _IDENTITY] = None
-    """Commit hash, tag or branch on the hub; recorded as the commit hash it stands for."""
+    @property
+    def recipe_names(self) -> tuple[str, ...]:
+        """What the recipes are called in keys, shards, tables and folders."""
+        return tuple(registry.short_name(name) for name in self.recipe)
 
 
 class GeneratorConfig(Section, decides="images"):
     """Which pretrained generator, and how it samples."""
 
     name: Annotated[str, _IDENTITY] = "stable-unclip"
-    """See `augcond.generators.generator_names()`."""
+    """A family, as `augcond generators` lists them, or `module:object` of one's own."""
     model: Annotated[str, _CHECKPOINT] = "builtin"
     """`builtin`, a local folder, or a hub id such as sd2-community/stable-diffusion-2-1-unclip."""
     revision: Annotated[str | None, _IDENTITY] = None
@@ -120,9 +120,6 @@ class GeneratorConfig(Section, decides="images"):
     guidance_scale: Annotated[float, Field(ge=0)] = 3.0
     guidance_interval: tuple[Share, Share] = (0.0, 1.0)
     """Part of the denoising, from start 0 to end 1, in which guidance is applied (arXiv 2404.07724)."""
-    negative_prompt: str = ""
-    noise_level: Annotated[int, Field(ge=0, le=999)] = 0
-    """Noise added to the image embedding, as a step of its own noise schedule."""
     steps: Annotated[int, Field(ge=1, le=1000)] = 20
     scheduler: str = "dpmsolver++"
     """ddim, dpmsolver++, euler, pndm, ... (some with -karras), or the class name of any diffusers scheduler;
@@ -133,12 +130,40 @@ class GeneratorConfig(Section, decides="images"):
     """auto: float16 on CUDA, float32 elsewhere."""
     device: Annotated[str, NOTHING] = "auto"
     compile: Annotated[bool, NOTHING] = False
-    published_dropout: bool = False
-    """Let dropout mask the noise-level half of unCLIP's vector too, as the published scripts do."""
-    adapter: AdapterConfig | None = None
-    """For ip-adapter and ip-adapter-xl; the base adapter of h94/IP-Adapter where null."""
-    prior: PriorConfig | None = None
-    """For kandinsky-2.2; the published prior where null."""
+    own: SerializeAsAny[Section] = Section()
+    """Settings that only this family has; docs/generators.md has them, and those of a family of one's own are its
+    own."""
+
+    @classmethod
+    def inner(cls, key: str, values: Mapping[str, Any]) -> type[Section] | None:
+        """Return the section that `key` holds: for `own` the settings of the family that `name` names."""
+        if key != "own":
+            return super().inner(key, values)
+        try:
+            return _settings_of(registry.generators.load(values.get("name", cls.model_fields["name"].default)))
+        except (AugcondError, TypeError):
+            return None  # a wrong name is reported where it is validated
+
+    @field_validator("name")
+    @classmethod
+    def _known(cls, name: str) -> str:
+        find_named(registry.generators, name)
+        return name
+
+    @field_validator("own", mode="before")
+    @classmethod
+    def _of_the_family(cls, value: Any, info: ValidationInfo) -> Section:
+        if "name" not in info.data:
+            return Section()  # the name is wrong, and reported
+        kind = _settings_of(registry.generators.load(info.data["name"]))
+        if isinstance(value, kind):
+            return value
+        if value is None or type(value) is Section:
+            return kind()
+        try:
+            return kind.model_validate(value)
+        except ValidationError as error:
+            raise WrongSection(kind, error) from error
 
     @field_validator("guidance_interval")
     @classmethod
@@ -168,3 +193,9 @@ class EngineConfig(Section):
     batch_size: Annotated[int, Field(ge=1)] = 16
     threads: Annotated[int, Field(ge=1)] | None = None
     """Threads per worker for PyTorch on a CPU; all cores where null."""
+
+
+def _settings_of(family: Any) -> type[Section]:
+    """Return the class of a family's own settings; a plain callable that loads a generator has none."""
+    kind = getattr(family, "settings", None)
+    return kind if isinstance(kind, type) and issubclass(kind, Section) else Section

@@ -14,7 +14,7 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from augcond.config.base import PathKind, Section, sections_in, setting_of, with_neutral
+from augcond.config.base import PathKind, Section, WrongSection, sections_in, setting_of, with_neutral
 from augcond.config.moved import brought_up_to_date
 from augcond.config.protocols import with_protocol
 from augcond.config.run import RunConfig
@@ -207,26 +207,35 @@ def _is_path(kind: PathKind, value: Any) -> bool:
 
 def _explain(error: ValidationError) -> list[str]:
     messages: dict[str, list[str]] = {}
-    for problem in error.errors():
-        location = problem["loc"]
-        if problem["type"] == "extra_forbidden":
-            key = ".".join(map(str, location))
-            allowed = sorted(_section_at(tuple(map(str, location[:-1]))).model_fields)
-            near = difflib.get_close_matches(str(location[-1]), allowed, n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
-            message = f"unknown key{hint} (allowed: {', '.join(allowed)})"
-        else:
-            # Unions add the tried type to the location; only keys that a user could write are shown.
-            key = ".".join(str(part) for part in location if part in _ALL_KEYS) or "config"
-            message = problem["msg"].removeprefix("Value error, ")
-            if problem["type"] != "missing":
-                message += f" (got {_shorten(problem['input'])})"
-        messages.setdefault(key, []).append(message)
+    for key, message in _problems(error, RunConfig):
+        messages.setdefault(key or "config", []).append(message)
     return [f"  {key}: {'; or '.join(dict.fromkeys(texts))}" for key, texts in messages.items()]
 
 
-def _section_at(location: tuple[str, ...]) -> type[Section]:
-    section: type[Section] = RunConfig
+def _problems(error: ValidationError, root: type[Section]) -> Iterator[tuple[str, str]]:
+    """Yield the key below `root`, and the message, of everything that is wrong."""
+    keys = set(_keys_of(root))
+    for problem in error.errors():
+        location = problem["loc"]
+        # Unions add the tried type to the location; only keys that a user could write are shown.
+        key = ".".join(str(part) for part in location if part in keys)
+        inside = problem.get("ctx", {}).get("error")
+        if isinstance(inside, WrongSection):
+            for inner, message in _problems(inside.error, inside.section):
+                yield ".".join(filter(None, (key, inner))), message
+        elif problem["type"] == "extra_forbidden":
+            allowed = sorted(_section_at(root, tuple(map(str, location[:-1]))).model_fields)
+            near = difflib.get_close_matches(str(location[-1]), allowed, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            yield ".".join(map(str, location)), f"unknown key{hint} (allowed: {', '.join(allowed) or 'none'})"
+        else:
+            message = problem["msg"].removeprefix("Value error, ")
+            if problem["type"] != "missing":
+                message += f" (got {_shorten(problem['input'])})"
+            yield key, message
+
+
+def _section_at(section: type[Section], location: tuple[str, ...]) -> type[Section]:
     for key in location:
         field = section.model_fields.get(key)
         section = next(iter(sections_in(field.annotation)), section) if field else section
@@ -243,6 +252,3 @@ def _keys_of(section: type[Section]) -> Iterator[str]:
 def _shorten(value: Any) -> str:
     text = repr(value)
     return text if len(text) <= 80 else text[:77] + "..."
-
-
-_ALL_KEYS = set(_keys_of(RunConfig))

@@ -73,6 +73,13 @@ def brought_up_to_date(values: dict[str, Any], *, aloud: bool) -> dict[str, Any]
     return {**values, "generator": {**found, "own": own} if own else found}
 
 
+def called_today(difference: str) -> str:
+    """Return a line on settings as 0.1 named them with the name of today."""
+    key = difference.removeprefix("generator.").partition(":")[0].partition(".")[0]
+    moved = difference.startswith("generator.") and key in {moved.key for moved in MOVED}
+    return difference.replace("generator.", "generator.own.", 1) if moved else difference
+
+
 def as_of_0_1(generator: Mapping[str, Any]) -> dict[str, Any]:
     """Return what counts of `generator:` with its keys where 0.1 had them, and what 0.1 left unset unset.
 

@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
+from augcond import registry
 from augcond.config.base import OneOrMore, Section, Setting
 from augcond.config.data import DataConfig
 from augcond.config.generation import ConditioningConfig, EngineConfig, GeneratorConfig, OutputConfig, PlanConfig
-from augcond.config.training import EvaluationConfig, LeakName, ProtocolName, ScreeningConfig, TrainingConfig
+from augcond.config.training import (
+    UNUSED_REAL,
+    EvaluationConfig,
+    LeakName,
+    ProtocolName,
+    ScreeningConfig,
+    TrainingConfig,
+)
 
 
 class RunConfig(Section):
@@ -28,12 +36,24 @@ class RunConfig(Section):
         "a photo of a {class_name}",
     )
     """One template or several (one is drawn per image); {class_name} is filled in."""
-    generator: GeneratorConfig = GeneratorConfig()
+    generator: GeneratorConfig = Field(default_factory=GeneratorConfig)
     output: OutputConfig = OutputConfig()
     engine: EngineConfig = EngineConfig()
     training: TrainingConfig = TrainingConfig()
     screening: ScreeningConfig = ScreeningConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
+
+    @model_validator(mode="after")
+    def _arms_train_on_recipes(self) -> Self:
+        for arm in self.training.arms or ():
+            planned = (UNUSED_REAL, *self.conditioning.recipe_names)
+            if arm.recipe is not None and arm.recipe not in planned and arm.recipe not in registry.recipes:
+                raise ValueError(
+                    f"training.arms: arm {arm.name!r} trains on {arm.recipe!r}, which is no recipe; known: "
+                    f"{', '.join(dict.fromkeys((*self.conditioning.recipe_names, *registry.recipes.names())))}, "
+                    f"{UNUSED_REAL}"
+                )
+        return self
 
     @field_validator("prompt")
     @classmethod

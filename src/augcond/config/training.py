@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
 
-from augcond.config.base import NOTHING, AtLeastOne, Count, RecipeName, Section, Setting, Share, setting_of
+from augcond.config.base import NOTHING, AtLeastOne, Count, Section, Setting, Share, setting_of
 
 SplitName = Literal["all", "long-tail", "few-shot"]
 ProtocolName = Literal["long-tail", "few-shot", "published"]
@@ -82,13 +82,18 @@ class AugmentConfig(Section, decides="models"):
         return scale
 
 
+UNUSED_REAL = "unused-real"
+"""What an arm trains on, in place of a recipe's images, as a ceiling: real images that the split leaves out."""
+
+
 class ArmConfig(Section, decides="models"):
     """One row of the table of results: what is trained on, and with which settings of its own."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]*$")]
     """Also the folder of its models."""
-    recipe: RecipeName | Literal["unused-real"] | None = None
-    """Synthetic images of this recipe; null: none. unused-real: real images that the split leaves out, as a ceiling."""
+    recipe: str | None = None
+    """Synthetic images of this recipe, by its short name; null: none. unused-real: real images that the split leaves
+    out, as a ceiling."""
     per_class: AtLeastOne | None = None
     """Take only the first so many synthetic images per class; all where null."""
     overrides: dict[str, Any] = Field(default_factory=dict)

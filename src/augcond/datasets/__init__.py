@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from augcond.datasets.base import (
         Dataset,
+        DatasetReader,
         DecodeSettings,
         ImageRecord,
         Listing,
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from augcond.datasets.folder import list_folder
     from augcond.datasets.huggingface import list_huggingface
     from augcond.datasets.listfile import list_from_file
-    from augcond.datasets.loading import list_images, load_dataset, load_held_out
+    from augcond.datasets.loading import list_images, load_dataset, load_held_out, register_reader
     from augcond.datasets.splits import Split, few_shot, long_tail, make_split, subset
     from augcond.datasets.summary import DatasetSummary, shot_group, summarize
     from augcond.datasets.verification import verify
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Dataset",
+    "DatasetReader",
     "DatasetSummary",
     "DecodeSettings",
     "ImageRecord",
@@ -53,6 +55,7 @@ __all__ = [
     "make_split",
     "probe",
     "read_class_names",
+    "register_reader",
     "shot_group",
     "subset",
     "summarize",
@@ -61,7 +64,16 @@ __all__ = [
 
 # Loaded at first use: Pillow and pyarrow take longer to import than `augcond --help` may take.
 _MODULES = {
-    "base": ("Dataset", "DecodeSettings", "ImageRecord", "Listing", "Reader", "RejectedFile", "StatReader"),
+    "base": (
+        "Dataset",
+        "DatasetReader",
+        "DecodeSettings",
+        "ImageRecord",
+        "Listing",
+        "Reader",
+        "RejectedFile",
+        "StatReader",
+    ),
     "benchmarks": ("list_benchmark",),
     "builtin": ("list_builtin",),
     "class_names": ("read_class_names",),
@@ -69,7 +81,7 @@ _MODULES = {
     "folder": ("list_folder",),
     "huggingface": ("list_huggingface",),
     "listfile": ("list_from_file",),
-    "loading": ("list_images", "load_dataset", "load_held_out"),
+    "loading": ("list_images", "load_dataset", "load_held_out", "register_reader"),
     "splits": ("Split", "few_shot", "long_tail", "make_split", "subset"),
     "summary": ("DatasetSummary", "shot_group", "summarize"),
     "verification": ("verify",),

@@ -4,14 +4,23 @@ from __future__ import annotations
 
 import hashlib
 import json
+from abc import ABC, abstractmethod
+from collections.abc import Collection
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, ClassVar, Literal, Protocol, runtime_checkable
+
+from augcond.errors import ConfigError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from augcond.config.data import DataConfig
 
 HeldOut = Literal["test", "validation"]
 """Which real images models are judged on: `test` to measure, `validation` to choose."""
+
+Role = Literal["train", "validation", "test"]
+"""What images of a data set are for: to learn from, to choose on, to measure on."""
 
 
 class Reader(Protocol):
@@ -141,3 +150,60 @@ class Dataset:
         """Return the hex digest of which images it holds: their keys, labels and bytes, whatever their order."""
         lines = sorted((image.key, image.label, image.sha256) for image in self.images)
         return hashlib.sha256(json.dumps(lines).encode()).hexdigest()
+
+
+class DatasetReader(ABC):
+    """Lists the labelled images of one kind of `data.source`, and says what such a source is.
+
+    Attributes:
+        takes: the keys of `data` that are for some sources only and that this one takes, of `path`, `validation`,
+            `test`, `huggingface` and `webdataset`. A path is needed where it is taken, unless `check` is overridden.
+    """
+
+    takes: ClassVar[frozenset[str]] = frozenset({"path", "validation", "test"})
+
+    @abstractmethod
+    def list_images(self, config: DataConfig, role: Role) -> Listing:
+        """Return the images of a role, none of them opened.
+
+        Asked for are `train` and what `held_out` names. Images that `data.validation` or `data.test` name are asked for
+        as `train`, with that path as `path`. Class names of a file (`data.class_names`) are not this method's business.
+
+        Raises:
+            DatasetError: they cannot be listed.
+        """
+
+    def held_out(self, config: DataConfig) -> Collection[HeldOut]:
+        """Return which of validation and test images the source brings of its own; nothing is read."""
+        return ()
+
+    def check(self, config: DataConfig) -> None:
+        """Check that the section `data` holds what such a source needs, and nothing that it does not take.
+
+        Raises:
+            ValueError: naming the key.
+        """
+        self.refuse_others(config)
+        if "path" in self.takes and config.path is None:
+            raise ValueError(f"source {config.source!r} needs a path")
+
+    def refuse_others(self, config: DataConfig) -> None:
+        """Refuse keys that this source does not take.
+
+        Raises:
+            ValueError: naming the first.
+        """
+        for key in ("path", "validation", "test", "huggingface", "webdataset"):
+            if key not in self.takes and getattr(config, key) is not None:
+                raise ValueError(f"source {config.source!r} takes no {key}")
+
+
+def path_of(config: DataConfig) -> Path:
+    """Return `data.path`, which every source that needs one has been checked for.
+
+    Raises:
+        ConfigError: it is not set.
+    """
+    if config.path is None:
+        raise ConfigError(f"data.path: source {config.source!r} needs a path")
+    return config.path

@@ -8,15 +8,14 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Literal
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
 from augcond.assets import WORLD
-from augcond.datasets.base import Listing
+from augcond.datasets.base import DatasetReader, HeldOut, Listing, Role
 from augcond.errors import DatasetError
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from augcond.config import DataConfig
 
 WorldFile = Literal["pool", "validation", "test"]
 
@@ -77,6 +76,9 @@ def list_builtin(name: WorldFile = "pool", *, folder: Path | None = None) -> Lis
 
 @lru_cache(maxsize=8)
 def _load(name: WorldFile, folder: Path | None) -> _World:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
     origin = (folder or WORLD) / f"{name}.parquet"
     try:
         table = pq.read_table(io.BytesIO(origin.read_bytes()))
@@ -92,3 +94,20 @@ def _load(name: WorldFile, folder: Path | None) -> _World:
     if len(images) != len(rows):
         raise DatasetError(f"{origin} is damaged (a picture comes twice): reinstall augcond")
     return _World(classes, images, tuple(row["label"] for row in rows))
+
+
+class BuiltinReader(DatasetReader):
+    """`builtin`: the built-in world's own images."""
+
+    takes = frozenset()
+
+    def list_images(self, config: DataConfig, role: Role) -> Listing:
+        """Return the images of the world's file for the role."""
+        return list_builtin("pool" if role == "train" else role)
+
+    def held_out(self, config: DataConfig) -> tuple[HeldOut, ...]:
+        """Return both: the world has validation and test images."""
+        return ("validation", "test")
+
+
+READER = BuiltinReader()

@@ -6,13 +6,15 @@ import os
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from augcond.datasets.base import Listing, RejectedFile
+from augcond.datasets.base import DatasetReader, Listing, RejectedFile, Role, path_of
 from augcond.datasets.class_names import names_for
 from augcond.datasets.readers import FileReader
 from augcond.errors import DatasetError
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from augcond.config import DataConfig
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif"})
 
@@ -167,3 +169,14 @@ def _is_utf8(name: str) -> bool:
 
 def _printable(name: str) -> str:
     return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+class FolderReader(DatasetReader):
+    """`folder`: a folder of class folders."""
+
+    def list_images(self, config: DataConfig, role: Role) -> Listing:
+        """Return the images below `data.path`."""
+        return list_folder(path_of(config))
+
+
+READER = FolderReader()

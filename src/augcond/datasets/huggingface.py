@@ -6,15 +6,13 @@ import errno
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, get_args
 
-from augcond.datasets.base import Listing, RejectedFile
+from augcond.config.data import DataConfig, HuggingFaceConfig
+from augcond.datasets.base import DatasetReader, HeldOut, Listing, RejectedFile, Role
 from augcond.datasets.class_names import names_for
 from augcond.datasets.text import label_order
 from augcond.errors import ConfigError, DatasetError
-
-if TYPE_CHECKING:
-    from augcond.config import HuggingFaceConfig
 
 IMAGE_COLUMNS = ("image", "img", "picture", "photo")
 LABEL_COLUMNS = ("label", "labels", "class", "category", "target")
@@ -224,3 +222,38 @@ def _classes(
         return names, [names[value] if value is not None and 0 <= value < len(names) else None for value in values]
     texts = [None if value is None or value == "" else str(value) for value in values]
     return label_order({text for text in texts if text is not None}), texts
+
+
+class HuggingFaceDatasetReader(DatasetReader):
+    """`huggingface`: a dataset of the hub, or in one of its formats at `data.path`."""
+
+    takes = DatasetReader.takes | {"huggingface"}
+
+    def list_images(self, config: DataConfig, role: Role) -> Listing:
+        """Return the images of the split that `data.huggingface` names for the role."""
+        section = config.huggingface or HuggingFaceConfig()
+        return list_huggingface(config.path, section, getattr(section, role))
+
+    def held_out(self, config: DataConfig) -> tuple[HeldOut, ...]:
+        """Return what `data.huggingface` names a split for."""
+        section, both = config.huggingface or HuggingFaceConfig(), get_args(HeldOut)
+        return tuple(on for on in both if getattr(section, on) is not None)
+
+    def check(self, config: DataConfig) -> None:
+        """Check that there is a path or a hub id, and that held-out images are named once.
+
+        Raises:
+            ValueError: naming the key.
+        """
+        self.refuse_others(config)
+        hub = config.huggingface.id if config.huggingface is not None else None
+        if hub is None and config.path is None:
+            raise ValueError(f"source {config.source!r} needs a path or huggingface.id")
+        if hub is not None and config.path is not None:
+            raise ValueError("give data.path or data.huggingface.id, not both")
+        for on in self.held_out(config):
+            if getattr(config, on) is not None:
+                raise ValueError(f"give data.{on} or data.huggingface.{on}, not both")
+
+
+READER = HuggingFaceDatasetReader()

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
-from augcond.datasets.base import Listing
+from augcond.datasets.base import DatasetReader, Listing, Role, path_of
 from augcond.datasets.class_names import names_for
 from augcond.datasets.readers import FileReader
 from augcond.datasets.text import csv_rows, text_rows
@@ -16,6 +16,8 @@ from augcond.errors import DatasetError
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
+
+    from augcond.config import DataConfig
 
 PATH_COLUMNS = ("path", "file", "filename", "file_name", "filepath", "file_path", "image", "image_path", "img")
 LABEL_COLUMNS = ("label", "class", "class_id", "category", "category_id", "target", "y")
@@ -146,3 +148,14 @@ def _in_order(path: Path, entries: Sequence[_Entry]) -> tuple[str, ...]:
                 "write one class in one way"
             )
     return tuple(spellings[number].class_id for number in sorted(spellings))
+
+
+class ListReader(DatasetReader):
+    """`list`: a file that lists images and their classes."""
+
+    def list_images(self, config: DataConfig, role: Role) -> Listing:
+        """Return the images that the file `data.path` lists."""
+        return list_from_file(path_of(config))
+
+
+READER = ListReader()

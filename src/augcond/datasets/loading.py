@@ -5,23 +5,19 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from augcond.config.data import BENCHMARK_NAMES, HuggingFaceConfig, WebDatasetConfig
-from augcond.datasets.base import Dataset, DecodeSettings, Listing
-from augcond.datasets.benchmarks import get_benchmark, list_benchmark
-from augcond.datasets.builtin import list_builtin
+from augcond import registry
+from augcond.datasets.base import Dataset, DatasetReader, DecodeSettings, Listing
 from augcond.datasets.class_names import names_for
-from augcond.datasets.folder import list_folder
-from augcond.datasets.listfile import list_from_file
 from augcond.datasets.splits import subset
 from augcond.datasets.verification import verify
 from augcond.errors import ConfigError, DatasetError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from augcond.config import DataConfig
-    from augcond.datasets.base import Dataset, HeldOut
-    from augcond.datasets.benchmarks import Role
+    from augcond.datasets.base import HeldOut, Role
     from augcond.datasets.splits import Split
     from augcond.progress import Progress
 
@@ -47,24 +43,51 @@ def load_dataset(config: DataConfig, *, cache: Path | None = None, progress: Pro
     )
 
 
+def register_reader(name: str, target: str) -> None:
+    """Make a data set reader of your own known under `name`.
+
+    Args:
+        name: what configs call it, as `data.source`.
+        target: `module:object` of a `DatasetReader`, or of a callable that takes a `DataConfig` and returns a
+            `Listing`; imported on first use.
+
+    Raises:
+        ConfigError: the name is taken by another target, or `target` is not `module:object`.
+    """
+    registry.datasets.register(name, target)
+
+
+class _PlainReader(DatasetReader):
+    """A callable that lists images to learn from; held-out ones are those that a path names."""
+
+    def __init__(self, list_all: Callable[[DataConfig], Listing]) -> None:
+        self._list_all = list_all
+
+    def list_images(self, config: DataConfig, role: Role) -> Listing:
+        return self._list_all(config)
+
+
+def find_reader(name: str) -> DatasetReader:
+    """Return the data set reader that `data.source` names.
+
+    Raises:
+        ConfigError: there is none, or it cannot be imported.
+    """
+    found = registry.datasets.load(name)
+    if isinstance(found, DatasetReader):
+        return found
+    if isinstance(found, type) or not callable(found):
+        raise ConfigError(f"data.source: {name!r} is neither a DatasetReader nor a function that lists images")
+    return _PlainReader(found)
+
+
 def list_images(config: DataConfig) -> Listing:
     """Return the images that `config` names to learn from, none of them opened.
 
     Raises:
         DatasetError: there are none, or class names do not fit.
     """
-    listing = _own_role(config, "train")
-    if listing is not None:
-        return listing
-    if config.path is None:
-        raise ConfigError(f"data.path: source {config.source!r} needs a path")
-    if config.source == "webdataset":
-        from augcond.datasets.webdataset import list_webdataset
-
-        return list_webdataset(config.path, config.webdataset or WebDatasetConfig(), config.class_names)
-    if config.source == "list":
-        return list_from_file(config.path, config.class_names)
-    return list_folder(config.path, config.class_names)
+    return _list_role(config, "train")
 
 
 def list_held_out(config: DataConfig, on: HeldOut) -> Listing | None:
@@ -76,34 +99,19 @@ def list_held_out(config: DataConfig, on: HeldOut) -> Listing | None:
     path = config.validation if on == "validation" else config.test
     if path is not None:
         return list_images(config.model_copy(update={"path": path}))
-    return _own_role(config, on)
+    return _list_role(config, on) if has_held_out(config, on) else None
 
 
 def has_held_out(config: DataConfig, on: HeldOut) -> bool:
     """Tell whether `config` names validation or test images, or its source brings them; nothing is read."""
     if (config.validation if on == "validation" else config.test) is not None:
         return True
-    if config.source in BENCHMARK_NAMES:
-        return on in get_benchmark(config.source).roles
-    if config.huggingface is not None:
-        return getattr(config.huggingface, on) is not None
-    return config.source == "builtin"
+    return on in find_reader(config.source).held_out(config)
 
 
-def _own_role(config: DataConfig, role: Role) -> Listing | None:
-    """Return the images that the source has of its own for a role; None where it has none."""
-    if config.source == "huggingface":
-        from augcond.datasets.huggingface import list_huggingface
-
-        section = config.huggingface or HuggingFaceConfig()
-        split = getattr(section, role)
-        return None if split is None else list_huggingface(config.path, section, split, config.class_names)
-    listing: Listing | None = None
-    if config.source == "builtin":
-        listing = list_builtin("pool" if role == "train" else role)
-    elif config.source in BENCHMARK_NAMES and config.path is not None:
-        listing = list_benchmark(config.source, config.path, role)
-    if listing is None or config.class_names is None:
+def _list_role(config: DataConfig, role: Role) -> Listing:
+    listing = find_reader(config.source).list_images(config, role)
+    if config.class_names is None:
         return listing
     return replace(listing, class_names=names_for(listing.classes, config.class_names))
 
@@ -132,7 +140,7 @@ def load_held_out(
     listing = list_held_out(config, on)
     if listing is None:
         hint = " (or data.split.validation_per_class, the number to hold out)" if on == "validation" else ""
-        if config.source in BENCHMARK_NAMES:
+        if on not in find_reader(config.source).takes:
             raise ConfigError(f"{config.source} has no {on} images of its own: set data.split.validation_per_class")
         raise ConfigError(f"data.{on} is not set: name a {config.source} of real images that are not trained on{hint}")
     loaded = verify(listing, DecodeSettings.of(config), max_bad_share=config.max_bad_share, cache=cache)

@@ -9,16 +9,14 @@ import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from augcond.datasets.base import Listing, RejectedFile
+from augcond.config.data import DataConfig, WebDatasetConfig
+from augcond.datasets.base import DatasetReader, Listing, RejectedFile, Role, path_of
 from augcond.datasets.class_names import names_for
 from augcond.datasets.folder import IMAGE_SUFFIXES
 from augcond.datasets.text import label_order
 from augcond.errors import DatasetError
-
-if TYPE_CHECKING:
-    from augcond.config import WebDatasetConfig
 
 _BLOCK = 512
 _LABEL_KINDS = ("cls", "json", "txt")
@@ -285,3 +283,16 @@ def _label_kind(wanted: str | None, first: _Sample, path: Path) -> _Label:
         f"the first sample of {path}, {first.name}, has no label: expected a .cls, .json or .txt beside "
         f"{', '.join(f'.{kind}' for kind in first.members)}, or set data.webdataset.label"
     )
+
+
+class WebDatasetReader(DatasetReader):
+    """`webdataset`: tar files of samples."""
+
+    takes = DatasetReader.takes | {"webdataset"}
+
+    def list_images(self, config: DataConfig, role: Role) -> Listing:
+        """Return the images of the shards at `data.path`."""
+        return list_webdataset(path_of(config), config.webdataset or WebDatasetConfig())
+
+
+READER = WebDatasetReader()

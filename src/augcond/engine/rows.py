@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import torch
 from PIL.Image import Image
 
-from augcond.conditioning import RECIPES, Conditioning, Draws, Prepared, combine, prepare
+from augcond.conditioning import Conditioning, Draws, Prepared, combine, prepare, recipe_of_row
 from augcond.config import ConditioningConfig
 from augcond.datasets import DecodeSettings, Reader, decode
 from augcond.errors import ConfigError, ImageError
@@ -120,7 +120,7 @@ def _generate_batch(batch: Sequence[PlanRow], materials: Materials) -> list[Shar
 
 def _prepare(row: PlanRow, materials: Materials) -> Prepared:
     images = _decode_sources(row, materials)
-    recipe = RECIPES[row.recipe]
+    recipe = recipe_of_row(materials.conditioning, row.recipe)
     return prepare(recipe, materials.conditioning, images, row.source_keys, row.seed, materials.generator)
 
 
@@ -130,15 +130,17 @@ def _condition(ready: Sequence[tuple[PlanRow, Prepared]], materials: Materials) 
     shape = materials.generator.embedding_shape
     encoded = materials.generator.encode_images(views) if len(views) else torch.zeros(0, *shape)
     per_row = torch.split(encoded, [len(prepared.views) for _, prepared in ready])
+    settings = materials.conditioning
+    recipes = [recipe_of_row(settings, row.recipe) for row, _ in ready]
     combined = [
-        combine(RECIPES[row.recipe], materials.conditioning, own, prepared, row.seed)
-        for (row, prepared), own in zip(ready, per_row, strict=True)
+        combine(recipe, settings, own, prepared, row.seed)
+        for recipe, (row, prepared), own in zip(recipes, ready, per_row, strict=True)
     ]
     conditioning = Conditioning(
         embeddings=torch.stack([embedding for embedding, _ in combined]),
         with_image=torch.tensor([len(own) > 0 for own in per_row]),
         prompts=tuple(row.prompt for row, _ in ready),
-        dropout=tuple(materials.conditioning.dropout if RECIPES[row.recipe].dropout else 0.0 for row, _ in ready),
+        dropout=tuple(settings.dropout if recipe.dropout else 0.0 for recipe in recipes),
         initial=tuple(prepared.initial for _, prepared in ready),
     )
     return conditioning, [draws for _, draws in combined]

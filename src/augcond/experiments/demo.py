@@ -77,7 +77,7 @@ def run_demo(to: Path, console: Console, config: RunConfig | None = None, *, pro
     folder = RunFolder(config.run)
     folder.create()
     started = time.monotonic()
-    recipes = ", ".join(config.conditioning.recipe)
+    recipes = ", ".join(config.conditioning.recipe_names)
     with log_to(folder.log_path), _of_this_version(to, folder):
         console.print(f"1/6  generating images by {recipes}, for classes with few real ones")
         with progress("images") as told:

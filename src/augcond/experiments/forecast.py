@@ -10,17 +10,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from augcond.assets import WORLD
-from augcond.config import AdapterConfig, PriorConfig
-from augcond.config.data import BENCHMARK_NAMES
 from augcond.datasets import Dataset, ImageRecord, StatReader
-from augcond.datasets.benchmarks import get_benchmark
+from augcond.datasets.benchmarks import BENCHMARK_NAMES, get_benchmark
 from augcond.datasets.benchmarks.imagenet_lt import official_counts
 from augcond.datasets.loading import has_held_out, list_held_out, list_images
 from augcond.datasets.splits import draw_split, source_images
 from augcond.engine import BatchSize, Materials, generate_rows
 from augcond.errors import AugcondError, GeneratorError
 from augcond.experiments.rates import BYTES_SOURCE, Cost, generation_costs, native_pixels, stored_bytes, training_costs
-from augcond.generators.adapters import DEFAULT_WEIGHTS
+from augcond.generators import find_family
 from augcond.planning import Plan, images_to_make
 from augcond.progress import format_bytes
 from augcond.store.images import ImageFormat
@@ -30,6 +28,7 @@ if TYPE_CHECKING:
     from augcond.config import RunConfig
     from augcond.datasets import Listing
     from augcond.datasets.base import HeldOut
+    from augcond.generators import NeededWeights
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +99,7 @@ def forecast(config: RunConfig) -> Forecast:
     counts = _counts(config, missing)
     images: dict[str, int] = {}
     if counts.per_recipe is not None:
-        images = {recipe: counts.per_recipe for recipe in config.conditioning.recipe}
+        images = {recipe: counts.per_recipe for recipe in config.conditioning.recipe_names}
     held_out = _held_out(config, missing)
     generation = generation_costs(config.generator, images, config.conditioning.strength) if images else ()
     training = training_costs(config, arms, counts.real, images) if counts.real is not None and images else ()
@@ -207,28 +206,20 @@ def _disk(config: RunConfig, images: int) -> tuple[float, float] | None:
 
 def _check_generator(config: RunConfig, missing: list[Missing]) -> None:
     generator = config.generator
-    if generator.name == "fake":
-        return
-    if generator.model == "builtin":
-        if not (WORLD / "checkpoint" / "model_index.json").is_file():
+    for needed in find_family(generator.name).weights(generator):
+        if needed.model != "builtin":
+            _check_weights(needed, missing)
+        elif not (WORLD / "checkpoint" / needed.file).is_file():
             missing.append(Missing("weights", "the built-in checkpoint is not there: reinstall augcond"))
-    else:
-        _check_weights("generator.model", generator.model, generator.revision, "model_index.json", missing)
-    if generator.name in DEFAULT_WEIGHTS:
-        adapter = generator.adapter or AdapterConfig()
-        weights = adapter.weights or DEFAULT_WEIGHTS[generator.name]
-        _check_weights("generator.adapter.model", adapter.model, adapter.revision, weights, missing)
-    if generator.name == "kandinsky-2.2":
-        prior = generator.prior or PriorConfig()
-        _check_weights("generator.prior.model", prior.model, prior.revision, "model_index.json", missing)
 
 
-def _check_weights(key: str, model: str, revision: str | None, file: str, missing: list[Missing]) -> None:
-    """Report where `file` is neither in the local folder `model` nor in the cache of the hub id `model`."""
+def _check_weights(needed: NeededWeights, missing: list[Missing]) -> None:
+    """Report where a file is neither in the local folder nor in the cache of the hub id that should have it."""
+    model = needed.model
     if Path(model).is_absolute():
-        if not (Path(model) / file).is_file():
-            missing.append(Missing("weights", f"{key}: no {file} in {model}"))
-    elif not _is_cached(model, file, revision):
+        if not (Path(model) / needed.file).is_file():
+            missing.append(Missing("weights", f"{needed.key}: no {needed.file} in {model}"))
+    elif not _is_cached(model, needed.file, needed.revision):
         missing.append(
             Missing(
                 "weights", f"{model} is not in the local cache: fetched from the hub at first use (hf download {model})"
@@ -267,7 +258,7 @@ def _check_machine(config: RunConfig, disk: tuple[float, float] | None, missing:
     if config.data.source in BENCHMARK_NAMES:
         absent = [name for name in get_benchmark(config.data.source).modules if importlib.util.find_spec(name) is None]
         missing += (Missing("extra", f"{name} is not installed: pip install 'augcond[benchmarks]'") for name in absent)
-    if config.generator.name != "fake" and config.generator.model != "builtin":
+    if find_family(config.generator.name).weights(config.generator) and config.generator.model != "builtin":
         import torch
 
         if not torch.cuda.is_available():

@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from augcond.generators import find_family
+
 if TYPE_CHECKING:
     from augcond.config import GeneratorConfig, RunConfig
     from augcond.training.arms import Arm
@@ -32,23 +34,6 @@ class Cost:
     source: str
     assumptions: tuple[str, ...]
 
-
-_STEPS_PER_SECOND = {
-    "A100": 16 * 3.04,
-    "RTX 4090": 16 * 3.17,
-    "RTX 3090": 16 * 1.70,
-    "V100": 16 * 1.66,
-    "T4": 16 / 2.34,
-}
-"""Denoising steps of single images per second with guidance: Stable Diffusion 1.5 at 512 pixels."""
-
-_STEPS_SOURCE = (
-    "published: diffusers documentation, optimization/torch2.0 (Stable Diffusion 1.5, text to image, 512 pixels, "
-    "float16, batches of 16, PyTorch 2.0, no compile)"
-)
-_RATED_PIXELS = 512
-_NATIVE_PIXELS = {"stable-unclip": 768, "stable-diffusion": 512, "ip-adapter": 512}
-"""Generators whose UNet is that of Stable Diffusion 1.5 or 2.1 (860 and 865 million parameters)."""
 
 _TRAINED_PER_SECOND = {
     "resnet50": 1218.01,
@@ -76,28 +61,28 @@ def generation_costs(config: GeneratorConfig, images_by_recipe: dict[str, int], 
         images_by_recipe: how many images each recipe makes.
         strength: share of the denoising that `real-guidance` does.
     """
-    if config.name not in _NATIVE_PIXELS or config.model == "builtin":
+    rates, pixels = find_family(config.name).rates, native_pixels(config)
+    if rates is None or pixels is None or config.model == "builtin":
         return ()
-    pixels = config.size or _NATIVE_PIXELS[config.name]
     evaluations = config.steps + (1 if config.scheduler == "pndm" else 0)
     weighed = sum(
         count * (strength if recipe == "real-guidance" else 1.0) for recipe, count in images_by_recipe.items()
     )
     guided = config.guidance_interval[1] - config.guidance_interval[0] if config.guidance_scale > 1 else 0.0
-    steps = weighed * evaluations * (pixels / _RATED_PIXELS) ** 2 * (1 + guided) / 2
+    steps = weighed * evaluations * (pixels / rates.pixels) ** 2 * (1 + guided) / 2
     assumptions = ["encoding and decoding, which the rate leaves out, take no time", "the dtype is float16"]
     if config.size is None:
         assumptions.append(f"images of {pixels} pixels, as the published weights of {config.name} make")
-    if pixels != _RATED_PIXELS:
+    if pixels != rates.pixels:
         # Attention grows faster than the number of pixels.
         assumptions.append(
-            f"time grows as the number of pixels, {(pixels / _RATED_PIXELS) ** 2:.2f} times; more in truth"
+            f"time grows as the number of pixels, {(pixels / rates.pixels) ** 2:.2f} times; more in truth"
         )
     if guided < 1:
         assumptions.append("a step without guidance takes half the time of one with it")
     return tuple(
-        Cost("generation", device, steps / rate / 3600, _STEPS_SOURCE, tuple(assumptions))
-        for device, rate in _STEPS_PER_SECOND.items()
+        Cost("generation", device, steps / rate / 3600, rates.source, tuple(assumptions))
+        for device, rate in rates.steps_per_second.items()
     )
 
 
@@ -153,4 +138,4 @@ def native_pixels(config: GeneratorConfig) -> int | None:
     """Return the edge length at which a generator makes images; None where only loading it tells."""
     if config.size is not None:
         return config.size
-    return None if config.model == "builtin" else _NATIVE_PIXELS.get(config.name)
+    return None if config.model == "builtin" else find_family(config.name).native_pixels

@@ -32,6 +32,7 @@ from augcond.evaluation.results import METRICS, REAL_ONLY, Results, results_to_j
 from augcond.files import write_atomically
 from augcond.pipeline import evaluate, generate, train
 from augcond.progress import Stage, no_stage
+from augcond.registry import short_name
 from augcond.store import RunFolder
 from augcond.training.arms import UNUSED_REAL, HeldOut, Seeds, arms_of, default_arms
 from augcond.training.cards import ModelCard, read_cards
@@ -85,7 +86,7 @@ class Cell:
         parts = [
             f"{key.rpartition('.')[2]}={_plain(value)}"
             for key, value in self.point.items()
-            if not (key == "conditioning.recipe" and _plain(value) == recipe)
+            if not (key == "conditioning.recipe" and short_name(_plain(value)) == recipe)
         ]
         return " ".join([arm, *parts])
 
@@ -129,7 +130,7 @@ def _check_recipes(axis: Axis, arms: Sequence[ArmConfig]) -> None:
     """Refuse a recipe that the named arms would leave out without a word."""
     for value in axis.values:
         for recipe in value if isinstance(value, list) else [value]:
-            if recipe not in [arm.recipe for arm in arms]:
+            if short_name(recipe) not in [arm.recipe for arm in arms]:
                 named = ", ".join(f"{arm.name} ({arm.recipe or 'real images'})" for arm in arms)
                 raise ConfigError(
                     f"--over {axis.key}: no arm trains on {recipe!r}; training.arms has {named}: add one, or leave "
@@ -172,7 +173,8 @@ def _generating(config: RunConfig, point: Mapping[str, Any]) -> list[ArmConfig]:
     if 0 in (point.get("plan.per_class"), point.get("plan.fill_to")):
         return []
     recipes = point.get("conditioning.recipe")
-    planned = config.conditioning.recipe if recipes is None else (recipes,) if isinstance(recipes, str) else recipes
+    named = config.conditioning.recipe if recipes is None else (recipes,) if isinstance(recipes, str) else recipes
+    planned = [short_name(name) for name in named]
     return [arm for arm in config.training.arms or default_arms(planned) if arm.recipe in (*planned, UNUSED_REAL)]
 
 

@@ -1,16 +1,27 @@
-"""Pretrained image generators behind one interface."""
+"""Pretrained image generators behind one interface; importing this package imports no PyTorch."""
 
-from augcond.generators.base import Generated, Generator, GeneratorIdentity
-from augcond.generators.registry import generator_names, load_generator, register_generator
-from augcond.generators.settings import check_recipes, recipes_for
+from augcond.generators.base import Family, Generated, Generator, GeneratorIdentity, NeededWeights, Rates, own_settings
+from augcond.generators.families import (
+    check_recipes,
+    find_family,
+    generator_names,
+    load_generator,
+    recipes_for,
+    register_generator,
+)
 
 __all__ = [
+    "Family",
     "Generated",
     "Generator",
     "GeneratorIdentity",
+    "NeededWeights",
+    "Rates",
     "check_recipes",
+    "find_family",
     "generator_names",
     "load_generator",
+    "own_settings",
     "recipes_for",
     "register_generator",
 ]

@@ -11,11 +11,13 @@ from __future__ import annotations
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from augcond.config import AdapterConfig
+from pydantic import Field
+
+from augcond.config.base import Section, Setting
 from augcond.errors import ConfigError, GeneratorError
-from augcond.generators.base import GeneratorIdentity
+from augcond.generators.base import GeneratorIdentity, NeededWeights, checkpoint_weights
 from augcond.generators.loading import (
     WeightsOrigin,
     component_files,
@@ -30,16 +32,25 @@ if TYPE_CHECKING:
 
     from augcond.config import GeneratorConfig
 
-DEFAULT_WEIGHTS = {
-    "ip-adapter": "models/ip-adapter_sd15.safetensors",
-    "ip-adapter-xl": "sdxl_models/ip-adapter_sdxl.safetensors",
-}
-"""The base adapter of each generator that takes one."""
-
-_KEY = "generator.adapter"
+_KEY = "generator.own.adapter"
 # Which weights of the state dict say what an adapter is conditioned on, and whether that is all tokens of the image.
 _BASE, _FULL, _PLUS = "image_proj.proj.weight", "image_proj.proj.3.weight", "image_proj.latents"
 _FEATURES = {_BASE: _BASE, _FULL: "image_proj.proj.0.weight", _PLUS: "image_proj.proj_in.weight"}
+
+
+class AdapterConfig(Section, decides="images"):
+    """Which IP-Adapter conditions Stable Diffusion on images, and how strongly."""
+
+    model: Annotated[str, Setting(counted=False, path="checkpoint")] = "h94/IP-Adapter"
+    """A hub id or a local folder."""
+    revision: Annotated[str | None, Setting(counted=False)] = None
+    """Commit hash, tag or branch on the hub; recorded as the commit hash it stands for."""
+    weights: str | None = None
+    """The adapter's safetensors file in there; where null, the base adapter that goes with the generator."""
+    image_encoder: str | None = None
+    """The folder of its CLIP vision model in there; where null, the one that goes with the weights."""
+    scale: Annotated[float, Field(ge=0)] = 1.0
+    """Weight of the image beside the prompt; 1 is as trained."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,24 +78,30 @@ class Adapter:
     scale: float
 
 
-def locate_adapter(config: GeneratorConfig, base: GeneratorIdentity, default: str) -> Adapter:
-    """Return the IP-Adapter that `config.adapter` stands for, fetched from the hub where it is a hub id.
+def adapted_weights(config: GeneratorConfig, settings: AdapterConfig, default: str) -> tuple[NeededWeights, ...]:
+    """Return what a generator with an adapter needs: its own checkpoint, and the adapter's weights."""
+    weights = NeededWeights(f"{_KEY}.model", settings.model, settings.revision, settings.weights or default)
+    return *checkpoint_weights(config), weights
+
+
+def locate_adapter(name: str, settings: AdapterConfig, base: GeneratorIdentity, default: str) -> Adapter:
+    """Return the IP-Adapter that `settings` stand for, fetched from the hub where it is a hub id.
 
     Args:
-        config: of the generator.
+        name: of the generator.
+        settings: of its adapter.
         base: which weights the model without the adapter has.
-        default: the weights' path in the repository where the config names none.
+        default: the weights' path in the repository where the settings name none.
 
     Raises:
         ConfigError: the weights are not safetensors, or of a kind that needs more than an image.
         GeneratorError: files are missing or cannot be fetched.
     """
-    settings = config.adapter or AdapterConfig()
     weights = settings.weights or default
     if not weights.endswith(".safetensors"):
         raise ConfigError(f"{_KEY}.weights: {weights!r} is not a safetensors file; pickled weights are not loaded")
     image_encoder = settings.image_encoder or _image_encoder_for(weights)
-    origin = WeightsOrigin(settings.model, settings.revision, config.name, _KEY)
+    origin = WeightsOrigin(settings.model, settings.revision, name, _KEY)
     folder = local_folder(origin, "h94/IP-Adapter")
     model, revision = settings.model, ""
     if folder is None:
@@ -95,7 +112,7 @@ def locate_adapter(config: GeneratorConfig, base: GeneratorIdentity, default: st
         model = folder.resolve().name
         revision = hash_files(folder, [folder / weights, *component_files(folder, image_encoder)])
     kind, features, width = _inspect(folder / weights)
-    identity = GeneratorIdentity(config.name, f"{base.model} + {model}/{weights}", f"{base.revision} + {revision}")
+    identity = GeneratorIdentity(name, f"{base.model} + {model}/{weights}", f"{base.revision} + {revision}")
     return Adapter(folder, weights, image_encoder, kind != _BASE, features, width, identity, settings.scale)
 
 

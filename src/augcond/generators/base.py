@@ -1,11 +1,13 @@
-"""The one interface behind which every generator stands."""
+"""The one interface behind which every generator stands, and what a family of them says of itself."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, ClassVar, Literal, TypeVar
 
+from augcond.config.base import Section
 from augcond.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -15,7 +17,15 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from augcond.conditioning.base import Conditioning
-    from augcond.generators.catalog import Input
+    from augcond.config import GeneratorConfig
+
+Input = Literal["text", "image", "initial-image"]
+"""What a recipe conditions a generator by: a prompt alone, an image embedding, or an initial image and a prompt."""
+
+ALL_INPUTS: frozenset[Input] = frozenset({"text", "image", "initial-image"})
+
+
+Own = TypeVar("Own", bound=Section)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +77,11 @@ class Generator(ABC):
     embedding_shape: tuple[int, ...]
     image_size: tuple[int, int]
 
+    @property
+    def native_size(self) -> tuple[int, int] | None:
+        """Height and width in pixels at which the checkpoint makes images where `size` is null; None: not known."""
+        return None
+
     @abstractmethod
     def view(self, image: Image) -> Tensor:
         """Return the whole `image` (RGB) as the encoder's own preprocessing shows it, (3, S, S) in [0, 1]."""
@@ -83,8 +98,8 @@ class Generator(ABC):
                 that CLIP was trained with is not part of a diffusion pipeline.
         """
         raise ConfigError(
-            f"screening.by prompts: {self.identity.name} {self.identity.model} has no projection of its text encoder "
-            "into the space of its image encoder; use by: encoder or by: classifier"
+            f"{self.identity.name} {self.identity.model} has no projection of its text encoder into the space of its "
+            "image encoder"
         )
 
     @abstractmethod
@@ -94,3 +109,76 @@ class Generator(ABC):
         Raises:
             torch.OutOfMemoryError: the batch does not fit; the engine halves it and goes on.
         """
+
+
+@dataclass(frozen=True, slots=True)
+class NeededWeights:
+    """A file that a generator cannot do without.
+
+    Attributes:
+        key: of the config, which says where it is.
+        model: the local folder or hub id that it says.
+        revision: of the hub id.
+        file: which file there tells that the weights are there.
+    """
+
+    key: str
+    model: str
+    revision: str | None
+    file: str = "model_index.json"
+
+
+def checkpoint_weights(config: GeneratorConfig) -> tuple[NeededWeights, ...]:
+    """Return what a generator needs that is one checkpoint in diffusers' pipeline layout."""
+    return (NeededWeights("generator.model", config.model, config.revision),)
+
+
+@dataclass(frozen=True, slots=True)
+class Rates:
+    """How fast a generator was measured to be.
+
+    Attributes:
+        steps_per_second: denoising steps of single images per second, with guidance, by GPU.
+        pixels: edge length of those images.
+        source: who published it, and how it was measured.
+    """
+
+    steps_per_second: Mapping[str, float]
+    pixels: int
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """A family of generators: what loads one, its own settings, and what one should know before using it.
+
+    Attributes:
+        load: makes the generator that a config stands for; imported libraries, weights and devices are its business.
+        settings: of its own, as `generator.own`; a section without keys where it has none.
+        inputs: what recipes may condition it by; None where only a loaded generator tells.
+        model: the usual hub id, as `generator.model`; empty where there are no weights.
+        licence: of those weights.
+        embedding: what an image embedding is, with its shape.
+        notes: what is particular about it.
+        native_pixels: edge length of the images of the usual model; None where only loading it tells.
+        rates: published rates of the usual model, if there are.
+        weights: tells which files a config needs, so that they can be looked for without loading anything.
+    """
+
+    load: Callable[[GeneratorConfig], Generator]
+    settings: type[Section] = Section
+    inputs: frozenset[Input] | None = None
+    model: str = ""
+    licence: str = ""
+    embedding: str = ""
+    notes: str = ""
+    native_pixels: int | None = None
+    rates: Rates | None = None
+    weights: Callable[[GeneratorConfig], tuple[NeededWeights, ...]] = field(default=lambda config: ())
+
+
+def own_settings(config: GeneratorConfig, kind: type[Own]) -> Own:
+    """Return the family's own settings, which are of class `kind` in every config that was validated."""
+    if not isinstance(config.own, kind):
+        raise TypeError(f"generator.own holds {type(config.own).__name__}, not the settings of {config.name}")
+    return config.own

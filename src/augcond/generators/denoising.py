@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-import torch
-
 from augcond.generators.schedulers import learns_variance, step_arguments
 
 if TYPE_CHECKING:
@@ -61,6 +59,8 @@ class UNetConditions:
 
 
 def _followed_by(first: Any, second: Any) -> Any:
+    import torch
+
     if first is None or second is None:
         return None
     if isinstance(first, list):
@@ -78,6 +78,8 @@ class GuidedConditions:
 
 def initial_latents(shape: tuple[int, ...], generators: Sequence[Generator]) -> Tensor:
     """Return standard normal noise (B, *shape), float32 on the CPU; row i is drawn from `generators[i]` alone."""
+    import torch
+
     return torch.stack([torch.randn(shape, generator=generator) for generator in generators])
 
 
@@ -142,6 +144,8 @@ def denoise(
         guidance: how strong, and when; steps without it take half the time.
         generators: one per row, on the CPU; draw what the scheduler adds, if it does.
     """
+    import torch
+
     # Latents and the scheduler's arithmetic stay in float32, whatever the UNet runs in.
     latents = start.latents
     channels = latents.shape[1]
@@ -181,6 +185,8 @@ def decode_latents(vae: Any, latents: Tensor) -> Tensor:
         vae: an AutoencoderKL or AutoencoderTiny.
         latents: (B, C, h, w), as the UNet knows them.
     """
+    import torch
+
     rows = rows_at_once(latents[0, 0].numel() * vae_scale_factor(vae) ** 2)
     slices = (latents / vae.config.scaling_factor).to(vae.dtype).split(rows)
     return torch.cat([vae.decode(part, return_dict=False)[0].float() for part in slices])
@@ -195,6 +201,8 @@ def encode_pixels(vae: Any, images: Tensor) -> Tensor:
         vae: an AutoencoderKL or AutoencoderTiny.
         images: (B, 3, H, W) in [-1, 1].
     """
+    import torch
+
     encoded = [vae.encode(part) for part in torch.split(images.to(vae.dtype), rows_at_once(images[0, 0].numel()))]
     modes = [part.latent_dist.mode() if hasattr(part, "latent_dist") else part.latents for part in encoded]
     latents: Tensor = torch.cat([mode.float() for mode in modes]) * vae.config.scaling_factor
@@ -213,11 +221,15 @@ def vae_scale_factor(vae: Any) -> int:
 
 def to_uint8(images: Tensor) -> Tensor:
     """Return decoded images (B, 3, H, W) in [-1, 1] as uint8 (B, H, W, 3) on the CPU; what is not finite is black."""
+    import torch
+
     return _levels(images).to(torch.uint8).permute(0, 2, 3, 1).cpu().contiguous()
 
 
 def _levels(images: Tensor) -> Tensor:
     """Return decoded images as whole numbers 0 to 255, still floating point."""
+    import torch
+
     unit = torch.nan_to_num(images / 2 + 0.5, nan=0.0, posinf=0.0, neginf=0.0).clamp(0, 1)
     return (unit * 255).round()
 

@@ -5,13 +5,12 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-import torch
-
 from augcond.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    import torch
     from torch import nn
 
     from augcond.config import GeneratorConfig
@@ -23,6 +22,8 @@ def resolve_device(name: str) -> torch.device:
     Raises:
         ConfigError: there is no such device.
     """
+    import torch
+
     if name == "auto":
         if torch.cuda.is_available():
             return torch.device("cuda")
@@ -38,6 +39,8 @@ def resolve_device(name: str) -> torch.device:
 
 def resolve_dtype(config: GeneratorConfig, device: torch.device) -> torch.dtype:
     """Return the dtype that `config.dtype` stands for; `auto` is float16 on CUDA and float32 elsewhere."""
+    import torch
+
     if config.dtype == "auto":
         return torch.float16 if device.type == "cuda" else torch.float32
     dtype: torch.dtype = getattr(torch, config.dtype)
@@ -46,6 +49,8 @@ def resolve_dtype(config: GeneratorConfig, device: torch.device) -> torch.dtype:
 
 def place(module: nn.Module, device: torch.device, dtype: torch.dtype) -> None:
     """Move a frozen model to where and how it will run."""
+    import torch
+
     # Not module.to, by which diffusers' models warn of modules to be kept in float32 even where there are none.
     torch.nn.Module.to(module, device, dtype).requires_grad_(False)
 
@@ -53,6 +58,8 @@ def place(module: nn.Module, device: torch.device, dtype: torch.dtype) -> None:
 @contextmanager
 def upcast(*modules: nn.Module) -> Iterator[None]:
     """Hold `modules` in float32 for a while; lossless, since every float16 and bfloat16 is a float32."""
+    import torch
+
     before = [next(module.parameters()).dtype for module in modules]
     try:
         _cast(modules, [torch.float32] * len(modules))
@@ -62,6 +69,8 @@ def upcast(*modules: nn.Module) -> Iterator[None]:
 
 
 def _cast(modules: Sequence[nn.Module], dtypes: Sequence[torch.dtype]) -> None:
+    import torch
+
     # Weights made in inference mode would be of no use outside it.
     with torch.inference_mode(mode=False):
         for module, dtype in zip(modules, dtypes, strict=True):
@@ -71,6 +80,8 @@ def _cast(modules: Sequence[nn.Module], dtypes: Sequence[torch.dtype]) -> None:
 @contextmanager
 def out_of_memory_errors() -> Iterator[None]:
     """Raise every device's way of running out of memory as `torch.OutOfMemoryError`, which only CUDA does itself."""
+    import torch
+
     try:
         yield
     except torch.OutOfMemoryError:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import torch
-
 from augcond.errors import GeneratorError
 from augcond.generators.devices import out_of_memory_errors, place
 
 if TYPE_CHECKING:
+    import torch
     from PIL.Image import Image
     from torch import Tensor
 
@@ -61,6 +60,8 @@ class ImageEncoder:
 
     def encode(self, views: Tensor) -> Tensor:
         """Return embeddings (B, *shape), float32 on the CPU, of views (B, 3, S, S) in [0, 1]."""
+        import torch
+
         if views.shape[1:] != (3, self.size, self.size):
             raise ValueError(f"views must be (B, 3, {self.size}, {self.size}), not {tuple(views.shape)}")
         if len(views) == 0:
@@ -75,9 +76,13 @@ class ImageEncoder:
 
         The zeros stand for normalised pixels, so the image has the mean colour; that is what models are trained with.
         """
+        import torch
+
         return self._encode(torch.zeros(1, 3, self.size, self.size))[0]
 
     def _encode(self, pixels: Tensor) -> Tensor:
+        import torch
+
         with torch.inference_mode(), out_of_memory_errors():
             output = self._model(pixels.to(self._device, self._dtype), output_hidden_states=self._tokens)
             embeddings: Tensor = output.hidden_states[-2] if self._tokens else output.image_embeds

@@ -11,33 +11,44 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import torch
-
-from augcond.generators.adapters import DEFAULT_WEIGHTS, attach_adapter, locate_adapter
-from augcond.generators.catalog import CATALOG
+from augcond.config.base import Section
+from augcond.generators.adapters import AdapterConfig, adapted_weights, attach_adapter, locate_adapter
+from augcond.generators.base import ALL_INPUTS, Family, own_settings
 from augcond.generators.denoising import GuidedConditions, UNetConditions
 from augcond.generators.image_encoder import ImageEncoder
 from augcond.generators.latent_diffusion import LatentDiffusion
 from augcond.generators.loading import PipelineFormat, load_pipeline, locate_checkpoint
 from augcond.generators.prompts import PromptEncoder
-from augcond.generators.settings import refuse_settings
-from augcond.generators.stable_diffusion import check_text_to_image
+from augcond.generators.stable_diffusion import SD_RATES, check_text_to_image
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    import torch
     from torch import Tensor
 
     from augcond.conditioning.base import Conditioning
     from augcond.config import GeneratorConfig
     from augcond.generators.adapters import Adapter
+    from augcond.generators.base import NeededWeights
+
+_MODEL = "stable-diffusion-v1-5/stable-diffusion-v1-5"
+_ADAPTER = "models/ip-adapter_sd15.safetensors"
 
 LAYOUT = PipelineFormat(
     name="StableDiffusionPipeline",
     models=("text_encoder", "unet", "vae"),
-    example=CATALOG["ip-adapter"].model,
+    example=_MODEL,
     skipped=("safety_checker",),
 )
+
+
+class AdaptedSettings(Section, decides="images"):
+    """Settings of ip-adapter and ip-adapter-xl."""
+
+    negative_prompt: str = ""
+    """What guidance leads away from."""
+    adapter: AdapterConfig = AdapterConfig()
 
 
 class AdaptedDiffusion(LatentDiffusion):
@@ -54,7 +65,10 @@ class AdaptedDiffusion(LatentDiffusion):
     """
 
     def __init__(self, pipeline: Any, adapter: Adapter, config: GeneratorConfig) -> None:
+        import torch
+
         super().__init__(pipeline, adapter.identity, config)
+        self._own = own_settings(config, AdaptedSettings)
         encoder = ImageEncoder(
             pipeline.feature_extractor, pipeline.image_encoder, self._device, self._dtype, tokens=adapter.tokens
         )
@@ -64,6 +78,8 @@ class AdaptedDiffusion(LatentDiffusion):
 
     def _image_inputs(self, conditioning: Conditioning, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         """Return the UNet's image inputs of each row and of no image, (B, 1, *embedding_shape): one image per row."""
+        import torch
+
         with_image = conditioning.with_image.view(-1, *[1] * len(self.embedding_shape))
         embeddings = torch.where(with_image, conditioning.embeddings, self._no_image)
         conditional = embeddings[:, None].to(self._device, dtype)
@@ -79,7 +95,7 @@ class IPAdapter(AdaptedDiffusion):
         config: how to sample.
     """
 
-    inputs = CATALOG["ip-adapter"].inputs
+    inputs = ALL_INPUTS
 
     def __init__(self, pipeline: Any, adapter: Adapter, config: GeneratorConfig) -> None:
         super().__init__(pipeline, adapter, config)
@@ -88,7 +104,7 @@ class IPAdapter(AdaptedDiffusion):
 
     def _conditions(self, conditioning: Conditioning, seeds: Sequence[int], *, cached: bool) -> GuidedConditions:
         text = self._prompts.encode(conditioning.prompts, cached=cached)
-        negative = self._prompts.encode([self._config.negative_prompt], cached=cached)
+        negative = self._prompts.encode([self._own.negative_prompt], cached=cached)
         image, no_image = self._image_inputs(conditioning, text.dtype)
         return GuidedConditions(
             conditional=UNetConditions(text, added={"image_embeds": [image]}),
@@ -103,10 +119,27 @@ def load_ip_adapter(config: GeneratorConfig) -> IPAdapter:
         ConfigError: a setting is wrong or does not go with this checkpoint.
         GeneratorError: the checkpoint or the adapter is missing, incomplete, or of another kind.
     """
-    refuse_settings(config, "prior", "noise_level", "published_dropout")
     checkpoint = locate_checkpoint(config, LAYOUT)
-    adapter = locate_adapter(config, checkpoint.identity, DEFAULT_WEIGHTS["ip-adapter"])
+    adapter = locate_adapter(config.name, own_settings(config, AdaptedSettings).adapter, checkpoint.identity, _ADAPTER)
     pipeline = load_pipeline(checkpoint, LAYOUT)
     check_text_to_image(pipeline)
     attach_adapter(pipeline, adapter)
     return IPAdapter(pipeline, adapter, config)
+
+
+def _weights(config: GeneratorConfig) -> tuple[NeededWeights, ...]:
+    return adapted_weights(config, own_settings(config, AdaptedSettings).adapter, _ADAPTER)
+
+
+FAMILY = Family(
+    load=load_ip_adapter,
+    settings=AdaptedSettings,
+    inputs=IPAdapter.inputs,
+    model=_MODEL,
+    licence="CreativeML OpenRAIL-M; adapter h94/IP-Adapter: Apache-2.0",
+    embedding="CLIP ViT-H/14: base (1024,), plus (257, 1280)",
+    notes="Stable Diffusion 1.5 with an IP-Adapter; generator.own.adapter says which and how strong",
+    native_pixels=512,
+    rates=SD_RATES,
+    weights=_weights,
+)

@@ -7,17 +7,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import torch
-
 from augcond.errors import GeneratorError
-from augcond.generators.adapters import DEFAULT_WEIGHTS, attach_adapter, locate_adapter
-from augcond.generators.catalog import CATALOG
+from augcond.generators.adapters import adapted_weights, attach_adapter, locate_adapter
+from augcond.generators.base import ALL_INPUTS, Family, own_settings
 from augcond.generators.denoising import GuidedConditions, UNetConditions
 from augcond.generators.devices import place
-from augcond.generators.ip_adapter import AdaptedDiffusion
+from augcond.generators.ip_adapter import AdaptedDiffusion, AdaptedSettings
 from augcond.generators.loading import PipelineFormat, load_pipeline, locate_checkpoint
 from augcond.generators.prompts import PromptEncoder
-from augcond.generators.settings import refuse_settings
 from augcond.generators.stable_diffusion import check_text_to_image
 
 if TYPE_CHECKING:
@@ -28,11 +25,15 @@ if TYPE_CHECKING:
     from augcond.conditioning.base import Conditioning
     from augcond.config import GeneratorConfig
     from augcond.generators.adapters import Adapter
+    from augcond.generators.base import NeededWeights
+
+_MODEL = "stabilityai/stable-diffusion-xl-base-1.0"
+_ADAPTER = "sdxl_models/ip-adapter_sdxl.safetensors"
 
 LAYOUT = PipelineFormat(
     name="StableDiffusionXLPipeline",
     models=("text_encoder", "text_encoder_2", "unet", "vae"),
-    example=CATALOG["ip-adapter-xl"].model,
+    example=_MODEL,
 )
 
 
@@ -48,9 +49,11 @@ class IPAdapterXL(AdaptedDiffusion):
         GeneratorError: the UNet is not of SDXL's base model.
     """
 
-    inputs = CATALOG["ip-adapter-xl"].inputs
+    inputs = ALL_INPUTS
 
     def __init__(self, pipeline: Any, adapter: Adapter, config: GeneratorConfig) -> None:
+        import torch
+
         _check_components(pipeline)
         super().__init__(pipeline, adapter, config)
         self._use_text_encoders(pipeline.text_encoder, pipeline.text_encoder_2)
@@ -61,19 +64,21 @@ class IPAdapterXL(AdaptedDiffusion):
         )
         self._pooled = PromptEncoder(*second, lambda output: output.text_embeds)
         # Without a negative prompt, SDXL was trained with zeros rather than with the embedding of no words.
-        self._zeros = pipeline.config.force_zeros_for_empty_prompt and not config.negative_prompt
+        self._zeros = pipeline.config.force_zeros_for_empty_prompt and not self._own.negative_prompt
         if self._dtype == torch.float16 and self._vae.config.force_upcast:
             # SDXL's VAE overflows in float16 on every image, and its config says so.
             place(self._vae, self._device, torch.float32)
 
     def _conditions(self, conditioning: Conditioning, seeds: Sequence[int], *, cached: bool) -> GuidedConditions:
+        import torch
+
         rows = len(conditioning)
         image, no_image = self._image_inputs(conditioning, self._dtype)
         text, pooled = self._encode(conditioning.prompts, cached=cached)
         if self._zeros:
             negative, negative_pooled = torch.zeros_like(text), torch.zeros_like(pooled)
         else:
-            negative, negative_pooled = self._encode([self._config.negative_prompt] * rows, cached=cached)
+            negative, negative_pooled = self._encode([self._own.negative_prompt] * rows, cached=cached)
         sizes = self._sizes(rows)
         return GuidedConditions(
             conditional=UNetConditions(text, added={"image_embeds": [image], "text_embeds": pooled, "time_ids": sizes}),
@@ -84,11 +89,15 @@ class IPAdapterXL(AdaptedDiffusion):
 
     def _encode(self, prompts: Sequence[str], *, cached: bool) -> tuple[Tensor, Tensor]:
         """Return prompt embeddings (B, L, C1 + C2) of both text models, and the pooled ones (B, C2) of the second."""
+        import torch
+
         hidden = [encoder.encode(prompts, cached=cached) for encoder in self._prompts]
         return torch.cat(hidden, dim=-1), self._pooled.encode(prompts, cached=cached)
 
     def _sizes(self, rows: int) -> Tensor:
         """Return SDXL's size inputs (B, 6): an original of the target's own size, not cropped, as the pipeline does."""
+        import torch
+
         height, width = self.image_size
         sizes = [height, width, 0, 0, height, width]
         return torch.tensor([sizes], device=self._device, dtype=self._unet.dtype).repeat(rows, 1)
@@ -101,9 +110,8 @@ def load_ip_adapter_xl(config: GeneratorConfig) -> IPAdapterXL:
         ConfigError: a setting is wrong or does not go with this checkpoint.
         GeneratorError: the checkpoint or the adapter is missing, incomplete, or of another kind.
     """
-    refuse_settings(config, "prior", "noise_level", "published_dropout")
     checkpoint = locate_checkpoint(config, LAYOUT)
-    adapter = locate_adapter(config, checkpoint.identity, DEFAULT_WEIGHTS["ip-adapter-xl"])
+    adapter = locate_adapter(config.name, own_settings(config, AdaptedSettings).adapter, checkpoint.identity, _ADAPTER)
     pipeline = load_pipeline(checkpoint, LAYOUT)
     check_text_to_image(pipeline)
     attach_adapter(pipeline, adapter)
@@ -126,3 +134,19 @@ def _check_components(pipeline: Any) -> None:
         )
     if getattr(pipeline.vae.config, "latents_mean", None) is not None:
         raise GeneratorError("the VAE shifts its latents by a mean; models of that kind are not supported")
+
+
+def _weights(config: GeneratorConfig) -> tuple[NeededWeights, ...]:
+    return adapted_weights(config, own_settings(config, AdaptedSettings).adapter, _ADAPTER)
+
+
+FAMILY = Family(
+    load=load_ip_adapter_xl,
+    settings=AdaptedSettings,
+    inputs=IPAdapterXL.inputs,
+    model=_MODEL,
+    licence="CreativeML Open RAIL++-M; adapter h94/IP-Adapter: Apache-2.0",
+    embedding="CLIP ViT-bigG/14: base (1280,); ViT-H/14: plus (257, 1280)",
+    notes="Stable Diffusion XL with an IP-Adapter; generator.own.adapter says which and how strong",
+    weights=_weights,
+)

@@ -9,14 +9,11 @@ Source: Kandinsky (arXiv 2310.03502); diffusers' `KandinskyV22Pipeline`.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-import torch
-
-from augcond.config import PriorConfig
+from augcond.config.base import Section, Setting
 from augcond.errors import GeneratorError
-from augcond.generators.base import GeneratorIdentity
-from augcond.generators.catalog import CATALOG
+from augcond.generators.base import Family, GeneratorIdentity, NeededWeights, checkpoint_weights, own_settings
 from augcond.generators.denoising import GuidedConditions, UNetConditions, rows_at_once
 from augcond.generators.image_encoder import ImageEncoder
 from augcond.generators.latent_diffusion import LatentDiffusion
@@ -28,7 +25,6 @@ from augcond.generators.loading import (
     locate_pipeline,
     quiet_progress,
 )
-from augcond.generators.settings import refuse_settings
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -39,7 +35,26 @@ if TYPE_CHECKING:
     from augcond.conditioning.base import Conditioning
     from augcond.config import GeneratorConfig
 
-LAYOUT = PipelineFormat(name="KandinskyV22Pipeline", models=("unet", "movq"), example=CATALOG["kandinsky-2.2"].model)
+
+class PriorConfig(Section, decides="images"):
+    """Where Kandinsky's image encoder is: in the repository of its prior."""
+
+    model: Annotated[str, Setting(counted=False, path="checkpoint")] = "kandinsky-community/kandinsky-2-2-prior"
+    """A hub id or a local folder."""
+    revision: Annotated[str | None, Setting(counted=False)] = None
+    """Commit hash, tag or branch on the hub; recorded as the commit hash it stands for."""
+
+
+class KandinskySettings(Section, decides="images"):
+    """Settings of kandinsky-2.2 alone."""
+
+    prior: PriorConfig = PriorConfig()
+
+
+_MODEL = "kandinsky-community/kandinsky-2-2-decoder"
+_KEY = "generator.own.prior"
+
+LAYOUT = PipelineFormat(name="KandinskyV22Pipeline", models=("unet", "movq"), example=_MODEL)
 PRIOR_LAYOUT = PipelineFormat(
     name="KandinskyV22PriorPipeline",
     models=("image_encoder",),
@@ -62,7 +77,7 @@ class Kandinsky(LatentDiffusion):
         GeneratorError: the UNet does not belong to the image encoder.
     """
 
-    inputs = CATALOG["kandinsky-2.2"].inputs
+    inputs = frozenset({"image"})
 
     def __init__(self, pipeline: Any, prior: Path, identity: GeneratorIdentity, config: GeneratorConfig) -> None:
         super().__init__(pipeline, identity, config)
@@ -80,6 +95,8 @@ class Kandinsky(LatentDiffusion):
         return self._vae_scale**2
 
     def _conditions(self, conditioning: Conditioning, seeds: Sequence[int], *, cached: bool) -> GuidedConditions:
+        import torch
+
         embeddings = torch.where(conditioning.with_image[:, None], conditioning.embeddings, self._no_image)
         image = embeddings.to(self._device, self._unet.dtype)
         no_image = self._no_image.to(image).expand_as(image)
@@ -89,6 +106,8 @@ class Kandinsky(LatentDiffusion):
         )
 
     def _decode(self, latents: Tensor) -> Tensor:
+        import torch
+
         rows = rows_at_once(latents[0, 0].numel() * self._vae_scale**2)
         parts = torch.split(latents.to(self._vae.dtype), rows)
         # Latents are not scaled, and are decoded as they are rather than snapped to the code book.
@@ -102,10 +121,9 @@ def load_kandinsky(config: GeneratorConfig) -> Kandinsky:
         ConfigError: a setting is wrong or does not go with this checkpoint.
         GeneratorError: the checkpoint or the image encoder is missing, incomplete, or of another kind.
     """
-    refuse_settings(config, "adapter", "negative_prompt", "noise_level", "published_dropout")
     checkpoint = locate_checkpoint(config, LAYOUT)
-    settings = config.prior or PriorConfig()
-    origin = WeightsOrigin(settings.model, settings.revision, config.name, "generator.prior")
+    where = own_settings(config, KandinskySettings).prior
+    origin = WeightsOrigin(where.model, where.revision, config.name, _KEY)
     prior = locate_pipeline(origin, PRIOR_LAYOUT)
     identity = GeneratorIdentity(
         config.name,
@@ -126,7 +144,7 @@ def _load_image_encoder(folder: Path) -> tuple[Any, Any]:
                 folder / "image_encoder", use_safetensors=True, local_files_only=True
             )
     except Exception as error:  # from any library that reads a part of it
-        raise GeneratorError(f"generator.prior: the image encoder cannot be loaded: {error}") from error
+        raise GeneratorError(f"{_KEY}: the image encoder cannot be loaded: {error}") from error
     return extractor, model.eval()
 
 
@@ -138,3 +156,20 @@ def _check_components(unet: Any, image_encoder: Any) -> None:
             f"{unet.config.encoder_hid_dim_type!r}, encoder_hid_dim {unet.config.encoder_hid_dim}), so it does not "
             "belong to this image encoder"
         )
+
+
+def _weights(config: GeneratorConfig) -> tuple[NeededWeights, ...]:
+    prior = own_settings(config, KandinskySettings).prior
+    return *checkpoint_weights(config), NeededWeights(f"{_KEY}.model", prior.model, prior.revision)
+
+
+FAMILY = Family(
+    load=load_kandinsky,
+    settings=KandinskySettings,
+    inputs=Kandinsky.inputs,
+    model=_MODEL,
+    licence="Apache-2.0",
+    embedding="CLIP ViT-bigG/14, (1280,)",
+    notes="the decoder takes no prompt: prompts change nothing; generator.own.prior says where the image encoder is",
+    weights=_weights,
+)

@@ -9,8 +9,6 @@ from __future__ import annotations
 from abc import abstractmethod
 from typing import TYPE_CHECKING, Any
 
-import torch
-
 from augcond.conditioning.streams import INITIAL_NOISE, torch_stream
 from augcond.errors import ConfigError
 from augcond.generators.base import Generated, Generator
@@ -64,6 +62,7 @@ class LatentDiffusion(Generator):
         self._unet = pipeline.unet
         self._vae = self._vae_of(pipeline)
         self._vae_scale = vae_scale_factor(self._vae)
+        self._native_size = _image_size(None, self._unet.config.sample_size, self._vae_scale, self._size_step())
         self.image_size = _image_size(config.size, self._unet.config.sample_size, self._vae_scale, self._size_step())
         self._guidance = Guidance(config.guidance_scale, config.guidance_interval)
         self._schedulers = SchedulerFactory(config.scheduler, pipeline.scheduler, config.steps)
@@ -75,6 +74,11 @@ class LatentDiffusion(Generator):
             place(model, self._device, self._dtype)
         if config.compile:
             self._unet.compile()
+
+    @property
+    def native_size(self) -> tuple[int, int]:
+        """Height and width in pixels at which the checkpoint makes images where `generator.size` is null."""
+        return self._native_size
 
     @staticmethod
     def _vae_of(pipeline: Any) -> Any:
@@ -132,6 +136,8 @@ class LatentDiffusion(Generator):
 
     def sample(self, conditioning: Conditioning, seeds: Sequence[int]) -> tuple[Tensor, list[str | None]]:
         """Return what `generate` does before rounding: images (B, 3, H, W), float32, about [-1, 1], and errors."""
+        import torch
+
         self._check_batch(conditioning, seeds)
         if len(seeds) == 0:
             return torch.zeros(0, 3, *self.image_size), []
@@ -148,6 +154,8 @@ class LatentDiffusion(Generator):
 
     def _denoise(self, conditioning: Conditioning, seeds: Sequence[int], *, cached: bool = True) -> Tensor:
         """Return denoised latents (B, C, h, w), float32; rows of an equal start are denoised together."""
+        import torch
+
         groups: dict[float | None, list[int]] = {}
         for row, initial in enumerate(conditioning.initial or [None] * len(seeds)):
             groups.setdefault(None if initial is None else initial.strength, []).append(row)
@@ -177,6 +185,8 @@ class LatentDiffusion(Generator):
         )
 
     def _start(self, scheduler: Any, conditioning: Conditioning, noise: Tensor, strength: float | None) -> Start:
+        import torch
+
         if strength is None:
             return start_from_noise(scheduler, noise)
         pixels = torch.stack([initial.pixels for initial in conditioning.initial if initial is not None])
@@ -192,6 +202,8 @@ class LatentDiffusion(Generator):
 
         The VAE of Stable Diffusion overflows in float16 now and then: where the latents are fine, only it runs again.
         """
+        import torch
+
         try:
             with out_of_memory_errors(), upcast(*self._text_encoders, self._unet, self._vae):
                 images = self._decode(latents)

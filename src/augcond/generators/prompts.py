@@ -6,8 +6,6 @@ import logging
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Any
 
-import torch
-
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
@@ -52,6 +50,8 @@ class PromptEncoder:
             prompts: B of them.
             cached: False leaves the cache alone: for a text model that is upcast for a while.
         """
+        import torch
+
         find = self._cached if cached else self.encode_uncached
         embeddings = {prompt: find(prompt) for prompt in dict.fromkeys(prompts)}
         return torch.stack([embeddings[prompt] for prompt in prompts]).to(self._text_encoder.device)

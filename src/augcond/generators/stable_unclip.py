@@ -9,23 +9,21 @@ Source: hierarchical text-conditional image generation (arXiv 2204.06125); `Stab
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
+from pydantic import Field
 
-from augcond.conditioning.drop import dropout_mask
 from augcond.conditioning.streams import EMBEDDING_NOISE, torch_stream
+from augcond.config.base import Section
 from augcond.errors import ConfigError, GeneratorError
-from augcond.generators.catalog import CATALOG
+from augcond.generators.base import ALL_INPUTS, Family, checkpoint_weights, own_settings
 from augcond.generators.denoising import GuidedConditions, UNetConditions
 from augcond.generators.devices import place
 from augcond.generators.image_encoder import ImageEncoder
 from augcond.generators.latent_diffusion import LatentDiffusion
 from augcond.generators.loading import PipelineFormat, load_pipeline, locate_checkpoint
 from augcond.generators.prompts import PromptEncoder
-from augcond.generators.settings import refuse_settings
+from augcond.generators.stable_diffusion import SD_RATES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -37,11 +35,24 @@ if TYPE_CHECKING:
     from augcond.config import GeneratorConfig
     from augcond.generators.base import GeneratorIdentity
 
+_MODEL = "sd2-community/stable-diffusion-2-1-unclip"
+
 LAYOUT = PipelineFormat(
     name="StableUnCLIPImg2ImgPipeline",
     models=("image_encoder", "image_normalizer", "text_encoder", "unet", "vae"),
-    example=CATALOG["stable-unclip"].model,
+    example=_MODEL,
 )
+
+
+class StableUnCLIPSettings(Section, decides="images"):
+    """Settings of stable-unclip alone."""
+
+    negative_prompt: str = ""
+    """What guidance leads away from."""
+    noise_level: Annotated[int, Field(ge=0, le=999)] = 0
+    """Noise added to the image embedding, as a step of its own noise schedule."""
+    published_dropout: bool = False
+    """Let dropout mask the noise-level half of unCLIP's vector too, as the published scripts do."""
 
 
 class StableUnCLIP(LatentDiffusion):
@@ -59,7 +70,7 @@ class StableUnCLIP(LatentDiffusion):
         GeneratorError: the components do not fit together.
     """
 
-    inputs = CATALOG["stable-unclip"].inputs
+    inputs = ALL_INPUTS
 
     def __init__(
         self,
@@ -69,7 +80,10 @@ class StableUnCLIP(LatentDiffusion):
         text_projection: Tensor | None = None,
     ) -> None:
         _check_components(pipeline)
-        _check_noise_level(config.noise_level, pipeline.image_noising_scheduler)
+        import torch
+
+        self._own = own_settings(config, StableUnCLIPSettings)
+        _check_noise_level(self._own.noise_level, pipeline.image_noising_scheduler)
         super().__init__(pipeline, identity, config)
         self._use_image_encoder(
             ImageEncoder(pipeline.feature_extractor, pipeline.image_encoder, self._device, self._dtype)
@@ -89,6 +103,8 @@ class StableUnCLIP(LatentDiffusion):
         Raises:
             ConfigError: the checkpoint has no text projection.
         """
+        import torch
+
         if self._text_projection is None:
             return super().embed_prompts(prompts)
         with torch.inference_mode():
@@ -96,8 +112,10 @@ class StableUnCLIP(LatentDiffusion):
         return pooled.clone() @ self._text_projection.T
 
     def _conditions(self, conditioning: Conditioning, seeds: Sequence[int], *, cached: bool) -> GuidedConditions:
+        import torch
+
         text = self._prompts.encode(conditioning.prompts, cached=cached)
-        negative = self._prompts.encode([self._config.negative_prompt], cached=cached)
+        negative = self._prompts.encode([self._own.negative_prompt], cached=cached)
         vectors = self._image_vectors(conditioning, seeds).to(self._device, text.dtype)
         return GuidedConditions(
             conditional=UNetConditions(text, vectors),
@@ -109,12 +127,13 @@ class StableUnCLIP(LatentDiffusion):
 
         Noise is added even at noise level 0, where the schedule is not quite free of it, so each row's is seeded.
         """
+        import torch
         from diffusers.models.embeddings import get_timestep_embedding
 
         noise = torch.stack(
             [torch.randn(self.embedding_shape, generator=torch_stream(seed, EMBEDDING_NOISE)) for seed in seeds]
         )
-        levels = torch.full((len(seeds),), self._config.noise_level, device=self._device)
+        levels = torch.full((len(seeds),), self._own.noise_level, device=self._device)
         embeddings = self._normalizer.scale(conditioning.embeddings.to(self._device, torch.float32))
         embeddings = self._noising.add_noise(embeddings, noise.to(self._device), levels)
         embeddings = self._normalizer.unscale(embeddings)
@@ -122,7 +141,7 @@ class StableUnCLIP(LatentDiffusion):
             levels, self.embedding_shape[0], flip_sin_to_cos=True, downscale_freq_shift=0
         )
         vectors = torch.cat([embeddings, level_embeddings], dim=1)
-        if self._config.published_dropout:
+        if self._own.published_dropout:
             kept = self._published_dropout(conditioning, seeds)
             vectors = torch.where(kept.to(self._device), vectors, 0.0)
         # Rows without an image get what the model was trained on for "no image": zeros in both halves.
@@ -134,6 +153,10 @@ class StableUnCLIP(LatentDiffusion):
         Its first half is the recipe's own mask, already applied: what is left of the embedding passes through the noise
         feature by feature, so masking again afterwards gives what the published scripts compute.
         """
+        import torch
+
+        from augcond.conditioning.drop import dropout_mask
+
         if len(conditioning.dropout) != len(seeds):
             raise ValueError("published_dropout needs the share dropped of each row, as conditioning.dropout")
         length = 2 * self.embedding_shape[0]
@@ -147,7 +170,6 @@ def load_stable_unclip(config: GeneratorConfig) -> StableUnCLIP:
         ConfigError: a setting is wrong or does not go with this checkpoint.
         GeneratorError: the checkpoint is missing, incomplete, or of another kind.
     """
-    refuse_settings(config, "adapter", "prior")
     checkpoint = locate_checkpoint(config, LAYOUT)
     pipeline = load_pipeline(checkpoint, LAYOUT)
     return StableUnCLIP(pipeline, checkpoint.identity, config, _text_projection(checkpoint.folder))
@@ -155,6 +177,9 @@ def load_stable_unclip(config: GeneratorConfig) -> StableUnCLIP:
 
 def _text_projection(folder: Path) -> Tensor | None:
     """Return the matrix (D, C) that a checkpoint has beside diffusers' own components; None where it has none."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
     path = folder / "text_projection" / "model.safetensors"
     if not path.is_file():
         return None
@@ -167,7 +192,7 @@ def _text_projection(folder: Path) -> Tensor | None:
 def _check_noise_level(noise_level: int, noising: Any) -> None:
     levels = noising.config.num_train_timesteps
     if noise_level >= levels:
-        raise ConfigError(f"generator.noise_level: this model knows levels 0 to {levels - 1}, not {noise_level}")
+        raise ConfigError(f"generator.own.noise_level: this model knows levels 0 to {levels - 1}, not {noise_level}")
 
 
 def _check_components(pipeline: Any) -> None:
@@ -179,3 +204,17 @@ def _check_components(pipeline: Any) -> None:
             f"projection_class_embeddings_input_dim {unet.projection_class_embeddings_input_dim}), so it does not "
             "belong to this image encoder"
         )
+
+
+FAMILY = Family(
+    load=load_stable_unclip,
+    settings=StableUnCLIPSettings,
+    inputs=StableUnCLIP.inputs,
+    model=_MODEL,
+    licence="CreativeML Open RAIL++-M; the built-in checkpoint: Apache-2.0",
+    embedding="CLIP ViT-H/14, (1024,)",
+    notes="the published method's generator; generator.model: builtin is a tiny checkpoint of the same format",
+    native_pixels=768,
+    rates=SD_RATES,
+    weights=checkpoint_weights,
+)

@@ -146,7 +146,7 @@ def read_facts(folder: RunFolder) -> RunFacts:
         plan=plan,
         markers=tuple(markers),
         status=run_status(folder),
-        recipes=tuple(dict.fromkeys([name for name in config.conditioning.recipe if name in keys] + keys)),
+        recipes=tuple(dict.fromkeys([name for name in config.conditioning.recipe_names if name in keys] + keys)),
         classes=classes,
         shot_groups=tuple(_group(name, classes) for name in SHOT_GROUPS),
         rejected=folder.read_rejected(),

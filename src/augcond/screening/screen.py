@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from augcond.config.base import counted
-from augcond.errors import LeakError, RunError
+from augcond.errors import ConfigError, LeakError, RunError
 from augcond.files import write_atomically, write_table
 from augcond.training.arm_images import RunImages
 from augcond.training.arms import REAL_ONLY, Arm
@@ -194,7 +194,11 @@ def _class_prompts(images: RunImages) -> tuple[Judge, int]:
     encoder = _own_encoder(images)
     config, classes = images.experiment.config, images.experiment.pool.class_names
     prompts = [template.format(class_name=name) for name in classes for template in config.prompt]
-    embedded = functional.normalize(images.generator.embed_prompts(prompts).flatten(1), dim=1)
+    try:
+        prompt_embeddings = images.generator.embed_prompts(prompts)
+    except ConfigError as error:
+        raise ConfigError(f"screening.by prompts: {error}; use by: encoder or by: classifier") from error
+    embedded = functional.normalize(prompt_embeddings.flatten(1), dim=1)
     means = functional.normalize(embedded.view(len(classes), len(config.prompt), -1).mean(dim=1), dim=1)
     return lambda judged: functional.normalize(encoder.plain(judged), dim=1) @ means.T, encoder.size
 

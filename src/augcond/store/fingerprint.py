@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from augcond.conditioning import RECIPES
+from augcond.conditioning import RECIPES, recipes_of
 from augcond.config import RunConfig
 from augcond.config.base import counted
 from augcond.config.moved import as_of_0_1
@@ -70,7 +70,9 @@ def image_settings(
         image_size: at which they are generated, height and width.
     """
     generated = _edge(image_size)
-    settings = {
+    # Functions of one's own cannot be hashed: they say themselves when they have become others.
+    revised = {recipe.name: recipe.revision for recipe in recipes_of(config.conditioning) if recipe.revision}
+    return {
         "images_version": 1,  # of 0.1; see PATH_VERSIONS
         "generator": {
             "name": identity.name,
@@ -88,19 +90,19 @@ def image_settings(
             "quality": image_format.quality,
             "size": image_format.size or generated,
         },
+        **({"recipes": revised} if revised else {}),
     }
-    return settings
 
 
-def spelled_out(settings: Mapping[str, Any], native_size: tuple[int, int]) -> dict[str, Any]:
+def spelled_out(settings: Mapping[str, Any], native_size: tuple[int, int] | None) -> dict[str, Any]:
     """Return the settings that a run of any version recorded, with what 0.1 left to be understood.
 
     Args:
         settings: from `plan.parquet`.
-        native_size: height and width at which those weights make images by themselves.
+        native_size: height and width at which those weights make images by themselves; None where that is not known.
     """
     generator = as_of_0_1(settings["generator"])
-    size = generator["size"] or _edge(native_size)
+    size = generator["size"] or (None if native_size is None else _edge(native_size))
     output = settings["output"]
     return {
         **settings,
@@ -154,11 +156,11 @@ def row_paths(rows: pa.Table, paths: Mapping[str, tuple[str, ...]], among: Mappi
         paths: see `SourceFacts`.
         among: the paths to look for.
     """
-    viewed = {name for name, recipe in RECIPES.items() if not recipe.with_image}
+    blind = {name for name, recipe in RECIPES.items() if not recipe.with_image}
     found = []
     for recipe, keys in zip(rows["recipe"].to_pylist(), rows["source_keys"].to_pylist(), strict=True):
         taken = {path for key in keys for path in paths.get(key, tuple(among))} - {"view"}
-        if keys and recipe not in viewed:
+        if keys and recipe not in blind:
             taken.add("view")
         found.append(taken & among.keys())
     return found

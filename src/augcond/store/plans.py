@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
+from augcond.config.moved import called_today
 from augcond.datasets import Dataset
 from augcond.errors import CorruptRunError, RunError, RunMismatchError
 from augcond.planning import PLAN_SCHEMA, Plan, grow_plan
@@ -49,7 +50,7 @@ class RunPlan:
         fingerprints: one per shard. What a shard is called is settled when it is planned: keys and versions that come
             later leave it alone.
         versions: of the paths of computation (`fingerprint.PATH_VERSIONS`) that the shards are made with.
-        native_size: height and width at which the weights make images by themselves; None where 0.1 planned the run.
+        native_size: height and width at which the weights make images by themselves; None where that is not known.
     """
 
     plan: Plan
@@ -68,7 +69,7 @@ def plan_run(
     settings: Mapping[str, Any],
     columns: GenerationSettings,
     dataset: Dataset,
-    native_size: tuple[int, int],
+    native_size: tuple[int, int] | None,
 ) -> RunPlan:
     """Return `plan` with its settings and the fingerprint of each shard."""
     return RunPlan(
@@ -139,8 +140,9 @@ def settle_plan(folder: RunFolder, wanted: RunPlan, dataset: Dataset, *, shard_s
     if not folder.plan_path.exists():
         return wanted
     existing = folder.read_plan()
-    native = wanted.native_size or (0, 0)
-    problems = list(differences(spelled_out(existing.settings, native), spelled_out(wanted.settings, native)))
+    native = wanted.native_size
+    found = differences(spelled_out(existing.settings, native), spelled_out(wanted.settings, native))
+    problems = [called_today(difference) for difference in found]
     if existing.classes != wanted.classes:
         problems.append(f"classes: the run has {len(existing.classes)}, this config {len(wanted.classes)} or others")
     if not problems:

@@ -42,7 +42,7 @@ class ReusableRows:
         self._places: dict[str, _Place] = {}
         for folder in folders:
             other = folder.read_plan()
-            native = plan.native_size or (0, 0)
+            native = plan.native_size
             unequal = list(differences(spelled_out(other.settings, native), spelled_out(plan.settings, native)))
             if unequal:
                 logger.warning("nothing to reuse from %s: %s", folder.path, "; ".join(unequal))

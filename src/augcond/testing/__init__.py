@@ -2,8 +2,10 @@
 
 Nothing here makes useful images. `FakeGenerator` stands behind the real interface and tests everything around a
 generator in milliseconds; the `save_tiny_...` functions save real pipelines with random weights, small enough to load
-and run in about a second.
+and run in about a second. Importing this package imports no PyTorch.
 """
+
+from __future__ import annotations
 
 from augcond.testing.checkpoints import (
     save_tiny_ip_adapter,

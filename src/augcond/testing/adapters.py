@@ -5,8 +5,6 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any, Literal
 
-import torch
-
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -32,6 +30,8 @@ def tiny_adapter_weights(unet: Any, kind: Literal["base", "plus"], features: int
 
 
 def _weight(name: str, shape: tuple[int, ...]) -> Tensor:
+    import torch
+
     if name.endswith("bias"):
         return 0.1 * torch.randn(shape)
     if len(shape) == 1:  # the factors of a layer norm

@@ -10,8 +10,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
-
 from augcond.generators.loading import quiet_progress
 from augcond.testing.adapters import tiny_adapter_weights
 from augcond.testing.networks import (
@@ -241,6 +239,8 @@ def save_tiny_kandinsky_prior(folder: Path | str, *, seed: int = 0, shape: TinyS
 
 @contextmanager
 def _random_weights(seed: int) -> Iterator[None]:
+    import torch
+
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         yield

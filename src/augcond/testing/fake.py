@@ -7,12 +7,8 @@ import math
 import time
 from typing import TYPE_CHECKING
 
-import torch
-from torch.nn import functional
-
 from augcond.errors import ConfigError
-from augcond.generators.base import Generated, Generator, GeneratorIdentity
-from augcond.generators.catalog import CATALOG
+from augcond.generators.base import ALL_INPUTS, Family, Generated, Generator, GeneratorIdentity
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -41,7 +37,7 @@ class FakeGenerator(Generator):
         max_batch: larger batches raise `torch.OutOfMemoryError`.
     """
 
-    inputs = CATALOG["fake"].inputs
+    inputs = ALL_INPUTS
 
     def __init__(
         self,
@@ -53,6 +49,8 @@ class FakeGenerator(Generator):
         fails: Callable[[int], bool] | None = None,
         max_batch: int | None = None,
     ) -> None:
+        import torch
+
         self.identity = GeneratorIdentity(name="fake", model="fake", revision="1")
         self.image_size = image_size
         self.encoder_size = encoder_size
@@ -67,12 +65,17 @@ class FakeGenerator(Generator):
 
     def view(self, image: Image) -> Tensor:
         """Return `image` resized to a square, (3, S, S) in [0, 1]."""
+        import torch
+
         resized = image.convert("RGB").resize((self.encoder_size, self.encoder_size))
         pixels = torch.frombuffer(bytearray(resized.tobytes()), dtype=torch.uint8)
         return pixels.view(self.encoder_size, self.encoder_size, 3).permute(2, 0, 1).float() / 255
 
     def encode_images(self, views: Tensor) -> Tensor:
         """Return a fixed linear function of the average colours of each view, (B, *embedding_shape)."""
+        import torch
+        from torch.nn import functional
+
         rows = [functional.adaptive_avg_pool2d(view.double(), _POOL).flatten() @ self._projection for view in views]
         if not rows:
             return torch.zeros(0, *self.embedding_shape)
@@ -80,6 +83,8 @@ class FakeGenerator(Generator):
 
     def embed_prompts(self, prompts: Sequence[str]) -> Tensor:
         """Return the embeddings, (B, *embedding_shape), of images of one colour, drawn by a hash of each prompt."""
+        import torch
+
         views = []
         for prompt in prompts:
             digest = hashlib.sha256(prompt.encode()).digest()
@@ -93,6 +98,8 @@ class FakeGenerator(Generator):
         Raises:
             torch.OutOfMemoryError: the batch is larger than `max_batch`.
         """
+        import torch
+
         if len(seeds) != len(conditioning):
             raise ValueError(f"{len(conditioning)} rows of conditioning but {len(seeds)} seeds")
         if self._max_batch is not None and len(conditioning) > self._max_batch:
@@ -108,6 +115,8 @@ class FakeGenerator(Generator):
         return Generated(images=images, errors=tuple(errors))
 
     def _pattern(self, conditioning: Conditioning, row: int, seed: int) -> Tensor:
+        import torch
+
         content = hashlib.sha256(f"{seed}\0{conditioning.prompts[row]}\0".encode())
         if conditioning.with_image[row]:
             rounded = (conditioning.embeddings[row].double() * 1e4).round().to(torch.int64)
@@ -153,3 +162,12 @@ def load_fake_generator(config: GeneratorConfig) -> FakeGenerator:
         fails=(lambda seed: seed % every == 0) if every else None,
         max_batch=max_batch or None,
     )
+
+
+FAMILY = Family(
+    load=load_fake_generator,
+    inputs=FakeGenerator.inputs,
+    licence="Apache-2.0 (no weights)",
+    embedding="average colours, any shape",
+    notes="a pattern made from a hash of what it is asked for, for tests",
+)

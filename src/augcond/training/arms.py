@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from augcond.config.training import UNUSED_REAL as UNUSED_REAL
 from augcond.config.training import ArmConfig
 from augcond.datasets.base import HeldOut as HeldOut
 from augcond.errors import ConfigError, TrainingError
@@ -19,9 +20,6 @@ if TYPE_CHECKING:
 
 REAL_ONLY = "real-only"
 """Name of the arm that is trained on real images alone, with the run's own training settings."""
-
-UNUSED_REAL = "unused-real"
-"""What an arm names as its recipe to be a ceiling."""
 
 ArmKind = Literal["real-only", "synthetic", "ceiling"]
 """`ceiling`: as many unused real images in place of the synthetic ones."""
@@ -73,8 +71,8 @@ def arms_of(config: RunConfig) -> tuple[Arm, ...]:
         ConfigError: an arm's recipe is not planned.
     """
     training = config.training
-    named = training.arms or default_arms(config.conditioning.recipe)
-    planned = (*config.conditioning.recipe, UNUSED_REAL, None)
+    named = training.arms or default_arms(config.conditioning.recipe_names)
+    planned = (*config.conditioning.recipe_names, UNUSED_REAL, None)
     for arm in named:
         if arm.recipe not in planned:
             raise ConfigError(

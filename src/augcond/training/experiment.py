@@ -7,8 +7,8 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, get_args
 
 from augcond.config.base import counted, uncounted
-from augcond.config.data import BENCHMARK_NAMES
 from augcond.datasets import load_dataset
+from augcond.datasets.benchmarks import BENCHMARK_NAMES
 from augcond.datasets.loading import load_held_out
 from augcond.datasets.protocol import HonestProtocol, protocol_of
 from augcond.datasets.splits import draw_split, settle_split, subset
@@ -140,7 +140,7 @@ def _images_of(config: RunConfig) -> dict[str, Any]:
 
 
 def _missing(made: RunConfig, asked: RunConfig) -> list[str]:
-    return [recipe for recipe in asked.conditioning.recipe if recipe not in made.conditioning.recipe]
+    return [recipe for recipe in asked.conditioning.recipe_names if recipe not in made.conditioning.recipe_names]
 
 
 def _trained_on(config: RunConfig, pool: Dataset, split: Split, training: Dataset) -> Dataset:

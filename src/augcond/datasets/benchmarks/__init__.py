@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import importlib
-import logging
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
-from augcond.config.data import BENCHMARK_NAMES
-from augcond.datasets.benchmarks.base import Benchmark, MissingDataError, Role
-from augcond.errors import ConfigError, DatasetError
+from augcond import registry
+from augcond.datasets.base import Role
+from augcond.datasets.benchmarks.base import Benchmark
+from augcond.errors import ConfigError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -18,7 +17,8 @@ if TYPE_CHECKING:
 
 __all__ = ["BENCHMARK_NAMES", "Benchmark", "Role", "find_role", "get_benchmark", "list_benchmark"]
 
-logger = logging.getLogger(__name__)
+BENCHMARK_NAMES = ("imagenet-lt", "places-lt", "pascal-voc", "coco", "caltech101", "flowers102")
+"""Those of the paper; each is a data set reader of its own."""
 
 
 def get_benchmark(name: str) -> Benchmark:
@@ -27,10 +27,10 @@ def get_benchmark(name: str) -> Benchmark:
     Raises:
         ConfigError: there is none.
     """
-    if name not in BENCHMARK_NAMES:
+    found = registry.datasets.load(name) if name in registry.datasets else None
+    if not isinstance(found, Benchmark):
         raise ConfigError(f"no benchmark {name!r}; known: {', '.join(BENCHMARK_NAMES)}")
-    module = importlib.import_module(f"{__name__}.{name.replace('-', '_')}")
-    return cast("Benchmark", module.BENCHMARK)
+    return found
 
 
 def list_benchmark(name: str, root: Path, role: Role = "train") -> Listing | None:
@@ -48,23 +48,11 @@ def list_benchmark(name: str, root: Path, role: Role = "train") -> Listing | Non
             must lie and where to get it.
         MissingExtraError: reading it needs a package that is not installed.
     """
-    found = find_role(name, root, role)
-    if found is None:
-        return None
-    for note in found.notes:
-        logger.warning("%s, role %s: %s", name, role, note)
-    return found.listing
+    benchmark = get_benchmark(name)
+    return benchmark.list_below(root, role) if role in benchmark.roles else None
 
 
 def find_role(name: str, root: Path, role: Role) -> Found | None:
     """Return one role of a benchmark and what differs from the official one; see `list_benchmark`."""
     benchmark = get_benchmark(name)
-    if role not in benchmark.roles:
-        return None
-    try:
-        found = benchmark.list_role(root, role)
-    except MissingDataError as error:
-        raise DatasetError(f"{benchmark.title}: {error}\n{benchmark.help()}\nmore in docs/benchmarks.md") from None
-    if not found.listing.keys:
-        raise DatasetError(f"{benchmark.title}: no images for {role} in {root}\n{benchmark.help()}")
-    return found
+    return benchmark.find_role(root, role) if role in benchmark.roles else None

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from augcond.datasets.base import DatasetReader, HeldOut, Role, path_of
 from augcond.errors import DatasetError
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from augcond.config import DataConfig
     from augcond.datasets.base import Listing
 
-Role = Literal["train", "validation", "test"]
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +33,7 @@ class Found:
 
 
 @dataclass(frozen=True, slots=True)
-class Benchmark:
+class Benchmark(DatasetReader):
     """A benchmark by name.
 
     Attributes:
@@ -54,6 +57,39 @@ class Benchmark:
     list_role: Callable[[Path, Role], Found]
     roles: tuple[Role, ...]
     modules: tuple[str, ...] = ()
+
+    takes = frozenset({"path"})
+
+    def list_images(self, config: DataConfig, role: Role) -> Listing:
+        """Return the images of one of the benchmark's roles, none of them opened."""
+        return self.list_below(path_of(config), role)
+
+    def held_out(self, config: DataConfig) -> tuple[HeldOut, ...]:
+        """Return which of validation and test images the benchmark has."""
+        return tuple(role for role in self.roles if role != "train")
+
+    def list_below(self, root: Path, role: Role) -> Listing:
+        """Return what `find_role` finds; where sizes differ from the official ones, a warning is logged."""
+        found = self.find_role(root, role)
+        for note in found.notes:
+            logger.warning("%s, role %s: %s", self.name, role, note)
+        return found.listing
+
+    def find_role(self, root: Path, role: Role) -> Found:
+        """Return one role in the user's copy at `root`, and what differs from the official one.
+
+        Raises:
+            DatasetError: a file or folder is missing, or is not the official one; the message says how the benchmark
+                must lie and where to get it.
+            MissingExtraError: reading it needs a package that is not installed.
+        """
+        try:
+            found = self.list_role(root, role)
+        except MissingDataError as error:
+            raise DatasetError(f"{self.title}: {error}\n{self.help()}\nmore in docs/benchmarks.md") from None
+        if not found.listing.keys:
+            raise DatasetError(f"{self.title}: no images for {role} in {root}\n{self.help()}")
+        return found
 
     def help(self) -> str:
         """Return how the benchmark must lie below `data.path`, and where to get it."""

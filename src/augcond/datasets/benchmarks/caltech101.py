@@ -6,7 +6,8 @@ from dataclasses import replace
 from hashlib import blake2b
 from pathlib import Path
 
-from augcond.datasets.benchmarks.base import Benchmark, Found, Role, differs, first_folder, require
+from augcond.datasets.base import Role
+from augcond.datasets.benchmarks.base import Benchmark, Found, differs, first_folder, require
 from augcond.datasets.folder import list_folder
 
 BACKGROUND = "BACKGROUND_Google"

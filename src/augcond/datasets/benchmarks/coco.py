@@ -7,8 +7,8 @@ import io
 from pathlib import Path
 from typing import Any
 
-from augcond.datasets.base import Listing
-from augcond.datasets.benchmarks.base import Benchmark, Found, Role, differs, require
+from augcond.datasets.base import Listing, Role
+from augcond.datasets.benchmarks.base import Benchmark, Found, differs, require
 from augcond.datasets.readers import FileReader
 from augcond.errors import DatasetError, MissingExtraError
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from augcond.datasets.base import Listing
-from augcond.datasets.benchmarks.base import Benchmark, Found, Role, differs, first_folder, require
+from augcond.datasets.base import Listing, Role
+from augcond.datasets.benchmarks.base import Benchmark, Found, differs, first_folder, require
 from augcond.datasets.benchmarks.flower_names import FLOWER_NAMES
 from augcond.datasets.readers import FileReader
 from augcond.errors import DatasetError, MissingExtraError

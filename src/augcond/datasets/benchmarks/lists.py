@@ -7,7 +7,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from augcond.datasets.benchmarks.base import Found, MissingDataError, Role, differs, first_folder, require
+from augcond.datasets.base import Role
+from augcond.datasets.benchmarks.base import Found, MissingDataError, differs, first_folder, require
 from augcond.datasets.listfile import list_from_file
 from augcond.datasets.readers import FileReader
 from augcond.errors import DatasetError

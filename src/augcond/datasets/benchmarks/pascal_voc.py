@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from augcond.datasets.base import Listing, RejectedFile
-from augcond.datasets.benchmarks.base import Benchmark, Found, Role, differs, first_folder, require
+from augcond.datasets.base import Listing, RejectedFile, Role
+from augcond.datasets.benchmarks.base import Benchmark, Found, differs, first_folder, require
 from augcond.datasets.decoding import available_cores
 from augcond.datasets.readers import FileReader
 from augcond.datasets.text import text_rows

@@ -1,0 +1,112 @@
+"""Families of generators by name, and which recipes go with them: what does not is refused, never ignored."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from augcond import registry
+from augcond.conditioning import RECIPES, recipes_of
+from augcond.errors import ConfigError
+from augcond.generators.base import Family
+
+if TYPE_CHECKING:
+    from augcond.conditioning import Recipe
+    from augcond.config import ConditioningConfig, GeneratorConfig
+    from augcond.generators.base import Generator, Input
+
+_WORDS: dict[Input, str] = {
+    "text": "a prompt alone",
+    "image": "image embeddings",
+    "initial-image": "an initial image",
+}
+
+
+def register_generator(name: str, target: str) -> None:
+    """Make a family of generators of your own known under `name`.
+
+    Args:
+        name: what configs call it, as `generator.name`.
+        target: `module:object` of a `Family`, or of a callable that takes a `GeneratorConfig` and returns a
+            `Generator`; imported on first use.
+
+    Raises:
+        ConfigError: the name is taken by another target, or `target` is not `module:object`.
+    """
+    registry.generators.register(name, target)
+
+
+def generator_names() -> tuple[str, ...]:
+    """Return the names of all families, sorted: augcond's, registered ones, and those of installed packages."""
+    return tuple(sorted(registry.generators.names()))
+
+
+def find_family(name: str) -> Family:
+    """Return the family that `generator.name` names.
+
+    Raises:
+        ConfigError: there is none, or it cannot be imported.
+    """
+    found = registry.generators.load(name)
+    if isinstance(found, Family):
+        return found
+    if not callable(found):
+        raise ConfigError(f"generator.name: {name!r} is neither a Family nor a callable that loads a generator")
+    return Family(load=found)
+
+
+def load_generator(config: GeneratorConfig) -> Generator:
+    """Load the generator that `config.name` stands for, with its weights on their device.
+
+    Raises:
+        ConfigError: no generator has this name, or it cannot do what the config asks for.
+        GeneratorError: its weights cannot be loaded.
+    """
+    return find_family(config.name).load(config)
+
+
+def recipes_for(name: str) -> tuple[str, ...]:
+    """Return those of augcond's recipes that the family `name` takes; all where only a loaded generator tells.
+
+    Raises:
+        ConfigError: there is no such family.
+    """
+    inputs = find_family(name).inputs
+    return tuple(recipe.name for recipe in RECIPES.values() if inputs is None or _input_of(recipe) in inputs)
+
+
+def check_recipes(
+    config: GeneratorConfig, conditioning: ConditioningConfig, generator: Generator | None = None
+) -> None:
+    """Check that the generator can be conditioned by every recipe of the run; before it is loaded, if its family tells.
+
+    Args:
+        config: names the generator, and how many steps it does.
+        conditioning: names the recipes.
+        generator: the loaded generator, where there is one.
+
+    Raises:
+        ConfigError: a recipe needs an input that the generator does not take, or leaves no step to do.
+    """
+    recipes = recipes_of(conditioning)
+    if any(recipe.initial for recipe in recipes) and int(config.steps * conditioning.strength) < 1:
+        raise ConfigError(
+            f"conditioning.strength: {conditioning.strength:g} of {config.steps} steps leaves none to do; raise it, or "
+            "generator.steps"
+        )
+    inputs = generator.inputs if generator is not None else find_family(config.name).inputs
+    if inputs is None:
+        return
+    wrong = [recipe for recipe in recipes if _input_of(recipe) not in inputs]
+    if wrong:
+        needs = dict.fromkeys(_WORDS[_input_of(recipe)] for recipe in wrong)
+        taken = [recipe.name for recipe in RECIPES.values() if _input_of(recipe) in inputs]
+        raise ConfigError(
+            f"conditioning.recipe: {config.name} does not take {' or '.join(needs)}, which "
+            f"{', '.join(recipe.name for recipe in wrong)} would condition it by; it takes {', '.join(taken)}"
+        )
+
+
+def _input_of(recipe: Recipe) -> Input:
+    if recipe.initial:
+        return "initial-image"
+    return "image" if recipe.with_image else "text"
