@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from rich.box import SIMPLE_HEAD
@@ -16,15 +15,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from pathlib import Path
 
-    from rich.console import Console
-
-    from augcond.datasets import Dataset, DatasetSummary
+    from augcond.datasets import DatasetSummary
     from augcond.engine import Summary
     from augcond.evaluation.results import Results
-    from augcond.experiments.forecast import Estimate, Forecast
+    from augcond.experiments.forecast import Forecast, PlanSummary
     from augcond.generators.catalog import GeneratorFacts
-    from augcond.planning import Plan
-    from augcond.store import Audit, RunFolder, RunStatus
+    from augcond.store import Audit, RunStatus
     from augcond.training.cards import ModelCard
 
 
@@ -35,53 +31,6 @@ SHOWN = 40
 def plain_console(*, stderr: bool = False) -> Console:
     """Return a console that prints text as it is: no markup, no emoji codes, no guessing at colours."""
     return Console(stderr=stderr, markup=False, emoji=False, highlight=False)
-
-
-@dataclass(frozen=True, slots=True)
-class ClassPlan:
-    """Real and planned images of one class."""
-
-    class_id: str
-    class_name: str
-    real: int
-    planned: int
-
-
-@dataclass(frozen=True, slots=True)
-class PlanSummary:
-    """What `augcond plan` shows.
-
-    Attributes:
-        classes: counts per class, in label order.
-        recipes: the recipes of the plan.
-        total: rows of the plan.
-        seconds: estimated, with one process; None without timing.
-        bytes: estimated size of the images; None without timing.
-        timed_images: number of images made for the estimate.
-    """
-
-    classes: tuple[ClassPlan, ...]
-    recipes: tuple[str, ...]
-    total: int
-    seconds: float | None
-    bytes: float | None
-    timed_images: int
-
-
-def summarize_plan(plan: Plan, dataset: Dataset, estimate: Estimate | None) -> PlanSummary:
-    """Return counts per class and, where an estimate was made, time and disk."""
-    planned = [0] * len(dataset.classes)
-    for counts in plan.table["label"].value_counts().to_pylist():
-        planned[counts["values"]] = counts["counts"]
-    classes = zip(dataset.classes, dataset.class_names, dataset.counts(), planned, strict=True)
-    return PlanSummary(
-        classes=tuple(ClassPlan(*values) for values in classes),
-        recipes=tuple(plan.table["recipe"].unique().to_pylist()),
-        total=len(plan),
-        seconds=estimate.seconds if estimate else None,
-        bytes=estimate.bytes if estimate else None,
-        timed_images=estimate.timed_images if estimate else 0,
-    )
 
 
 def print_plan(summary: PlanSummary, console: Console) -> None:
@@ -132,17 +81,15 @@ def print_dataset(summary: DatasetSummary, console: Console) -> None:
     _print_rest(len(summary.duplicates), "duplicates", console)
 
 
-def print_summary(summary: Summary, folder: RunFolder, console: Console) -> None:
+def print_summary(summary: Summary, run: Path, console: Console) -> None:
     """Print what one call of generate did."""
     if summary.shards == 0:
-        console.print(
-            f"nothing left to do: {_counted(summary.skipped, 'shard')} done before in {folder.path}", soft_wrap=True
-        )
+        console.print(f"nothing left to do: {_counted(summary.skipped, 'shard')} done before in {run}", soft_wrap=True)
         return
     attempted = summary.ok + summary.failed
     console.print(
         f"{summary.ok:,} images made, {summary.failed:,} failed ({attempted:,} attempted) in "
-        f"{format_seconds(summary.seconds)}; {_counted(summary.shards, 'shard')} in {folder.path}",
+        f"{format_seconds(summary.seconds)}; {_counted(summary.shards, 'shard')} in {run}",
         soft_wrap=True,
     )
     _print_reasons(summary.reasons, console)
@@ -150,13 +97,14 @@ def print_summary(summary: Summary, folder: RunFolder, console: Console) -> None
 
 def print_generators(generators: Iterable[GeneratorFacts], console: Console) -> None:
     """Print what one should know of each generator."""
-    words = {"text": "a prompt alone", "image": "image embeddings", "initial-image": "an initial image"}
+    from augcond.generators.settings import INPUT_WORDS
+
     for facts in generators:
         console.print(facts.name)
         lines = {
             "model": facts.model or "none",
             "licence": facts.licence,
-            "takes": ", ".join(words[name] for name in words if name in facts.inputs),
+            "takes": ", ".join(words for name, words in INPUT_WORDS.items() if name in facts.inputs),
             "embedding": facts.embedding,
             "note": facts.notes,
         }
@@ -229,26 +177,6 @@ def print_results(results: Results, console: Console) -> None:
     )
 
 
-def _counted(number: int, noun: str) -> str:
-    """Return a number of things, such as `1 shard` or `2,000 shards`."""
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
-
-
-def _print_reasons(reasons: dict[str, int], console: Console) -> None:
-    for reason, count in reasons.items():
-        console.print(f"  {count:,} x {_visible(reason)}", soft_wrap=True)
-
-
-def _print_rest(total: int, what: str, console: Console) -> None:
-    if total > SHOWN:
-        console.print(f"... and {total - SHOWN:,} more {what} (--json shows all)")
-
-
-def _visible(text: str) -> str:
-    """Return `text` with control characters escaped: a file name must not steer the terminal."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-
-
 def print_forecast(found: Forecast, console: Console) -> None:
     """Print what a run will make and take, where each number is from, and what is missing."""
 
@@ -301,3 +229,23 @@ def _print_plan(found: Forecast, console: Console) -> None:
     if found.held_out:
         parts = ", ".join(f"{count:,} for {on}" for on, count in found.held_out.items())
         console.print(f"real images that are not trained on: {parts}", soft_wrap=True)
+
+
+def _counted(number: int, noun: str) -> str:
+    """Return a number of things, such as `1 shard` or `2,000 shards`."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def _print_reasons(reasons: dict[str, int], console: Console) -> None:
+    for reason, count in reasons.items():
+        console.print(f"  {count:,} x {_visible(reason)}", soft_wrap=True)
+
+
+def _print_rest(total: int, what: str, console: Console) -> None:
+    if total > SHOWN:
+        console.print(f"... and {total - SHOWN:,} more {what} (--json shows all)")
+
+
+def _visible(text: str) -> str:
+    """Return `text` with control characters escaped: a file name must not steer the terminal."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from augcond.assets import WORLD
 from augcond.config import AdapterConfig, PriorConfig
 from augcond.config.data import BENCHMARK_NAMES
@@ -323,3 +325,48 @@ def estimate_cost(plan: Plan, materials: Materials, batch_size: int) -> Estimate
     if not sizes:
         raise GeneratorError(f"none of the first {len(rows)} images could be made: {made[0].error}")
     return Estimate(len(plan), len(rows), seconds / len(rows), sum(sizes) / len(sizes))
+
+
+@dataclass(frozen=True, slots=True)
+class ClassPlan:
+    """Real and planned images of one class."""
+
+    class_id: str
+    class_name: str
+    real: int
+    planned: int
+
+
+@dataclass(frozen=True, slots=True)
+class PlanSummary:
+    """What `augcond plan` shows.
+
+    Attributes:
+        classes: counts per class, in label order.
+        recipes: the recipes of the plan.
+        total: rows of the plan.
+        seconds: estimated, with one process; None without timing.
+        bytes: estimated size of the images; None without timing.
+        timed_images: number of images made for the estimate.
+    """
+
+    classes: tuple[ClassPlan, ...]
+    recipes: tuple[str, ...]
+    total: int
+    seconds: float | None
+    bytes: float | None
+    timed_images: int
+
+
+def summarize_plan(plan: Plan, dataset: Dataset, estimate: Estimate | None) -> PlanSummary:
+    """Return counts per class and, where an estimate was made, time and disk."""
+    planned = np.bincount(plan.table["label"].to_numpy(), minlength=len(dataset.classes)).tolist()
+    classes = zip(dataset.classes, dataset.class_names, dataset.counts(), planned, strict=True)
+    return PlanSummary(
+        classes=tuple(ClassPlan(*values) for values in classes),
+        recipes=tuple(plan.table["recipe"].unique().to_pylist()),
+        total=len(plan),
+        seconds=estimate.seconds if estimate else None,
+        bytes=estimate.bytes if estimate else None,
+        timed_images=estimate.timed_images if estimate else 0,
+    )

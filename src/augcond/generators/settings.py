@@ -14,11 +14,12 @@ if TYPE_CHECKING:
     from augcond.generators.base import Generator
     from augcond.generators.catalog import Input
 
-_WORDS = {
+INPUT_WORDS = {
     "text": "a prompt alone",
     "image": "image embeddings",
     "initial-image": "an initial image",
 }
+"""What recipes condition a generator by, in words."""
 
 
 def refuse_settings(config: GeneratorConfig, *names: str) -> None:
@@ -64,7 +65,7 @@ def check_recipes(
         return
     wrong = [recipe for recipe in recipes if _input_of(recipe) not in inputs]
     if wrong:
-        needs = dict.fromkeys(_WORDS[_input_of(recipe)] for recipe in wrong)
+        needs = dict.fromkeys(INPUT_WORDS[_input_of(recipe)] for recipe in wrong)
         taken = [recipe.name for recipe in RECIPES.values() if _input_of(recipe) in inputs]
         raise ConfigError(
             f"conditioning.recipe: {config.name} does not take {' or '.join(needs)}, which "
