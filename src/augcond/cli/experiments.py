@@ -144,7 +144,8 @@ def _print_forecast(config: RunConfig, as_json: bool) -> None:
 
     found = forecast(config)
     if as_json:
-        print_json(asdict(found) | {"total": found.total})
+        missing = [{"what": entry.what, "detail": entry.detail, "fatal": bool(entry.error)} for entry in found.missing]
+        print_json(asdict(found) | {"total": found.total, "missing": missing})
     else:
         print_forecast(found, console())
 

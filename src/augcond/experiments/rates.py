@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from augcond.checks.generation import NATIVE_PIXELS
+
 if TYPE_CHECKING:
     from augcond.config import GeneratorConfig, RunConfig
     from augcond.training.arms import Arm
@@ -47,7 +49,7 @@ _STEPS_SOURCE = (
     "float16, batches of 16, PyTorch 2.0, no compile)"
 )
 _RATED_PIXELS = 512
-_NATIVE_PIXELS = {"stable-unclip": 768, "stable-diffusion": 512, "ip-adapter": 512}
+_RATED = ("stable-unclip", "stable-diffusion", "ip-adapter")
 """Generators whose UNet is that of Stable Diffusion 1.5 or 2.1 (860 and 865 million parameters)."""
 
 _TRAINED_PER_SECOND = {
@@ -76,9 +78,9 @@ def generation_costs(config: GeneratorConfig, images_by_recipe: dict[str, int], 
         images_by_recipe: how many images each recipe makes.
         strength: share of the denoising that `real-guidance` does.
     """
-    if config.name not in _NATIVE_PIXELS or config.model == "builtin":
+    if config.name not in _RATED or config.model == "builtin":
         return ()
-    pixels = config.size or _NATIVE_PIXELS[config.name]
+    pixels = config.size or NATIVE_PIXELS[config.name]
     evaluations = config.steps + (1 if config.scheduler == "pndm" else 0)
     weighed = sum(
         count * (strength if recipe == "real-guidance" else 1.0) for recipe, count in images_by_recipe.items()
@@ -132,25 +134,3 @@ def training_costs(config: RunConfig, arms: tuple[Arm, ...], real: int, syntheti
         seconds += images * scale / rate
     kept = tuple(dict.fromkeys(assumptions))
     return (Cost("training", _TRAINED_DEVICE, seconds / 3600, _TRAINED_SOURCE, kept),)
-
-
-BYTES_PER_PIXEL = {"webp": (0.10, 0.32), "jpeg": (0.16, 0.36), "png": (1.1, 1.8)}
-"""Lowest and highest, at quality 90."""
-
-BYTES_SOURCE = (
-    "measured: scikit-learn's two sample photographs, cropped and resized to 256 to 768 pixels, at quality 90; "
-    "generated images and other qualities differ"
-)
-
-
-def stored_bytes(images: int, edge: int, format_name: str) -> tuple[float, float]:
-    """Return the lowest and highest number of bytes that so many stored images of `edge` pixels take."""
-    low, high = BYTES_PER_PIXEL[format_name]
-    return images * edge**2 * low, images * edge**2 * high
-
-
-def native_pixels(config: GeneratorConfig) -> int | None:
-    """Return the edge length at which a generator makes images; None where only loading it tells."""
-    if config.size is not None:
-        return config.size
-    return None if config.model == "builtin" else _NATIVE_PIXELS.get(config.name)

@@ -46,6 +46,19 @@ def generator_names() -> tuple[str, ...]:
     return tuple(sorted(_TARGETS))
 
 
+def target_of(name: str) -> str:
+    """Return the `module:object` that a generator's name stands for; it is not imported.
+
+    Raises:
+        ConfigError: no generator has this name.
+    """
+    if name not in _TARGETS:
+        near = difflib.get_close_matches(name, _TARGETS, n=1)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        raise ConfigError(f"generator.name: no generator {name!r}; {hint}known: {', '.join(generator_names())}")
+    return _TARGETS[name]
+
+
 def load_generator(config: GeneratorConfig) -> Generator:
     """Load the generator that `config.name` stands for, with its weights on their device.
 
@@ -53,11 +66,6 @@ def load_generator(config: GeneratorConfig) -> Generator:
         ConfigError: no generator has this name, or it cannot do what the config asks for.
         GeneratorError: its weights cannot be loaded.
     """
-    target = _TARGETS.get(config.name)
-    if target is None:
-        near = difflib.get_close_matches(config.name, _TARGETS, n=1)
-        hint = f"did you mean {near[0]!r}? " if near else ""
-        raise ConfigError(f"generator.name: no generator {config.name!r}; {hint}known: {', '.join(generator_names())}")
-    module, _, attribute = target.partition(":")
+    module, _, attribute = target_of(config.name).partition(":")
     generator: Generator = getattr(importlib.import_module(module), attribute)(config)
     return generator
