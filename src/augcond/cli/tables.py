@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
 from rich.table import Table
 
 from augcond.evaluation.results import share_text
@@ -14,6 +13,8 @@ from augcond.progress import format_bytes, format_seconds
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from pathlib import Path
+
+    from rich.console import Console
 
     from augcond.datasets import DatasetSummary
     from augcond.engine import Summary
@@ -26,11 +27,6 @@ if TYPE_CHECKING:
 
 SHOWN = 40
 """Rows of a table before the rest is only counted."""
-
-
-def plain_console(*, stderr: bool = False) -> Console:
-    """Return a console that prints text as it is: no markup, no emoji codes, no guessing at colours."""
-    return Console(stderr=stderr, markup=False, emoji=False, highlight=False)
 
 
 def print_plan(summary: PlanSummary, console: Console) -> None:
