@@ -122,10 +122,10 @@ def test_several_prompts_are_all_drawn_and_the_same_for_every_recipe():
 
 def test_fill_to_and_mapping():
     dataset = toy_dataset({"cat": 5, "dog": 2, "eel": 9})
-    assert images_to_make(dataset, PlanConfig(fill_to=6)) == [1, 4, 0]
-    assert images_to_make(dataset, PlanConfig(per_class={"dog": 3})) == [0, 3, 0]
+    assert images_to_make(PlanConfig(fill_to=6), dataset.classes, dataset.counts()) == [1, 4, 0]
+    assert images_to_make(PlanConfig(per_class={"dog": 3}), dataset.classes, dataset.counts()) == [0, 3, 0]
     with pytest.raises(PlanError, match=r"names the class 'dgo'.*did you mean 'dog'"):
-        images_to_make(dataset, PlanConfig(per_class={"dgo": 3}))
+        images_to_make(PlanConfig(per_class={"dgo": 3}), dataset.classes, dataset.counts())
 
 
 def test_class_without_images_is_named_unless_text_alone_or_nothing_is_asked_for():

@@ -71,4 +71,5 @@ def work_of(units: Iterable[Unit]) -> Work:
 
 def _amounts(unit: Unit) -> list[int]:
     pool = load_dataset(unit.config.data)
-    return images_to_make(source_images(unit.config, pool, draw_split(unit.config, pool)), unit.config.plan)
+    sources = source_images(unit.config, pool, draw_split(unit.config, pool))
+    return images_to_make(unit.config.plan, sources.classes, sources.counts())

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from augcond.checks import EVERYTHING, ensure_ready
 from augcond.conditioning import check_conditioning
 from augcond.config import RunConfig
 from augcond.datasets import Dataset, load_dataset
@@ -60,6 +61,7 @@ def generate(
         RunLockedError: another process works on this part.
         RunError: most rows of a shard failed.
     """
+    ensure_ready(config, {"generate"})
     folder = RunFolder(config.run)
     folder.create()
     with exclusive(folder.lock_path("plan")):
@@ -111,6 +113,7 @@ def train(config: RunConfig, *, overwrite: bool = False, progress: Progress | No
         RunError: the run is not generated to the end.
         TrainingError: a training cannot be done, or diverged.
     """
+    ensure_ready(config, {"train"})
     experiment = load_experiment(config)
     if not experiment.folder.config_path.exists():
         # A run of real images alone, which nothing was generated for.
@@ -133,6 +136,7 @@ def evaluate(config: RunConfig, *, on: HeldOut = "test", progress: Progress | No
         RunError: there is no trained model.
         ConfigError: the config names no test images.
     """
+    ensure_ready(config, {"evaluate"}, on)
     return evaluate_models(load_experiment(config), on=on, progress=progress)
 
 
@@ -155,6 +159,7 @@ def run(
     from augcond.report import write_report  # what draws takes seconds to import
 
     synthetic = any(arm.kind == "synthetic" for arm in arms_of(config))
+    ensure_ready(config, EVERYTHING if synthetic else {"train", "evaluate"})
     if synthetic:
         with progress("images") as told:
             generate(config, progress=told)

@@ -115,22 +115,45 @@ def _rows(table: pa.Table) -> Iterator[PlanRow]:
     yield from map(PlanRow, *columns.values())
 
 
-def images_to_make(dataset: Dataset, config: PlanConfig) -> list[int]:
+def images_to_make(config: PlanConfig, classes: Sequence[str], counts: Sequence[int]) -> list[int]:
     """Return how many images each class gets of each recipe, in label order.
 
+    Args:
+        config: how many are asked for.
+        classes: class ids.
+        counts: real training images of each class.
+
     Raises:
-        PlanError: `per_class` names a class that the dataset does not have.
+        PlanError: `per_class` names a class that there is not.
     """
     if config.fill_to is not None:
-        return [max(0, config.fill_to - count) for count in dataset.counts()]
+        return [max(0, config.fill_to - count) for count in counts]
     if isinstance(config.per_class, dict):
         for name in config.per_class:
-            if name not in dataset.classes:
-                near = difflib.get_close_matches(name, dataset.classes, n=1)
+            if name not in classes:
+                near = difflib.get_close_matches(name, classes, n=1)
                 hint = f"; did you mean {near[0]!r}?" if near else ""
                 raise PlanError(f"plan.per_class names the class {name!r}, which the data does not have{hint}")
-        return [config.per_class.get(name, 0) for name in dataset.classes]
-    return [config.per_class or 0] * len(dataset.classes)
+        return [config.per_class.get(name, 0) for name in classes]
+    return [config.per_class or 0] * len(classes)
+
+
+def checked_amounts(dataset: Dataset, config: PlanConfig, conditioning: ConditioningConfig) -> list[int]:
+    """Return `images_to_make` of a dataset, each class of which has what its images are conditioned on.
+
+    Raises:
+        PlanError: a class that is to get images has no real image to be conditioned on.
+    """
+    counts = dataset.counts()
+    amounts = images_to_make(config, dataset.classes, counts)
+    if any(recipe.source_count(conditioning) for recipe in recipes_of(conditioning)):
+        for class_id, amount, count in zip(dataset.classes, amounts, counts, strict=True):
+            if amount and not count:
+                raise PlanError(
+                    f"class {class_id!r} has no readable image to be conditioned on: add one, leave the class out with "
+                    "plan.per_class, or use the recipe 'text' alone"
+                )
+    return amounts
 
 
 def make_plan(
@@ -155,16 +178,10 @@ def make_plan(
     Raises:
         PlanError: a class that is to get images has no real image to be conditioned on.
     """
-    amounts = np.array(images_to_make(dataset, config), dtype=np.int64)
+    amounts = np.array(checked_amounts(dataset, config, conditioning), dtype=np.int64)
     recipes = conditioning.recipe_names
     takes = [recipe.source_count(conditioning) for recipe in recipes_of(conditioning)]
     members = _members(dataset)
-    for label, (amount, keys) in enumerate(zip(amounts, members, strict=True)):
-        if amount and any(takes) and not len(keys):
-            raise PlanError(
-                f"class {dataset.classes[label]!r} has no readable image to be conditioned on: add one, leave the "
-                "class out with plan.per_class, or use the recipe 'text' alone"
-            )
 
     # One entry per (class, index), then one row per recipe of it.
     labels = np.repeat(np.arange(len(amounts), dtype=np.int32), amounts)

@@ -1,4 +1,4 @@
-"""How far the work is: what stages tell, and a live bar on a terminal or plain lines elsewhere to show it."""
+"""How far the work is: what stages tell. How it is shown is up to who listens (on a terminal: `cli/progress.py`)."""
 
 from __future__ import annotations
 
@@ -6,10 +6,7 @@ import logging
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
-
-if TYPE_CHECKING:
-    pass
+from typing import Protocol
 
 
 class Progress(Protocol):

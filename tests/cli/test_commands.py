@@ -146,6 +146,9 @@ def test_full_disk_is_one_message(project, augcond, monkeypatch):
     assert "run the same command again" in err
 
 
+TEST = ("--set", "data.test=photos")
+
+
 @pytest.mark.parametrize(
     ("arguments", "stage"),
     [
@@ -153,8 +156,8 @@ def test_full_disk_is_one_message(project, augcond, monkeypatch):
         (("generate", "c.yaml"), "pipeline.generate"),
         (("train", "c.yaml"), "pipeline.train"),
         (("evaluate", "c.yaml"), "pipeline.evaluate"),
-        (("run", "c.yaml"), "pipeline.generate"),
-        (("sweep", "c.yaml", "--over", "generator.steps=2,3"), "experiments.sweep.train"),
+        (("run", "c.yaml", *TEST), "pipeline.generate"),
+        (("sweep", "c.yaml", "--over", "generator.steps=2,3", "--on", "test", *TEST), "experiments.sweep.train"),
         (("export", "c.yaml", "--to", "out"), "store.export_run"),
     ],
 )

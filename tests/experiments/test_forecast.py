@@ -8,12 +8,15 @@ import sys
 from pathlib import Path
 
 import pytest
+from safetensors.torch import save_file
 
 from augcond import cli
+from augcond.assets import WORLD
 from augcond.config import load_config, parse_config
 from augcond.datasets import decoding
-from augcond.experiments.forecast import Missing, forecast
+from augcond.experiments.forecast import forecast
 from augcond.experiments.rates import generation_costs
+from augcond.training.networks import build_classifier
 from tests.datasets import layouts
 from tests.toy import write_photos
 
@@ -103,7 +106,8 @@ def test_your_own_photos(tmp_path):
     (detail,) = missing(found, "test images")
     assert "no folder at" in detail
     found = dry("photos", f"data.path={photos}", "data.test=null")
-    assert missing(found, "test images") == ["data.test is not set: nothing to measure results on"]
+    (detail,) = missing(found, "test images")
+    assert detail.startswith("data.test is not set: name a folder of real images")
 
 
 def test_what_weights_are_missing(tmp_path):
@@ -114,12 +118,13 @@ def test_what_weights_are_missing(tmp_path):
         "training": {"mode": "finetune", "weights": str(tmp_path / "weights.safetensors"), "model": "resnet18"},
     }
     found = forecast(parse_config(values))
-    assert missing(found, "weights") == [f"generator.model: no model_index.json in {tmp_path / 'model'}"]
-    assert missing(found, "classifier weights") == [f"training.weights: no file at {tmp_path / 'weights.safetensors'}"]
+    (detail,) = missing(found, "weights")
+    assert detail.startswith(f"generator.model: no folder {tmp_path / 'model'}; expected `builtin`")
+    assert missing(found, "training") == [f"training.weights: no file at {tmp_path / 'weights.safetensors'}"]
     assert found.unrated == ("training",)
-    (tmp_path / "model").mkdir()
-    (tmp_path / "model" / "model_index.json").write_text("{}")
-    (tmp_path / "weights.safetensors").write_bytes(b"")
+    shutil.copytree(WORLD / "checkpoint", tmp_path / "model")
+    network = build_classifier(parse_config(values).training.model_copy(update={"weights": None}), 10, seed=0)
+    save_file(network.state_dict(), tmp_path / "weights.safetensors")
     found = forecast(parse_config(values))
     assert {entry.what for entry in found.missing} <= {"GPU"}
     hub = {**values, "generator": {"model": "some/where"}, "training": {**values["training"], "weights": "hub"}}
@@ -147,7 +152,7 @@ def test_too_little_disk(tmp_path, monkeypatch):
     found = dry("imagenet-lt", f"data.path={tmp_path}")
     (detail,) = missing(found, "disk")
     assert detail.startswith("1.0 GB free at ")
-    assert detail.endswith("the images take up to 54.9 GB")
+    assert detail.endswith("the images take 17.2 GB to 54.9 GB")
 
 
 def test_a_missing_extra(tmp_path, monkeypatch):
@@ -188,7 +193,7 @@ def test_the_command(tmp_path, monkeypatch, capsys):
         assert words in outputs[0]
     values = json.loads(outputs[1])
     assert (values["total"], values["counted"]) == (5 * 16 * 102, "official counts")
-    assert Missing(**values["missing"][0]).what == "data"
+    assert values["missing"][0]["what"] == "data" and values["missing"][0]["fatal"] is True
     assert list(tmp_path.iterdir()) == []
 
 

@@ -90,8 +90,8 @@ def test_images_of_another_class_are_dropped(tmp_path, by):
 
 
 def test_screening_needs_real_validation_images(tmp_path):
+    generate(toy_run(tmp_path, data={"validation": None}))
     config = toy_run(tmp_path, screening={"by": "encoder"}, data={"validation": None})
-    generate(config)
     with pytest.raises(ConfigError, match=r"data\.validation is not set"):
         screened_out(load_experiment(config))
     leaky = toy_run(tmp_path, screening={"by": "encoder"}, leaks=["best-epoch"])

@@ -305,8 +305,8 @@ def test_a_stopped_training_goes_on_from_its_checkpoint(tmp_path):
         ({"augment": {"transforms": [{"name": "CenterCrop", "size": 8}]}}, "make images of 8 pixels"),
         ({"model": "resnet51"}, "no network 'resnet51'"),
         ({"optimizer": "sdg"}, r"training\.optimizer 'sdg'"),
-        ({"mode": "finetune", "weights": "/nowhere.safetensors"}, "nowhere.safetensors cannot be loaded"),
-        ({"mode": "linear-probe", "weights": "/nowhere.safetensors"}, "nowhere.safetensors cannot be loaded"),
+        ({"mode": "finetune", "weights": "/nowhere.safetensors"}, "no file at /nowhere.safetensors"),
+        ({"mode": "linear-probe", "weights": "/nowhere.safetensors"}, "no file at /nowhere.safetensors"),
     ],
 )
 def test_what_is_wrong_with_the_last_arm_shows_before_the_first_is_trained(tmp_path, overrides, message):

@@ -69,7 +69,8 @@ def generators(as_json: AsJson = False) -> None:
 
     Example: augcond generators --json
     """
-    from augcond.cli.tables import generator_entries, print_generators
+    from augcond.cli.tables import print_generators
+    from augcond.generators.families import generator_entries
 
     if as_json:
         print_json([asdict(entry) for entry in generator_entries()])

@@ -22,6 +22,7 @@ from augcond.cli.output import console, logged, print_json, say, show_progress
 
 if TYPE_CHECKING:
     from augcond.config import RunConfig
+    from augcond.evaluation import Results
 
 
 def demo(
@@ -33,9 +34,22 @@ def demo(
 
     Example: augcond demo
     """
-    from augcond.experiments.demo import run_demo
+    from augcond.cli.tables import print_audit, print_results, print_summary
+    from augcond.engine import Summary
+    from augcond.experiments.demo import demo_config, run_demo
+    from augcond.store import Audit
 
-    run_demo(to, console(), progress=show_progress)
+    config = demo_config(to)
+
+    def show(result: Summary | Audit | Results) -> None:
+        if isinstance(result, Summary):
+            print_summary(result, config.run, console())
+        elif isinstance(result, Audit):
+            print_audit(result, console())
+        else:
+            print_results(result, console())
+
+    run_demo(to, config, say=typer.echo, show=show, progress=show_progress)
 
 
 def train(
@@ -130,7 +144,8 @@ def _print_forecast(config: RunConfig, as_json: bool) -> None:
 
     found = forecast(config)
     if as_json:
-        print_json(asdict(found) | {"total": found.total})
+        missing = [{"what": entry.what, "detail": entry.detail, "fatal": bool(entry.error)} for entry in found.missing]
+        print_json(asdict(found) | {"total": found.total, "missing": missing})
     else:
         print_forecast(found, console())
 

@@ -27,8 +27,8 @@ def plan(
 
     Example: augcond plan photos.yaml --set plan.fill_to=100
     """
-    from augcond.cli.tables import print_plan, summarize_plan
-    from augcond.experiments.forecast import estimate_cost
+    from augcond.cli.tables import print_plan
+    from augcond.experiments.forecast import estimate_cost, summarize_plan
     from augcond.generators import load_generator
     from augcond.pipeline import assemble, load_training_images, plan_for
 
@@ -63,7 +63,6 @@ def generate(
     """
     from augcond.cli.tables import print_summary
     from augcond.pipeline import generate as run
-    from augcond.store import RunFolder
 
     config = load_run_config(config_file, overrides)
     with logged(config), show_progress("images") as progress:
@@ -75,7 +74,7 @@ def generate(
             retry_failed=retry_failed,
             progress=progress,
         )
-    print_summary(summary, RunFolder(config.run), console())
+    print_summary(summary, config.run, console())
 
 
 def _part(text: str) -> tuple[int, int]:

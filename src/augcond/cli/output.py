@@ -27,19 +27,18 @@ def say(stage: str) -> None:
     typer.echo(stage, err=True)
 
 
-def console() -> Console:
-    """Return where output goes."""
-    from augcond.cli.tables import plain_console
+def console(*, stderr: bool = False) -> Console:
+    """Return where output goes; it prints text as it is: no markup, no emoji codes, no guessing at colours."""
+    from rich.console import Console
 
-    return plain_console()
+    return Console(stderr=stderr, markup=False, emoji=False, highlight=False)
 
 
 def show_progress(what: str) -> ConsoleProgress:
     """Return what shows how far a stage is, its items called `what`."""
     from augcond.cli.progress import ConsoleProgress
-    from augcond.cli.tables import plain_console
 
-    return ConsoleProgress(plain_console(stderr=True), what)
+    return ConsoleProgress(console(stderr=True), what)
 
 
 def stoppable(command: Callable[..., None]) -> Callable[..., None]:

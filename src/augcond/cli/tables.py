@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
 from rich.table import Table
 
-from augcond.errors import AugcondError
 from augcond.evaluation.results import share_text
-from augcond.generators import find_family, generator_names, recipes_for
+from augcond.generators.families import INPUT_WORDS
 from augcond.progress import format_bytes, format_seconds
 
 if TYPE_CHECKING:
@@ -20,70 +17,17 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-    from augcond.datasets import Dataset, DatasetSummary
+    from augcond.datasets import DatasetSummary
     from augcond.engine import Summary
     from augcond.evaluation.results import Results
-    from augcond.experiments.forecast import Estimate, Forecast
-    from augcond.generators.base import Input
-    from augcond.planning import Plan
-    from augcond.store import Audit, RunFolder, RunStatus
+    from augcond.experiments.forecast import Forecast, PlanSummary
+    from augcond.generators.families import GeneratorEntry
+    from augcond.store import Audit, RunStatus
     from augcond.training.cards import ModelCard
 
 
 SHOWN = 40
 """Rows of a table before the rest is only counted."""
-
-
-def plain_console(*, stderr: bool = False) -> Console:
-    """Return a console that prints text as it is: no markup, no emoji codes, no guessing at colours."""
-    return Console(stderr=stderr, markup=False, emoji=False, highlight=False)
-
-
-@dataclass(frozen=True, slots=True)
-class ClassPlan:
-    """Real and planned images of one class."""
-
-    class_id: str
-    class_name: str
-    real: int
-    planned: int
-
-
-@dataclass(frozen=True, slots=True)
-class PlanSummary:
-    """What `augcond plan` shows.
-
-    Attributes:
-        classes: counts per class, in label order.
-        recipes: the recipes of the plan.
-        total: rows of the plan.
-        seconds: estimated, with one process; None without timing.
-        bytes: estimated size of the images; None without timing.
-        timed_images: number of images made for the estimate.
-    """
-
-    classes: tuple[ClassPlan, ...]
-    recipes: tuple[str, ...]
-    total: int
-    seconds: float | None
-    bytes: float | None
-    timed_images: int
-
-
-def summarize_plan(plan: Plan, dataset: Dataset, estimate: Estimate | None) -> PlanSummary:
-    """Return counts per class and, where an estimate was made, time and disk."""
-    planned = [0] * len(dataset.classes)
-    for counts in plan.table["label"].value_counts().to_pylist():
-        planned[counts["values"]] = counts["counts"]
-    classes = zip(dataset.classes, dataset.class_names, dataset.counts(), planned, strict=True)
-    return PlanSummary(
-        classes=tuple(ClassPlan(*values) for values in classes),
-        recipes=tuple(plan.table["recipe"].unique().to_pylist()),
-        total=len(plan),
-        seconds=estimate.seconds if estimate else None,
-        bytes=estimate.bytes if estimate else None,
-        timed_images=estimate.timed_images if estimate else 0,
-    )
 
 
 def print_plan(summary: PlanSummary, console: Console) -> None:
@@ -134,74 +78,22 @@ def print_dataset(summary: DatasetSummary, console: Console) -> None:
     _print_rest(len(summary.duplicates), "duplicates", console)
 
 
-def print_summary(summary: Summary, folder: RunFolder, console: Console) -> None:
+def print_summary(summary: Summary, run: Path, console: Console) -> None:
     """Print what one call of generate did."""
     if summary.shards == 0:
-        console.print(
-            f"nothing left to do: {_counted(summary.skipped, 'shard')} done before in {folder.path}", soft_wrap=True
-        )
+        console.print(f"nothing left to do: {_counted(summary.skipped, 'shard')} done before in {run}", soft_wrap=True)
         return
     attempted = summary.ok + summary.failed
     console.print(
         f"{summary.ok:,} images made, {summary.failed:,} failed ({attempted:,} attempted) in "
-        f"{format_seconds(summary.seconds)}; {_counted(summary.shards, 'shard')} in {folder.path}",
+        f"{format_seconds(summary.seconds)}; {_counted(summary.shards, 'shard')} in {run}",
         soft_wrap=True,
     )
     _print_reasons(summary.reasons, console)
 
 
-@dataclass(frozen=True, slots=True)
-class GeneratorEntry:
-    """What `augcond generators` says of a family.
-
-    Attributes:
-        name: as `generator.name`.
-        model: the usual hub id; empty where there are no weights, or the family does not say.
-        licence: of those weights.
-        embedding: what an image embedding is.
-        inputs: what it can be conditioned by; None where only the loaded generator tells.
-        recipes: those of augcond's recipes that it takes.
-        settings: keys of `generator.own`.
-        notes: what is particular about it.
-        error: why it cannot be used; empty where it can.
-    """
-
-    name: str
-    model: str = ""
-    licence: str = ""
-    embedding: str = ""
-    inputs: tuple[Input, ...] | None = None
-    recipes: tuple[str, ...] = ()
-    settings: tuple[str, ...] = ()
-    notes: str = ""
-    error: str = ""
-
-
-def generator_entries() -> list[GeneratorEntry]:
-    """Return one entry per family, sorted by name; a broken one of an installed package is one with an error."""
-    return [_generator_entry(name) for name in generator_names()]
-
-
-def _generator_entry(name: str) -> GeneratorEntry:
-    try:
-        family = find_family(name)
-    except AugcondError as error:
-        return GeneratorEntry(name, error=str(error))
-    return GeneratorEntry(
-        name=name,
-        model=family.model,
-        licence=family.licence,
-        embedding=family.embedding,
-        inputs=None if family.inputs is None else tuple(sorted(family.inputs)),
-        recipes=recipes_for(name),
-        settings=tuple(family.settings.model_fields),
-        notes=family.notes,
-    )
-
-
 def print_generators(entries: Iterable[GeneratorEntry], console: Console) -> None:
     """Print what one should know of each family of generators."""
-    words = {"text": "a prompt alone", "image": "image embeddings", "initial-image": "an initial image"}
     for entry in entries:
         console.print(entry.name)
         lines = {
@@ -209,7 +101,7 @@ def print_generators(entries: Iterable[GeneratorEntry], console: Console) -> Non
             "licence": entry.licence or "not stated",
             "takes": "told once it is loaded"
             if entry.inputs is None
-            else ", ".join(words[name] for name in words if name in entry.inputs),
+            else ", ".join(words for name, words in INPUT_WORDS.items() if name in entry.inputs),
             "embedding": entry.embedding or "not stated",
             "own": ", ".join(entry.settings) or "no settings",
             "note": entry.notes or "none",
@@ -283,26 +175,6 @@ def print_results(results: Results, console: Console) -> None:
     )
 
 
-def _counted(number: int, noun: str) -> str:
-    """Return a number of things, such as `1 shard` or `2,000 shards`."""
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
-
-
-def _print_reasons(reasons: dict[str, int], console: Console) -> None:
-    for reason, count in reasons.items():
-        console.print(f"  {count:,} x {_visible(reason)}", soft_wrap=True)
-
-
-def _print_rest(total: int, what: str, console: Console) -> None:
-    if total > SHOWN:
-        console.print(f"... and {total - SHOWN:,} more {what} (--json shows all)")
-
-
-def _visible(text: str) -> str:
-    """Return `text` with control characters escaped: a file name must not steer the terminal."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-
-
 def print_forecast(found: Forecast, console: Console) -> None:
     """Print what a run will make and take, where each number is from, and what is missing."""
 
@@ -355,3 +227,23 @@ def _print_plan(found: Forecast, console: Console) -> None:
     if found.held_out:
         parts = ", ".join(f"{count:,} for {on}" for on, count in found.held_out.items())
         console.print(f"real images that are not trained on: {parts}", soft_wrap=True)
+
+
+def _counted(number: int, noun: str) -> str:
+    """Return a number of things, such as `1 shard` or `2,000 shards`."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def _print_reasons(reasons: dict[str, int], console: Console) -> None:
+    for reason, count in reasons.items():
+        console.print(f"  {count:,} x {_visible(reason)}", soft_wrap=True)
+
+
+def _print_rest(total: int, what: str, console: Console) -> None:
+    if total > SHOWN:
+        console.print(f"... and {total - SHOWN:,} more {what} (--json shows all)")
+
+
+def _visible(text: str) -> str:
+    """Return `text` with control characters escaped: a file name must not steer the terminal."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

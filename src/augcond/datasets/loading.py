@@ -13,7 +13,7 @@ from augcond.datasets.verification import verify
 from augcond.errors import ConfigError, DatasetError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from augcond.config import DataConfig
@@ -139,23 +139,38 @@ def load_held_out(
         return subset(dataset, split.validation)
     listing = list_held_out(config, on)
     if listing is None:
-        hint = " (or data.split.validation_per_class, the number to hold out)" if on == "validation" else ""
-        if on not in find_reader(config.source).takes:
-            raise ConfigError(f"{config.source} has no {on} images of its own: set data.split.validation_per_class")
-        raise ConfigError(f"data.{on} is not set: name a {config.source} of real images that are not trained on{hint}")
+        raise no_held_out(config, on)
     loaded = verify(listing, DecodeSettings.of(config), max_bad_share=config.max_bad_share, cache=cache)
-    return _with_classes(loaded, dataset, f"data.{on}")
+    return _with_classes(loaded, dataset, on)
 
 
-def _with_classes(loaded: Dataset, dataset: Dataset, where: str) -> Dataset:
-    """Return `loaded` with labels into the classes of `dataset`."""
-    places = {class_id: label for label, class_id in enumerate(dataset.classes)}
-    unknown = [class_id for class_id in loaded.classes if class_id not in places]
+def no_held_out(config: DataConfig, on: HeldOut) -> ConfigError:
+    """Return the error that says how to name images to judge on."""
+    if on not in find_reader(config.source).takes:
+        return ConfigError(f"{config.source} has no {on} images of its own: set data.split.validation_per_class")
+    hint = " (or data.split.validation_per_class, the number to hold out)" if on == "validation" else ""
+    return ConfigError(f"data.{on} is not set: name a {config.source} of real images that are not trained on{hint}")
+
+
+def check_classes(held_out: Sequence[str], classes: Sequence[str], on: HeldOut) -> None:
+    """Check that images to judge on are of the classes that are trained on.
+
+    Raises:
+        DatasetError: one is not.
+    """
+    known = set(classes)
+    unknown = [class_id for class_id in held_out if class_id not in known]
     if unknown:
         raise DatasetError(
-            f"{where} has {len(unknown)} classes that the training data lacks, such as {unknown[0]!r}: "
+            f"data.{on} has {len(unknown)} classes that the training data lacks, such as {unknown[0]!r}: "
             "both need the same class names"
         )
+
+
+def _with_classes(loaded: Dataset, dataset: Dataset, on: HeldOut) -> Dataset:
+    """Return `loaded` with labels into the classes of `dataset`."""
+    check_classes(loaded.classes, dataset.classes, on)
+    places = {class_id: label for label, class_id in enumerate(dataset.classes)}
     images = tuple(replace(image, label=places[loaded.classes[image.label]]) for image in loaded.images)
     rejected = tuple(
         replace(file, label=places[loaded.classes[file.label]]) if 0 <= file.label < len(loaded.classes) else file

@@ -38,6 +38,9 @@ _CHUNK = 1024
 
 _STAT_RUN = 64
 
+NOT_FOUND = "file not found"
+"""Why a listed file that is not there cannot be used."""
+
 _SAVE_EVERY = 50_000
 """After so many newly decoded images the cache is written, so that a killed job loses minutes at most."""
 
@@ -72,7 +75,7 @@ def verify(
     verification = _Verification(listing, settings, cache, progress or NoProgress())
     verification.run(workers or available_cores())
     images, rejected = verification.images, [*listing.rejected, *verification.rejected]
-    _check_share(rejected, len(images) + len(rejected), max_bad_share)
+    check_share(rejected, len(images) + len(rejected), max_bad_share)
     return Dataset(
         classes=listing.classes,
         class_names=listing.class_names,
@@ -169,13 +172,18 @@ def _examine(reader: Reader, settings: DecodeSettings, key: str) -> Outcome:
 def _why_unread(error: OSError) -> str:
     """Return a reason that is alike for alike failures: no file name in it."""
     if isinstance(error, FileNotFoundError):
-        return "file not found"
+        return NOT_FOUND
     if isinstance(error, IsADirectoryError):
         return "a folder, not a file"
     return (error.strerror or "not a regular file").lower()
 
 
-def _check_share(rejected: Sequence[RejectedFile], total: int, allowed: float) -> None:
+def check_share(rejected: Sequence[RejectedFile], total: int, allowed: float) -> None:
+    """Check that at most the share `allowed` of `total` files cannot be used.
+
+    Raises:
+        DatasetError: more cannot.
+    """
     if len(rejected) <= allowed * total:
         return
     reasons = Counter(file.reason for file in rejected).most_common(3)

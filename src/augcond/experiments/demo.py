@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from augcond.cli.tables import print_audit, print_results, print_summary
 from augcond.config import ConditioningConfig, RunConfig, parse_config
 from augcond.errors import CorruptRunError, RunError, RunMismatchError
 from augcond.experiments.preview import contact_sheet, preview
@@ -25,9 +24,9 @@ from augcond.report import write_report
 from augcond.store import RunFolder, audit_run, export_run
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
+    from augcond.engine import Summary
     from augcond.evaluation.results import Results
+    from augcond.store import Audit
 
 # Two idle cores make some 7 images and 13 training steps a second; these numbers are what five minutes allow.
 HEAD = 50
@@ -60,57 +59,63 @@ def demo_config(to: Path) -> RunConfig:
     )
 
 
-def run_demo(to: Path, console: Console, config: RunConfig | None = None, *, progress: Stage = no_stage) -> Results:
-    """Run every stage, print the table and what to look at, and return the results; call it again to resume.
+def run_demo(
+    to: Path,
+    config: RunConfig,
+    *,
+    say: Callable[[str], object],
+    show: Callable[[Summary | Audit | Results], object],
+    progress: Stage = no_stage,
+) -> Results:
+    """Run every stage, tell what it does and what to look at, and return the results; call it again to resume.
 
     Args:
-        to: gets the run, the contact sheet and the export.
-        console: where to print.
-        config: of the run; `demo_config(to)` where None.
+        to: gets the contact sheet and the export.
+        config: of the run; see `demo_config`.
+        say: is told what is done, line by line.
+        show: is given what stages return.
         progress: see `augcond.progress.Stage`.
 
     Raises:
         RunMismatchError: `to` holds a demo of another version of augcond, or of other settings.
         AugcondError: as the stages do.
     """
-    config = config or demo_config(to)
     folder = RunFolder(config.run)
     folder.create()
     started = time.monotonic()
     recipes = ", ".join(config.conditioning.recipe_names)
     with log_to(folder.log_path), _of_this_version(to, folder):
-        console.print(f"1/6  generating images by {recipes}, for classes with few real ones")
+        say(f"1/6  generating images by {recipes}, for classes with few real ones")
         with progress("images") as told:
-            print_summary(generate(config, progress=told), folder, console)
-        console.print("2/6  checking every image and its origin, and exporting class folders with metadata.csv")
-        _check(to, folder, console, progress)
+            show(generate(config, progress=told))
+        say("2/6  checking every image and its origin, and exporting class folders with metadata.csv")
+        with progress("shards read") as told:
+            audit = audit_run(folder, progress=told)
+        show(audit)
+        if audit.problems:
+            raise RunError(f"the demo's images are not sound (see the problems above): delete {to} and start again")
         with progress("images written") as told:
             export_run(folder, to / "synthetic", "imagefolder", overwrite=True, progress=told)
-        console.print(f"3/6  training classifiers: real images alone, and real with those by {recipes}")
+        say(f"3/6  training classifiers: real images alone, and real with those by {recipes}")
         with progress("training steps") as told:
             train(config, progress=told)
-        console.print("4/6  judging them on the real test set, each image once")
+        say("4/6  judging them on the real test set, each image once")
         with progress("models judged") as told:
             results = evaluate(config, progress=told)
-        print_results(results, console)
-        console.print("5/6  drawing what every recipe makes of the same sources")
+        show(results)
+        say("5/6  drawing what every recipe makes of the same sources")
         _draw_sheet(config, to / "preview.png", progress)
-        console.print("6/6  writing the report")
+        say("6/6  writing the report")
         page = write_report(folder)
-    seeds = config.training.training_seeds
-    console.print(
-        f"\ndone in {format_seconds(time.monotonic() - started)}. This is a demonstration with "
-        f"{len(seeds)} training seed{'s' if len(seeds) != 1 else ''} of one split, not evidence: "
-        "another draw may come out the other way.",
-        soft_wrap=True,
+    seeds = len(config.training.training_seeds)
+    say(
+        f"\ndone in {format_seconds(time.monotonic() - started)}. This is a demonstration with {seeds} training "
+        f"seed{'s' if seeds != 1 else ''} of one split, not evidence: another draw may come out the other way."
     )
-    console.print("look at", highlight=False)
-    for path, what in (
-        (page, "the report: open it in a browser"),
-        (to / "preview.png", "sources, and what every recipe makes of them"),
-        (to / "synthetic", "the images, with their origin in metadata.csv"),
-    ):
-        console.print(f"  {path}  {what}", soft_wrap=True, highlight=False, markup=False)
+    say("look at")
+    say(f"  {page}  the report: open it in a browser")
+    say(f"  {to / 'preview.png'}  sources, and what every recipe makes of them")
+    say(f"  {to / 'synthetic'}  the images, with their origin in metadata.csv")
     return results
 
 
@@ -126,14 +131,6 @@ def _of_this_version(to: Path, folder: RunFolder) -> Iterator[None]:
             f"{to} holds a demo of another version of augcond, or one that was changed ({folder.log_path} says what "
             f"differs): delete {to}, or name another folder (augcond demo FOLDER)"
         ) from error
-
-
-def _check(to: Path, folder: RunFolder, console: Console, progress: Stage) -> None:
-    with progress("shards read") as told:
-        audit = audit_run(folder, progress=told)
-    print_audit(audit, console)
-    if audit.problems:
-        raise RunError(f"the demo's images are not sound (the problems are listed above): delete {to} and start again")
 
 
 def _draw_sheet(config: RunConfig, sheet: Path, progress: Stage) -> None:

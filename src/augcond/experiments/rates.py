@@ -61,7 +61,8 @@ def generation_costs(config: GeneratorConfig, images_by_recipe: dict[str, int], 
         images_by_recipe: how many images each recipe makes.
         strength: share of the denoising that `real-guidance` does.
     """
-    rates, pixels = find_family(config.name).rates, native_pixels(config)
+    family = find_family(config.name)
+    rates, pixels = family.rates, config.size or family.native_pixels
     if rates is None or pixels is None or config.model == "builtin":
         return ()
     evaluations = config.steps + (1 if config.scheduler == "pndm" else 0)
@@ -117,25 +118,3 @@ def training_costs(config: RunConfig, arms: tuple[Arm, ...], real: int, syntheti
         seconds += images * scale / rate
     kept = tuple(dict.fromkeys(assumptions))
     return (Cost("training", _TRAINED_DEVICE, seconds / 3600, _TRAINED_SOURCE, kept),)
-
-
-BYTES_PER_PIXEL = {"webp": (0.10, 0.32), "jpeg": (0.16, 0.36), "png": (1.1, 1.8)}
-"""Lowest and highest, at quality 90."""
-
-BYTES_SOURCE = (
-    "measured: scikit-learn's two sample photographs, cropped and resized to 256 to 768 pixels, at quality 90; "
-    "generated images and other qualities differ"
-)
-
-
-def stored_bytes(images: int, edge: int, format_name: str) -> tuple[float, float]:
-    """Return the lowest and highest number of bytes that so many stored images of `edge` pixels take."""
-    low, high = BYTES_PER_PIXEL[format_name]
-    return images * edge**2 * low, images * edge**2 * high
-
-
-def native_pixels(config: GeneratorConfig) -> int | None:
-    """Return the edge length at which a generator makes images; None where only loading it tells."""
-    if config.size is not None:
-        return config.size
-    return None if config.model == "builtin" else find_family(config.name).native_pixels

@@ -20,6 +20,7 @@ from typing import Any
 
 import yaml
 
+from augcond.checks import EVERYTHING, Listed, ensure_ready
 from augcond.config import RunConfig, parse_config
 from augcond.config.base import NOTHING, Setting, find_setting
 from augcond.config.training import ArmConfig
@@ -231,6 +232,10 @@ def sweep(
         AugcondError: as the stages do.
     """
     cells = cells_of(config, axes, seeds)
+    listed: Listed = {}
+    for cell in cells:
+        generates = any(arm.kind == "synthetic" for arm in arms_of(cell.config))
+        ensure_ready(cell.config, EVERYTHING if generates else {"train", "evaluate"}, on, listed)
     made: list[Cell] = []
     judged: list[Results] = []
     for number, cell in enumerate(cells, start=1):

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from augcond.config import GeneratorConfig
+    from augcond.generators.loading import PipelineFormat
 
 _KEY = "generator.own.adapter"
 # Which weights of the state dict say what an adapter is conditioned on, and whether that is all tokens of the image.
@@ -78,10 +79,12 @@ class Adapter:
     scale: float
 
 
-def adapted_weights(config: GeneratorConfig, settings: AdapterConfig, default: str) -> tuple[NeededWeights, ...]:
+def adapted_weights(
+    config: GeneratorConfig, layout: PipelineFormat, settings: AdapterConfig, default: str
+) -> tuple[NeededWeights, ...]:
     """Return what a generator with an adapter needs: its own checkpoint, and the adapter's weights."""
     weights = NeededWeights(f"{_KEY}.model", settings.model, settings.revision, settings.weights or default)
-    return *checkpoint_weights(config), weights
+    return *checkpoint_weights(config, layout), weights
 
 
 def locate_adapter(name: str, settings: AdapterConfig, base: GeneratorIdentity, default: str) -> Adapter:

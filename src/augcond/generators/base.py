@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from augcond.conditioning.base import Conditioning
     from augcond.config import GeneratorConfig
+    from augcond.generators.loading import PipelineFormat
 
 Input = Literal["text", "image", "initial-image"]
 """What a recipe conditions a generator by: a prompt alone, an image embedding, or an initial image and a prompt."""
@@ -120,17 +121,19 @@ class NeededWeights:
         model: the local folder or hub id that it says.
         revision: of the hub id.
         file: which file there tells that the weights are there.
+        layout: what else a folder must hold that is a checkpoint in diffusers' pipeline layout; None where it is none.
     """
 
     key: str
     model: str
     revision: str | None
     file: str = "model_index.json"
+    layout: PipelineFormat | None = None
 
 
-def checkpoint_weights(config: GeneratorConfig) -> tuple[NeededWeights, ...]:
+def checkpoint_weights(config: GeneratorConfig, layout: PipelineFormat) -> tuple[NeededWeights, ...]:
     """Return what a generator needs that is one checkpoint in diffusers' pipeline layout."""
-    return (NeededWeights("generator.model", config.model, config.revision),)
+    return (NeededWeights("generator.model", config.model, config.revision, layout=layout),)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from augcond import registry
 from augcond.conditioning import RECIPES, recipes_of
-from augcond.errors import ConfigError
+from augcond.errors import AugcondError, ConfigError
 from augcond.generators.base import Family
 
 if TYPE_CHECKING:
@@ -14,11 +15,12 @@ if TYPE_CHECKING:
     from augcond.config import ConditioningConfig, GeneratorConfig
     from augcond.generators.base import Generator, Input
 
-_WORDS: dict[Input, str] = {
+INPUT_WORDS: dict[Input, str] = {
     "text": "a prompt alone",
     "image": "image embeddings",
     "initial-image": "an initial image",
 }
+"""What recipes condition a generator by, in words."""
 
 
 def register_generator(name: str, target: str) -> None:
@@ -74,6 +76,55 @@ def recipes_for(name: str) -> tuple[str, ...]:
     return tuple(recipe.name for recipe in RECIPES.values() if inputs is None or _input_of(recipe) in inputs)
 
 
+@dataclass(frozen=True, slots=True)
+class GeneratorEntry:
+    """What `augcond generators` says of a family.
+
+    Attributes:
+        name: as `generator.name`.
+        model: the usual hub id; empty where there are no weights, or the family does not say.
+        licence: of those weights.
+        embedding: what an image embedding is.
+        inputs: what it can be conditioned by; None where only the loaded generator tells.
+        recipes: those of augcond's recipes that it takes.
+        settings: keys of `generator.own`.
+        notes: what is particular about it.
+        error: why it cannot be used; empty where it can.
+    """
+
+    name: str
+    model: str = ""
+    licence: str = ""
+    embedding: str = ""
+    inputs: tuple[Input, ...] | None = None
+    recipes: tuple[str, ...] = ()
+    settings: tuple[str, ...] = ()
+    notes: str = ""
+    error: str = ""
+
+
+def generator_entries() -> list[GeneratorEntry]:
+    """Return one entry per family, sorted by name; a broken one of an installed package is one with an error."""
+    return [_generator_entry(name) for name in generator_names()]
+
+
+def _generator_entry(name: str) -> GeneratorEntry:
+    try:
+        family = find_family(name)
+    except AugcondError as error:
+        return GeneratorEntry(name, error=str(error))
+    return GeneratorEntry(
+        name=name,
+        model=family.model,
+        licence=family.licence,
+        embedding=family.embedding,
+        inputs=None if family.inputs is None else tuple(sorted(family.inputs)),
+        recipes=recipes_for(name),
+        settings=tuple(family.settings.model_fields),
+        notes=family.notes,
+    )
+
+
 def check_recipes(
     config: GeneratorConfig, conditioning: ConditioningConfig, generator: Generator | None = None
 ) -> None:
@@ -98,7 +149,7 @@ def check_recipes(
         return
     wrong = [recipe for recipe in recipes if _input_of(recipe) not in inputs]
     if wrong:
-        needs = dict.fromkeys(_WORDS[_input_of(recipe)] for recipe in wrong)
+        needs = dict.fromkeys(INPUT_WORDS[_input_of(recipe)] for recipe in wrong)
         taken = [recipe.name for recipe in RECIPES.values() if _input_of(recipe) in inputs]
         raise ConfigError(
             f"conditioning.recipe: {config.name} does not take {' or '.join(needs)}, which "

@@ -128,7 +128,7 @@ def load_ip_adapter(config: GeneratorConfig) -> IPAdapter:
 
 
 def _weights(config: GeneratorConfig) -> tuple[NeededWeights, ...]:
-    return adapted_weights(config, own_settings(config, AdaptedSettings).adapter, _ADAPTER)
+    return adapted_weights(config, LAYOUT, own_settings(config, AdaptedSettings).adapter, _ADAPTER)
 
 
 FAMILY = Family(

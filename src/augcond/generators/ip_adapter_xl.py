@@ -137,7 +137,7 @@ def _check_components(pipeline: Any) -> None:
 
 
 def _weights(config: GeneratorConfig) -> tuple[NeededWeights, ...]:
-    return adapted_weights(config, own_settings(config, AdaptedSettings).adapter, _ADAPTER)
+    return adapted_weights(config, LAYOUT, own_settings(config, AdaptedSettings).adapter, _ADAPTER)
 
 
 FAMILY = Family(

@@ -160,7 +160,9 @@ def _check_components(unet: Any, image_encoder: Any) -> None:
 
 def _weights(config: GeneratorConfig) -> tuple[NeededWeights, ...]:
     prior = own_settings(config, KandinskySettings).prior
-    return *checkpoint_weights(config), NeededWeights(f"{_KEY}.model", prior.model, prior.revision)
+    return *checkpoint_weights(config, LAYOUT), NeededWeights(
+        f"{_KEY}.model", prior.model, prior.revision, layout=PRIOR_LAYOUT
+    )
 
 
 FAMILY = Family(

@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from safetensors import SafetensorError
+
 from augcond.assets import WORLD
 from augcond.errors import ConfigError, GeneratorError
 from augcond.generators.base import GeneratorIdentity
@@ -96,14 +98,49 @@ def locate_checkpoint(config: GeneratorConfig, layout: PipelineFormat) -> Checkp
 
 def locate_pipeline(origin: WeightsOrigin, layout: PipelineFormat) -> Checkpoint:
     """Return the checkpoint in diffusers' pipeline layout that `origin` stands for; see `locate_checkpoint`."""
-    folder = _builtin_folder(origin, layout) if origin.model == "builtin" else local_folder(origin, layout.example)
+    folder = find_pipeline(origin, layout)
     if folder is None:
         folder, commit = _fetch(origin, layout)
         _check(folder, layout, origin)
         return Checkpoint(folder, GeneratorIdentity(origin.name, origin.model, commit))
-    _check(folder, layout, origin)
     model = "builtin" if origin.model == "builtin" else folder.resolve().name
     return Checkpoint(folder, GeneratorIdentity(origin.name, model, hash_checkpoint(folder, layout.skipped)))
+
+
+def find_pipeline(origin: WeightsOrigin, layout: PipelineFormat) -> Path | None:
+    """Return the folder that `origin` stands for, None where it is a hub id; raises what `locate_pipeline` does.
+
+    No more is read of its weights than their headers.
+    """
+    folder = _builtin_folder(origin, layout) if origin.model == "builtin" else local_folder(origin, layout.example)
+    if folder is not None:
+        _check(folder, layout, origin)
+    return folder
+
+
+def cached_file(repository: str, file: str, revision: str | None) -> Path | None:
+    """Return a file of the hub as it lies in the local cache; None where it does not."""
+    from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
+
+    try:
+        found = try_to_load_from_cache(repository, file, revision=revision)
+    except HFValidationError:
+        return None
+    return Path(found) if isinstance(found, str) else None
+
+
+def weight_shapes(path: Path) -> dict[str, tuple[int, ...]]:
+    """Return the shapes of the weights in a safetensors file, by name; only its header is read.
+
+    Raises:
+        OSError: the file is not there.
+        SafetensorError: it is something else, such as a renamed pickle.
+    """
+    from safetensors import safe_open
+
+    with safe_open(path, framework="numpy") as file:
+        return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118 - no mapping
 
 
 def hash_checkpoint(folder: Path, skipped: Sequence[str] = ()) -> str:
@@ -277,11 +314,20 @@ def _check_index(folder: Path, layout: PipelineFormat, origin: WeightsOrigin) ->
 def _check(folder: Path, layout: PipelineFormat, origin: WeightsOrigin) -> None:
     _check_index(folder, layout, origin)
     for name in layout.models:
-        if not any((folder / name).glob("*.safetensors")):
+        files = sorted((folder / name).glob("*.safetensors"))
+        if not files:
             raise GeneratorError(
                 f"{origin.key}.model: no safetensors weights in {origin.model}/{name}; pickled weights (.bin, .ckpt) "
                 "are not loaded: convert them with save_pretrained(safe_serialization=True), or complete the download"
             )
+        for path in files:
+            try:
+                weight_shapes(path)
+            except (OSError, SafetensorError) as error:
+                raise GeneratorError(
+                    f"{origin.key}.model: {path} is no whole safetensors file ({error}); renamed pickles are not "
+                    "loaded: convert them with save_pretrained(safe_serialization=True), or complete the download"
+                ) from error
 
 
 def load_pipeline(checkpoint: Checkpoint, layout: PipelineFormat) -> Any:

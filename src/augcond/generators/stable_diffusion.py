@@ -126,5 +126,5 @@ FAMILY = Family(
     "(CreativeML Open RAIL++-M)",
     native_pixels=512,
     rates=SD_RATES,
-    weights=checkpoint_weights,
+    weights=lambda config: checkpoint_weights(config, LAYOUT),
 )

@@ -216,5 +216,5 @@ FAMILY = Family(
     notes="the published method's generator; generator.model: builtin is a tiny checkpoint of the same format",
     native_pixels=768,
     rates=SD_RATES,
-    weights=checkpoint_weights,
+    weights=lambda config: checkpoint_weights(config, LAYOUT),
 )

@@ -1,18 +1,9 @@
-"""One static page that shows a run: what went in, what was made, whether it helped, and what it cost."""
+"""One static page that shows a run: what went in, what was made, whether it helped, and what it cost.
 
-from __future__ import annotations
+The names of `__init__.pyi` are imported when they are first used: jinja2, matplotlib and torch take longer to import
+than `augcond --help` may take.
+"""
 
-import importlib
-from typing import TYPE_CHECKING, Any
+import lazy_loader
 
-if TYPE_CHECKING:
-    from augcond.report.build import ReportSettings, write_report
-
-__all__ = ["ReportSettings", "write_report"]
-
-
-def __getattr__(name: str) -> Any:
-    # Loaded at first use: jinja2, matplotlib and torch take longer to import than `augcond --help` may take.
-    if name not in __all__:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module("augcond.report.build"), name)
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -29,6 +29,7 @@ from augcond.training.image_sets import synthetic_images
 from augcond.training.trainer import train_one, training_settings, weights_identity
 
 if TYPE_CHECKING:
+    from augcond.config import RunConfig
     from augcond.config.training import JudgeName
     from augcond.training.experiment import Experiment
     from augcond.training.image_sets import ImageSet
@@ -94,8 +95,7 @@ def screened_out(experiment: Experiment) -> tuple[str, ...]:
     rows = experiment.rows
     if rows is None:
         raise RunError(f"{experiment.folder.path} has no synthetic images to screen: run augcond generate first")
-    if experiment.config.leaks:
-        raise LeakError("screening chooses on validation images: it does not go with a protocol that leaks them")
+    refuse_leaks(experiment.config)
     fingerprint = _fingerprint(experiment)
     known = _read(experiment, fingerprint)
     if known is not None:
@@ -124,6 +124,16 @@ def screened_out(experiment: Experiment) -> tuple[str, ...]:
         pa.table({"key": synthetic.keys, "margin": found.double().numpy(), "kept": kept.numpy()}),
     )
     return tuple(key for key, keep in zip(synthetic.keys, kept.tolist(), strict=True) if not keep)
+
+
+def refuse_leaks(config: RunConfig) -> None:
+    """Refuse to screen in a protocol that leaks.
+
+    Raises:
+        LeakError: the config names leaks.
+    """
+    if config.leaks:
+        raise LeakError("screening chooses on validation images: it does not go with a protocol that leaks them")
 
 
 def _fingerprint(experiment: Experiment) -> str:

@@ -109,7 +109,8 @@ def unused_real(config: RunConfig, pool: Dataset, split: Split, training: Datase
         if image.key not in used:
             free[image.label].append(image.key)
     keys: list[str] = []
-    for class_id, own, wanted in zip(pool.classes, free, images_to_make(training, config.plan), strict=True):
+    amounts = images_to_make(config.plan, training.classes, training.counts())
+    for class_id, own, wanted in zip(pool.classes, free, amounts, strict=True):
         count = wanted if per_class is None else min(wanted, per_class)
         if len(own) < count:
             raise TrainingError(

@@ -14,8 +14,8 @@ from augcond.training.augmentation import BatchAugmentation
 from augcond.training.batches import BatchSampler, BatchSettings, FeatureInputs, ImageInputs, Inputs
 from augcond.training.cards import load_weights
 from augcond.training.devices import find_rank
-from augcond.training.loop import check_optimizer
-from augcond.training.networks import build_classifier, input_size
+from augcond.training.loop import make_optimizer
+from augcond.training.networks import build_classifier, check_network, input_size
 from augcond.training.probes import LinearHead, plain_features
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from augcond.training.probes import FrozenEncoder
 
 _BATCH = 256
+_UNKNOWN_SIZE = 224
 _VIEW_SEED = 0  # the views of an image are computed once and shared by all training seeds
 
 
@@ -56,22 +57,31 @@ def prepare_training(images: RunImages, arm: Arm, seed: int) -> tuple[Model, Inp
     return _probe(images, arm, seed) if arm.config.mode == "linear-probe" else _whole(images, arm, seed)
 
 
-def check_arm(images: RunImages, arm: Arm) -> None:
-    """Raise what would be wrong with the settings of `arm` once it is trained.
+def check_training(config: TrainingConfig, classes: int, size: int | None = None) -> str | None:
+    """Raise what would be wrong with the settings of an arm once it is trained; nothing is loaded or fetched.
+
+    Args:
+        config: the arm's settings.
+        classes: number of classes.
+        size: edge length of the input; where None, that of the network, and unknown for the generator's own encoder.
+
+    Returns:
+        The repository on the hub that weights have to be fetched from; None where they need not be.
 
     Raises:
         ConfigError: a network, optimiser or transform is unknown or does not go with the rest.
         TrainingError: there are no such weights, or they do not fit.
     """
-    config = arm.config
-    check_optimizer(config)
-    if config.mode == "linear-probe":
-        size = images.encoder(config).size
-    else:
+    make_optimizer(nn.Linear(1, 1), config)
+    fetched = None
+    if config.model != "generator":
+        fetched = check_network(config, classes)
         size = input_size(config)
-        build_classifier(config, len(images.experiment.pool.classes), seed=0)
-    augmentation = BatchAugmentation(config.augment, size)
-    augmentation(torch.zeros(1, 3, *(augmentation.stored_size,) * 2, dtype=torch.uint8), 0, "check")
+    size = size or config.image_size
+    augmentation = BatchAugmentation(config.augment, size or _UNKNOWN_SIZE)
+    if size is not None:
+        augmentation(torch.zeros(1, 3, *(augmentation.stored_size,) * 2, dtype=torch.uint8), 0, "check")
+    return fetched
 
 
 def _whole(images: RunImages, arm: Arm, seed: int) -> tuple[Model, Inputs]:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import difflib
 import sys
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from safetensors import SafetensorError
@@ -15,11 +16,17 @@ from torch import Tensor, nn
 
 from augcond.conditioning.streams import seeded
 from augcond.errors import ConfigError, TrainingError
+from augcond.generators.loading import cached_file, weight_shapes
 
 if TYPE_CHECKING:
     from augcond.config import TrainingConfig
 
 SMALL_CNN = "small-cnn"
+_HUB_FILE = "model.safetensors"
+
+T = TypeVar("T")
+Shapes = dict[str, tuple[int, ...]]
+Resample = Callable[[dict[str, Tensor], nn.Module], dict[str, Tensor]]
 
 
 class SmallCnn(nn.Module):
@@ -144,22 +151,82 @@ def build_classifier(config: TrainingConfig, classes: int, seed: int) -> Classif
         ConfigError: there is no such network.
         TrainingError: the weights cannot be loaded, or are of another network.
     """
+    network, heads = _fresh(config, classes, seed)
+    if config.weights is not None:
+        _load(network, weights_file(config), heads)
     about = _describe(config.model)
-    size = config.image_size or about.size
+    return Classifier(network, about.mean, about.std, config.image_size or about.size)
+
+
+def check_network(config: TrainingConfig, classes: int) -> str | None:
+    """Raise what `build_classifier` would raise; no weights are fetched, and only their header is read.
+
+    Returns:
+        The repository on the hub that the weights have to be fetched from; None where they need not be.
+
+    Raises:
+        ConfigError: there is no such network.
+        TrainingError: the weights are not there, or are of another network.
+    """
+    network, heads = _fresh(config, classes, seed=0)
+    if config.weights is None:
+        return None
+    source = _weights_source(config)
+    if not isinstance(source, Path):
+        cached = cached_file(source, _HUB_FILE, config.revision)
+        if cached is None:
+            return source
+        source = cached
+    try:
+        found = weight_shapes(source)
+    except FileNotFoundError:
+        raise TrainingError(f"training.weights: no file at {source}") from None
+    except (OSError, SafetensorError) as error:
+        raise TrainingError(f"{source} cannot be loaded: {error}") from error
+    own = _shapes(network.state_dict())
+    kept = _without_other_heads(_own_names(found), own, heads)
+    # Of embeddings that are resampled it shows only then what fits.
+    if _resampler(network, kept, own) is None:
+        _check_fit(source, kept, own, heads)
+    return None
+
+
+def weights_file(config: TrainingConfig) -> Path:
+    """Return the safetensors file that `config.weights` stands for, fetched from the hub where it is `hub`.
+
+    Raises:
+        ConfigError: it is no safetensors file, or the hub has none of this network.
+        TrainingError: it cannot be fetched.
+    """
+    source = _weights_source(config)
+    return source if isinstance(source, Path) else _fetch(source, config)
+
+
+def fetch_weights(config: TrainingConfig) -> None:
+    """Fetch the weights of `config` from the hub.
+
+    Raises:
+        TrainingError: they cannot be fetched.
+    """
+    source = _weights_source(config)
+    if not isinstance(source, Path):
+        _fetch(source, config)
+
+
+def _fresh(config: TrainingConfig, classes: int, seed: int) -> tuple[nn.Module, tuple[str, ...]]:
+    """Return the network with fresh weights, and what the names of its classifying layers' weights begin with."""
+    about = _describe(config.model)
     with seeded(seed, "initial-weights"):
         if config.model == SMALL_CNN:
-            network: nn.Module = SmallCnn(classes)
-            classifier = ("head",)
-        else:
-            import timm
+            return SmallCnn(classes), ("head.",)
+        import timm
 
-            sized = {"img_size": size} if about.fixed_size and size != about.size else {}
-            network = timm.create_model(config.model, num_classes=classes, **sized)
-            named = network.pretrained_cfg.get("classifier") or ()  # type: ignore[union-attr, operator]
-            classifier = (named,) if isinstance(named, str) else tuple(named)
-    if config.weights is not None:
-        _load(network, weights_file(config), classifier)
-    return Classifier(network, about.mean, about.std, size)
+        size = config.image_size or about.size
+        sized = {"img_size": size} if about.fixed_size and size != about.size else {}
+        network = timm.create_model(config.model, num_classes=classes, **sized)
+        named = network.pretrained_cfg.get("classifier") or ()
+        names = (named,) if isinstance(named, str) else tuple(named)
+        return network, tuple(f"{name}." for name in names)
 
 
 def _describe(name: str) -> _Description:
@@ -184,13 +251,8 @@ def _describe(name: str) -> _Description:
     return _Description(found.input_size[-1], tuple(found.mean), tuple(found.std), bool(found.fixed_input_size))
 
 
-def weights_file(config: TrainingConfig) -> Path:
-    """Return the safetensors file that `config.weights` stands for, fetched from the hub where it is `hub`.
-
-    Raises:
-        ConfigError: it is no safetensors file, or the hub has none of this network.
-        TrainingError: it cannot be fetched.
-    """
+def _weights_source(config: TrainingConfig) -> Path | str:
+    """Return the file of the weights, or the repository on the hub that has them."""
     if config.weights != "hub":
         path = Path(str(config.weights))
         if path.suffix != ".safetensors":
@@ -202,56 +264,70 @@ def weights_file(config: TrainingConfig) -> Path:
             "training.model, or train this one from scratch (training.weights: null, training.mode: scratch)"
         )
     import timm
-    from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
     found = timm.get_pretrained_cfg(config.model)
     if found is None or not found.hf_hub_id:
         raise ConfigError(f"training.weights: timm has no weights of {config.model!r} on the hub")
+    return str(found.hf_hub_id)
+
+
+def _fetch(repository: str, config: TrainingConfig) -> Path:
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
     try:
         # timm itself would fall back to a pickle; only safetensors are loaded here.
-        return Path(hf_hub_download(found.hf_hub_id, "model.safetensors", revision=config.revision))
+        return Path(hf_hub_download(repository, _HUB_FILE, revision=config.revision))
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
         raise TrainingError(
-            f"the weights of {config.model} cannot be fetched from {found.hf_hub_id}: {error}; download "
-            "model.safetensors yourself and name it as training.weights"
+            f"the weights of {config.model} cannot be fetched from {repository}: {error}; download "
+            f"{_HUB_FILE} yourself and name it as training.weights"
         ) from error
 
 
-def _load(network: nn.Module, path: Path, classifier: tuple[str, ...]) -> None:
+def _load(network: nn.Module, path: Path, heads: tuple[str, ...]) -> None:
     """Load every weight but those of a classifying layer for other classes."""
     try:
-        weights = load_file(path)
+        weights = _own_names(load_file(path))
     except (OSError, SafetensorError) as error:
         raise TrainingError(f"{path} cannot be loaded: {error}") from error
-    own = network.state_dict()
-    # Models that augcond saved carry the name of their wrapper.
-    weights = {name.removeprefix("network."): tensor for name, tensor in weights.items()}
-    heads = tuple(f"{name}." for name in classifier)
-    kept = {
-        name: tensor
-        for name, tensor in weights.items()
-        if not (name.startswith(heads) and (name not in own or tensor.shape != own[name].shape))
-    }
-    kept = _resampled(network, kept)
-    missing = [name for name in own if name not in kept and not name.startswith(heads)]
-    strange = [name for name in kept if name not in own or kept[name].shape != own[name].shape]
-    if missing or strange:
-        example = (missing or strange)[0]
-        raise TrainingError(
-            f"{path} holds the weights of another network: {len(missing)} are missing and {len(strange)} do not fit, "
-            f"such as {example!r}"
-        )
+    own = _shapes(network.state_dict())
+    kept = {name: weights[name] for name in _without_other_heads(_shapes(weights), own, heads)}
+    resample = _resampler(network, _shapes(kept), own)
+    if resample is not None:
+        kept = resample(kept, network)
+    _check_fit(path, _shapes(kept), own, heads)
     network.load_state_dict(kept, strict=False)
 
 
-def _resampled(network: nn.Module, weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Return `weights` with position embeddings for another image size resampled, as timm does where it loads them."""
-    own = network.state_dict()
-    unlike = [name for name, tensor in weights.items() if name in own and tensor.shape != own[name].shape]
-    convert = getattr(sys.modules[type(network).__module__], "checkpoint_filter_fn", None)
+def _own_names(weights: Mapping[str, T]) -> dict[str, T]:
+    """Return `weights` by the names of the network itself: models that augcond saved carry that of their wrapper."""
+    return {name.removeprefix("network."): value for name, value in weights.items()}
+
+
+def _shapes(tensors: Mapping[str, Tensor]) -> Shapes:
+    return {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+
+
+def _without_other_heads(found: Shapes, own: Shapes, heads: tuple[str, ...]) -> Shapes:
+    """Return the shapes of `found` without those of classifying layers for other classes."""
+    return {name: shape for name, shape in found.items() if not (name.startswith(heads) and own.get(name) != shape)}
+
+
+def _resampler(network: nn.Module, found: Shapes, own: Shapes) -> Resample | None:
+    """Return what resamples position embeddings for another image size, as timm does where it loads them; or None."""
+    unlike = [name for name, shape in found.items() if name in own and own[name] != shape]
     # Nothing else is fitted: timm's filters would also make patch embeddings of one network into those of another.
-    if convert is None or not unlike or not all("pos" in name for name in unlike):
-        return weights
-    converted: dict[str, Tensor] = convert(weights, network)
-    return converted
+    if not unlike or not all("pos" in name for name in unlike):
+        return None
+    return getattr(sys.modules[type(network).__module__], "checkpoint_filter_fn", None)
+
+
+def _check_fit(path: Path, found: Shapes, own: Shapes, heads: tuple[str, ...]) -> None:
+    missing = [name for name in own if name not in found and not name.startswith(heads)]
+    strange = [name for name, shape in found.items() if own.get(name) != shape]
+    if missing or strange:
+        raise TrainingError(
+            f"{path} holds the weights of another network: {len(missing)} are missing and {len(strange)} do not fit, "
+            f"such as {(missing or strange)[0]!r}"
+        )

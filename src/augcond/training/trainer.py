@@ -26,10 +26,10 @@ from augcond.training.batches import effective_counts
 from augcond.training.cards import ModelCard, read_card, save_model
 from augcond.training.devices import find_rank
 from augcond.training.experiment import Experiment, evaluation_images
-from augcond.training.loop import Task, fit
+from augcond.training.loop import Task, check_optimizer, fit
 from augcond.training.losses import Objective, make_objective
-from augcond.training.models import Model, check_arm, prepare_training
-from augcond.training.networks import input_size, weights_file
+from augcond.training.models import Model, check_training, prepare_training
+from augcond.training.networks import fetch_weights, input_size, weights_file
 
 if TYPE_CHECKING:
     from augcond.progress import Progress
@@ -116,7 +116,10 @@ def _check(images: RunImages, arm: Arm) -> None:
             f"{images.screened_out(arm)}: loosen it (screening.rejected_real), or plan more"
         )
     try:
-        check_arm(images, arm)
+        check_optimizer(arm.config)
+        size = images.encoder(arm.config).size if arm.config.mode == "linear-probe" else None
+        if check_training(arm.config, len(images.experiment.pool.classes), size) is not None:
+            fetch_weights(arm.config)
     except (ConfigError, TrainingError) as error:
         raise type(error)(f"the arm {arm.name!r}: {error}") from error
 

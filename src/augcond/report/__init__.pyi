@@ -1,0 +1,2 @@
+from .build import ReportSettings as ReportSettings
+from .build import write_report as write_report
