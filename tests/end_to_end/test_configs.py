@@ -30,6 +30,7 @@ FEW_SHOT = ("pascal-voc", "coco", "caltech101", "flowers102")
 FAST = [
     "generator.name=fake",
     "generator.model=fake",
+    "generator.own=null",
     "output.size=null",
     "output.format=auto",
     "training.image_size=null",
