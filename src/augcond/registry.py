@@ -1,4 +1,4 @@
-"""Names to objects, imported only when asked for: generator families, recipes, data set readers.
+"""Names to objects, imported only when asked for: generator families, recipes, data set readers, engines.
 
 A name in a config is one of augcond's own, one that a script registered, one that an installed package offers as an
 entry point, or itself `module:object`. This module knows where things are, not what they are: it imports none of them.
@@ -60,15 +60,15 @@ class Registry:
         """Tell whether `name` is a known name, without importing anything; a `module:object` is none."""
         return name in self._targets or name in self._installed
 
-    def load(self, name: str) -> Any:
-        """Return what `name` stands for.
+    def check(self, name: str) -> None:
+        """Check that there is something of this name, as far as that shows without importing anything.
 
         Raises:
-            ConfigError: there is nothing of this name, or it cannot be imported.
+            ConfigError: there is not.
         """
-        if ":" in name:
-            return self._own(name)
-        if name not in self:
+        if ":" in name and not _TARGET.fullmatch(name):
+            raise ConfigError(f"{self.key}: {name!r} must read module:object, such as my_module:mine")
+        if ":" not in name and name not in self:
             known = self.names()
             near = difflib.get_close_matches(name, known, n=1)
             hint = f"did you mean {near[0]!r}? " if near else ""
@@ -76,13 +76,21 @@ class Registry:
                 f"{self.key}: no {self.kind} {name!r}; {hint}known: {', '.join(known)}, and module:object for one of "
                 "your own"
             )
+
+    def load(self, name: str) -> Any:
+        """Return what `name` stands for.
+
+        Raises:
+            ConfigError: there is nothing of this name, or it cannot be imported.
+        """
+        self.check(name)
+        if ":" in name:
+            return self._own(name)
         target = self._targets.get(name)
         found = self._import(name, target, "") if target is not None else self._from_package(name)
         return found[name] if isinstance(found, Mapping) else found
 
     def _own(self, name: str) -> Any:
-        if not _TARGET.fullmatch(name):
-            raise ConfigError(f"{self.key}: {name!r} must read module:object, such as my_module:mine")
         return self._import(
             name, name, "; the module must be installed, or lie in the working directory or beside the config"
         )
@@ -190,3 +198,6 @@ datasets = Registry(
     },
 )
 """Readers of labelled images (`augcond.datasets.base.DatasetReader`), or callables that list them."""
+
+engines = Registry("engine", "engine.name", "augcond.engines", {"local": "augcond.engine.local:LocalEngine"})
+"""What runs shards (`augcond.engine.Engine`)."""

@@ -102,11 +102,6 @@ def finetuned(weights: Path) -> dict:
 
 
 WRONG = {
-    "generator": (
-        ConfigError,
-        r"no generator 'fakee'; did you mean 'fake'",
-        lambda _: {"generator": {"name": "fakee"}},
-    ),
     "recipe of another generator": (
         ConfigError,
         "kandinsky-2.2 does not take a prompt alone",
@@ -231,8 +226,10 @@ WRONG = {
     ),
     "a pickled adapter": (
         ConfigError,
-        r"generator\.adapter\.weights: 'adapter\.bin' is not a safetensors file",
-        lambda _: {"generator": {"name": "ip-adapter", "model": "some/where", "adapter": {"weights": "adapter.bin"}}},
+        r"generator\.own\.adapter\.weights: 'adapter\.bin' is not a safetensors file",
+        lambda _: {
+            "generator": {"name": "ip-adapter", "model": "some/where", "own": {"adapter": {"weights": "adapter.bin"}}}
+        },
     ),
 }
 

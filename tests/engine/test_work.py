@@ -7,8 +7,8 @@ import pickle
 import pytest
 import torch
 
-from augcond import engine
-from augcond.config import EngineConfig
+from augcond import engine, registry
+from augcond.config import EngineConfig, GeneratorConfig
 from augcond.engine import Work, do_work, load_engine
 from augcond.engine.local import LocalEngine
 from augcond.errors import RunError, RunMismatchError
@@ -57,7 +57,7 @@ def test_work_that_was_sent_takes_rows_of_other_runs(tmp_path):
 def test_another_generator_than_the_planned_one_is_refused(tmp_path):
     config = toy_config(tmp_path)
     folder = unmade(config, (1,))
-    other = config.model_copy(update={"generator": config.generator.model_copy(update={"name": "stable-unclip"})})
+    other = config.model_copy(update={"generator": GeneratorConfig()})
     with pytest.raises(RunMismatchError, match=r"planned with the generator fake:fake, and stable-unclip"):
         do_work(Work(config.run, other, (1,)), lambda number, marker: None)
     assert not folder.shard_path(1).exists()
@@ -82,9 +82,9 @@ def test_the_number_of_threads_is_as_before_when_the_work_ends(tmp_path, fails):
 
 
 def test_every_engine_that_a_config_can_name_is_there():
-    names = EngineConfig.model_fields["name"].annotation.__args__
-    assert set(engine.ENGINES) == set(names)
-    assert all(isinstance(load_engine(name), engine.Engine) for name in names)
+    assert all(isinstance(load_engine(name), engine.Engine) for name in registry.engines.names())
+    with pytest.raises(ValueError, match=r"no engine 'locl'; did you mean 'local'\?"):
+        EngineConfig(name="locl")
 
 
 class Backwards(LocalEngine):
@@ -99,11 +99,11 @@ class Backwards(LocalEngine):
             super().schedule(job, Work(work.run, work.config, (number,), work.reuse), on_shard)
 
 
-def test_the_engine_is_the_one_that_the_config_names(tmp_path, monkeypatch):
+def test_the_engine_is_the_one_that_the_config_names(tmp_path):
     plain = toy_config(tmp_path)
     generate(plain)
-    monkeypatch.setitem(engine.ENGINES, "local", "tests.engine.test_work:Backwards")
-    config = toy_config(tmp_path, run=tmp_path / "backwards")
+    own = {"name": "tests.engine.test_work:Backwards"}
+    config = toy_config(tmp_path, run=tmp_path / "backwards", engine=own)
     assert generate(config).ok == 40
     assert Backwards.order == [2, 1, 0]
     assert shard_bytes(config.run) == shard_bytes(plain.run)

@@ -5,17 +5,25 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator
 from functools import partial
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from augcond.checks.look import Look, Problem, raised, to_fetch, tried
 from augcond.conditioning import check_conditioning
-from augcond.config import GeneratorConfig, RunConfig
 from augcond.errors import AugcondError, ConfigError, GeneratorError, RunError
-from augcond.generators import NeededWeights, check_recipes, find_family
+from augcond.generators import check_recipes, find_family
 from augcond.generators.loading import WeightsOrigin, cached_file, find_pipeline, local_folder
 from augcond.progress import format_bytes
 from augcond.store import RunFolder
 from augcond.store.images import ImageFormat
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from augcond.config import GeneratorConfig, RunConfig
+    from augcond.generators import NeededWeights
+
+
+_PICKLED = (".bin", ".ckpt", ".pkl", ".pt", ".pth")
 
 
 def check_names(look: Look) -> Iterator[Problem]:
@@ -38,7 +46,10 @@ def check_weights(look: Look) -> Iterator[Problem]:
         return
     needed = family.weights(config)
     for weights in needed:
-        yield from _check_needed(weights, config)
+        found = tried(partial(_find, weights, config.name))
+        yield from raised("weights", found)
+        if found is None and cached_file(weights.model, weights.file, weights.revision) is None:
+            yield to_fetch("weights", weights.model, GeneratorError)
     if "generate" in look.work and needed and config.model != "builtin":
         import torch
 
@@ -46,23 +57,23 @@ def check_weights(look: Look) -> Iterator[Problem]:
             yield Problem("GPU", "no CUDA device on this machine: the weights are made for one")
 
 
-def _check_needed(needed: NeededWeights, config: GeneratorConfig) -> Iterator[Problem]:
-    key = needed.key.removesuffix(".model")
-    origin = WeightsOrigin(needed.model, needed.revision, config.name, key)
-    if needed.layout is not None:
-        folder = tried(partial(find_pipeline, origin, needed.layout))
-    elif not needed.file.endswith(".safetensors"):
-        detail = f"{key}.weights: {needed.file!r} is not a safetensors file; pickled weights are not loaded"
-        yield Problem("weights", detail, ConfigError)
-        return
-    else:
-        folder = tried(partial(local_folder, origin, needed.model))
-    yield from raised("weights", folder)
-    if folder is None and cached_file(needed.model, needed.file, needed.revision) is None:
-        yield to_fetch("weights", needed.model, GeneratorError)
-    elif isinstance(folder, Path) and not (folder / needed.file).is_file():
-        detail = f"{key}.weights: {needed.model} has no file {needed.file}; name one of its safetensors files"
-        yield Problem("weights", detail, GeneratorError)
+def _find(weights: NeededWeights, name: str) -> Path | None:
+    """Return the folder of weights, None where they are on the hub.
+
+    Raises:
+        ConfigError: they are pickles, or named wrongly.
+        GeneratorError: they are not there, or of another kind.
+    """
+    key = weights.key.removesuffix(".model")
+    origin = WeightsOrigin(weights.model, weights.revision, name, key)
+    if weights.layout is not None:
+        return find_pipeline(origin, weights.layout)
+    if weights.file.endswith(_PICKLED):
+        raise ConfigError(f"{key}.weights: {weights.file!r} is not a safetensors file; pickled weights are not loaded")
+    folder = local_folder(origin, "h94/IP-Adapter")
+    if folder is not None and not (folder / weights.file).is_file():
+        raise GeneratorError(f"{key}.weights: {weights.model} has no file {weights.file}; name one that it has")
+    return folder
 
 
 def check_room(look: Look) -> Iterator[Problem]:
@@ -94,11 +105,16 @@ BYTES_SOURCE = (
 )
 
 
+def native_pixels(config: GeneratorConfig) -> int | None:
+    """Return the edge length at which a generator makes images; None where only loading it tells."""
+    if config.size is not None or config.model == "builtin":
+        return config.size
+    return find_family(config.name).native_pixels
+
+
 def stored_bytes(config: RunConfig, images: int) -> tuple[float, float] | None:
     """Return the lowest and highest number of bytes that so many stored images take; None where that is not known."""
-    generator = config.generator
-    native = None if generator.model == "builtin" else find_family(generator.name).native_pixels
-    edge = config.output.size or generator.size or native
+    edge = config.output.size or native_pixels(config.generator)
     if not images or edge is None:
         return None
     low, high = BYTES_PER_PIXEL[ImageFormat.resolve(config.output, (edge, edge)).name]

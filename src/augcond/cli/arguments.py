@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -32,7 +33,15 @@ def load_run_config(path: Path, overrides: list[str] | None) -> RunConfig:
     """Return the config that a CONFIG or RUN argument stands for, with `overrides` from --set."""
     from augcond.store.resolving import resolve_config
 
+    _import_from_beside(path)
     return resolve_config(path, tuple(overrides or ()))
+
+
+def _import_from_beside(config: Path) -> None:
+    """Let a config name generators, recipes and readers of one's own whose modules lie beside it (`module:object`)."""
+    folder = str(config.parent.resolve())
+    if config.is_file() and folder not in sys.path:
+        sys.path.append(folder)
 
 
 def data_config(data: str, overrides: Any) -> RunConfig:
@@ -42,6 +51,7 @@ def data_config(data: str, overrides: Any) -> RunConfig:
     overrides = tuple(overrides or ())
     path = Path(data)
     if path.suffix.lower() in (".yaml", ".yml") and path.is_file():
+        _import_from_beside(path)
         return load_config(path, overrides)
     if data == "builtin" and not path.exists():
         section: dict[str, Any] = {"source": "builtin"}
@@ -61,6 +71,7 @@ def run_folder(path: Path) -> RunFolder:
     """Return the run folder that a RUN argument stands for."""
     from augcond.store.resolving import resolve_run
 
+    _import_from_beside(path)
     return resolve_run(path)
 
 

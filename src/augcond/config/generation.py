@@ -186,13 +186,23 @@ class OutputConfig(Section, decides="images"):
 class EngineConfig(Section):
     """How the work is cut and run; no setting here changes which images are meant."""
 
-    name: Literal["local"] = "local"
+    name: str = "local"
+    """What runs the shards, or `module:object` of one's own."""
     max_failed_share: Share = 0.5
     """A shard in which a larger share of rows failed is kept, and stops the job with an error."""
     shard_size: Annotated[int, Field(ge=1)] = 256
     batch_size: Annotated[int, Field(ge=1)] = 16
     threads: Annotated[int, Field(ge=1)] | None = None
     """Threads per worker for PyTorch on a CPU; all cores where null."""
+
+    @field_validator("name")
+    @classmethod
+    def _known(cls, name: str) -> str:
+        try:
+            registry.engines.check(name)
+        except AugcondError as error:
+            raise ValueError(str(error).removeprefix("engine.name: ")) from error
+        return name
 
 
 def _settings_of(family: Any) -> type[Section]:

@@ -15,6 +15,7 @@ import yaml
 from pydantic import ValidationError
 
 from augcond.config.base import PathKind, Section, WrongSection, sections_in, setting_of, with_neutral
+from augcond.config.generation import GeneratorConfig
 from augcond.config.moved import brought_up_to_date
 from augcond.config.protocols import with_protocol
 from augcond.config.run import RunConfig
@@ -116,12 +117,27 @@ def _validated(values: dict[str, Any], overrides: tuple[str, ...], origin: str) 
         if not separator or not key.strip():
             raise ConfigError(f"--set {override!r}: expected key=value, such as generator.steps=20")
         _set(values, key.strip().split("."), _yaml_value(override, text))
+    if any(override.partition("=")[0].strip() == "generator.name" for override in overrides):
+        _leave_own_behind(values, overrides)
     values = brought_up_to_date(values, aloud=True)
     values = with_protocol(_absolute_paths(values, Path.cwd()))
     try:
         return RunConfig.model_validate(values)
     except ValidationError as error:
         raise ConfigError(f"{origin}:\n" + "\n".join(_explain(error))) from None
+
+
+def _leave_own_behind(values: dict[str, Any], overrides: tuple[str, ...]) -> None:
+    """Leave out the own settings of the family that --set generator.name=... replaces by another."""
+    family = GeneratorConfig.inner("own", values["generator"])
+    own = values["generator"].get("own")
+    if family is None or not isinstance(own, dict):
+        return
+    said = {override.partition("=")[0].strip() for override in overrides}
+    others = [key for key in own if key not in family.model_fields and f"generator.own.{key}" not in said]
+    for key in others if "generator.own" not in said else ():
+        logger.warning("generator.own.%s belongs to another generator: left out", key)
+        del own[key]
 
 
 def _yaml_value(override: str, text: str) -> Any:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import importlib
 import logging
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
 
+from augcond import registry
 from augcond.config import RunConfig
 from augcond.engine.rows import Materials
 from augcond.engine.work import Work
@@ -22,9 +21,6 @@ from augcond.store.locks import part_lock
 from augcond.store.plans import RunPlan
 
 logger = logging.getLogger(__name__)
-
-ENGINES: Final = {"local": "augcond.engine.local:LocalEngine"}
-"""Where each engine is, by `engine.name`."""
 
 _FEWEST_TO_STOP = 8
 """So many rows of a shard must fail before their share counts: a small shard with a bad image or two stops nothing."""
@@ -138,9 +134,12 @@ class Engine(ABC):
 
 
 def load_engine(name: str) -> Engine:
-    """Return the engine that `engine.name` stands for."""
-    module, _, attribute = ENGINES[name].partition(":")
-    engine: Engine = getattr(importlib.import_module(module), attribute)()
+    """Return the engine that `engine.name` stands for.
+
+    Raises:
+        ConfigError: it cannot be imported.
+    """
+    engine: Engine = registry.engines.load(name)()
     return engine
 
 
