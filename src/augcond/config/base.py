@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import cache
 from types import NoneType
 from typing import Annotated, Any, ClassVar, Final, Literal, get_args, get_origin
 
@@ -119,6 +120,7 @@ def find_named(registry: Registry, name: str) -> Any:
         raise ValueError(str(error).removeprefix(f"{registry.key}: ")) from error
 
 
+@cache
 def setting_of(section: type[Section], key: str) -> Setting:
     """Return what the key `key` of `section` says of itself."""
     said = next((note for note in section.model_fields[key].metadata if isinstance(note, Setting)), Setting())

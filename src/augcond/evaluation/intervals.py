@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 _SEED = 0  # the same resamples for every pair: intervals compare
 _CHUNK = 256  # resamples at a time
+_KEPT = 10_000_000  # so many numbers are kept for the next pair of arms, 40 MB
 
 
 def mean_metrics(metrics: Sequence[Metrics]) -> Metrics:
@@ -132,19 +134,36 @@ class _Resamples:
 
 
 def _resample(differences: np.ndarray, labels: np.ndarray, classes: int, count: int) -> _Resamples:
-    rng = numpy_stream(_SEED, "bootstrap")
     seeds = differences.shape[0]
-    drawn = rng.multinomial(seeds, np.full(seeds, 1 / seeds), count) / seeds
-    members = [np.flatnonzero(labels == label) for label in range(classes)]
-    parts = []
-    for start in range(0, count, _CHUNK):
-        size = min(_CHUNK, count - start)
-        times = np.zeros((size, len(labels)))
-        for own in members:
-            if len(own):
-                times[:, own] = rng.multinomial(len(own), np.full(len(own), 1 / len(own)), size)
-        parts.append(_class_means(differences, times, labels, classes))
+    draw = _drawn_once if count * len(labels) <= _KEPT else _draw
+    drawn, chunks = draw(seeds, labels.astype(np.int64).tobytes(), classes, count)
+    parts = [_class_means(differences, times.astype(float), labels, classes) for times in chunks]
     return _Resamples(np.concatenate(parts), drawn)
+
+
+def _draw(seeds: int, labels: bytes, classes: int, count: int) -> tuple[np.ndarray, Iterable[np.ndarray]]:
+    """Return the weight of each seed, (B, S), and how often each image comes, in chunks of B, (b, N)."""
+    rng = numpy_stream(_SEED, "bootstrap")
+    drawn = rng.multinomial(seeds, np.full(seeds, 1 / seeds), count) / seeds
+    array = np.frombuffer(labels, np.int64)
+    members = [np.flatnonzero(array == label) for label in range(classes)]
+
+    def chunks() -> Iterator[np.ndarray]:
+        for start in range(0, count, _CHUNK):
+            times = np.zeros((min(_CHUNK, count - start), len(array)), np.int32)
+            for own in members:
+                if len(own):
+                    times[:, own] = rng.multinomial(len(own), np.full(len(own), 1 / len(own)), len(times))
+            yield times
+
+    return drawn, chunks()
+
+
+@lru_cache(maxsize=4)
+def _drawn_once(seeds: int, labels: bytes, classes: int, count: int) -> tuple[np.ndarray, Iterable[np.ndarray]]:
+    """Return what `_draw` does; drawing takes most of the time, and the arms of a table share their images."""
+    drawn, chunks = _draw(seeds, labels, classes, count)
+    return drawn, list(chunks)
 
 
 def _class_means(differences: np.ndarray, times: np.ndarray, labels: np.ndarray, classes: int) -> np.ndarray:
