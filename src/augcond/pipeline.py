@@ -1,9 +1,10 @@
 """THE MAP: every stage, called once, in order.
 
-    dataset -> plan -> conditioning -> generator -> engine -> store -> training -> evaluation -> report
+    dataset -> split -> plan -> conditioning -> generator -> engine -> store
+        -> screening -> training -> evaluation -> report
 
-`generate`, `train` and `evaluate` are the main jobs, and `run` is all of them and the report; the functions below them
-look at what a run would be.
+What is cheap to check is checked before anything dear (`augcond.checks`). `generate`, `train` and `evaluate` are the
+main jobs, and `run` is all of them and the report; the functions below them look at what a run would be.
 """
 
 from __future__ import annotations
