@@ -11,11 +11,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from itertools import chain
 from pathlib import Path
-from typing import IO
+from typing import IO, TYPE_CHECKING
 from uuid import uuid4
 
-import pyarrow as pa
-import pyarrow.parquet as pq
+# Arrow is imported by the functions that need it: finding a checkpoint hashes files, and needs none.
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 TEMPORARY = ".tmp"
 """How the name of a file ends that is not whole yet."""
@@ -63,6 +64,8 @@ def write_atomically(path: Path, data: bytes) -> None:
 
 def write_table(path: Path, table: pa.Table) -> None:
     """Write `table` to `path` as parquet, in the way of `write_atomically`."""
+    import pyarrow as pa
+
     sink = pa.BufferOutputStream()
     write_parquet(sink, [table])
     write_atomically(path, sink.getvalue())
@@ -73,6 +76,8 @@ def write_parquet(file: IO[bytes], groups: Iterable[pa.Table]) -> None:
 
     A group is what readers read at once: Arrow counts its bytes with 32 bits, so none may hold 2 GiB in a column.
     """
+    import pyarrow.parquet as pq
+
     groups = iter(groups)
     first = next(groups)
     with pq.ParquetWriter(file, first.schema, compression="zstd") as writer:
@@ -91,6 +96,9 @@ def read_groups(path: Path, columns: Sequence[str] | None = None) -> Iterator[pa
         OSError: there is no such file, or it cannot be read.
         pa.ArrowException: it is no whole parquet file, or lacks a column.
     """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
     with pq.ParquetFile(path) as file:
         missing = set(columns or ()) - set(file.schema_arrow.names)
         if missing:

@@ -33,7 +33,7 @@ class Inner(Section, decides="models"):
 
 class Outer(Section, decides="images"):
     scale: Annotated[float, Field(ge=0)] = 1.0
-    rows: Annotated[int, Setting(counted=False)] = 4
+    rows: Annotated[int, Setting(by="each")] = 4
     device: Annotated[str, NOTHING] = "auto"
     later: Annotated[bool, Setting(neutral=False)] = True
     within: Inner = Inner()

@@ -42,8 +42,9 @@ class Setting:
 
     Attributes:
         decides: what it defines; None where its section says it.
-        counted: whether its value is part of the fingerprint of what it defines. False where something else counts in
-            its place: what lies behind a path or a name, each row of a plan, the seed of each model.
+        by: what of it is part of the fingerprint of what it defines: its `value`; the `contents` that a path or a name
+            leads to, in its place; or nothing in common, because it says which there are: `each` counts by itself (a
+            row of a plan by its sources, seed and prompt, a model by its seed).
         neutral: of a key added after 0.1 to a section that had been there: the value that means "as before this key".
             Only that is left out of fingerprints, and a run's own config that lacks the key is read as having it. Never
             change it afterwards: every run on disk relies on it. `ABSENT` for keys of 0.1, which always count.
@@ -53,7 +54,7 @@ class Setting:
     """
 
     decides: Decides | None = None
-    counted: bool = True
+    by: Literal["value", "contents", "each"] = "value"
     neutral: Any = ABSENT
     path: PathKind | None = None
     alike: bool = False
@@ -169,12 +170,12 @@ def _kept(section: Section, decides: tuple[Decides, ...], *, counts: bool) -> It
     plain = section.model_dump(mode="json")
     for key in type(section).model_fields:
         setting, value = setting_of(type(section), key), getattr(section, key)
-        if isinstance(value, Section) and setting.counted:
+        if isinstance(value, Section) and setting.by == "value":
             # It may hold keys of several kinds; it stands there even where it holds none of these.
             yield key, dict(_kept(value, decides, counts=counts))
         elif (
             setting.decides in decides
-            and setting.counted == counts
+            and (setting.by == "value") == counts
             and (setting.neutral is ABSENT or plain[key] != setting.neutral)
         ):
             yield key, plain[key]

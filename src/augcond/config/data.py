@@ -11,9 +11,9 @@ from augcond import registry
 from augcond.config.base import NOTHING, Section, Setting, Share, find_named
 from augcond.config.training import SplitConfig
 
-_LISTED = Setting("real", counted=False)
+_LISTED = Setting("real", by="contents")
 """Where images are and which are taken: the images themselves count, each by the hash of its file."""
-_PATH = Setting("real", counted=False, path="path")
+_PATH = Setting("real", by="contents", path="path")
 
 
 class HuggingFaceConfig(Section, decides="real"):

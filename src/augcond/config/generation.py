@@ -21,10 +21,10 @@ from augcond.config.base import (
 )
 from augcond.errors import AugcondError
 
-_IDENTITY = Setting(counted=False)
+_IDENTITY = Setting(by="contents")
 """Which weights: they count by what they are (`GeneratorIdentity`), not by where they lie."""
-_CHECKPOINT = Setting(counted=False, path="checkpoint")
-_ROWS = Setting(counted=False)
+_CHECKPOINT = Setting(by="contents", path="checkpoint")
+_ROWS = Setting(by="each")
 """Which images there are: each counts by its own row of the plan."""
 
 

@@ -32,7 +32,7 @@ class RunConfig(Section):
     """Leaks of published scripts to reproduce, for comparison only: results are marked leaky."""
     plan: PlanConfig = PlanConfig()
     conditioning: ConditioningConfig = ConditioningConfig()
-    prompt: Annotated[tuple[str, ...], OneOrMore, Field(min_length=1), Setting("images", counted=False)] = (
+    prompt: Annotated[tuple[str, ...], OneOrMore, Field(min_length=1), Setting("images", by="each")] = (
         "a photo of a {class_name}",
     )
     """One template or several (one is drawn per image); {class_name} is filled in."""

@@ -107,7 +107,7 @@ class ArmConfig(Section, decides="models"):
 
 _ALIKE = Setting(alike=True)
 """The budget, and what it is spent on: the same for every arm."""
-_EACH = Setting(counted=False, alike=True, swept=False)
+_EACH = Setting(by="each", alike=True, swept=False)
 """Which models there are: each counts by itself."""
 
 

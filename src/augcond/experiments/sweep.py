@@ -269,7 +269,7 @@ def _alike(cell: Cell, made: Sequence[Cell]) -> list[Path]:
 def _makes_others(config: RunConfig, key: str) -> bool:
     """Return whether two values of a key make other images throughout, rather than more or fewer of them."""
     setting = _setting(config, key)
-    return setting.decides in ("real", "images") and (setting.counted or key.startswith(("data.", "generator.")))
+    return setting.decides in ("real", "images") and setting.by != "each"
 
 
 def _collect(config: RunConfig, cells: Sequence[Cell], judged: Sequence[Results], on: HeldOut) -> Results:

@@ -42,9 +42,9 @@ _FEATURES = {_BASE: _BASE, _FULL: "image_proj.proj.0.weight", _PLUS: "image_proj
 class AdapterConfig(Section, decides="images"):
     """Which IP-Adapter conditions Stable Diffusion on images, and how strongly."""
 
-    model: Annotated[str, Setting(counted=False, path="checkpoint")] = "h94/IP-Adapter"
+    model: Annotated[str, Setting(by="contents", path="checkpoint")] = "h94/IP-Adapter"
     """A hub id or a local folder."""
-    revision: Annotated[str | None, Setting(counted=False)] = None
+    revision: Annotated[str | None, Setting(by="contents")] = None
     """Commit hash, tag or branch on the hub; recorded as the commit hash it stands for."""
     weights: str | None = None
     """The adapter's safetensors file in there; where null, the base adapter that goes with the generator."""

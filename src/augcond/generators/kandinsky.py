@@ -39,9 +39,9 @@ if TYPE_CHECKING:
 class PriorConfig(Section, decides="images"):
     """Where Kandinsky's image encoder is: in the repository of its prior."""
 
-    model: Annotated[str, Setting(counted=False, path="checkpoint")] = "kandinsky-community/kandinsky-2-2-prior"
+    model: Annotated[str, Setting(by="contents", path="checkpoint")] = "kandinsky-community/kandinsky-2-2-prior"
     """A hub id or a local folder."""
-    revision: Annotated[str | None, Setting(counted=False)] = None
+    revision: Annotated[str | None, Setting(by="contents")] = None
     """Commit hash, tag or branch on the hub; recorded as the commit hash it stands for."""
 
 

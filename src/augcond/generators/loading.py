@@ -20,6 +20,7 @@ from safetensors import SafetensorError
 
 from augcond.assets import WORLD
 from augcond.errors import ConfigError, GeneratorError
+from augcond.files import file_sha256
 from augcond.generators.base import GeneratorIdentity
 
 if TYPE_CHECKING:
@@ -159,16 +160,11 @@ def hash_files(folder: Path, paths: Sequence[Path]) -> str:
     paths = sorted(paths, key=lambda path: path.relative_to(folder).as_posix())
     # File by file, in threads: hashing releases the interpreter lock, and real checkpoints have gigabytes.
     with ThreadPoolExecutor() as threads:
-        digests = list(threads.map(_digest, paths))
+        digests = list(threads.map(file_sha256, paths))
     total = hashlib.sha256()
     for path, digest in zip(paths, digests, strict=True):
         total.update(f"{path.relative_to(folder).as_posix()}\0{digest}\n".encode())
     return f"sha256:{total.hexdigest()}"
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def component_files(folder: Path, component: str) -> Iterator[Path]:
