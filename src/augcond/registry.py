@@ -199,5 +199,8 @@ datasets = Registry(
 )
 """Readers of labelled images (`augcond.datasets.base.DatasetReader`), or callables that list them."""
 
+protocols = Registry("protocol", "leaks", "augcond.protocols", {"leaky": "augcond.published.leaks:LeakyProtocol"})
+"""What stages may see beside what is honest (`augcond.datasets.protocol`); a config that names leaks asks for it."""
+
 engines = Registry("engine", "engine.name", "augcond.engines", {"local": "augcond.engine.local:LocalEngine"})
 """What runs shards (`augcond.engine.Engine`)."""

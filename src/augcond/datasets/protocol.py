@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
+from augcond import registry
+
 if TYPE_CHECKING:
     from torch import nn
 
@@ -73,6 +75,5 @@ def protocol_of(config: RunConfig) -> HonestProtocol[Any]:
     """Return the protocol of a run: honest, unless its config names leaks."""
     if not config.leaks:
         return HonestProtocol(config)
-    from augcond.published.leaks import LeakyProtocol
-
-    return LeakyProtocol(config)
+    leaky: type[HonestProtocol[Any]] = registry.protocols.load("leaky")
+    return leaky(config)

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from augcond.config import GeneratorConfig
-    from augcond.generators.loading import PipelineFormat
+    from augcond.generators.base import PipelineFormat
 
 _KEY = "generator.own.adapter"
 # Which weights of the state dict say what an adapter is conditioned on, and whether that is all tokens of the image.

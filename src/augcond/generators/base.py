@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
     from augcond.conditioning.base import Conditioning
     from augcond.config import GeneratorConfig
-    from augcond.generators.loading import PipelineFormat
 
 Input = Literal["text", "image", "initial-image"]
 """What a recipe conditions a generator by: a prompt alone, an image embedding, or an initial image and a prompt."""
@@ -110,6 +109,23 @@ class Generator(ABC):
         Raises:
             torch.OutOfMemoryError: the batch does not fit; the engine halves it and goes on.
         """
+
+
+@dataclass(frozen=True, slots=True)
+class PipelineFormat:
+    """What a checkpoint folder must hold.
+
+    Attributes:
+        name: diffusers' class name of the pipeline.
+        models: components with weights, each a sub-folder with a safetensors file.
+        example: a hub id that is one, for messages.
+        skipped: components that are neither fetched nor loaded.
+    """
+
+    name: str
+    models: tuple[str, ...]
+    example: str
+    skipped: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

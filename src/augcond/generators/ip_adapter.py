@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 from augcond.config.base import Section
 from augcond.generators.adapters import AdapterConfig, adapted_weights, attach_adapter, locate_adapter
-from augcond.generators.base import ALL_INPUTS, Family, own_settings
+from augcond.generators.base import ALL_INPUTS, Family, PipelineFormat, own_settings
 from augcond.generators.denoising import GuidedConditions, UNetConditions
 from augcond.generators.image_encoder import ImageEncoder
 from augcond.generators.latent_diffusion import LatentDiffusion
-from augcond.generators.loading import PipelineFormat, load_pipeline, locate_checkpoint
+from augcond.generators.loading import load_pipeline, locate_checkpoint
 from augcond.generators.prompts import PromptEncoder
 from augcond.generators.stable_diffusion import SD_RATES, check_text_to_image
 

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from augcond.errors import GeneratorError
 from augcond.generators.adapters import adapted_weights, attach_adapter, locate_adapter
-from augcond.generators.base import ALL_INPUTS, Family, own_settings
+from augcond.generators.base import ALL_INPUTS, Family, PipelineFormat, own_settings
 from augcond.generators.denoising import GuidedConditions, UNetConditions
 from augcond.generators.devices import place
 from augcond.generators.ip_adapter import AdaptedDiffusion, AdaptedSettings
-from augcond.generators.loading import PipelineFormat, load_pipeline, locate_checkpoint
+from augcond.generators.loading import load_pipeline, locate_checkpoint
 from augcond.generators.prompts import PromptEncoder
 from augcond.generators.stable_diffusion import check_text_to_image
 

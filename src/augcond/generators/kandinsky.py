@@ -13,18 +13,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from augcond.config.base import Section, Setting
 from augcond.errors import GeneratorError
-from augcond.generators.base import Family, GeneratorIdentity, NeededWeights, checkpoint_weights, own_settings
+from augcond.generators.base import (
+    Family,
+    GeneratorIdentity,
+    NeededWeights,
+    PipelineFormat,
+    checkpoint_weights,
+    own_settings,
+)
 from augcond.generators.denoising import GuidedConditions, UNetConditions, rows_at_once
 from augcond.generators.image_encoder import ImageEncoder
 from augcond.generators.latent_diffusion import LatentDiffusion
-from augcond.generators.loading import (
-    PipelineFormat,
-    WeightsOrigin,
-    load_pipeline,
-    locate_checkpoint,
-    locate_pipeline,
-    quiet_progress,
-)
+from augcond.generators.loading import WeightsOrigin, load_pipeline, locate_checkpoint, locate_pipeline, quiet_progress
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

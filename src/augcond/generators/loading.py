@@ -21,7 +21,7 @@ from safetensors import SafetensorError
 from augcond.assets import WORLD
 from augcond.errors import ConfigError, GeneratorError
 from augcond.files import file_sha256
-from augcond.generators.base import GeneratorIdentity
+from augcond.generators.base import GeneratorIdentity, PipelineFormat
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -33,23 +33,6 @@ _LIBRARIES = frozenset({"diffusers", "transformers", "stable_diffusion"})
 _SUFFIXES = (".safetensors", ".json", ".txt", ".model")
 _VARIANTS = ("*.fp16*", "*.non_ema*", "*.ema*")
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
-
-
-@dataclass(frozen=True, slots=True)
-class PipelineFormat:
-    """What a checkpoint folder must hold.
-
-    Attributes:
-        name: diffusers' class name of the pipeline.
-        models: components with weights, each a sub-folder with a safetensors file.
-        example: a hub id that is one, for messages.
-        skipped: components that are neither fetched nor loaded.
-    """
-
-    name: str
-    models: tuple[str, ...]
-    example: str
-    skipped: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 from augcond.config.base import Section
 from augcond.errors import GeneratorError
-from augcond.generators.base import Family, Rates, checkpoint_weights, own_settings
+from augcond.generators.base import Family, PipelineFormat, Rates, checkpoint_weights, own_settings
 from augcond.generators.denoising import GuidedConditions, UNetConditions
 from augcond.generators.latent_diffusion import LatentDiffusion
-from augcond.generators.loading import PipelineFormat, load_pipeline, locate_checkpoint
+from augcond.generators.loading import load_pipeline, locate_checkpoint
 from augcond.generators.prompts import PromptEncoder
 
 if TYPE_CHECKING:

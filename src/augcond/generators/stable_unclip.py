@@ -16,12 +16,12 @@ from pydantic import Field
 from augcond.conditioning.streams import EMBEDDING_NOISE, torch_stream
 from augcond.config.base import Section
 from augcond.errors import ConfigError, GeneratorError
-from augcond.generators.base import ALL_INPUTS, Family, checkpoint_weights, own_settings
+from augcond.generators.base import ALL_INPUTS, Family, PipelineFormat, checkpoint_weights, own_settings
 from augcond.generators.denoising import GuidedConditions, UNetConditions
 from augcond.generators.devices import place
 from augcond.generators.image_encoder import ImageEncoder
 from augcond.generators.latent_diffusion import LatentDiffusion
-from augcond.generators.loading import PipelineFormat, load_pipeline, locate_checkpoint
+from augcond.generators.loading import load_pipeline, locate_checkpoint
 from augcond.generators.prompts import PromptEncoder
 from augcond.generators.stable_diffusion import SD_RATES
 
