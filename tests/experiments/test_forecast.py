@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 
 from augcond import cli
 from augcond.assets import WORLD
-from augcond.config import load_config, parse_config
+from augcond.config import ConditioningConfig, load_config, parse_config
 from augcond.datasets import decoding
 from augcond.experiments.forecast import forecast
 from augcond.experiments.rates import generation_costs
@@ -167,7 +167,9 @@ def test_what_makes_generation_cheaper():
         config = parse_config(
             {"data": {"source": "builtin"}, "run": "x", "generator": {"model": "a/b", "steps": 20, **settings}}
         ).generator
-        costs = generation_costs(config, recipes or {"dropout": 100}, strength=0.25)
+        images = recipes or {"dropout": 100}
+        conditioning = ConditioningConfig(recipe=tuple(images), strength=0.25)
+        costs = generation_costs(config, conditioning, images)
         return costs[0].hours if costs else None
 
     whole = a100()

@@ -75,7 +75,7 @@ def forecast(config: RunConfig) -> Forecast:
         missing += check_disk(config, sum(images.values()))
     costs: dict[str, tuple[Cost, ...]] = {"generation": (), "training": ()}
     if images:
-        costs["generation"] = generation_costs(config.generator, images, config.conditioning.strength)
+        costs["generation"] = generation_costs(config.generator, config.conditioning, images)
         if counts.real is not None:
             costs["training"] = training_costs(config, look.arms_or_none, counts.real, images)
     held_out = {on: look.held_out(on) for on in reversed(get_args(HeldOut))}

@@ -9,10 +9,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from augcond.conditioning import recipes_of
 from augcond.generators import find_family
 
 if TYPE_CHECKING:
-    from augcond.config import GeneratorConfig, RunConfig
+    from augcond.config import ConditioningConfig, GeneratorConfig, RunConfig
     from augcond.training.arms import Arm
 
 
@@ -53,22 +54,23 @@ _TRAINED_DEVICE = "RTX 3090"
 _TRAINED_PIXELS = 224
 
 
-def generation_costs(config: GeneratorConfig, images_by_recipe: dict[str, int], strength: float) -> tuple[Cost, ...]:
+def generation_costs(
+    config: GeneratorConfig, conditioning: ConditioningConfig, images_by_recipe: dict[str, int]
+) -> tuple[Cost, ...]:
     """Return the GPU hours of generation on every GPU with a published rate; none where no rate fits the generator.
 
     Args:
         config: the generator and how it samples.
+        conditioning: the recipes; those that start from an image do a share of the denoising, its `strength`.
         images_by_recipe: how many images each recipe makes.
-        strength: share of the denoising that `real-guidance` does.
     """
     family = find_family(config.name)
     rates, pixels = family.rates, config.size or family.native_pixels
     if rates is None or pixels is None or config.model == "builtin":
         return ()
     evaluations = config.steps + (1 if config.scheduler == "pndm" else 0)
-    weighed = sum(
-        count * (strength if recipe == "real-guidance" else 1.0) for recipe, count in images_by_recipe.items()
-    )
+    done = {recipe.name: conditioning.strength if recipe.initial else 1.0 for recipe in recipes_of(conditioning)}
+    weighed = sum(count * done[recipe] for recipe, count in images_by_recipe.items())
     guided = config.guidance_interval[1] - config.guidance_interval[0] if config.guidance_scale > 1 else 0.0
     steps = weighed * evaluations * (pixels / rates.pixels) ** 2 * (1 + guided) / 2
     assumptions = ["encoding and decoding, which the rate leaves out, take no time", "the dtype is float16"]
