@@ -129,8 +129,6 @@ def export(
     """
     from augcond.store import export_run
 
-    if layout not in ("imagefolder", "webdataset"):
-        raise ConfigError(f"--format {layout!r}: expected imagefolder or webdataset")
     with show_progress("images written") as progress:
         count = export_run(run_folder(run), to, layout, overwrite=overwrite, progress=progress)  # type: ignore[arg-type]
     typer.echo(f"{count:,} images written to {to}")

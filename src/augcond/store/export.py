@@ -6,13 +6,13 @@ import csv
 import io
 import json
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import accumulate, groupby
 from operator import itemgetter
 from pathlib import Path
 from typing import Any, Literal
 
-from augcond.errors import RunError
+from augcond.errors import ConfigError, RunError
 from augcond.files import replacing_folder
 from augcond.planning import index_of
 from augcond.progress import NoProgress, Progress
@@ -47,19 +47,21 @@ def export_run(
         progress: is told how many images are written.
 
     Raises:
+        ConfigError: there is no such layout.
         RunError: nothing is done yet, or `to` is not empty and `overwrite` is not given.
     """
+    if layout not in _WRITERS:
+        raise ConfigError(f"--format {layout!r}: expected {' or '.join(_WRITERS)}")
     plan = folder.read_plan()
     done = [marker for marker in folder.markers(plan) if marker is not None]
     if not done:
         raise RunError(f"{folder.path} holds no finished shard to export: run augcond generate first")
     if to.exists() and (not to.is_dir() or any(to.iterdir())) and not overwrite:
         raise RunError(f"{to} is not empty: name another folder, or replace it with --overwrite")
-    writer = _write_folders if layout == "imagefolder" else _write_tars
     progress = progress or NoProgress()
     progress.start(sum(marker.ok for marker in done))
     with replacing_folder(to) as partial:
-        return writer(folder, plan, partial, progress)
+        return _WRITERS[layout](folder, plan, partial, progress)
 
 
 def finished_rows(folder: RunFolder, plan: RunPlan) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -115,6 +117,12 @@ def _add(tar: tarfile.TarFile, name: str, data: bytes) -> None:
     info = tarfile.TarInfo(name)
     info.size = len(data)
     tar.addfile(info, io.BytesIO(data))
+
+
+_WRITERS: dict[ExportFormat, Callable[[RunFolder, RunPlan, Path, Progress], int]] = {
+    "imagefolder": _write_folders,
+    "webdataset": _write_tars,
+}
 
 
 def folder_names(classes: tuple[str, ...]) -> list[str]:
