@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 
 from augcond.conditioning import RECIPES, recipes_of
 from augcond.config import RunConfig
-from augcond.config.base import counted
+from augcond.config.base import ABSENT, counted, find_setting
 from augcond.config.moved import as_of_0_1
 from augcond.datasets import DecodeSettings
 from augcond.generators import GeneratorIdentity
@@ -204,7 +204,10 @@ def _offsets(lists: pa.ListArray) -> pa.Array:
 def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
     """Yield one line per setting that differs, such as `generator.steps: the run has 20, this config 50`."""
     for key in dict.fromkeys((*old, *new)):
-        before, after = old.get(key), new.get(key)
+        setting = find_setting(RunConfig, (*prefix.split(".")[:-1], key))
+        # What is left out stands at its neutral value.
+        neutral = None if setting is None or setting.neutral is ABSENT else setting.neutral
+        before, after = old.get(key, neutral), new.get(key, neutral)
         if isinstance(before, Mapping) and isinstance(after, Mapping):
             yield from differences(before, after, f"{prefix}{key}.")
         elif before != after:
