@@ -59,6 +59,12 @@ def done(tmp_path):
     return config
 
 
+def arrives(monkeypatch, version):
+    """Put the config of another version in the place of this one's."""
+    for module in (loading, fingerprint):
+        monkeypatch.setattr(module, "RunConfig", version)
+
+
 def spelled(config, *overrides):
     """Return a user's config of the same run, which leaves the new keys out, as the version in place reads it."""
     return loading.parse_config(config.model_dump(mode="json"), overrides)
@@ -70,7 +76,7 @@ def models(run):
 
 def test_a_run_knows_nothing_of_a_later_key_and_keeps_its_images_and_models(done, monkeypatch):
     images, trained = shard_bytes(done.run), models(done.run)
-    monkeypatch.setattr(loading, "RunConfig", NewRun)
+    arrives(monkeypatch, NewRun)
     kept = RunFolder(done.run).read_config()
     # Of the run's own config what is missing is neutral; of a user's it is the default.
     assert (kept.conditioning.clip_skip, kept.training.ema) == (0, 0.0)
@@ -82,17 +88,24 @@ def test_a_run_knows_nothing_of_a_later_key_and_keeps_its_images_and_models(done
 
 
 def test_another_value_of_a_later_key_is_another_run_and_other_models(done, monkeypatch):
-    monkeypatch.setattr(loading, "RunConfig", NewRun)
-    with pytest.raises(RunMismatchError, match=r"conditioning\.clip_skip: the run has None, this config 2"):
+    arrives(monkeypatch, NewRun)
+    with pytest.raises(RunMismatchError, match=r"conditioning\.clip_skip: the run has 0, this config 2"):
         generate(spelled(done, "training.ema=0"))
     with pytest.raises(RunMismatchError, match=r"conditioning\.clip_skip"):
         train(spelled(done, "training.ema=0"))
-    with pytest.raises(RunMismatchError, match=r"training\.ema: it has None, this config 0\.999"):
+    with pytest.raises(RunMismatchError, match=r"training\.ema: it has 0\.0, this config 0\.999"):
         train(spelled(done, "conditioning.clip_skip=0"))
 
 
+def test_models_of_another_value_of_a_later_key_are_not_those_without_it(done, monkeypatch):
+    arrives(monkeypatch, NewRun)
+    train(spelled(done, "conditioning.clip_skip=0"), overwrite=True)
+    with pytest.raises(RunMismatchError, match=r"training\.ema: it has 0\.999, this config 0\.0"):
+        train(spelled(done, "conditioning.clip_skip=0", "training.ema=0"))
+
+
 def test_a_changed_default_passes_for_nothing_that_was_before(done, monkeypatch):
-    monkeypatch.setattr(loading, "RunConfig", ChangedRun)
+    arrives(monkeypatch, ChangedRun)
     values = done.model_dump(mode="json")
     del values["conditioning"]["alpha"]
     with pytest.raises(RunMismatchError, match=r"conditioning\.alpha: the run has 1\.0, this config 0\.7"):

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from augcond.config import TrainingConfig
-from augcond.config.base import counted, setting_of
+from augcond.config.base import counted, setting_of, with_neutral
 from augcond.errors import ConfigError, RunMismatchError, TrainingError
 from augcond.files import file_sha256
 from augcond.progress import NoProgress
@@ -265,10 +265,12 @@ def weights_identity(images: RunImages, config: TrainingConfig) -> str:
 
 
 def _difference(found: ModelCard, card: ModelCard, config: TrainingConfig) -> str:
-    for key, value in card.training.items():
+    # What is left out stands at its neutral value.
+    before, after = (with_neutral(type(config), settings) for settings in (found.training, card.training))
+    for key, value in after.items():
         # Of what lies behind a path the contents count.
-        if found.training.get(key) != value and setting_of(type(config), key).path is None:
-            return f"training.{key}: it has {found.training.get(key)!r}, this config {value!r}"
+        if before.get(key) != value and setting_of(type(config), key).path is None:
+            return f"training.{key}: it has {before.get(key)!r}, this config {value!r}"
     for name in ("recipe", "leaks", "real_images", "synthetic_images"):
         if getattr(found, name) != getattr(card, name):
             return f"{name}: it has {getattr(found, name)!r}, this run {getattr(card, name)!r}"
