@@ -4,12 +4,23 @@ from __future__ import annotations
 
 import os
 import threading
+from contextlib import suppress
+from itertools import count
+from pathlib import Path
 
 import pyarrow as pa
 import pytest
 
 from augcond import files
-from augcond.files import read_groups, replacing, replacing_folder, write_atomically, write_parquet, write_table
+from augcond.files import (
+    foreign_entries,
+    read_groups,
+    replacing,
+    replacing_contents,
+    write_atomically,
+    write_parquet,
+    write_table,
+)
 
 
 def test_write_atomically_replaces(tmp_path):
@@ -74,19 +85,81 @@ def test_what_fails_while_a_file_is_written_leaves_the_old_one(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["file"]
 
 
-def test_a_folder_is_replaced_once_the_new_one_is_whole(tmp_path):
-    path = tmp_path / "out"
+def test_what_a_folder_held_is_replaced_once_all_is_written(tmp_path):
+    folder = tmp_path / "out"
     for name in ("first", "second"):
-        with replacing_folder(path) as partial:
-            (partial / name).touch()
-        assert [p.name for p in path.iterdir()] == [name]
-    with pytest.raises(KeyboardInterrupt), replacing_folder(path) as partial:
+        with replacing_contents(folder) as partial:
+            (partial / name).mkdir()
+            (partial / name / "file").write_text(name)
+        assert contents(folder) == [name, f"{name}/file"]
+    with pytest.raises(KeyboardInterrupt), replacing_contents(folder) as partial:
         (partial / "third").touch()
         raise KeyboardInterrupt
-    assert [p.name for p in path.iterdir()] == ["second"]
-    with replacing_folder(path) as partial:
-        assert list(partial.iterdir()) == []
-    assert [p.name for p in tmp_path.iterdir()] == ["out"]
+    assert contents(folder) == ["second", "second/file"]
+    assert list(foreign_entries(folder)) == []
+
+
+def test_what_fails_leaves_no_new_folder(tmp_path):
+    with pytest.raises(KeyboardInterrupt), replacing_contents(tmp_path / "out"):
+        raise KeyboardInterrupt
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_somebody_else_wrote_stays(tmp_path):
+    """Whatever a list says, which may come from anywhere, and beside files of ours."""
+    outside = tmp_path / "photo.jpg"
+    folder = tmp_path / "out"
+    with replacing_contents(folder) as partial:
+        (partial / "a").mkdir()
+        (partial / "a" / "ours").touch()
+    outside.touch()
+    (folder / "a" / "theirs").touch()
+    (folder / "link").symlink_to(tmp_path)
+    assert sorted(foreign_entries(folder)) == ["a/theirs", "link"]
+    names = folder / ".augcond-files.txt"
+    names.write_text(f"{names.read_text()}../photo.jpg\n{outside}\nlink/photo.jpg\n")
+    with replacing_contents(folder) as partial:
+        (partial / "b").touch()
+    assert outside.exists()
+    assert contents(folder) == ["a", "a/theirs", "b", "link"]
+
+
+@pytest.mark.parametrize("stop", range(1, 8))
+def test_stopped_anywhere_all_that_was_written_is_known(tmp_path, monkeypatch, stop):
+    """Between any two changes of the disk, and the next call mends it."""
+    folder = tmp_path / "out"
+
+    def write(names):
+        with replacing_contents(folder) as partial:
+            for name in names:
+                (partial / name).mkdir()
+                (partial / name / "file").write_text(name)
+
+    write("ab")
+    calls = count(1)
+
+    def stopping(function):
+        def wrapper(*args, **kwargs):
+            if next(calls) == stop:
+                raise KeyboardInterrupt
+            return function(*args, **kwargs)
+
+        return wrapper
+
+    with monkeypatch.context() as patched:
+        for name in ("replace", "unlink", "rmdir"):
+            patched.setattr(Path, name, stopping(getattr(Path, name)))
+        with suppress(KeyboardInterrupt):
+            write("bc")
+    assert list(foreign_entries(folder)) == []
+    write("bc")
+    assert contents(folder) == ["b", "b/file", "c", "c/file"]
+
+
+def contents(folder):
+    return sorted(
+        path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.name != ".augcond-files.txt"
+    )
 
 
 def test_groups_are_read_as_they_were_written(tmp_path):

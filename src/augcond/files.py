@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 
 TEMPORARY = ".tmp"
 """How the name of a file ends that is not whole yet."""
-_PARTIAL = ".partial"
+_PARTIAL = ".augcond-partial"
+_LIST = ".augcond-files.txt"
+"""In a folder of `replacing_contents`: what it writes to, and the list of what it wrote."""
 
 _LEFTOVER_AGE = 600.0
 """Seconds since anything was written to it."""
@@ -114,25 +116,73 @@ def read_groups(path: Path, columns: Sequence[str] | None = None) -> Iterator[pa
 
 
 @contextmanager
-def replacing_folder(path: Path) -> Iterator[Path]:
-    """Give an empty folder beside `path` to write to, which takes its place once it is whole.
+def replacing_contents(folder: Path) -> Iterator[Path]:
+    """Give an empty folder to write to, whose files move into `folder` once all are written.
 
-    Where writing fails or is stopped, what was there stays.
+    What was written there last time goes, and nothing else: `folder` keeps a list of it. Where writing fails or is
+    stopped, what was there stays. `folder` itself may be new, a link, or where a disk is mounted.
+
+    Raises:
+        OSError: the disk is full or gone.
     """
-    partial = partial_folder(path)
+    new_folder = not folder.exists()
+    folder.mkdir(parents=True, exist_ok=True)
+    partial = folder / _PARTIAL
     shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    yield partial
-    if path.is_dir():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
-    partial.rename(path)
+    partial.mkdir()
+    try:
+        yield partial
+        _take_in(partial, folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+        if new_folder:
+            with suppress(OSError):  # it is not empty
+                folder.rmdir()
 
 
-def partial_folder(path: Path) -> Path:
-    """Return where `replacing_folder` writes what will be the folder `path`."""
-    return path.with_name(f".{path.name}{_PARTIAL}")
+def _take_in(partial: Path, folder: Path) -> None:
+    before, new = _listed(folder), set(_entries(partial))
+    # Both are known as written by us if it ends in between.
+    _write_list(folder, before | new)
+    for entry in sorted(new):
+        if (partial / entry).is_dir():
+            (folder / entry).mkdir(exist_ok=True)
+        else:
+            (partial / entry).replace(folder / entry)
+    # Only what is found there can go: the list may come from anywhere.
+    for entry in sorted((before - new) & set(_entries(folder)), reverse=True):
+        if (folder / entry).is_dir() and not (folder / entry).is_symlink():
+            with suppress(OSError):  # somebody else's file is in it
+                (folder / entry).rmdir()
+        else:
+            (folder / entry).unlink(missing_ok=True)
+    _write_list(folder, new)
+
+
+def foreign_entries(folder: Path) -> Iterator[str]:
+    """Yield the paths in `folder` of all files and folders that `replacing_contents` did not write there."""
+    listed = _listed(folder)
+    return (entry for entry in _entries(folder) if entry not in listed)
+
+
+def _entries(folder: Path) -> Iterator[str]:
+    for parent, folders, files in os.walk(folder):
+        if Path(parent) == folder:
+            folders[:] = [name for name in folders if name != _PARTIAL]
+            files = [name for name in files if not name.startswith(_LIST)]
+        for name in (*folders, *files):
+            yield (Path(parent) / name).relative_to(folder).as_posix()
+
+
+def _listed(folder: Path) -> set[str]:
+    try:
+        return set((folder / _LIST).read_text(encoding="utf-8").split("\n"))
+    except (FileNotFoundError, UnicodeDecodeError):
+        return set()
+
+
+def _write_list(folder: Path, entries: set[str]) -> None:
+    write_atomically(folder / _LIST, "".join(f"{entry}\n" for entry in sorted(entries)).encode())
 
 
 def _temporary_beside(path: Path) -> Path:

@@ -1,10 +1,15 @@
 from __future__ import annotations
 
 import csv
+import errno
 import json
+import shutil
+import tarfile
 import warnings
+from pathlib import Path
 
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 from torchvision.datasets import ImageFolder
@@ -70,14 +75,85 @@ def test_web_dataset_opens_and_is_the_same_every_time(run, tmp_path):
         assert run.read_plan().classes[sample["cls"]] == sample["json"]["class_id"]
 
 
-def test_target_is_never_mixed_with_other_files(run, tmp_path):
-    (tmp_path / "out").mkdir()
-    (tmp_path / "out" / "mine.txt").write_text("keep")
+def files_in(folder):
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_what_is_no_export_is_neither_deleted_nor_mixed_with_one(run, tmp_path, overwrite):
+    (tmp_path / "out" / "cat").mkdir(parents=True)
+    (tmp_path / "out" / "cat" / "photo.jpg").write_text("keep")
+    with pytest.raises(RunError, match=r"holds what this export did not write \(cat\), and which stays"):
+        export_run(run, tmp_path / "out", "imagefolder", overwrite=overwrite)
+    assert files_in(tmp_path / "out") == {"cat/photo.jpg"}
+
+
+def test_a_photo_put_into_an_export_stays(run, tmp_path):
+    export_run(run, tmp_path / "out", "imagefolder")
+    (tmp_path / "out" / "cat" / "photo.jpg").write_text("keep")
+    before = files_in(tmp_path / "out")
+    with pytest.raises(RunError, match=r"\(cat/photo\.jpg\)"):
+        export_run(run, tmp_path / "out", "webdataset", overwrite=True)
+    assert files_in(tmp_path / "out") == before
+
+
+def test_an_export_is_replaced_if_asked_for(run, tmp_path):
+    export_run(run, tmp_path / "out", "imagefolder")
     with pytest.raises(RunError, match="is not empty"):
-        export_run(run, tmp_path / "out", "imagefolder")
-    assert (tmp_path / "out" / "mine.txt").read_text() == "keep"
-    export_run(run, tmp_path / "out", "imagefolder", overwrite=True)
-    assert not (tmp_path / "out" / "mine.txt").exists()
+        export_run(run, tmp_path / "out", "webdataset")
+    export_run(run, tmp_path / "out", "webdataset", overwrite=True)
+    export_run(run, tmp_path / "alone", "webdataset")
+    assert files_in(tmp_path / "out") == files_in(tmp_path / "alone")
+    assert not any(path.is_dir() for path in (tmp_path / "out").iterdir())
+
+
+@pytest.mark.parametrize("place", [".", "train", "train/cat", "test/new/folder", "validation"])
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_real_images_are_no_place_for_an_export(run, tmp_path, place, overwrite):
+    """Whether the place is there or not, and however it is reached."""
+    copy = RunFolder(tmp_path / "run")
+    shutil.copytree(run.path, copy.path)
+    for part in ("train/cat", "test", "validation"):
+        (tmp_path / "photos" / part).mkdir(parents=True)
+    (tmp_path / "photos" / "train" / "cat" / "1.png").touch()
+    values = yaml.safe_load(copy.config_path.read_text())
+    values["run"] = str(copy.path)
+    values["data"] |= {part: str(tmp_path / "photos" / part) for part in ("test", "validation")}
+    values["data"] |= {"path": str(tmp_path / "photos" / "train")}
+    copy.config_path.write_text(yaml.safe_dump(values))
+    (tmp_path / "link").symlink_to(tmp_path / "photos")
+    before = files_in(tmp_path / "photos")
+    for base in ("photos", "link"):
+        with pytest.raises(RunError, match=r"which holds real images|holds what this export did not write"):
+            export_run(copy, tmp_path / base / place, "imagefolder", overwrite=overwrite)
+    assert files_in(tmp_path / "photos") == before
+
+
+def test_an_empty_folder_is_written_into_wherever_it_is(run, tmp_path, monkeypatch):
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "link").symlink_to("disk")
+    export_run(run, tmp_path / "link", "imagefolder")
+    assert (tmp_path / "link").is_symlink()
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    export_run(run, Path(), "imagefolder")
+    assert files_in(tmp_path / "disk") == files_in(tmp_path / "here") > {"metadata.csv"}
+    assert {path.name for path in tmp_path.iterdir()} == {"disk", "link", "here"}
+
+
+def test_an_export_that_fails_leaves_what_was_there(run, tmp_path, monkeypatch):
+    export_run(run, tmp_path / "out", "webdataset")
+    before = files_in(tmp_path / "out")
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(tarfile.TarFile, "addfile", full)
+    for to in ("out", "new"):
+        with pytest.raises(OSError, match="No space"):
+            export_run(run, tmp_path / to, "webdataset", overwrite=True)
+    assert files_in(tmp_path / "out") == before
+    assert {path.name for path in tmp_path.iterdir()} == {"out"}
 
 
 def test_nothing_to_export_is_an_error(tmp_path):

@@ -62,18 +62,19 @@ def test_every_file_of_a_run_is_in_the_list_and_all_of_the_list_is_there(run):
     found = {path: kinds_of(path) for path in files_in(folder.path)}
     assert [path for path, kinds in found.items() if not kinds] == []
     missing = set(FILES) - {kind for kinds in found.values() for kind in kinds}
-    assert missing == {"report in the making", "sweep", "sweep table", "cell"}
+    assert missing == {"sweep", "sweep table", "cell"}
 
 
 def test_overwriting_leaves_log_locks_and_what_decoding_found(run, tmp_path):
     config, folder = run
     copy = RunFolder(tmp_path / "run")
     shutil.copytree(folder.path, copy.path)
-    (copy.path / ".report.partial").mkdir()
-    for name in ("notes.txt", "shards/00000.parquet.0123.tmp", ".report.partial/index.html"):
+    theirs = {"notes.txt", "shards/notes.txt", "models/notes.txt", "report/notes.txt", "models/mine/best.safetensors"}
+    for name in (*theirs, "shards/00000.parquet.0123.tmp", "results.json.0123.tmp"):
+        (copy.path / name).parent.mkdir(exist_ok=True)
         (copy.path / name).write_text("")
     copy.clear()
-    stay = {"log.txt", "decoded.parquet", "decoded-test.parquet", "decoded-validation.parquet", "notes.txt"}
+    stay = {"log.txt", "decoded.parquet", "decoded-test.parquet", "decoded-validation.parquet"} | theirs
     locks = {"locks/plan.lock", "locks/parts.lock", "locks/part-1-of-1.lock", "locks/train-0.lock"}
     assert files_in(copy.path) == stay | locks
     assert copy.shards.is_dir()

@@ -121,7 +121,7 @@ def export(
     run: RunPath,
     to: Annotated[Path, typer.Option(help="The folder to write.")],
     layout: Annotated[str, typer.Option("--format", help="imagefolder or webdataset.")] = "imagefolder",
-    overwrite: Annotated[bool, typer.Option(help="Replace what is there.")] = False,
+    overwrite: Annotated[bool, typer.Option(help="Replace an earlier export there.")] = False,
 ) -> None:
     """Write the images as class folders with a metadata.csv, or as WebDataset tars.
 

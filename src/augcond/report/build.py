@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from augcond.errors import ConfigError, GeneratorError
 from augcond.evaluation.features import load_extractor
 from augcond.evaluation.results import read_results
-from augcond.files import replacing_folder
+from augcond.files import replacing_contents
 from augcond.generators import load_generator
 from augcond.report.accuracy import Accuracy, draw_class_changes, draw_gains, view_accuracy
 from augcond.report.facts import RunFacts, disk_use, read_facts
@@ -72,7 +72,7 @@ def write_report(
     facts = read_facts(folder)
     results_path = folder.results_path()
     results = read_results(results_path) if results_path.exists() else None
-    with replacing_folder(folder.report_path) as partial:
+    with replacing_contents(folder.report_path) as partial:
         sources = SourceImages(facts)
         quality, unmeasured = _measure(facts, sources, settings, on_stage)
         on_stage("writing pictures")

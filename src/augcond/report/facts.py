@@ -14,7 +14,6 @@ import yaml
 from augcond.config import RunConfig, relative_paths
 from augcond.datasets import RejectedFile, shot_group
 from augcond.datasets.summary import SHOT_GROUPS, ShotGroup
-from augcond.files import partial_folder
 from augcond.store import RunFolder, RunStatus, run_status
 from augcond.store.commit import ShardMarker
 from augcond.store.plans import RunPlan
@@ -238,6 +237,5 @@ def portable_config(facts: RunFacts) -> str:
 
 def disk_use(folder: Path) -> int:
     """Return the bytes of all files below `folder`, the report itself left out."""
-    page = RunFolder(folder).report_path
-    report = {page, partial_folder(page)}
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file() and not report & set(path.parents))
+    report = RunFolder(folder).report_path
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file() and report not in path.parents)

@@ -8,7 +8,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from augcond.evaluation.results import read_results
-from augcond.files import replacing_folder
+from augcond.files import replacing_contents
 from augcond.report.accuracy import KINDS, Accuracy, ArmLine, draw_gains, metric_cells
 from augcond.report.costs import training_cost
 from augcond.report.curves import AxisCurves, curves_of, draw_curves
@@ -45,7 +45,7 @@ def write_sweep_report(folder: Path, *, on_stage: Callable[[str], None] = lambda
     accuracy = Accuracy(results, lines, (), ())
     axes = curves_of(results)
     generation, images = _generation(folder)
-    with replacing_folder(RunFolder(folder).report_path) as partial:
+    with replacing_contents(RunFolder(folder).report_path) as partial:
         on_stage("drawing figures")
         svg = {
             name: save_figure(figure, partial / "figures", name)

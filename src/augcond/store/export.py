@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from augcond.errors import ConfigError, RunError
-from augcond.files import replacing_folder
+from augcond.files import foreign_entries, replacing_contents
 from augcond.planning import index_of
 from augcond.progress import NoProgress, Progress
 from augcond.store.folder import RunFolder
@@ -43,12 +43,13 @@ def export_run(
         folder: the run.
         to: the folder to write.
         layout: see above.
-        overwrite: replace what is there.
+        overwrite: replace an earlier export there. What `export_run` did not write is never touched.
         progress: is told how many images are written.
 
     Raises:
         ConfigError: there is no such layout.
-        RunError: nothing is done yet, or `to` is not empty and `overwrite` is not given.
+        RunError: nothing is done yet; `to` holds an export and `overwrite` is not given, or files that are none; or it
+            lies in the real images.
     """
     if layout not in _WRITERS:
         raise ConfigError(f"--format {layout!r}: expected {' or '.join(_WRITERS)}")
@@ -56,12 +57,27 @@ def export_run(
     done = [marker for marker in folder.markers(plan) if marker is not None]
     if not done:
         raise RunError(f"{folder.path} holds no finished shard to export: run augcond generate first")
-    if to.exists() and (not to.is_dir() or any(to.iterdir())) and not overwrite:
-        raise RunError(f"{to} is not empty: name another folder, or replace it with --overwrite")
+    _check_place(folder, to, overwrite=overwrite)
     progress = progress or NoProgress()
     progress.start(sum(marker.ok for marker in done))
-    with replacing_folder(to) as partial:
+    with replacing_contents(to) as partial:
         return _WRITERS[layout](folder, plan, partial, progress)
+
+
+def _check_place(folder: RunFolder, to: Path, *, overwrite: bool) -> None:
+    data = folder.read_config().data
+    for real in (data.path, data.test, data.validation):
+        if real is not None and real.is_dir() and to.resolve().is_relative_to(real.resolve()):
+            raise RunError(f"{to} lies in {real}, which holds real images: name a folder outside of it")
+    if not to.exists():
+        return
+    if not to.is_dir():
+        raise RunError(f"{to} is a file: name a folder")
+    foreign = next(foreign_entries(to), None)
+    if foreign is not None:
+        raise RunError(f"{to} holds what this export did not write ({foreign}), and which stays: name another folder")
+    if any(to.iterdir()) and not overwrite:
+        raise RunError(f"{to} is not empty: name another folder, or replace the export there with --overwrite")
 
 
 def finished_rows(folder: RunFolder, plan: RunPlan) -> Iterator[tuple[int, dict[str, Any]]]:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-import shutil
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -34,11 +34,6 @@ class RunFile:
     goes: bool = True
 
     @property
-    def top(self) -> str:
-        """The file or folder directly in the run folder, as a glob."""
-        return self.glob.split("/")[0]
-
-    @property
     def glob(self) -> str:
         """Matches all files of the kind."""
         return re.sub(r"\{.*?\}", "*", self.pattern)
@@ -65,9 +60,10 @@ FILES: Final[Mapping[str, RunFile]] = {
     "results": RunFile("results.json"),
     "validation": RunFile("validation.json"),
     "mapped": RunFile("cache/{recipe}.arrow"),
-    "report": RunFile("report"),
     "page": RunFile("report/index.html"),
-    "report in the making": RunFile(".report.partial"),
+    "figure": RunFile("report/figures/{name}"),
+    "picture": RunFile("report/images/{name}"),
+    "list of the report": RunFile("report/.augcond-files.txt"),
     # What stays: what decoding found of the real images, and who works here.
     "decoded": RunFile("decoded.parquet", goes=False),
     "decoded held-out": RunFile("decoded-{on}.parquet", goes=False),
@@ -96,7 +92,7 @@ class RunFolder:
         self.split_path = self._file("split")
         self.screening_path = self._file("screening")
         self.margins_path = self._file("margins")
-        self.report_path = self._file("report")
+        self.report_path = self._file("page").parent
         self.page_path = self._file("page")
         self.log_path = self._file("log")
         self.sweep_path = self._file("sweep")
@@ -182,17 +178,20 @@ class RunFolder:
             raise RunError(f"the run folder {self.path} cannot be made: {error.strerror}") from error
 
     def clear(self) -> None:
-        """Delete the images and all that was made of them; see `FILES`."""
+        """Delete the images and all that was made of them; see `FILES`. What augcond did not write stays."""
+        emptied: set[Path] = set()
         for file in FILES.values():
-            for path in self.path.glob(file.top) if file.goes else ():
-                if path == self.shards:
-                    for shard in path.iterdir():
-                        shard.unlink()
-                    sync_folder(path)
-                elif path.is_dir():
-                    shutil.rmtree(path)
-                else:
-                    path.unlink()
+            for path in self._written(file.glob) if file.goes else ():
+                path.unlink()
+                emptied.update(self.path / parent for parent in path.relative_to(self.path).parents)
+        sync_folder(self.shards)
+        for folder in sorted(emptied - {self.path, self.shards}, reverse=True):
+            with suppress(OSError):  # what somebody else put there stays
+                folder.rmdir()
+
+    def _written(self, pattern: str) -> list[Path]:
+        """Return the files of a kind, and what a killed process left of them half-written."""
+        return [*self.path.glob(pattern), *self.path.glob(f"{pattern}.*{TEMPORARY}")]
 
     def write_config(self, config: RunConfig) -> None:
         """Write what the run was started with."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import shutil
 from collections.abc import Callable, Collection
 from dataclasses import replace
 from functools import partial
@@ -18,7 +17,7 @@ from augcond.config.base import counted, setting_of, with_neutral
 from augcond.errors import ConfigError, RunMismatchError, TrainingError
 from augcond.files import file_sha256
 from augcond.progress import NoProgress
-from augcond.store.folder import CHECKPOINT
+from augcond.store.folder import CARD, CHECKPOINT, WEIGHTS
 from augcond.store.locks import exclusive
 from augcond.training.arm_images import RunImages
 from augcond.training.arms import Arm, Seeds, arms_of
@@ -128,7 +127,9 @@ def _clear(run: Experiment, card: ModelCard) -> None:
     """Delete a model of other settings; what an interrupted training left stays, for the next one to go on from."""
     folder = run.folder.model_path(card.arm, card.seeds.training)
     if read_card(folder) is not None:
-        shutil.rmtree(folder)
+        # The card first: weights without one are no model.
+        for name in (CARD, WEIGHTS, CHECKPOINT):
+            (folder / name).unlink(missing_ok=True)
 
 
 def _train(images: RunImages, arm: Arm, card: ModelCard, progress: Progress) -> ModelCard:
