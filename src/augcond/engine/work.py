@@ -155,7 +155,7 @@ def _make_shard(number: int, bench: _Bench) -> ShardMarker:
     notes = tuple(batch_size.notes[first_note:])
     if reused:
         notes += ("1 row reused" if len(reused) == 1 else f"{len(reused)} rows reused",)
-    return commit_shard(
+    marker = commit_shard(
         shard_tables([by_key[row.key] for row in rows], plan.classes, plan.columns),
         bench.folder.shard_path(number),
         bench.folder.marker_path(number),
@@ -168,3 +168,5 @@ def _make_shard(number: int, bench: _Bench) -> ShardMarker:
             versions=library_versions(),
         ),
     )
+    bench.folder.unfit_path(number).unlink(missing_ok=True)
+    return marker

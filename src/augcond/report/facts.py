@@ -130,7 +130,7 @@ def read_facts(folder: RunFolder) -> RunFacts:
     """
     config = folder.read_config()
     plan = folder.read_plan()
-    markers = folder.markers(plan)
+    markers = folder.verified_markers(plan)
     shards = plan.plan.table["shard"].to_numpy()
     labels = plan.plan.table["label"].to_numpy()
     done = np.array([marker is not None for marker in markers], dtype=bool)

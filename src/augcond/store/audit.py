@@ -72,9 +72,12 @@ def _stray_files(folder: RunFolder, plan: RunPlan) -> Iterator[str]:
     expected = {
         path.name for n in range(len(plan.fingerprints)) for path in (folder.shard_path(n), folder.marker_path(n))
     }
+    unfit = {folder.unfit_path(n).name for n in range(len(plan.fingerprints))}
     for path in sorted(folder.shards.iterdir()):
         if path.name.endswith(TEMPORARY):
             yield f"temporary file {path.name}: a process was killed or is at work; augcond generate removes it"
+        elif path.name in unfit:
+            yield f"{path.name}: its shard was not what was committed; augcond generate makes it anew"
         elif path.name not in expected:
             yield f"file {path.name} belongs to no shard of the plan"
     for number, fingerprint in enumerate(plan.fingerprints):

@@ -54,10 +54,10 @@ def export_run(
     if layout not in _WRITERS:
         raise ConfigError(f"--format {layout!r}: expected {' or '.join(_WRITERS)}")
     plan = folder.read_plan()
-    done = [marker for marker in folder.markers(plan) if marker is not None]
+    _check_place(folder, to, overwrite=overwrite)
+    done = [marker for marker in folder.verified_markers(plan) if marker is not None]
     if not done:
         raise RunError(f"{folder.path} holds no finished shard to export: run augcond generate first")
-    _check_place(folder, to, overwrite=overwrite)
     progress = progress or NoProgress()
     progress.start(sum(marker.ok for marker in done))
     with replacing_contents(to) as partial:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
-from typing import Final
+from typing import Final, NoReturn
 
 import pyarrow as pa
 
@@ -15,7 +17,7 @@ from augcond.config import RunConfig, kept_text, load_kept_config
 from augcond.datasets import Dataset, RejectedFile
 from augcond.datasets.base import HeldOut
 from augcond.errors import CorruptRunError, RunError
-from augcond.files import TEMPORARY, read_groups, sync_folder, write_atomically, write_table
+from augcond.files import TEMPORARY, file_sha256, file_state, read_groups, sync_folder, write_atomically, write_table
 from augcond.store.commit import ShardMarker, read_marker
 from augcond.store.fingerprint import SourceFacts
 from augcond.store.plans import RunPlan, plan_from_table, plan_to_table
@@ -50,6 +52,7 @@ FILES: Final[Mapping[str, RunFile]] = {
     "config": RunFile("config.yaml"),
     "shard": RunFile("shards/{number:05d}.parquet"),
     "marker": RunFile("shards/{number:05d}.done.json"),
+    "marker set aside": RunFile("shards/{number:05d}.unfit.json"),
     "split": RunFile("split.json"),
     "screening": RunFile("screening.json"),
     "margins": RunFile("screening.parquet"),
@@ -107,6 +110,10 @@ class RunFolder:
     def marker_path(self, number: int) -> Path:
         """Return the path of the done marker of shard `number`."""
         return self._file("marker", number=number)
+
+    def unfit_path(self, number: int) -> Path:
+        """Return where the marker of shard `number` is set aside once the shard is not what was committed."""
+        return self._file("marker set aside", number=number)
 
     def lock_path(self, name: str) -> Path:
         """Return the path of a lock."""
@@ -266,6 +273,43 @@ class RunFolder:
         """Return the marker of every shard, None where it is not done."""
         return [self.done(number, fingerprint) for number, fingerprint in enumerate(run_plan.fingerprints)]
 
+    def verified_markers(self, run_plan: RunPlan) -> list[ShardMarker | None]:
+        """Return what `markers` does, for who reads the images: the bytes of every shard are compared with its marker.
+
+        Each shard is read once per process. Those that are not what was committed do not count as done from now on.
+
+        Raises:
+            CorruptRunError: there are such; it names them.
+        """
+        markers = self.markers(run_plan)
+        with ThreadPoolExecutor() as threads:
+            intact = threads.map(self.is_intact, range(len(markers)), markers)
+            unfit = [number for number, fits in enumerate(intact) if not fits]
+        # Another process may have made it anew meanwhile.
+        unfit = [number for number in unfit if not self.is_intact(number, read_marker(self.marker_path(number)))]
+        if unfit:
+            self._set_aside(unfit)
+        return markers
+
+    def is_intact(self, number: int, marker: ShardMarker | None) -> bool:
+        """Return whether shard `number` has the bytes that its marker says, if it has one."""
+        path = self.shard_path(number)
+        try:
+            return marker is None or _known_sha256(path, file_state(path)) == marker.sha256
+        except FileNotFoundError:
+            return False
+
+    def _set_aside(self, unfit: Sequence[int]) -> NoReturn:
+        names = ", ".join(self.shard_path(number).name for number in unfit)
+        what = f"{names} in {self.shards}: not what was committed (the sha256 of the marker is another)"
+        try:
+            for number in unfit:
+                with suppress(FileNotFoundError):
+                    self.marker_path(number).replace(self.unfit_path(number))
+        except OSError as error:
+            raise CorruptRunError(f"{what}. Delete it there, and augcond generate makes it anew ({error})") from error
+        raise CorruptRunError(f"{what}. It does not count as done any more: augcond generate makes it anew")
+
     def remove_temporary(self) -> None:
         """Delete half-written files of the plan and its sources; call it while no other process writes those."""
         for path in self.path.glob(f"*{TEMPORARY}"):
@@ -277,6 +321,11 @@ class RunFolder:
             number = path.name.split(".", 1)[0]
             if number.isdigit() and mine(int(number)):
                 path.unlink(missing_ok=True)
+
+
+@lru_cache(maxsize=1 << 20)
+def _known_sha256(path: Path, state: tuple[int, ...]) -> str:
+    return file_sha256(path)
 
 
 def _read_table(path: Path, columns: Sequence[str] | None = None) -> pa.Table:

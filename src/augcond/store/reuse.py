@@ -9,6 +9,7 @@ from operator import itemgetter
 
 from augcond.conditioning.base import Draws
 from augcond.planning import PlanRow
+from augcond.store.commit import read_marker
 from augcond.store.fingerprint import SourceFacts, differences, row_fingerprints, spelled_out
 from augcond.store.folder import RunFolder
 from augcond.store.plans import RunPlan
@@ -62,7 +63,7 @@ class ReusableRows:
                     self._places.setdefault(key, _Place(folder, shard, position))
 
     def __call__(self, rows: Sequence[PlanRow]) -> dict[str, ShardRow]:
-        """Return finished rows by key, for those of `rows` that another run has made."""
+        """Return finished rows by key, for those of `rows` that another run committed, as they were committed."""
         by_shard: dict[tuple[RunFolder, int], list[tuple[PlanRow, int]]] = {}
         for row in rows:
             place = self._places.get(row.key)
@@ -70,6 +71,10 @@ class ReusableRows:
                 by_shard.setdefault((place.folder, place.shard), []).append((row, place.position))
         found: dict[str, ShardRow] = {}
         for (folder, shard), entries in by_shard.items():
+            marker = read_marker(folder.marker_path(shard))
+            if marker is None or not folder.is_intact(shard, marker):
+                logger.warning("%s: not what was committed; none of its rows is taken", folder.shard_path(shard))
+                continue
             entries.sort(key=itemgetter(1))
             taken = shard_rows(folder.shard_path(shard), _COLUMNS, [position for _, position in entries])
             for (row, _), values in zip(entries, taken, strict=True):

@@ -227,7 +227,7 @@ def read_synthetic(folder: RunFolder) -> SyntheticRows:
         RunError: the run is not generated to the end.
     """
     plan = folder.read_plan()
-    markers = folder.markers(plan)
+    markers = folder.verified_markers(plan)
     left = sum(marker is None for marker in markers)
     if left:
         raise RunError(
