@@ -62,7 +62,7 @@ def test_every_file_of_a_run_is_in_the_list_and_all_of_the_list_is_there(run):
     found = {path: kinds_of(path) for path in files_in(folder.path)}
     assert [path for path, kinds in found.items() if not kinds] == []
     missing = set(FILES) - {kind for kinds in found.values() for kind in kinds}
-    assert missing == {"sweep", "sweep table", "cell"}
+    assert missing == {"marker set aside", "sweep", "sweep table", "cell"}
 
 
 def test_overwriting_leaves_log_locks_and_what_decoding_found(run, tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import resource
 import shutil
@@ -15,6 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from augcond.errors import CorruptRunError
+from augcond.files import file_sha256
 from augcond.pipeline import generate
 from augcond.planning import PlanRow, index_of
 from augcond.report.facts import read_facts
@@ -164,6 +166,9 @@ def test_a_damaged_shard_is_named_by_every_reader(runs, tmp_path, read, damage):
         data[place] = bytes(byte ^ 0xFF for byte in data[place])
         path.write_bytes(data)
     assert path.stat().st_size == size
+    # As if it had been committed so: what differs from its marker is not even opened.
+    marker = json.loads(folder.marker_path(1).read_text())
+    folder.marker_path(1).write_text(json.dumps(marker | {"sha256": file_sha256(path)}))
     with pytest.raises(CorruptRunError, match=r"00001\.parquet cannot be read.*run augcond generate again"):
         read(folder)
     assert any("00001.parquet cannot be read" in problem for problem in audit_run(folder).problems)
