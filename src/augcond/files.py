@@ -9,6 +9,7 @@ import shutil
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import lru_cache
 from itertools import chain
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
@@ -64,15 +65,6 @@ def write_atomically(path: Path, data: bytes) -> None:
         os.fsync(file.fileno())
 
 
-def write_table(path: Path, table: pa.Table) -> None:
-    """Write `table` to `path` as parquet, in the way of `write_atomically`."""
-    import pyarrow as pa
-
-    sink = pa.BufferOutputStream()
-    write_parquet(sink, [table])
-    write_atomically(path, sink.getvalue())
-
-
 def write_parquet(file: IO[bytes], groups: Iterable[pa.Table]) -> None:
     """Write tables of one schema, one at least, to an open file as parquet, each as a row group of its own.
 
@@ -123,7 +115,7 @@ def replacing_contents(folder: Path) -> Iterator[Path]:
     stopped, what was there stays. `folder` itself may be new, a link, or where a disk is mounted.
 
     Raises:
-        OSError: the disk is full or gone.
+        OSError: the disk is full or gone; it names a file, or `folder`.
     """
     new_folder = not folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
@@ -133,6 +125,10 @@ def replacing_contents(folder: Path) -> Iterator[Path]:
     try:
         yield partial
         _take_in(partial, folder)
+    except OSError as error:
+        # A disk that is full does not say for which file.
+        error.filename = error.filename or str(folder)
+        raise
     finally:
         shutil.rmtree(partial, ignore_errors=True)
         if new_folder:
@@ -208,6 +204,16 @@ def file_sha256(path: Path) -> str:
     """Return the hex digest of a file's bytes."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def known_sha256(path: Path) -> str:
+    """Return what `file_sha256` does, which is asked once per process as long as the file stays as it is."""
+    return _sha256_of(path, file_state(path))
+
+
+@lru_cache(maxsize=1 << 20)
+def _sha256_of(path: Path, state: tuple[int, ...]) -> str:
+    return file_sha256(path)
 
 
 def file_state(path: Path) -> tuple[int, ...]:

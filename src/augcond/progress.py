@@ -61,12 +61,17 @@ def format_bytes(count: float) -> str:
     return f"{count:.1f} TB"
 
 
+class _LogFile(logging.FileHandler):
+    def handleError(self, record: logging.LogRecord) -> None:
+        """Go on without a line: a full disk must not stop, or clutter, what the log is of."""
+
+
 @contextmanager
 def log_to(path: Path) -> Iterator[None]:
     """Append what augcond logs to the file `path`."""
     root = logging.getLogger("augcond")
     path.parent.mkdir(parents=True, exist_ok=True)
-    handler = logging.FileHandler(path, encoding="utf-8")
+    handler = _LogFile(path, encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(process)d %(name)s: %(message)s"))
     level = root.level
     root.addHandler(handler)

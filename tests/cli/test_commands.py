@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import io
 import json
+import signal
 import subprocess
 import sys
 
@@ -12,7 +13,7 @@ import pytest
 import yaml
 from PIL import Image
 
-from augcond import cli
+import augcond.__main__ as program
 from tests.toy import write_photos
 
 
@@ -39,7 +40,7 @@ def augcond(monkeypatch, capsys):
     def run(*arguments: str) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["augcond", *arguments])
         with pytest.raises(SystemExit) as caught:
-            cli.main()
+            program.main()
         captured = capsys.readouterr()
         return caught.value.code or 0, captured.out, captured.err
 
@@ -163,13 +164,13 @@ TEST = ("--set", "data.test=photos")
 )
 def test_interrupt_says_how_to_go_on(project, augcond, monkeypatch, arguments, stage):
     def interrupted(*_: object, **__: object) -> None:
-        raise KeyboardInterrupt
+        signal.raise_signal(signal.SIGTERM)
 
     module, _, name = stage.rpartition(".")
     monkeypatch.setattr(importlib.import_module(f"augcond.{module}"), name, interrupted)
     code, _, err = augcond(*arguments)
-    assert code == 130
-    assert "stopped; what was committed is safe, run the same command again to go on" in err
+    assert code == 75
+    assert "stopped by SIGTERM; what was committed is safe, run the same command again to go on" in err
     assert "Traceback" not in err
 
 

@@ -165,7 +165,7 @@ def test_damaged_cache_is_told_and_replaced(listing, tmp_path, caplog, damage):
     cache.write_bytes({"empty": b"", "rubbish": b"PAR1 no", "cut": data[: len(data) // 2]}[damage])
     with caplog.at_level(logging.WARNING):
         assert same(verify(listing, PLAIN, cache=cache), expected)
-    assert "cache.parquet is damaged" in caplog.text
+    assert "cache.parquet is not what augcond wrote" in caplog.text
     assert cache.read_bytes() == data
 
 

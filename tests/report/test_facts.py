@@ -11,6 +11,7 @@ from augcond.errors import RunError
 from augcond.report.facts import disk_use, failures_by_reason, planned_by_recipe, portable_config, read_facts
 from augcond.store import RunFolder
 from tests.report.runs import COUNTS, INJECTED, INJECTED_FOLDER
+from tests.tampering import rewrite_sources
 
 
 def test_counts_per_class_add_up(facts):
@@ -49,7 +50,7 @@ def test_sources_of_another_class_are_counted(facts, tmp_path):
     folder = RunFolder(tmp_path / "run")
     table = pq.read_table(folder.sources_path)
     wrong = pa.array([(label + 1) % 5 for label in table["label"].to_pylist()], pa.int32())
-    pq.write_table(table.set_column(table.schema.get_field_index("label"), "label", wrong), folder.sources_path)
+    rewrite_sources(folder, table.set_column(table.schema.get_field_index("label"), "label", wrong))
 
     rows = facts.plan.plan.table["source_keys"].to_pylist()
     assert read_facts(folder).foreign_sources == sum(map(len, rows))

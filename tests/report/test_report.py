@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from augcond.cli import app
 from augcond.errors import ConfigError, CorruptRunError, GeneratorError, RunError
-from augcond.evaluation.results import results_to_json
+from augcond.evaluation.results import write_results
 from augcond.report import ReportSettings, write_report
 from augcond.store import RunFolder
 from tests.report.runs import INJECTED, make_results, make_run, photo_config
@@ -119,7 +119,7 @@ def test_sections_without_data_say_so(run_folder, tmp_path):
 
 def test_results_are_shown(run_folder, tmp_path, facts):
     folder = copy_of(run_folder, tmp_path)
-    (folder.path / "results.json").write_text(results_to_json(make_results()), encoding="utf-8")
+    write_results(folder.path / "results.json", make_results())
     page = write_report(folder, PLAIN)
 
     text = text_of(page)
@@ -134,7 +134,7 @@ def test_leaky_results_are_marked(run_folder, tmp_path):
     folder = copy_of(run_folder, tmp_path)
     results = make_results(leaky=True, leaks=("conditioning on <b>all</b> images",))
     results = replace(results, on="validation", arms=tuple(replace(arm, leaky=True) for arm in results.arms))
-    (folder.path / "results.json").write_text(results_to_json(results), encoding="utf-8")
+    write_results(folder.path / "results.json", results)
     text = text_of(write_report(folder, PLAIN))
     assert "Leaky protocol." in text and "conditioning on <b>all</b> images" in text
     assert text.count(" leaky ") >= 3

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import json
-
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from augcond.errors import CorruptRunError, RunError
-from augcond.files import file_sha256
 from augcond.pipeline import generate
 from augcond.store import RunFolder, audit_run
+from tests.tampering import rewrite_sources, vouch_for_shard
 from tests.toy import Counted, toy_config
 
 
@@ -24,11 +22,9 @@ def run(tmp_path):
 
 def rewrite_shard(run: RunFolder, number: int, change) -> None:
     """Change a shard's table and make its marker agree, as a careless script would."""
-    path, marker_path = run.shard_path(number), run.marker_path(number)
+    path = run.shard_path(number)
     pq.write_table(change(pq.read_table(path)), path)
-    marker = json.loads(marker_path.read_text())
-    marker |= {"sha256": file_sha256(path), "bytes": path.stat().st_size}
-    marker_path.write_text(json.dumps(marker))
+    vouch_for_shard(run, number)
 
 
 def set_value(table: pa.Table, column: str, row: int, value) -> pa.Table:
@@ -70,13 +66,13 @@ def test_changed_bytes(run):
 def test_source_that_is_no_training_image(run):
     sources = pq.read_table(run.sources_path)
     kept = [key != "cat/0.png" for key in sources["key"].to_pylist()]
-    pq.write_table(sources.filter(pa.array(kept)), run.sources_path)
+    rewrite_sources(run, sources.filter(pa.array(kept)))
     assert any("'cat/0.png' is no training image" in problem for problem in audit_run(run).problems)
 
 
 def test_source_of_another_class(run):
     sources = pq.read_table(run.sources_path)
-    pq.write_table(set_value(sources, "label", sources["key"].to_pylist().index("cat/0.png"), 1), run.sources_path)
+    rewrite_sources(run, set_value(sources, "label", sources["key"].to_pylist().index("cat/0.png"), 1))
     assert any("'cat/0.png' is of another class" in problem for problem in audit_run(run).problems)
 
 
@@ -112,8 +108,10 @@ def test_no_run(tmp_path):
 
 def test_foreign_plan(run):
     pq.write_table(pa.table({"a": [1]}), run.plan_path)
-    with pytest.raises(CorruptRunError, match="was not written by augcond"):
-        audit_run(run)
-    run.plan_path.write_bytes(b"rubbish")
-    with pytest.raises(CorruptRunError, match="cannot be read"):
-        audit_run(run)
+    for content in (run.plan_path.read_bytes(), b"rubbish"):
+        run.plan_path.write_bytes(content)
+        audit = audit_run(run)
+        assert any(f"{run.plan_path} " in line for line in audit.uncovered)
+        assert (audit.shards, audit.sources) == (0, 0)
+        with pytest.raises(CorruptRunError, match=r"plan\.parquet"):
+            run.read_plan()

@@ -62,7 +62,7 @@ def test_every_file_of_a_run_is_in_the_list_and_all_of_the_list_is_there(run):
     found = {path: kinds_of(path) for path in files_in(folder.path)}
     assert [path for path, kinds in found.items() if not kinds] == []
     missing = set(FILES) - {kind for kinds in found.values() for kind in kinds}
-    assert missing == {"marker set aside", "sweep", "sweep table", "cell"}
+    assert missing == {"marker set aside", "card set aside", "sweep", "sweep table", "cell"}
 
 
 def test_overwriting_leaves_log_locks_and_what_decoding_found(run, tmp_path):
@@ -105,8 +105,17 @@ def test_damaged_sources_are_named(run, tmp_path):
     shutil.copytree(run[1].path, copy.path)
     copy.sources_path.write_bytes(b"rubbish")
     for read in (copy.read_sources, copy.read_rejected):
-        with pytest.raises(CorruptRunError, match=r"sources\.parquet cannot be read"):
+        with pytest.raises(
+            CorruptRunError,
+            match=r"sources\.parquet is .*augcond generate writes it anew",
+        ):
             read()
     copy.sources_path.unlink()
-    with pytest.raises(CorruptRunError, match=r"sources\.parquet cannot be read"):
+    with pytest.raises(CorruptRunError, match=r"sources\.parquet is .*augcond generate writes it anew"):
         copy.read_sources()
+
+
+def test_every_file_of_a_run_stands_in_the_documentation():
+    text = (Path(__file__).parents[2] / "docs" / "reliability.md").read_text(encoding="utf-8")
+    rows = [line.split("|")[1].strip() for line in text.splitlines() if line.startswith("| ")]
+    assert sorted(row for row in rows if row in FILES) == sorted(FILES)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import resource
 import shutil
@@ -16,7 +15,6 @@ import pyarrow.parquet as pq
 import pytest
 
 from augcond.errors import CorruptRunError
-from augcond.files import file_sha256
 from augcond.pipeline import generate
 from augcond.planning import PlanRow, index_of
 from augcond.report.facts import read_facts
@@ -26,6 +24,7 @@ from augcond.store.commit import ShardFacts, commit_shard
 from augcond.store.reuse import ReusableRows
 from augcond.store.shards import COLUMNS, PROVENANCE, shard_columns, shard_features, shard_rows, shard_tables
 from augcond.training.image_sets import read_synthetic, synthetic_images
+from tests.tampering import vouch_for_shard
 from tests.toy import toy_config
 
 SETTINGS = GenerationSettings(1.0, 1, "fake:fake", "1", ".png")
@@ -167,8 +166,7 @@ def test_a_damaged_shard_is_named_by_every_reader(runs, tmp_path, read, damage):
         path.write_bytes(data)
     assert path.stat().st_size == size
     # As if it had been committed so: what differs from its marker is not even opened.
-    marker = json.loads(folder.marker_path(1).read_text())
-    folder.marker_path(1).write_text(json.dumps(marker | {"sha256": file_sha256(path)}))
+    vouch_for_shard(folder, 1)
     with pytest.raises(CorruptRunError, match=r"00001\.parquet cannot be read.*run augcond generate again"):
         read(folder)
     assert any("00001.parquet cannot be read" in problem for problem in audit_run(folder).problems)

@@ -1,7 +1,7 @@
-"""`python -m augcond.cli`, which launchers of several processes need."""
+"""`python -m augcond.cli`: the same as `python -m augcond`, for scripts of 0.1."""
 
 from __future__ import annotations
 
-from augcond.cli import main
+from augcond.__main__ import main
 
 main()

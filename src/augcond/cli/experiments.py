@@ -61,7 +61,7 @@ def train(
     """Train classifiers: real images only, and real with the synthetic ones of each recipe; resumes by itself.
 
     Refuses synthetic images whose sources are no training images of the split, and training images that are test or
-    validation images too. For many GPUs: accelerate launch -m augcond.cli train RUN
+    validation images too. For many GPUs: accelerate launch -m augcond train RUN
 
     Example: augcond train runs/my-photos --set training.seeds=5
     """

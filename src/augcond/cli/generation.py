@@ -99,8 +99,16 @@ def status(run: RunPath, as_json: AsJson = False) -> None:
         print_status(now, console())
 
 
-def check(run: RunPath, as_json: AsJson = False) -> None:
-    """Audit a run: every key once, every image decodes, every source is a training image.
+def check(
+    run: RunPath,
+    repair: Annotated[
+        bool, typer.Option("--repair", help="Set aside shards and models that are not what was committed.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Audit a run or a sweep: every file is what was written, every image decodes, every source is a training image.
+
+    Problems end with exit code 1. What --repair sets aside is made anew by augcond generate and augcond train.
 
     Example: augcond check runs/my-photos
     """
@@ -108,7 +116,7 @@ def check(run: RunPath, as_json: AsJson = False) -> None:
     from augcond.store import audit_run
 
     with show_progress("shards read") as progress:
-        audit = audit_run(run_folder(run), progress=progress)
+        audit = audit_run(run_folder(run), repair=repair, progress=progress)
     if as_json:
         print_json(asdict(audit))
     else:

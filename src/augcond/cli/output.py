@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import wraps
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -15,11 +14,6 @@ if TYPE_CHECKING:
 
     from augcond.cli.progress import ConsoleProgress
     from augcond.config import RunConfig
-
-GO_ON = "what was committed is safe, run the same command again to go on"
-
-_STOPPED = 130
-"""What shells take for a command that Ctrl-C ended."""
 
 
 def say(stage: str) -> None:
@@ -39,20 +33,6 @@ def show_progress(what: str) -> ConsoleProgress:
     from augcond.cli.progress import ConsoleProgress
 
     return ConsoleProgress(console(stderr=True), what)
-
-
-def stoppable(command: Callable[..., None]) -> Callable[..., None]:
-    """Return `command` such that Ctrl-C ends it with what to do."""
-
-    @wraps(command)
-    def stopped(**arguments: Any) -> None:
-        try:
-            command(**arguments)
-        except KeyboardInterrupt:
-            say(f"stopped; {GO_ON}")
-            raise typer.Exit(_STOPPED) from None
-
-    return stopped
 
 
 def print_json(value: Any) -> None:

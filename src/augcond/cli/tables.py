@@ -124,14 +124,24 @@ def print_status(status: RunStatus, console: Console) -> None:
 
 
 def print_audit(audit: Audit, console: Console) -> None:
-    """Print what an audit found."""
-    for problem in audit.problems[:SHOWN]:
-        console.print(f"problem: {_visible(problem)}", soft_wrap=True)
-    _print_rest(len(audit.problems), "problems", console)
+    """Print what an audit found, and what it looked at."""
+    for title, texts in (("problem", audit.problems), ("repaired", audit.repaired), ("not checked", audit.uncovered)):
+        for text in texts[:SHOWN]:
+            console.print(f"{title}: {_visible(text)}", soft_wrap=True)
+        _print_rest(len(texts), f"{title} lines", console)
     left = f", {_counted(audit.shards_left, 'shard')} not done yet" if audit.shards_left else ""
     verdict = "sound" if not audit.problems else f"{len(audit.problems)} problems"
     images, failed = _counted(audit.ok, "image"), _counted(audit.failed, "failed row")
     console.print(f"{verdict}: {_counted(audit.shards, 'shard')} read, {images}, {failed}{left}")
+    for title, counts in (
+        ("as recorded", {**audit.verified, "source image": audit.sources}),
+        ("nothing recorded to compare with", audit.unverified),
+    ):
+        if kinds := ", ".join(f"{kind} {count:,}" for kind, count in counts.items() if count):
+            console.print(f"{title}: {kinds}", soft_wrap=True)
+    if audit.unknown:
+        names = ", ".join(map(_visible, audit.unknown[:SHOWN]))
+        console.print(f"not written by augcond ({len(audit.unknown):,}): {names}", soft_wrap=True)
 
 
 def print_models(cards: Sequence[ModelCard], run: Path, console: Console) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass, replace
 from hashlib import blake2b
@@ -12,7 +11,7 @@ import numpy as np
 
 from augcond.datasets.protocol import protocol_of
 from augcond.errors import CorruptRunError, RunError, RunMismatchError, SplitError
-from augcond.files import write_atomically
+from augcond.sealed import read_json, write_json
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -180,9 +179,7 @@ def subset(dataset: Dataset, keys: Collection[str]) -> Dataset:
     return replace(dataset, images=images)
 
 
-def save_split(split: Split) -> str:
-    """Return the text of `split.json`."""
-    return json.dumps(asdict(split), indent=1, ensure_ascii=False) + "\n"
+MEND_SPLIT = "delete it: the next command draws it anew"
 
 
 def read_split(path: Path) -> Split:
@@ -193,18 +190,14 @@ def read_split(path: Path) -> Split:
         CorruptRunError: the file is not what augcond wrote.
     """
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-        return Split(
-            kind=values["kind"],
-            seed=values["seed"],
-            parameters=tuple((name, value) for name, value in values["parameters"]),
-            train=tuple(values["train"]),
-            validation=tuple(values["validation"]),
-        )
+        values = read_json(path, MEND_SPLIT).content
+        parameters = tuple((name, value) for name, value in values.pop("parameters"))
+        train, validation = tuple(values.pop("train")), tuple(values.pop("validation"))
+        return Split(parameters=parameters, train=train, validation=validation, **values)
     except FileNotFoundError:
         raise RunError(f"{path} is missing: run augcond generate first") from None
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        raise CorruptRunError(f"{path} was not written by augcond: {error}") from error
+    except (ValueError, TypeError, KeyError) as error:
+        raise CorruptRunError(f"{path} was not written by augcond: {error}. {MEND_SPLIT.capitalize()}") from error
 
 
 def draw_split(config: RunConfig, pool: Dataset) -> Split:
@@ -236,7 +229,7 @@ def settle_split(path: Path, wanted: Split) -> Split:
                 f"{len(wanted.train)}){_first_difference(existing, wanted)}: name another folder as `run`"
             )
         return existing
-    write_atomically(path, save_split(wanted).encode())
+    write_json(path, asdict(wanted))
     return wanted
 
 

@@ -15,13 +15,12 @@ from typing import TYPE_CHECKING
 import PIL
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from augcond.datasets.base import Dataset, DecodeSettings, ImageRecord, Listing, Reader, RejectedFile, StatReader
 from augcond.datasets.decoding import available_cores, background_colour, paths_taken, probe
-from augcond.errors import DatasetError, ImageError
-from augcond.files import write_table
+from augcond.errors import CorruptRunError, DatasetError, ImageError
 from augcond.progress import NoProgress
+from augcond.sealed import read_table, write_table
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -292,12 +291,11 @@ class OutcomeCache:
     def _load(self) -> pa.Table | None:
         """Return the known outcomes in the order of the job's keys, null where there is none."""
         try:
-            # Not memory-mapped: the file is replaced while its rows are in use.
-            table = pq.read_table(self._path, memory_map=False)
+            table = read_table(self._path, "every image is decoded again").content
         except FileNotFoundError:
             return None
-        except (OSError, pa.ArrowException) as error:
-            logger.warning("%s is damaged (%s): every image is decoded again", self._path, error)
+        except CorruptRunError as error:
+            logger.warning("%s", error)
             return None
         if not table.schema.equals(self._schema, check_metadata=True):
             logger.info("%s was made with other settings: every image is decoded again", self._path)

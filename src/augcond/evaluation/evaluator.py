@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from augcond.errors import RunMismatchError
+from augcond.errors import CorruptRunError, RunMismatchError
 from augcond.evaluation.intervals import SeedPredictions, Trained, comparable, compare, mean_metrics, spread_metrics
 from augcond.evaluation.metrics import Predictions, confusion_matrix, measure, per_class_accuracy
 from augcond.evaluation.predictions import save_predictions
-from augcond.evaluation.results import ArmResult, Difference, Results, SeedResult, results_to_json
-from augcond.files import write_atomically
+from augcond.evaluation.results import ArmResult, Difference, Results, SeedResult, write_results
 from augcond.progress import NoProgress
+from augcond.store.verifying import model_flaw, set_aside_model
 from augcond.training.arm_images import RunImages
 from augcond.training.arms import REAL_ONLY, Arm, HeldOut, Seeds, arms_of
 from augcond.training.cards import ModelCard, read_cards
@@ -46,6 +46,7 @@ def evaluate_models(experiment: Experiment, *, on: HeldOut = "test", progress: P
     folder = experiment.folder
     cards = read_cards(folder.path)
     _check_models(experiment, cards)
+    _check_weights(experiment, cards)
     progress.start(len(cards))
     test = evaluation_images(experiment, on)
     images = RunImages(experiment)
@@ -55,8 +56,8 @@ def evaluate_models(experiment: Experiment, *, on: HeldOut = "test", progress: P
         predictions = predict(images, card, test)
         seconds = time.perf_counter() - started
         path = folder.predictions_path(on, card.arm, card.seeds.training)
-        save_predictions(path, predictions, experiment.pool.classes)
-        own = SeedPredictions(predictions, card.real_counts, path.relative_to(folder.path).as_posix(), seconds)
+        sha256 = save_predictions(path, predictions, experiment.pool.classes)
+        own = SeedPredictions(predictions, card.real_counts, path.relative_to(folder.path).as_posix(), seconds, sha256)
         judged.setdefault(card.arm, {})[card.seeds] = own
         progress.advance(1, 0)
     order = [REAL_ONLY, *(arm.name for arm in arms_of(experiment.config))]
@@ -70,7 +71,7 @@ def evaluate_models(experiment: Experiment, *, on: HeldOut = "test", progress: P
         on=on,
         baselines=lambda name: [names[0], *(text for text in texts if name != names[0])],
     )
-    write_atomically(folder.results_path(on), results_to_json(results).encode())
+    write_results(folder.results_path(on), results)
     return results
 
 
@@ -92,6 +93,23 @@ def _check_models(experiment: Experiment, cards: Sequence[ModelCard]) -> None:
                 f"{place(card)} was trained for {_budget(card)}, {place(cards[0])} for {_budget(cards[0])}: "
                 "train one of them anew with --overwrite, or delete it"
             )
+
+
+def _check_weights(experiment: Experiment, cards: Sequence[ModelCard]) -> None:
+    """Refuse models that are not what was trained, and set them aside.
+
+    Raises:
+        CorruptRunError: naming them.
+    """
+    flaws = []
+    for card in cards:
+        place = experiment.folder.model_path(card.arm, card.seeds.training)
+        # Looked at twice: another process may just have trained it anew.
+        if model_flaw(place) and (flaw := model_flaw(place)):
+            set_aside_model(place)
+            flaws.append(flaw)
+    if flaws:
+        raise CorruptRunError(f"{'; '.join(flaws)}. It is set aside: augcond train trains it anew")
 
 
 def _budget(card: ModelCard) -> str:
@@ -187,4 +205,6 @@ def _seed(card: ModelCard, judged: SeedPredictions, bounds: EvaluationConfig) ->
         predictions=judged.path,
         training_seconds=card.seconds,
         evaluation_seconds=judged.seconds,
+        predictions_sha256=judged.sha256,
+        fingerprint=card.fingerprint,
     )

@@ -50,12 +50,14 @@ class SeedPredictions:
         real_counts: real training images per class that the model had.
         path: where they are kept, relative to the folder of the results.
         seconds: time that making them took.
+        sha256: of the file at `path`.
     """
 
     predictions: Predictions
     real_counts: tuple[int, ...]
     path: str = ""
     seconds: float = 0.0
+    sha256: str = ""
 
 
 Trained = Mapping[Seeds, SeedPredictions]

@@ -6,19 +6,23 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from augcond.errors import CorruptRunError
 from augcond.evaluation.metrics import Predictions
-from augcond.files import write_table
+from augcond.sealed import read_table, write_table
+from augcond.store.folder import FILES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
 
-def save_predictions(path: Path, predictions: Predictions, classes: Sequence[str]) -> None:
-    """Write key, true label, predicted label and the probability of every class of each test image, at once."""
+def save_predictions(path: Path, predictions: Predictions, classes: Sequence[str]) -> str:
+    """Write key, true label, predicted label and the probability of every class of each test image, at once.
+
+    Returns:
+        The sha256 of the file.
+    """
     width = predictions.probabilities.shape[1]
     flat = pa.array(predictions.probabilities.astype(np.float32).ravel())
     table = pa.table(
@@ -33,20 +37,25 @@ def save_predictions(path: Path, predictions: Predictions, classes: Sequence[str
         }
     )
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_table(path, table)
+    return write_table(path, table)
 
 
-def read_predictions(path: Path) -> Predictions:
+def read_predictions(path: Path, sha256: str = "") -> Predictions:
     """Return what `save_predictions` wrote; probabilities are rounded to float32.
 
+    Args:
+        path: the file.
+        sha256: of the file, as the results recorded it; empty where they did not.
+
     Raises:
-        CorruptRunError: the file is missing or damaged.
+        CorruptRunError: the file is missing or not what was written.
     """
+    mend = FILES["predictions"].mend
     try:
-        table = pq.read_table(path, columns=["key", "label", "probabilities"])
+        table = read_table(path, mend, ("key", "label", "probabilities"), sha256=sha256 or None).content
         flat = table["probabilities"].combine_chunks().flatten().to_numpy()
         return Predictions(
             tuple(table["key"].to_pylist()), table["label"].to_numpy(), flat.reshape(table.num_rows, -1).astype(float)
         )
-    except (OSError, pa.ArrowException, ValueError) as error:
-        raise CorruptRunError(f"{path} cannot be read: {error}") from error
+    except (OSError, ValueError) as error:
+        raise CorruptRunError(f"{path} cannot be read: {error}; {mend}") from error

@@ -10,12 +10,13 @@ Accuracies and calibration errors are shares in [0, 1]; differences are in [-1, 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import MISSING, asdict, dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from augcond.errors import CorruptRunError, RunError
+from augcond.sealed import read_json, write_json
+from augcond.store.folder import FILES
 from augcond.training.arms import REAL_ONLY, ArmKind, HeldOut, Seeds
 
 if TYPE_CHECKING:
@@ -35,8 +36,8 @@ __all__ = [
     "SeedResult",
     "Seeds",
     "read_results",
-    "results_to_json",
     "share_text",
+    "write_results",
 ]
 
 FORMAT = 2
@@ -80,6 +81,8 @@ class SeedResult:
         predictions: path of its predictions (parquet), relative to the run folder.
         training_seconds: wall-clock time of its training.
         evaluation_seconds: the same of judging it.
+        predictions_sha256: of that file's bytes; empty in results of 0.1.
+        fingerprint: of the model that was judged; empty in results of 0.1.
     """
 
     seeds: Seeds
@@ -91,6 +94,8 @@ class SeedResult:
     # Two runs are alike whatever time they took.
     training_seconds: float = field(compare=False)
     evaluation_seconds: float = field(compare=False)
+    predictions_sha256: str = field(default="", compare=False)
+    fingerprint: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,9 +226,9 @@ def share_text(mean: float | None, spread: float | None = None) -> str:
     return f"{100 * mean:.1f}" + (f" ± {100 * spread:.1f}" if spread is not None else "")
 
 
-def results_to_json(results: Results) -> str:
-    """Return `results` as the text of `results.json`."""
-    return json.dumps(asdict(results), indent=1, ensure_ascii=False) + "\n"
+def write_results(path: Path, results: Results) -> None:
+    """Write `results` to `path`, at once."""
+    write_json(path, asdict(results))
 
 
 def read_results(path: Path) -> Results:
@@ -234,12 +239,10 @@ def read_results(path: Path) -> Results:
         CorruptRunError: it is not what augcond wrote.
     """
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = read_json(path, FILES["results"].mend).content
     except FileNotFoundError:
         raise RunError(f"no results at {path}: run augcond evaluate first") from None
-    except (OSError, ValueError) as error:
-        raise CorruptRunError(f"{path} cannot be read: {error}") from error
-    if not isinstance(values, dict) or values.get("format") not in (1, FORMAT):
+    if values.get("format") not in (1, FORMAT):
         raise RunError(f"{path} is not of format {FORMAT}: run augcond evaluate again")
     if "part" in values:
         values["on"] = values.pop("part")
@@ -268,6 +271,8 @@ def _arm(values: dict[str, Any]) -> ArmResult:
 
 def _tuples(schema: type, values: dict[str, Any]) -> dict[str, Any]:
     """Return the fields of `schema` in `values`, lists as tuples; all must be there that have no default."""
+    if unknown := sorted(values.keys() - {known.name for known in fields(schema)}):
+        raise TypeError(f"unknown key {unknown[0]!r}")
     named = {
         known.name: values[known.name]
         for known in fields(schema)

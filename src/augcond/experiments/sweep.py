@@ -29,7 +29,7 @@ from augcond.errors import ConfigError
 from augcond.evaluation.evaluator import assemble_results
 from augcond.evaluation.intervals import SeedPredictions, Trained
 from augcond.evaluation.predictions import read_predictions
-from augcond.evaluation.results import METRICS, REAL_ONLY, Results, results_to_json, share_text
+from augcond.evaluation.results import METRICS, REAL_ONLY, Results, share_text, write_results
 from augcond.files import write_atomically
 from augcond.pipeline import evaluate, generate, train
 from augcond.progress import Stage, no_stage
@@ -251,7 +251,7 @@ def sweep(
     results = _collect(config, cells, judged, on)
     config.run.mkdir(parents=True, exist_ok=True)
     folder = RunFolder(config.run)
-    write_atomically(folder.sweep_path, results_to_json(results).encode())
+    write_results(folder.sweep_path, results)
     write_atomically(folder.sweep_table_path("csv"), to_csv(results).encode())
     write_atomically(folder.sweep_table_path("md"), to_markdown(results).encode())
     return results
@@ -281,7 +281,7 @@ def _collect(config: RunConfig, cells: Sequence[Cell], judged: Sequence[Results]
     # As in the results of one run: the arm of that name, or else the first of real images alone.
     first = min(_real_arms(config), key=lambda arm: arm.name != REAL_ONLY, default=None)
     for cell, own_results in zip(cells, judged, strict=True):
-        seconds = {(arm.name, seed.seeds): seed.evaluation_seconds for arm in own_results.arms for seed in arm.seeds}
+        found = {(arm.name, seed.seeds): seed for arm in own_results.arms for seed in arm.seeds}
         # Models of an earlier config may lie there too.
         own = {(arm.name, cell.seed) for arm in arms_of(cell.config)}
         for card in read_cards(cell.config.run):
@@ -290,7 +290,11 @@ def _collect(config: RunConfig, cells: Sequence[Cell], judged: Sequence[Results]
             path = RunFolder(cell.config.run).predictions_path(on, card.arm, card.seeds.training)
             name = cell.arm_name(card.arm, card.recipe)
             kept = path.relative_to(config.run).as_posix()
-            judgement = SeedPredictions(read_predictions(path), card.real_counts, kept, seconds[card.arm, card.seeds])
+            judged_now = found[card.arm, card.seeds]
+            sha256 = judged_now.predictions_sha256
+            predictions = read_predictions(path, sha256)
+            seconds = judged_now.evaluation_seconds
+            judgement = SeedPredictions(predictions, card.real_counts, kept, seconds, sha256)
             settings[name] = cell.point
             models.setdefault(name, {})[card.seeds] = judgement
             cards.append(replace(card, arm=name))

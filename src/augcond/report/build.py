@@ -8,9 +8,9 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from augcond.errors import ConfigError, GeneratorError
+from augcond.errors import ConfigError, GeneratorError, RunError
 from augcond.evaluation.features import load_extractor
-from augcond.evaluation.results import read_results
+from augcond.evaluation.results import Results, read_results
 from augcond.files import replacing_contents
 from augcond.generators import load_generator
 from augcond.report.accuracy import Accuracy, draw_class_changes, draw_gains, view_accuracy
@@ -24,6 +24,7 @@ from augcond.report.sheet import draw_gallery
 from augcond.report.sweep import is_sweep, write_sweep_report
 from augcond.report.verdict import answers
 from augcond.store import RunFolder
+from augcond.training.cards import read_card
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +73,8 @@ def write_report(
     facts = read_facts(folder)
     results_path = folder.results_path()
     results = read_results(results_path) if results_path.exists() else None
+    if results is not None:
+        _check_models(folder, results)
     with replacing_contents(folder.report_path) as partial:
         sources = SourceImages(facts)
         quality, unmeasured = _measure(facts, sources, settings, on_stage)
@@ -105,6 +108,18 @@ def write_report(
         )
         (partial / folder.page_path.name).write_text(html, encoding="utf-8")
     return folder.page_path
+
+
+def _check_models(folder: RunFolder, results: Results) -> None:
+    """Refuse results of models that were trained otherwise than those that lie in `folder` now."""
+    for arm in results.arms:
+        for seed in arm.seeds:
+            card = read_card(folder.model_path(arm.name, seed.seeds.training))
+            if card is not None and seed.fingerprint not in ("", card.fingerprint):
+                raise RunError(
+                    f"{folder.results_path()} is older than the model {arm.name!r}, seed {seed.seeds.training}: "
+                    "run augcond evaluate again"
+                )
 
 
 def _measure(

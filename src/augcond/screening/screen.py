@@ -8,21 +8,22 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from augcond.config.base import counted
-from augcond.errors import ConfigError, LeakError, RunError
-from augcond.files import write_atomically, write_table
+from augcond.errors import ConfigError, CorruptRunError, LeakError, RunError
+from augcond.sealed import read_json, read_table, write_json, write_table
+from augcond.store.folder import FILES
 from augcond.training.arm_images import RunImages
 from augcond.training.arms import REAL_ONLY, Arm
 from augcond.training.image_sets import synthetic_images
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
     from augcond.training.experiment import Experiment
     from augcond.training.image_sets import ImageSet
     from augcond.training.probes import FrozenEncoder
+
+logger = logging.getLogger(__name__)
 
 Judge = Callable[["ImageSet"], Tensor]
 """Gives scores (N, C) of images."""
@@ -51,6 +54,7 @@ class Screening:
         kept: number of synthetic images that stay.
         dropped: number of those that go.
         fingerprint: of what decided all this; screening is not done twice.
+        margins_sha256: of the bytes of `screening.parquet`; empty for screening by 0.1.
     """
 
     by: str
@@ -60,6 +64,7 @@ class Screening:
     kept: int
     dropped: int
     fingerprint: str
+    margins_sha256: str = ""
 
 
 def margins(scores: Tensor, labels: Tensor) -> Tensor:
@@ -160,19 +165,22 @@ def _read(experiment: Experiment, fingerprint: str) -> tuple[str, ...] | None:
     """Return the keys that an equal screening dropped before; None where there was none."""
     folder = experiment.folder
     try:
-        about = json.loads(folder.screening_path.read_text(encoding="utf-8"))
-        if about.get("fingerprint") != fingerprint:
+        about = Screening(**read_json(folder.screening_path, FILES["screening"].mend).content)
+        if about.fingerprint != fingerprint:
             return None
-        table = pq.read_table(folder.margins_path)
-    except (OSError, ValueError, pa.ArrowException):
-        return None  # nothing there yet, or damaged: it is done anew
-    return tuple(table.filter(pc.invert(table["kept"]))["key"].to_pylist())
+        table = read_table(folder.margins_path, FILES["margins"].mend, sha256=about.margins_sha256 or None).content
+        return tuple(table.filter(pc.invert(table["kept"]))["key"].to_pylist())
+    except FileNotFoundError:
+        return None
+    except (CorruptRunError, TypeError, KeyError) as error:
+        logger.warning("%s", error)
+        return None
 
 
 def _save(experiment: Experiment, screening: Screening, table: pa.Table) -> None:
     folder = experiment.folder
-    write_table(folder.margins_path, table)
-    write_atomically(folder.screening_path, (json.dumps(asdict(screening), indent=1) + "\n").encode())
+    sha256 = write_table(folder.margins_path, table)
+    write_json(folder.screening_path, asdict(replace(screening, margins_sha256=sha256)))
 
 
 def _classifier(images: RunImages) -> tuple[Judge, int]:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
-from augcond.errors import CorruptRunError, ImageError
+from augcond.datasets import list_images
+from augcond.errors import AugcondError, CorruptRunError, ImageError, RunError
 from augcond.files import TEMPORARY, file_sha256
 from augcond.planning import PlanRow
 from augcond.progress import NoProgress, Progress
@@ -16,6 +20,7 @@ from augcond.store.folder import RunFolder
 from augcond.store.images import decode_stored
 from augcond.store.plans import RunPlan
 from augcond.store.shards import COLUMNS, FAILED, OK, shard_columns, shard_rows
+from augcond.store.verifying import set_aside_model, verify_files
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +33,12 @@ class Audit:
         ok: images that are there and decode.
         failed: rows that are recorded as failed.
         problems: one line per broken promise; empty for a sound run.
+        verified: how many other files are what was recorded, by kind as in `augcond.store.folder.FILES`.
+        unverified: how many have nothing recorded: those of 0.1, and those that nothing is read from again.
+        sources: source images that were compared with their hash.
+        uncovered: what could not be looked at, and why.
+        unknown: paths in the folder that augcond did not write.
+        repaired: what was set aside, and what makes it anew; their problems are mended once that has run.
     """
 
     shards: int
@@ -35,37 +46,149 @@ class Audit:
     ok: int
     failed: int
     problems: tuple[str, ...]
+    verified: Mapping[str, int] = field(default_factory=dict)
+    unverified: Mapping[str, int] = field(default_factory=dict)
+    sources: int = 0
+    uncovered: tuple[str, ...] = ()
+    unknown: tuple[str, ...] = ()
+    repaired: tuple[str, ...] = ()
 
 
-def audit_run(folder: RunFolder, *, progress: Progress | None = None) -> Audit:
-    """Read every committed shard of a run and compare it with its marker, the plan and the sources.
+def audit_run(folder: RunFolder, *, repair: bool = False, progress: Progress | None = None) -> Audit:
+    """Read every file of a run, and compare each with what was recorded, and with the plan and the sources.
 
     Args:
         folder: the run.
+        repair: set aside the markers of shards, and the cards of models, that are not what was committed, so that the
+            next `generate` and `train` make them anew. Nothing else is touched.
         progress: is told how many shards are read.
 
     Raises:
-        RunError: there is no run there.
+        RunError: there is no run there, and no sweep.
     """
-    plan = folder.read_plan()
+    if cells := folder.cells():
+        return _sum(folder, [(cell, audit_run(cell, repair=repair)) for cell in cells])
+    if not folder.exists and not folder.plan_path.exists():
+        folder.read_plan()  # which says what is missing
+    files = verify_files(folder)
+    problems, uncovered = list(files.problems), []
+    shards = _Shards()
+    sources: dict[str, tuple[int, str]] = {}
+    try:
+        plan = folder.read_plan()
+        sources = folder.read_sources()
+    except RunError as error:
+        if folder.plan_path.exists():
+            uncovered.append(f"shards: {error}")
+    else:
+        shards = _audit_shards(folder, plan, sources, progress or NoProgress())
+        problems += shards.problems
+    compared, changed = _compare_photos(folder, sources, uncovered)
+    problems += changed
+    return Audit(
+        shards.read,
+        shards.left,
+        shards.ok,
+        shards.failed,
+        tuple(problems),
+        dict(files.verified),
+        dict(files.unverified),
+        compared,
+        tuple(uncovered),
+        tuple(files.unknown),
+        tuple(_repair(folder, shards.unfit, files.unfit_models)) if repair else (),
+    )
+
+
+def _sum(folder: RunFolder, cells: Sequence[tuple[RunFolder, Audit]]) -> Audit:
+    """Return what was found in a sweep: in its own files, and in all its runs."""
+    files = verify_files(folder)
+
+    def named(which: Callable[[Audit], Sequence[str]]) -> tuple[str, ...]:
+        return tuple(f"{cell.path.relative_to(folder.path)}: {text}" for cell, audit in cells for text in which(audit))
+
+    audits = [audit for _, audit in cells]
+    return Audit(
+        sum(audit.shards for audit in audits),
+        sum(audit.shards_left for audit in audits),
+        sum(audit.ok for audit in audits),
+        sum(audit.failed for audit in audits),
+        (*files.problems, *named(lambda audit: audit.problems)),
+        sum((Counter(audit.verified) for audit in audits), files.verified),
+        sum((Counter(audit.unverified) for audit in audits), files.unverified),
+        sum(audit.sources for audit in audits),
+        named(lambda audit: audit.uncovered),
+        (*files.unknown, *named(lambda audit: audit.unknown)),
+        named(lambda audit: audit.repaired),
+    )
+
+
+def _repair(folder: RunFolder, shards: Sequence[int], models: Sequence[Path]) -> Iterator[str]:
+    for number in shards:
+        folder.set_aside(number)
+        yield f"shard {number:05d} does not count as done any more: augcond generate makes it anew"
+    for model in models:
+        set_aside_model(model)
+        yield f"model {model.relative_to(folder.path)} is set aside: augcond train trains it anew"
+
+
+def _compare_photos(
+    folder: RunFolder, sources: Mapping[str, tuple[int, str]], uncovered: list[str]
+) -> tuple[int, list[str]]:
+    """Return how many source images were read and compared with their hash, and what is wrong with them."""
+    if not sources:
+        return 0, []
+    try:
+        reader = list_images(folder.read_config().data).reader
+    except (AugcondError, OSError) as error:
+        uncovered.append(f"source images: {error}")
+        return 0, []
+
+    def look(key: str, sha256: str) -> str | None:
+        try:
+            found = hashlib.sha256(reader.read(key)).hexdigest()
+        except (OSError, KeyError, AugcondError) as error:
+            return f"source image {key!r} cannot be read: {error}"
+        return None if found == sha256 else f"source image {key!r} has other contents than when the run was planned"
+
+    with ThreadPoolExecutor() as threads:
+        found = threads.map(look, sources, (sha256 for _, sha256 in sources.values()))
+        return len(sources), [problem for problem in found if problem]
+
+
+@dataclass(slots=True)
+class _Shards:
+    read: int = 0
+    left: int = 0
+    ok: int = 0
+    failed: int = 0
+    problems: list[str] = field(default_factory=list)
+    unfit: list[int] = field(default_factory=list)
+
+
+def _audit_shards(folder: RunFolder, plan: RunPlan, sources: dict[str, tuple[int, str]], progress: Progress) -> _Shards:
     markers = folder.markers(plan)
-    sources = folder.read_sources()
-    problems = list(_stray_files(folder, plan))
+    found = _Shards(read=sum(marker is not None for marker in markers))
+    found.left = len(markers) - found.read
+    found.problems += _stray_files(folder, plan)
     keys = Counter(plan.plan.table["key"].to_pylist())
-    problems += [f"key {key!r} stands {count} times in the plan" for key, count in keys.items() if count > 1]
-    ok = failed = 0
-    done = sum(marker is not None for marker in markers)
-    progress = progress or NoProgress()
-    progress.start(done)
+    found.problems += [f"key {key!r} stands {count} times in the plan" for key, count in keys.items() if count > 1]
+    progress.start(found.read)
     for number, marker in enumerate(markers):
-        if marker is not None:
-            problems += (
-                f"shard {number:05d}: {problem}" for problem in _shard_problems(folder, plan, number, marker, sources)
-            )
-            ok += marker.ok
-            failed += marker.failed
-            progress.advance(1, 0)
-    return Audit(done, len(markers) - done, ok, failed, tuple(problems))
+        if marker is None:
+            continue
+        problems = list(_shard_problems(folder, plan, number, marker, sources))
+        now = folder.done(number, plan.fingerprints[number]) if problems else marker
+        if now is not None and now != marker:
+            # A worker has just made it anew.
+            marker = now
+            problems = list(_shard_problems(folder, plan, number, marker, sources))
+        found.problems += (f"shard {number:05d}: {text}" for text in problems)
+        found.unfit += [number] if problems else []
+        found.ok += marker.ok
+        found.failed += marker.failed
+        progress.advance(1, 0)
+    return found
 
 
 def _stray_files(folder: RunFolder, plan: RunPlan) -> Iterator[str]:

@@ -7,7 +7,6 @@ gives it now; a shard without a marker is made anew, and overwrites whatever a c
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 from collections import Counter
@@ -19,7 +18,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from augcond.errors import CorruptRunError, RunError
-from augcond.files import file_sha256, replacing, write_atomically, write_parquet
+from augcond.files import file_sha256, replacing, write_parquet
+from augcond.sealed import read_json, write_json
 from augcond.store.shards import COLUMNS, FAILED, shard_groups
 
 logger = logging.getLogger(__name__)
@@ -94,7 +94,7 @@ def commit_shard(tables: Iterable[pa.Table], path: Path, marker_path: Path, fact
                 os.fsync(file.fileno())
             written.compare(temporary, path)
             marker = _marker(written, temporary, facts)
-        write_atomically(marker_path, json.dumps(asdict(marker), indent=1, sort_keys=True).encode())
+        write_json(marker_path, asdict(marker))
     except OSError as error:
         raise RunError(
             f"{path} cannot be written: {error.strerror or error}. What was committed before is safe; mend the cause "
@@ -159,11 +159,21 @@ def _marker(written: _Written, file: Path, facts: ShardFacts) -> ShardMarker:
 def read_marker(path: Path) -> ShardMarker | None:
     """Return the marker at `path`, or None where there is none or it is not whole."""
     try:
-        values = json.loads(path.read_bytes())
-        return ShardMarker(**{**values, "notes": tuple(values["notes"])})
+        values = read_json(path, "its shard does not count as done").content
+        marker = ShardMarker(**{**values, "notes": tuple(values["notes"])})
+        if not _is_plausible(marker):
+            raise ValueError("its values are none of a shard")
     except FileNotFoundError:
         return None
-    except (ValueError, TypeError, KeyError):
+    except (CorruptRunError, ValueError, TypeError, KeyError) as error:
         # Markers are renamed into place whole; a broken one was edited, or its disk is failing.
-        logger.warning("%s is not a whole marker: its shard does not count as done", path)
+        logger.warning("%s is not a whole marker (%s): its shard does not count as done", path, error)
         return None
+    return marker
+
+
+def _is_plausible(marker: ShardMarker) -> bool:
+    """Return whether a marker of 0.1, which has no seal, can be counted with."""
+    counts = [marker.bytes, marker.rows, marker.ok, marker.failed, *marker.reasons.values()]
+    numbers = all(isinstance(count, int) and count >= 0 for count in counts) and isinstance(marker.seconds, int | float)
+    return numbers and marker.ok + marker.failed == marker.rows and sum(marker.reasons.values()) == marker.failed

@@ -7,20 +7,22 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import partial
 from pathlib import Path
-from typing import Final, NoReturn
+from typing import Final, Literal, NoReturn
 
 import pyarrow as pa
 
 from augcond.config import RunConfig, kept_text, load_kept_config
 from augcond.datasets import Dataset, RejectedFile
 from augcond.datasets.base import HeldOut
+from augcond.datasets.splits import MEND_SPLIT
 from augcond.errors import CorruptRunError, RunError
-from augcond.files import TEMPORARY, file_sha256, file_state, read_groups, sync_folder, write_atomically, write_table
+from augcond.files import TEMPORARY, known_sha256, sync_folder, write_atomically
+from augcond.sealed import read_table, write_table
 from augcond.store.commit import ShardMarker, read_marker
 from augcond.store.fingerprint import SourceFacts
-from augcond.store.plans import RunPlan, plan_from_table, plan_to_table
+from augcond.store.plans import MEND_PLAN, RunPlan, plan_from_table, plan_to_table, sources_sha256
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,10 +32,14 @@ class RunFile:
     Attributes:
         pattern: its path in the run folder; names in braces stand for what tells several of a kind apart.
         goes: whether it goes when a run is made anew: images, and what was made of them.
+        seal: how it says itself whether it is what was written (`augcond.sealed`); None where it does not.
+        mend: what is to be done where it is not.
     """
 
     pattern: str
     goes: bool = True
+    seal: Literal["json", "parquet", "safetensors"] | None = None
+    mend: str = ""
 
     @property
     def glob(self) -> str:
@@ -42,38 +48,45 @@ class RunFile:
 
 
 CARD, WEIGHTS, CHECKPOINT = "model.json", "model.safetensors", "checkpoint.safetensors"
+UNFIT_CARD = "model.unfit.json"
 """The files of a model, in the folder of its arm and training seed."""
 _MODEL = "models/{arm}/seed-{seed}/"
 
+_TRAIN = "augcond train trains it anew"
+_SCREEN = "the next augcond train screens anew"
+_EVALUATE = "run augcond evaluate again"
+_DECODE = "the next command decodes every image again"
+
 FILES: Final[Mapping[str, RunFile]] = {
     # What goes, in this order: a crash in between leaves shards without a plan, which the next plan ignores.
-    "plan": RunFile("plan.parquet"),
-    "sources": RunFile("sources.parquet"),
-    "config": RunFile("config.yaml"),
-    "shard": RunFile("shards/{number:05d}.parquet"),
-    "marker": RunFile("shards/{number:05d}.done.json"),
+    "plan": RunFile("plan.parquet", seal="parquet", mend=MEND_PLAN),
+    "sources": RunFile("sources.parquet", seal="parquet", mend="augcond generate writes it anew"),
+    "config": RunFile("config.yaml", mend="augcond generate CONFIG writes it anew"),
+    "shard": RunFile("shards/{number:05d}.parquet", mend="augcond generate makes it anew"),
+    "marker": RunFile("shards/{number:05d}.done.json", seal="json", mend="augcond generate makes its shard anew"),
     "marker set aside": RunFile("shards/{number:05d}.unfit.json"),
-    "split": RunFile("split.json"),
-    "screening": RunFile("screening.json"),
-    "margins": RunFile("screening.parquet"),
-    "card": RunFile(_MODEL + CARD),
-    "weights": RunFile(_MODEL + WEIGHTS),
-    "checkpoint": RunFile(_MODEL + CHECKPOINT),
-    "predictions": RunFile("predictions/{on}/{arm}/seed-{seed}.parquet"),
-    "results": RunFile("results.json"),
-    "validation": RunFile("validation.json"),
+    "split": RunFile("split.json", seal="json", mend=MEND_SPLIT),
+    "screening": RunFile("screening.json", seal="json", mend=_SCREEN),
+    "margins": RunFile("screening.parquet", seal="parquet", mend=_SCREEN),
+    "card": RunFile(_MODEL + CARD, seal="json", mend=_TRAIN),
+    "card set aside": RunFile(_MODEL + UNFIT_CARD),
+    "weights": RunFile(_MODEL + WEIGHTS, mend=_TRAIN),
+    "checkpoint": RunFile(_MODEL + CHECKPOINT, seal="safetensors", mend=_TRAIN),
+    "predictions": RunFile("predictions/{on}/{arm}/seed-{seed}.parquet", seal="parquet", mend=_EVALUATE),
+    "results": RunFile("results.json", seal="json", mend=_EVALUATE),
+    "validation": RunFile("validation.json", seal="json", mend=_EVALUATE),
     "mapped": RunFile("cache/{recipe}.arrow"),
     "page": RunFile("report/index.html"),
     "figure": RunFile("report/figures/{name}"),
     "picture": RunFile("report/images/{name}"),
     "list of the report": RunFile("report/.augcond-files.txt"),
     # What stays: what decoding found of the real images, and who works here.
-    "decoded": RunFile("decoded.parquet", goes=False),
-    "decoded held-out": RunFile("decoded-{on}.parquet", goes=False),
+    "decoded": RunFile("decoded.parquet", goes=False, seal="parquet", mend=_DECODE),
+    "decoded held-out": RunFile("decoded-{on}.parquet", goes=False, seal="parquet", mend=_DECODE),
     "lock": RunFile("locks/{name}.lock", goes=False),
     "log": RunFile("log.txt", goes=False),
     # The folder of a sweep, which is no run of its own, but holds runs.
-    "sweep": RunFile("sweep.json", goes=False),
+    "sweep": RunFile("sweep.json", goes=False, seal="json", mend="run augcond sweep again"),
     "sweep table": RunFile("sweep.{ending}", goes=False),
     "cell": RunFile("cells/{kind}/{point}/seed-{seed}", goes=False),
 }
@@ -222,13 +235,13 @@ class RunFolder:
         """
         if not self.plan_path.exists():
             raise RunError(f"{self.path} is no run: it has no plan.parquet (augcond generate CONFIG makes it)")
-        return plan_from_table(_read_table(self.plan_path), self.plan_path)
+        return plan_from_table(read_table(self.plan_path, FILES["plan"].mend).content, self.plan_path)
 
     def write_plan(self, run_plan: RunPlan, config: RunConfig, dataset: Dataset) -> None:
         """Write the config, the sources and, last and atomically, the plan."""
         self.write_config(config)
-        write_table(self.sources_path, _sources_table(dataset))
-        write_table(self.plan_path, plan_to_table(run_plan))
+        sources = write_table(self.sources_path, _sources_table(dataset))
+        write_table(self.plan_path, plan_to_table(run_plan, sources))
 
     def read_sources(self) -> dict[str, tuple[int, str]]:
         """Return label and sha256 of every real training image that the run may use, by key.
@@ -236,7 +249,7 @@ class RunFolder:
         Raises:
             CorruptRunError: `sources.parquet` is missing or damaged.
         """
-        rows = _read_table(self.sources_path, ("key", "label", "sha256")).to_pylist()
+        rows = self._sources(("key", "label", "sha256")).to_pylist()
         return {row["key"]: (row["label"], row["sha256"]) for row in rows if row["sha256"] is not None}
 
     def read_rejected(self) -> tuple[RejectedFile, ...]:
@@ -245,7 +258,7 @@ class RunFolder:
         Raises:
             CorruptRunError: `sources.parquet` is missing or damaged.
         """
-        rows = _read_table(self.sources_path, ("key", "label", "reason")).to_pylist()
+        rows = self._sources(("key", "label", "reason")).to_pylist()
         return tuple(RejectedFile(**row) for row in rows if row["reason"] is not None)
 
     def read_source_facts(self, versions: Mapping[str, int]) -> SourceFacts:
@@ -254,10 +267,25 @@ class RunFolder:
         Args:
             versions: of the paths of computation, as its plan records them.
         """
-        rows = [row for row in _read_table(self.sources_path).to_pylist() if row["sha256"] is not None]
+        rows = [row for row in self._sources().to_pylist() if row["sha256"] is not None]
         # 0.1 did not record the paths.
         paths = {row["key"]: tuple(row["paths"]) for row in rows if row.get("paths") is not None}
         return SourceFacts({row["key"]: row["sha256"] for row in rows}, paths, versions)
+
+    def _sources(self, columns: Sequence[str] | None = None) -> pa.Table:
+        """Return the table of sources that the plan vouches for."""
+        read = partial(read_table, self.sources_path, FILES["sources"].mend, columns)
+        expected = sources_sha256(self.plan_path)
+        try:
+            return read(sha256=expected).content
+        except FileNotFoundError:
+            raise CorruptRunError(f"{self.sources_path} is missing: {FILES['sources'].mend}") from None
+        except CorruptRunError:
+            # A run that grows replaces both, one after the other.
+            now = sources_sha256(self.plan_path)
+            if now == expected:
+                raise
+            return read(sha256=now).content
 
     def done(self, number: int, fingerprint: str) -> ShardMarker | None:
         """Return the marker of shard `number` if it is done as `fingerprint` says, else None."""
@@ -288,24 +316,28 @@ class RunFolder:
         # Another process may have made it anew meanwhile.
         unfit = [number for number in unfit if not self.is_intact(number, read_marker(self.marker_path(number)))]
         if unfit:
-            self._set_aside(unfit)
+            self._refuse(unfit)
         return markers
 
     def is_intact(self, number: int, marker: ShardMarker | None) -> bool:
         """Return whether shard `number` has the bytes that its marker says, if it has one."""
         path = self.shard_path(number)
         try:
-            return marker is None or _known_sha256(path, file_state(path)) == marker.sha256
+            return marker is None or known_sha256(path) == marker.sha256
         except FileNotFoundError:
             return False
 
-    def _set_aside(self, unfit: Sequence[int]) -> NoReturn:
+    def set_aside(self, number: int) -> None:
+        """Keep the marker of a shard that is not what was committed under another name: it is not done any more."""
+        with suppress(FileNotFoundError):
+            self.marker_path(number).replace(self.unfit_path(number))
+
+    def _refuse(self, unfit: Sequence[int]) -> NoReturn:
         names = ", ".join(self.shard_path(number).name for number in unfit)
         what = f"{names} in {self.shards}: not what was committed (the sha256 of the marker is another)"
         try:
             for number in unfit:
-                with suppress(FileNotFoundError):
-                    self.marker_path(number).replace(self.unfit_path(number))
+                self.set_aside(number)
         except OSError as error:
             raise CorruptRunError(f"{what}. Delete it there, and augcond generate makes it anew ({error})") from error
         raise CorruptRunError(f"{what}. It does not count as done any more: augcond generate makes it anew")
@@ -321,23 +353,6 @@ class RunFolder:
             number = path.name.split(".", 1)[0]
             if number.isdigit() and mine(int(number)):
                 path.unlink(missing_ok=True)
-
-
-@lru_cache(maxsize=1 << 20)
-def _known_sha256(path: Path, state: tuple[int, ...]) -> str:
-    return file_sha256(path)
-
-
-def _read_table(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
-    """Return the parquet file at `path`.
-
-    Raises:
-        CorruptRunError: it is missing or damaged.
-    """
-    try:
-        return pa.concat_tables(read_groups(path, columns))
-    except (OSError, pa.ArrowException) as error:
-        raise CorruptRunError(f"{path} cannot be read: {error}") from error
 
 
 def _sources_table(dataset: Dataset) -> pa.Table:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from augcond.config.moved import called_today
 from augcond.datasets import Dataset
@@ -32,6 +33,8 @@ logger = logging.getLogger(__name__)
 
 FORMAT = 2
 """Of `plan.parquet`; goes up where an older augcond would misread it. Plans of 0.1 have none."""
+
+MEND_PLAN = "delete it, and augcond generate plans anew: shards that are defined alike are kept"
 
 _METADATA_KEY = b"augcond"
 
@@ -95,29 +98,33 @@ def plan_from_table(table: pa.Table, path: Path) -> RunPlan:
     metadata = (table.schema.metadata or {}).get(_METADATA_KEY)
     if metadata is None or table.schema.names != PLAN_SCHEMA.names:
         raise CorruptRunError(f"{path} was not written by augcond")
-    values = json.loads(metadata)
-    if values.get("format", 1) > FORMAT:
-        raise RunError(
-            f"{path} is of format {values['format']}, which a newer augcond wrote (this one reads up to {FORMAT}): "
-            "update augcond"
+    try:
+        values = json.loads(metadata)
+        if values.get("format", 1) > FORMAT:
+            raise RunError(
+                f"{path} is of format {values['format']}, which a newer augcond wrote (this one reads up to {FORMAT}): "
+                "update augcond"
+            )
+        size = values.get("native_size")
+        return RunPlan(
+            plan=Plan(table.replace_schema_metadata(None)),
+            settings=values["settings"],
+            columns=GenerationSettings(**values["columns"]),
+            classes=tuple(values["classes"]),
+            class_names=tuple(values["class_names"]),
+            real_counts=tuple(values["real_counts"]),
+            fingerprints=tuple(values["fingerprints"]),
+            versions=values.get("versions", {}),
+            native_size=None if size is None else (size[0], size[1]),
         )
-    size = values.get("native_size")
-    return RunPlan(
-        plan=Plan(table.replace_schema_metadata(None)),
-        settings=values["settings"],
-        columns=GenerationSettings(**values["columns"]),
-        classes=tuple(values["classes"]),
-        class_names=tuple(values["class_names"]),
-        real_counts=tuple(values["real_counts"]),
-        fingerprints=tuple(values["fingerprints"]),
-        versions=values.get("versions", {}),
-        native_size=None if size is None else (size[0], size[1]),
-    )
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise CorruptRunError(f"{path} was not written by augcond: {error!r}") from error
 
 
-def plan_to_table(run_plan: RunPlan) -> pa.Table:
-    """Return what `plan.parquet` holds."""
+def plan_to_table(run_plan: RunPlan, sources: str) -> pa.Table:
+    """Return what `plan.parquet` holds; `sources` is the sha256 of the `sources.parquet` that it goes with."""
     metadata = {
+        "sources_sha256": sources,
         "format": FORMAT,
         "settings": run_plan.settings,
         "columns": asdict(run_plan.columns),
@@ -129,6 +136,22 @@ def plan_to_table(run_plan: RunPlan) -> pa.Table:
         "native_size": run_plan.native_size,
     }
     return run_plan.plan.table.replace_schema_metadata({_METADATA_KEY: json.dumps(metadata).encode()})
+
+
+def sources_sha256(path: Path) -> str | None:
+    """Return the sha256 of the `sources.parquet` that the plan at `path` goes with; None where it does not say.
+
+    Raises:
+        CorruptRunError: the plan is damaged.
+    """
+    try:
+        about = (pq.read_schema(path).metadata or {}).get(_METADATA_KEY, b"{}")
+        found: str | None = json.loads(about).get("sources_sha256")
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, pa.ArrowException) as error:
+        raise CorruptRunError(f"{path} cannot be read: {error}. {MEND_PLAN}") from error
+    return found
 
 
 def settle_plan(folder: RunFolder, wanted: RunPlan, dataset: Dataset, *, shard_size: int) -> RunPlan:
@@ -189,12 +212,25 @@ def source_facts(dataset: Dataset) -> SourceFacts:
 
 def _changed_sources(folder: RunFolder, existing: RunPlan, dataset: Dataset) -> list[str]:
     now = {image.key: image.sha256 for image in dataset.images}
-    before = folder.read_sources()
     used = set(existing.plan.table["source_keys"].combine_chunks().flatten().unique().to_pylist())
-    gone = sorted(key for key in used if key not in now)
-    changed = sorted(key for key in used if key in now and now[key] != before[key][1])
-    lines = [f"source image {key!r} is gone or unreadable" for key in gone[:5]]
-    lines += [f"source image {key!r} has other contents" for key in changed[:5]]
-    if len(gone) + len(changed) > len(lines):
-        lines.append(f"... {len(gone) + len(changed)} source images in all")
-    return lines
+    lines = _some([f"source image {key!r} is gone or unreadable" for key in sorted(used - now.keys())])
+    if lines:
+        return lines
+    try:
+        before = folder.read_sources()
+    except CorruptRunError as error:
+        # What the shards are called says it too, though not for which image.
+        logger.warning("%s", error)
+        names = shard_fingerprints(existing.plan, existing.settings, _as_planned(existing, dataset))
+        other = sum(name != planned for name, planned in zip(names, existing.fingerprints, strict=True))
+        return [f"source images of {other} shards have other contents"] if other else []
+    changed = sorted(key for key in used if key not in before or now[key] != before[key][1])
+    return _some([f"source image {key!r} has other contents" for key in changed])
+
+
+def _as_planned(existing: RunPlan, dataset: Dataset) -> SourceFacts:
+    return replace(source_facts(dataset), versions=existing.versions)
+
+
+def _some(lines: list[str]) -> list[str]:
+    return lines if len(lines) <= 5 else [*lines[:5], f"... {len(lines)} source images in all"]

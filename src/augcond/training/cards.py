@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -16,7 +17,8 @@ from augcond.config import TrainingConfig
 from augcond.config.base import with_neutral
 from augcond.errors import CorruptRunError, RunError
 from augcond.files import TEMPORARY, write_atomically
-from augcond.store.folder import CARD, CHECKPOINT, WEIGHTS, RunFolder
+from augcond.sealed import BLANK, SEAL, fits, read_json, seal, write_json
+from augcond.store.folder import CARD, CHECKPOINT, FILES, UNFIT_CARD, WEIGHTS, RunFolder
 from augcond.training.arms import ArmKind, Seeds
 
 if TYPE_CHECKING:
@@ -56,6 +58,7 @@ class ModelCard:
         training: its settings, as in a config.
         note: anything else to know, such as which step was kept.
         seconds: wall-clock time of its optimiser steps, on all its devices at once.
+        weights_sha256: of the bytes of `model.safetensors`; empty for models of 0.1.
         format: of the card; see `FORMAT`.
     """
 
@@ -76,6 +79,7 @@ class ModelCard:
     training: dict[str, Any]
     note: str = ""
     seconds: float = field(default=0.0, compare=False)
+    weights_sha256: str = field(default="", compare=False)
     format: int = FORMAT
 
     @property
@@ -84,15 +88,20 @@ class ModelCard:
         return TrainingConfig.model_validate(with_neutral(TrainingConfig, self.training))
 
 
-def save_model(folder: Path, card: ModelCard, module: nn.Module) -> None:
-    """Write weights and then the card, each at once; a folder with a card is a whole model."""
+def save_model(folder: Path, card: ModelCard, module: nn.Module) -> ModelCard:
+    """Write weights and then the card, which is returned; a folder with a card is a whole model."""
     folder.mkdir(parents=True, exist_ok=True)
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in module.state_dict().items()}
-    write_atomically(folder / WEIGHTS, save(tensors))
-    write_atomically(folder / CARD, (json.dumps(asdict(card), indent=1, ensure_ascii=False) + "\n").encode())
-    for path in (folder / CHECKPOINT, *folder.glob(f"*{TEMPORARY}")):
+    weights = save(tensors)
+    # An older card must not vouch for them.
+    (folder / CARD).unlink(missing_ok=True)
+    write_atomically(folder / WEIGHTS, weights)
+    card = replace(card, weights_sha256=hashlib.sha256(weights).hexdigest())
+    write_json(folder / CARD, asdict(card))
+    for path in (folder / CHECKPOINT, folder / UNFIT_CARD, *folder.glob(f"*{TEMPORARY}")):
         # Nobody else writes here: what is half-written was left by a killed process.
         path.unlink(missing_ok=True)
+    return card
 
 
 def read_card(folder: Path) -> ModelCard | None:
@@ -104,7 +113,7 @@ def read_card(folder: Path) -> ModelCard | None:
     """
     path = folder / CARD
     try:
-        values = {"format": 1, **json.loads(path.read_text(encoding="utf-8"))}
+        values = {"format": 1, **read_json(path, FILES["card"].mend).content}
         if values["format"] > FORMAT:
             raise RunError(
                 f"{path} is of format {values['format']}, which a newer augcond wrote (this one reads up to {FORMAT}): "
@@ -144,7 +153,7 @@ def load_weights(folder: Path, module: nn.Module) -> None:
     try:
         module.load_state_dict(load_file(path))
     except (OSError, SafetensorError, RuntimeError) as error:
-        raise CorruptRunError(f"{path} cannot be loaded: {error}") from error
+        raise CorruptRunError(f"{path} cannot be loaded: {error}; {FILES['weights'].mend}") from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,7 +194,7 @@ def save_checkpoint(
         "groups": _without_tensors(groups),
     }
     whole = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    write_atomically(path, save(whole, metadata={"augcond": json.dumps(about)}))
+    write_atomically(path, seal(save(whole, metadata={"augcond": json.dumps(about), SEAL: BLANK})))
 
 
 def load_checkpoint(path: Path, module: nn.Module, optimizer: Optimizer, fingerprint: str) -> Progressed | None:
@@ -199,7 +208,10 @@ def load_checkpoint(path: Path, module: nn.Module, optimizer: Optimizer, fingerp
     """
     try:
         with safe_open(path, framework="pt") as file:
-            about = json.loads(file.metadata()["augcond"])
+            metadata = file.metadata()
+            if not fits(path.read_bytes(), metadata.get(SEAL)):
+                raise ValueError("its sha256 is another")
+            about = json.loads(metadata["augcond"])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
     except FileNotFoundError:
         return None

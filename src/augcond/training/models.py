@@ -160,7 +160,7 @@ def _sampler(arm: Arm, real: ImageSet, added: ImageSet, seed: int) -> BatchSampl
 
 
 def load_model(images: RunImages, config: TrainingConfig, folder: Path) -> Model:
-    """Return the trained model in `folder`, which was trained with `config`, ready to be judged.
+    """Return the trained model in `folder`, which was trained with `config` and has no flaw, ready to be judged.
 
     Raises:
         CorruptRunError: its weights are missing or damaged.

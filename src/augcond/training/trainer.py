@@ -19,6 +19,7 @@ from augcond.files import file_sha256
 from augcond.progress import NoProgress
 from augcond.store.folder import CARD, CHECKPOINT, WEIGHTS
 from augcond.store.locks import exclusive
+from augcond.store.verifying import model_flaw, set_aside_model
 from augcond.training.arm_images import RunImages
 from augcond.training.arms import Arm, Seeds, arms_of
 from augcond.training.batches import effective_counts
@@ -96,6 +97,12 @@ def train_one(images: RunImages, arm: Arm, seed: int) -> tuple[Model, ModelCard]
 def _existing(images: RunImages, arm: Arm, card: ModelCard, *, overwrite: bool) -> ModelCard | None:
     """Return the card of the trained model that `card` describes, None where it is still to train."""
     folder = images.experiment.folder.model_path(card.arm, card.seeds.training)
+    # Looked at twice: another process may just have written it.
+    if model_flaw(folder) and (flaw := model_flaw(folder)):
+        logger.warning("%s: it is trained anew", flaw)
+        if find_rank(arm.config).number == 0:
+            set_aside_model(folder)
+        return None
     found = read_card(folder)
     if found is None or found.fingerprint == card.fingerprint or _is_of_0_1(images, arm, card, found):
         return found
@@ -166,7 +173,7 @@ def _train(images: RunImages, arm: Arm, card: ModelCard, progress: Progress) -> 
         card = replace(card, note=best.restore(model.module))
     rank = find_rank(arm.config)
     if rank.number == 0:
-        save_model(folder, card, model.module)
+        card = save_model(folder, card, model.module)
     rank.wait()
     logger.info("trained %s, seed %d: loss %.4f", arm.name, seed, card.history[-1][1])
     return card

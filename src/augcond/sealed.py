@@ -1,0 +1,168 @@
+"""Files that carry their own sha256: what is read is what was written, or an error.
+
+The digest is that of the whole file with zeros in its own place, so that one atomic write commits both. Files of 0.1
+carry none, and are read as they are.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from augcond.errors import CorruptRunError
+from augcond.files import write_atomically
+
+# Arrow is imported by the functions that need it: finding a checkpoint needs none.
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+Content = TypeVar("Content")
+
+SEAL = "seal"
+"""The key of the digest in JSON, and in the footer of a parquet file."""
+BLANK = "0" * 64
+"""What stands in the place of the digest before there is one."""
+_OTHER_KEYS = {b"ARROW:schema", b"augcond"}
+
+
+@dataclass(frozen=True, slots=True)
+class Sealed(Generic[Content]):
+    """What a file holds.
+
+    Attributes:
+        content: without the seal.
+        sealed: whether it carries a seal, which fits; False for files of 0.1.
+        sha256: hex digest of the file's bytes as they are.
+    """
+
+    content: Content
+    sealed: bool
+    sha256: str
+
+
+def write_json(path: Path, values: Mapping[str, Any]) -> None:
+    """Write `values` to `path` with a seal as the last key, in the way of `write_atomically`."""
+    text = json.dumps({**values, SEAL: BLANK}, indent=1, ensure_ascii=False) + "\n"
+    write_atomically(path, seal(text.encode()))
+
+
+def read_json(path: Path, mend: str) -> Sealed[dict[str, Any]]:
+    """Return what `write_json` wrote, or a JSON object of 0.1.
+
+    Args:
+        path: the file.
+        mend: what is to be done where the file is not what was written; the end of the error.
+
+    Raises:
+        FileNotFoundError: there is none.
+        CorruptRunError: it is not what was written.
+    """
+    data = _read(path, mend)
+    try:
+        values = json.loads(data)
+    except ValueError as error:
+        raise _unfit(path, f"it is no JSON ({error})", mend) from error
+    if not isinstance(values, dict):
+        raise _unfit(path, "it holds no object", mend)
+    return Sealed(values, _checked(path, data, values.pop(SEAL, None), mend), hashlib.sha256(data).hexdigest())
+
+
+def write_table(path: Path, table: pa.Table) -> str:
+    """Write `table` to `path` as parquet with a seal in its footer, in the way of `write_atomically`.
+
+    Returns:
+        The sha256 of the file's bytes, for who vouches for this very file.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    sink = pa.BufferOutputStream()
+    with pq.ParquetWriter(sink, table.schema, compression="zstd") as writer:
+        writer.write_table(table)
+        writer.add_key_value_metadata({SEAL: BLANK})
+    data = seal(sink.getvalue().to_pybytes())
+    write_atomically(path, data)
+    return hashlib.sha256(data).hexdigest()
+
+
+def read_table(
+    path: Path, mend: str, columns: Sequence[str] | None = None, *, sha256: str | None = None
+) -> Sealed[pa.Table]:
+    """Return what `write_table` wrote, or a table of 0.1.
+
+    Args:
+        path: the file.
+        mend: see `read_json`.
+        columns: which columns, in this order; all where None.
+        sha256: of the file, where another one vouches for it.
+
+    Raises:
+        FileNotFoundError: there is none.
+        CorruptRunError: it is not what was written.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    data = _read(path, mend)
+    digest = hashlib.sha256(data).hexdigest()
+    if sha256 is not None and digest != sha256:
+        raise _unfit(path, f"its sha256 is {digest[:12]}..., not {sha256[:12]}... as recorded", mend)
+    try:
+        with pq.ParquetFile(pa.BufferReader(data)) as file:
+            about = dict(file.metadata.metadata or {})
+            inside = about.pop(SEAL.encode(), None)
+            sealed = _checked(path, data, None if inside is None else inside.decode(errors="replace"), mend)
+            if about.keys() - _OTHER_KEYS:
+                raise pa.ArrowInvalid("its footer has unknown keys")
+            table = file.read(columns=None if columns is None else list(columns))
+        if columns is not None:
+            table = table.select(columns)
+        # What was changed before there were seals can still be unpacked, to texts that are none.
+        table.validate(full=True)
+    except (pa.ArrowException, OSError, KeyError, ValueError) as error:
+        raise _unfit(path, " ".join(str(error).split()), mend) from error
+    own = {key: value for key, value in (table.schema.metadata or {}).items() if key != SEAL.encode()}
+    return Sealed(table.replace_schema_metadata(own or None), sealed, digest)
+
+
+def seal(data: bytes) -> bytes:
+    """Return `data` with its digest in place of the last run of 64 zeros.
+
+    Raises:
+        ValueError: there is no such place.
+    """
+    before, place, after = data.rpartition(BLANK.encode())
+    if not place:
+        raise ValueError("no place for the seal")
+    return before + hashlib.sha256(data).hexdigest().encode() + after
+
+
+def fits(data: bytes, digest: object) -> bool:
+    """Return whether `data` is what `seal` made when it put `digest` there; None, of a file of 0.1, fits."""
+    if digest is None:
+        return True
+    before, place, after = data.rpartition(str(digest).encode())
+    return bool(place) and hashlib.sha256(before + BLANK.encode() + after).hexdigest() == digest
+
+
+def _checked(path: Path, data: bytes, digest: object, mend: str) -> bool:
+    if not fits(data, digest):
+        raise _unfit(path, "its sha256 is another", mend)
+    return digest is not None
+
+
+def _read(path: Path, mend: str) -> bytes:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise _unfit(path, error.strerror or type(error).__name__, mend) from error
+
+
+def _unfit(path: Path, reason: str, mend: str) -> CorruptRunError:
+    return CorruptRunError(f"{path} is not what augcond wrote: {reason}; {mend}")

@@ -1,0 +1,160 @@
+"""Files of a run that are not what was written: who reads them says so or makes them anew, and nobody uses them."""
+
+from __future__ import annotations
+
+import shutil
+
+import pytest
+
+from augcond.errors import AugcondError
+from augcond.pipeline import evaluate, generate, train
+from augcond.report import ReportSettings, write_report
+from augcond.store import RunFolder, audit_run, export_run, run_status
+from tests.tampering import flip_bit
+from tests.toy import shard_bytes
+from tests.training.toys import toy_run
+
+COMMANDS = {
+    "status": lambda config, _: run_status(RunFolder(config.run)),
+    "generate": lambda config, _: generate(config),
+    "train": lambda config, _: train(config),
+    "evaluate": lambda config, _: evaluate(config),
+    "report": lambda config, _: write_report(RunFolder(config.run), ReportSettings(metrics=False, pictures=4)),
+    "export": lambda config, to: export_run(RunFolder(config.run), to, "imagefolder"),
+}
+MODEL = "models/mixup/seed-0"
+READ_BY = {
+    "plan.parquet": {*COMMANDS},
+    "sources.parquet": {"train", "evaluate", "report"},
+    "config.yaml": {"train", "evaluate", "report", "export"},
+    "split.json": {"generate", "train", "evaluate"},
+    f"{MODEL}/model.json": {"evaluate", "report"},
+    f"{MODEL}/model.safetensors": {"evaluate"},
+    "results.json": {"report"},
+    # What is not what was written is made anew by who needs it.
+    "shards/00000.done.json": {"train", "evaluate"},
+    "screening.json": set(),
+    "screening.parquet": set(),
+    "decoded.parquet": set(),
+    "predictions/test/mixup/seed-0.parquet": set(),
+}
+"""The files of a run, and the commands that refuse them."""
+EDITABLE = "config.yaml"
+FAULTS = {
+    "flipped": flip_bit,
+    "zeroed": lambda path: path.write_bytes(bytes(path.stat().st_size)),
+    "empty": lambda path: path.write_bytes(b""),
+}
+
+
+@pytest.fixture(scope="module")
+def original(tmp_path_factory):
+    """The config of a run that every stage has worked on, and its shards and weights."""
+    training = {"seeds": 1, "steps": 2, "arms": [{"name": "mixup", "recipe": "mixup"}]}
+    folder = tmp_path_factory.mktemp("original")
+    config = toy_run(folder, plan={"per_class": 2}, training=training, screening={"by": "encoder"})
+    generate(config)
+    train(config)
+    evaluate(config)
+    return config
+
+
+@pytest.fixture
+def copy(original, tmp_path):
+    shutil.copytree(original.run, tmp_path / "run")
+    return original.model_copy(update={"run": tmp_path / "run"})
+
+
+def bytes_of(config):
+    return shard_bytes(config.run), (config.run / MODEL / "model.safetensors").read_bytes()
+
+
+QUICK = {(name, "flipped") for name in READ_BY} | {("sources.parquet", "zeroed"), ("config.yaml", "empty")}
+
+
+@pytest.mark.parametrize(
+    ("name", "fault"),
+    [
+        pytest.param(name, fault, marks=() if (name, fault) in QUICK else pytest.mark.slow)
+        for name in READ_BY
+        for fault in FAULTS
+    ],
+)
+def test_a_changed_file_is_found_by_check_and_never_used(copy, original, tmp_path, name, fault):
+    if (name, fault) == (EDITABLE, "flipped"):
+        pytest.skip("it may be edited: what it decides is compared with plan and models")
+    path = copy.run / name
+    before = {kept: (copy.run / kept).read_bytes() for kept in READ_BY}
+    for command, call in COMMANDS.items():
+        for kept, data in before.items():
+            (copy.run / kept).write_bytes(data)
+        FAULTS[fault](path)
+        if command == "status":
+            audit = audit_run(RunFolder(copy.run))
+            shown = path.name if "shards" not in name else "shard 00000: its marker"
+            assert any(shown in line for line in (*audit.problems, *audit.uncovered))
+        if command in READ_BY[name]:
+            with pytest.raises(AugcondError, match=path.name if "shards" not in name else "shards"):
+                call(copy, tmp_path / "out")
+        else:
+            call(copy, tmp_path / f"out-{command}")
+            if path.name != "model.safetensors" or command == "train":
+                assert bytes_of(copy) == bytes_of(original)
+
+
+def test_check_repairs_shards_and_models_and_touches_nothing_else(copy, original):
+    folder = RunFolder(copy.run)
+    (copy.run / "notes.txt").write_text("mine")
+    assert audit_run(folder).problems == ()
+    for name in ("shards/00000.parquet", f"{MODEL}/model.safetensors", "results.json"):
+        flip_bit(copy.run / name)
+    before = {path: path.read_bytes() for path in copy.run.rglob("*") if path.is_file()}
+    assert len(audit_run(folder).problems) == 3
+    assert {path: path.read_bytes() for path in before} == before  # it only reports
+    audit = audit_run(folder, repair=True)
+    assert [line.split(":")[0].split(" is ")[0] for line in audit.repaired] == [
+        "shard 00000 does not count as done any more",
+        f"model {MODEL}",
+    ]
+    moved = {folder.marker_path(0): folder.unfit_path(0)}
+    moved[copy.run / MODEL / "model.json"] = copy.run / MODEL / "model.unfit.json"
+    assert {path: path.read_bytes() for path in copy.run.rglob("*") if path.is_file()} == {
+        moved.get(path, path): data for path, data in before.items()
+    }
+    assert generate(copy).shards == 1
+    assert len(train(copy)) == 1
+    evaluate(copy)
+    after = audit_run(folder)
+    assert (after.problems, after.unknown) == ((), ("notes.txt",))
+    assert bytes_of(copy) == bytes_of(original)
+
+
+def test_check_says_what_it_compared(copy, original):
+    audit = audit_run(RunFolder(copy.run))
+    assert audit.verified == {
+        "card": 1, "weights": 1, "plan": 1, "sources": 1, "split": 1, "screening": 1, "margins": 1, "predictions": 1,
+        "results": 1, "decoded": 1, "decoded held-out": 2,
+    }  # fmt: skip
+    assert set(audit.unverified) == {"config", "lock"}
+    assert (audit.uncovered, audit.unknown, audit.repaired) == ((), (), ())
+    assert audit.sources > 0
+
+
+def test_check_compares_the_photos(tmp_path):
+    config = toy_run(tmp_path, plan={"per_class": 1})
+    generate(config)
+    folder = RunFolder(config.run)
+    key = next(folder.read_plan().plan.rows()).source_keys[0]
+    flip_bit(config.data.path / key)
+    assert audit_run(folder).problems == (f"source image {key!r} has other contents than when the run was planned",)
+    (config.data.path / key).unlink()
+    assert any(f"source image {key!r} cannot be read" in problem for problem in audit_run(folder).problems)
+    shutil.rmtree(config.data.path)
+    audit = audit_run(folder)
+    assert audit.sources == 0 and audit.uncovered[0].startswith("source images: ")
+
+
+def test_results_of_models_that_were_trained_anew_are_not_reported(copy):
+    train(copy.model_copy(update={"training": copy.training.model_copy(update={"steps": 3})}), overwrite=True)
+    with pytest.raises(AugcondError, match=r"results\.json is older than the model 'mixup', seed 0"):
+        COMMANDS["report"](copy, None)
