@@ -48,7 +48,7 @@ def generate_alone(config: RunConfig) -> int:
 def _run(config: RunConfig, point: str, nth: int, after: bool) -> None:
     from augcond import files, pipeline
     from augcond.engine import rows
-    from augcond.store import commit
+    from augcond.store import commit, folder
 
     calls = 0
 
@@ -68,7 +68,8 @@ def _run(config: RunConfig, point: str, nth: int, after: bool) -> None:
     if point == "batch":
         rows._generate_batch = killing(rows._generate_batch)
     elif point == "write":
-        commit.write_parquet = files.write_parquet = killing(files.write_parquet)
+        commit.write_parquet = killing(commit.write_parquet)
+        folder.write_table = killing(folder.write_table)
     elif point == "fsync":
         files.os.fsync = killing(files.os.fsync)
     elif point == "rename":

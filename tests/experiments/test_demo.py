@@ -1,7 +1,5 @@
 """The demo: every stage in one call, resumable, and clear about folders of other versions."""
 
-import json
-
 import numpy as np
 import pytest
 from PIL import Image
@@ -18,6 +16,7 @@ from augcond.pipeline import load_training_images, plan_for
 from augcond.store import RunFolder
 from augcond.training.arms import arms_of
 from augcond.training.cards import read_cards
+from tests.tampering import rewrite_json
 from tests.training.toys import toy_run
 
 
@@ -111,7 +110,7 @@ def test_a_model_card_of_another_version_says_what_to_do(done):
     to, config = done[:2]
     path = next(to.rglob("model.json"))
     whole = path.read_text()
-    path.write_text(json.dumps(json.loads(whole) | {"colour": "of a later version"}))
+    rewrite_json(path, colour="of a later version")
     with pytest.raises(RunMismatchError, match="another version of augcond"):
         follow(to, config)
     path.write_text(whole)

@@ -93,7 +93,7 @@ def run_demo(
             audit = audit_run(folder, progress=told)
         show(audit)
         if audit.problems:
-            raise RunError(f"the demo's images are not sound (see the problems above): delete {to} and start again")
+            raise RunError(f"the demo's run is not sound (see the problems above): delete {to} and start again")
         with progress("images written") as told:
             export_run(folder, to / "synthetic", "imagefolder", overwrite=True, progress=told)
         say(f"3/6  training classifiers: real images alone, and real with those by {recipes}")
