@@ -158,13 +158,13 @@ def estimate_cost(plan: Plan, materials: Materials, batch_size: int) -> Estimate
         GeneratorError: none of these images could be made.
     """
     rows = [row for _, row in zip(range(batch_size), plan.rows(), strict=False)]
-    generate_rows(rows, materials, BatchSize(batch_size))
-    started = time.perf_counter()
     made = generate_rows(rows, materials, BatchSize(batch_size))
-    seconds = time.perf_counter() - started
     sizes = [len(row.image) for row in made if row.image is not None]
     if not sizes:
         raise GeneratorError(f"none of the first {len(rows)} images could be made: {made[0].error}")
+    started = time.perf_counter()
+    generate_rows(rows, materials, BatchSize(batch_size))
+    seconds = time.perf_counter() - started
     return Estimate(len(plan), len(rows), seconds / len(rows), sum(sizes) / len(sizes))
 
 

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from augcond import registry
 from augcond.conditioning import RECIPES, recipes_of
-from augcond.errors import AugcondError, ConfigError
+from augcond.errors import AugcondError, ConfigError, GeneratorError
 from augcond.generators.base import Family
+from augcond.generators.checked import check_declared
 
 if TYPE_CHECKING:
     from augcond.conditioning import Recipe
     from augcond.config import ConditioningConfig, GeneratorConfig
     from augcond.generators.base import Generator, Input
+
+logger = logging.getLogger(__name__)
 
 INPUT_WORDS: dict[Input, str] = {
     "text": "a prompt alone",
@@ -61,9 +65,18 @@ def load_generator(config: GeneratorConfig) -> Generator:
 
     Raises:
         ConfigError: no generator has this name, or it cannot do what the config asks for.
-        GeneratorError: its weights cannot be loaded.
+        GeneratorError: its weights cannot be loaded, or what is loaded is no generator.
     """
-    return find_family(config.name).load(config)
+    family = find_family(config.name)
+    try:
+        loaded = family.load(config)
+    except (AugcondError, OSError):
+        raise
+    except Exception as error:  # one of one's own raises what it likes
+        logger.info("generator.name: %s", config.name, exc_info=error)
+        said = f"{type(error).__name__}: {error}".splitlines()[0]
+        raise GeneratorError(f"generator.name: {config.name!r} cannot be loaded: {said}") from error
+    return check_declared(loaded, config.name)
 
 
 def recipes_for(name: str) -> tuple[str, ...]:
