@@ -63,6 +63,17 @@ class RunPlan:
     versions: Mapping[str, int]
     native_size: tuple[int, int] | None
 
+    def __post_init__(self) -> None:
+        table, classes = self.plan.table, len(self.classes)
+        labels = table["label"].to_numpy()
+        if (
+            any(column.null_count for column in table.columns)
+            or not {classes} == {len(self.class_names), len(self.real_counts)}
+            or (len(labels) and not (labels.min() >= 0 and labels.max() < classes))
+            or len(self.fingerprints) != len(self.plan.bounds())
+        ):
+            raise CorruptRunError("the plan was not written by augcond: its rows do not fit its classes and shards")
+
 
 def plan_run(
     plan: Plan,
