@@ -11,7 +11,7 @@ from pathlib import Path
 import typer
 
 from augcond.cli import data, experiments, generation
-from augcond.cli.output import GO_ON, say, stoppable
+from augcond.cli.output import GO_ON, print_anything, say, stoppable
 from augcond.errors import AugcondError
 
 __all__ = ["app", "main"]
@@ -48,6 +48,7 @@ def main() -> None:
     """Run the command line; errors end with one message and exit code 1 or 2."""
     # Generators, recipes and readers of one's own lie beside the config; at the end, so that they shadow nothing.
     sys.path.append(str(Path.cwd()))
+    print_anything()
     try:
         app()
     except AugcondError as error:

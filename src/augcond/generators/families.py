@@ -79,6 +79,26 @@ def load_generator(config: GeneratorConfig) -> Generator:
     return check_declared(loaded, config.name)
 
 
+def toy_warning(config: GeneratorConfig, source: str) -> str | None:
+    """Return why the images of a run would be of no use: a toy is to draw real photos; None where it is not.
+
+    Args:
+        config: names the generator.
+        source: of the real images, as `data.source`.
+
+    Raises:
+        ConfigError: there is no such family.
+    """
+    family = find_family(config.name)
+    if config.model != "builtin" or source == "builtin" or not family.weights(config):
+        return None
+    return (
+        "builtin is a toy that can draw the small garments of its own world and nothing else, whatever the photos "
+        f"show: name a pretrained checkpoint{f', such as {family.model}' if family.model else ''} (augcond generators "
+        "lists them)"
+    )
+
+
 def recipes_for(name: str) -> tuple[str, ...]:
     """Return those of augcond's recipes that the family `name` takes; all where only a loaded generator tells.
 
