@@ -122,13 +122,19 @@ BLACK = torch.zeros(1, 16, 16, 3, dtype=torch.uint8)
     [
         (None, "generate gave a NoneType, not a Generated"),
         (BLACK, "generate gave a Tensor, not a Generated"),
-        (Generated(BLACK.numpy(), (None,)), "generate gave a ndarray; expected a tensor, uint8 (1, 16, 16, 3)"),
-        (Generated(BLACK[:, :8], (None,)), "generate gave uint8 (1, 8, 16, 3) on cpu; expected uint8 (1, 16, 16, 3)"),
-        (Generated(BLACK[..., :2], (None,)), "uint8 (1, 16, 16, 2) on cpu"),
-        (Generated(BLACK.float(), (None,)), "generate gave float32 (1, 16, 16, 3) on cpu; expected uint8"),
-        (Generated(BLACK.to("meta"), (None,)), "(1, 16, 16, 3) on meta; expected uint8 (1, 16, 16, 3) on the CPU"),
-        (Generated(BLACK[0], (None,)), "gave uint8 (16, 16, 3)"),
-        (Generated(BLACK.repeat(2, 1, 1, 1), (None,)), "gave uint8 (2, 16, 16, 3)"),
+        (Generated(BLACK.numpy(), (None,)), "generate gave a ndarray; expected a tensor"),
+        (
+            Generated(BLACK[:, :8], (None,)),
+            "uint8 (8, 16, 3) on cpu for each row; expected uint8 (16, 16, 3)",
+        ),
+        (Generated(BLACK[..., :2], (None,)), "uint8 (16, 16, 2) on cpu"),
+        (Generated(BLACK.float(), (None,)), "generate gave float32 (16, 16, 3) on cpu for each row; expected uint8"),
+        (
+            Generated(BLACK.to("meta"), (None,)),
+            "on meta for each row; expected uint8 (16, 16, 3) on the CPU",
+        ),
+        (Generated(BLACK[0], (None,)), "gave a tensor (16, 16, 3) for 1 rows"),
+        (Generated(BLACK.repeat(2, 1, 1, 1), (None,)), "gave a tensor (2, 16, 16, 3) for 1 rows"),
         (Generated(BLACK, ()), "gave errors: 0; expected one for each of 1"),
         (Generated(BLACK, None), "gave errors: NoneType"),
         (Generated(BLACK, (7,)), "gave the error 7; expected None or a reason"),
@@ -148,8 +154,8 @@ def test_a_wrong_result_is_a_failed_row_with_the_reason(returned, reason):
 @pytest.mark.parametrize(
     ("returned", "reason"),
     [
-        (lambda found: None, "encode_images gave a NoneType; expected a tensor, float32 (1, 12) on the CPU"),
-        (lambda found: found[:, :5], "encode_images gave float32 (1, 5) on cpu; expected float32 (1, 12)"),
+        (lambda found: None, "encode_images gave a NoneType; expected a tensor"),
+        (lambda found: found[:, :5], "encode_images gave float32 (5,) on cpu for each row; expected float32 (12,)"),
         (lambda found: found.double(), "encode_images gave float64"),
         (lambda found: found * math.nan, "encode_images gave NaN or infinite numbers for 1 of 1 inputs"),
     ],

@@ -142,12 +142,15 @@ def _error(said: object, constant: bool) -> str | None:
 def _tensor(found: object, shape: tuple[int, ...], kind: dtype, call: str) -> Tensor:
     import torch
 
-    expected = f"{str(kind).removeprefix('torch.')} {shape} on the CPU"
     if not isinstance(found, torch.Tensor):
-        raise GeneratorError(f"the generator's {call} gave a {type(found).__name__}; expected a tensor, {expected}")
+        raise GeneratorError(f"the generator's {call} gave a {type(found).__name__}; expected a tensor")
+    if found.shape[:1] != shape[:1]:
+        raise GeneratorError(f"the generator's {call} gave a tensor {tuple(found.shape)} for {shape[0]} rows")
     if (tuple(found.shape), found.dtype, found.device.type) != (shape, kind, "cpu"):
+        # Of one row, so that the same fault is the same reason in any batch.
+        given = f"{str(found.dtype).removeprefix('torch.')} {tuple(found.shape[1:])} on {found.device.type}"
         raise GeneratorError(
-            f"the generator's {call} gave {str(found.dtype).removeprefix('torch.')} {tuple(found.shape)} on "
-            f"{found.device.type}; expected {expected}"
+            f"the generator's {call} gave {given} for each row; expected {str(kind).removeprefix('torch.')} "
+            f"{shape[1:]} on the CPU"
         )
     return found

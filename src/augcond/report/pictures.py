@@ -49,7 +49,7 @@ class SourceImages:
             return None
         try:
             return decode(self._reader.read(key), self._decoding)
-        except (ImageError, OSError):
+        except Exception:  # readers of one's own raise what they like, and the page says that sources are lost
             return None
 
 
