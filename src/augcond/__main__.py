@@ -64,10 +64,12 @@ def _run() -> int:
     from pathlib import Path
 
     from augcond.cli import app
+    from augcond.cli.output import print_anything
     from augcond.errors import AugcondError
 
     # Generators, recipes and readers of one's own lie beside the config; at the end, so that they shadow nothing.
     sys.path.append(str(Path.cwd()))
+    print_anything()
     try:
         app()
         return 0

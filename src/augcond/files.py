@@ -18,12 +18,17 @@ from uuid import uuid4
 # Arrow is imported by the functions that need it: finding a checkpoint hashes files, and needs none.
 if TYPE_CHECKING:
     import pyarrow as pa
+    import pyarrow.parquet as pq
 
 TEMPORARY = ".tmp"
 """How the name of a file ends that is not whole yet."""
 _PARTIAL = ".augcond-partial"
 _LIST = ".augcond-files.txt"
 """In a folder of `replacing_contents`: what it writes to, and the list of what it wrote."""
+
+_MOST_ROWS = 2**20
+_MOST_BYTES = 2**32
+"""Of a row group that is written here: at most, and more than ever."""
 
 _LEFTOVER_AGE = 600.0
 """Seconds since anything was written to it."""
@@ -94,6 +99,7 @@ def read_groups(path: Path, columns: Sequence[str] | None = None) -> Iterator[pa
     import pyarrow.parquet as pq
 
     with pq.ParquetFile(path) as file:
+        refuse_bomb(file)
         missing = set(columns or ()) - set(file.schema_arrow.names)
         if missing:
             raise pa.ArrowInvalid(f"it has no column {', '.join(sorted(missing))}")
@@ -105,6 +111,33 @@ def read_groups(path: Path, columns: Sequence[str] | None = None) -> Iterator[pa
         if not file.num_row_groups:
             empty = file.schema_arrow.empty_table()
             yield empty if columns is None else empty.select(columns)
+
+
+def refuse_bomb(file: pq.ParquetFile) -> None:
+    """Raise where an open parquet file says that it unpacks to more than augcond writes; nothing is unpacked.
+
+    Raises:
+        pa.ArrowInvalid: a row group has more rows or bytes than any that is written.
+    """
+    import pyarrow as pa
+
+    for number in range(file.num_row_groups):
+        group = file.metadata.row_group(number)
+        if not (0 <= group.num_rows <= _MOST_ROWS and 0 <= group.total_byte_size <= _MOST_BYTES):
+            raise pa.ArrowInvalid(
+                f"row group {number} says that it unpacks to {group.num_rows:,} rows of {group.total_byte_size:,} "
+                "bytes; augcond writes no such"
+            )
+
+
+def links_outside(folder: Path) -> Iterator[Path]:
+    """Yield the links in `folder`, at any depth, that lead to somewhere else; what they lead to is not looked into."""
+    inside = folder.resolve()
+    for parent, folders, files in os.walk(folder):
+        for name in (*folders, *files):
+            path = Path(parent) / name
+            if path.is_symlink() and not path.resolve().is_relative_to(inside):
+                yield path
 
 
 @contextmanager

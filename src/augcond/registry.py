@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import importlib.util
 import re
 from collections.abc import Mapping
 from functools import cached_property
 from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
 from typing import Any
 
 from augcond.errors import AugcondError, ConfigError
@@ -91,6 +93,12 @@ class Registry:
         return found[name] if isinstance(found, Mapping) else found
 
     def _own(self, name: str) -> Any:
+        folder = _untrusted_place(name.partition(":")[0])
+        if folder is not None:
+            raise ConfigError(
+                f"{self.key}: {name!r} lies in the run folder {folder}, and no code of a run is run: put the module "
+                "beside the config that you start, or install it"
+            )
         return self._import(
             name, name, "; the module must be installed, or lie in the working directory or beside the config"
         )
@@ -130,6 +138,35 @@ class Registry:
         for entry in entry_points(group=self.group):
             found.setdefault(entry.name, []).append(entry)
         return found
+
+
+_untrusted: set[Path] = set()
+
+
+def import_nothing_from(folder: Path) -> None:
+    """Refuse from now on what is named as `module:object` and lies in `folder`."""
+    _untrusted.add(folder.resolve())
+
+
+def _untrusted_place(module: str) -> Path | None:
+    """Return the folder of `import_nothing_from` that `module` lies in; None where it is in none, or not there."""
+    parts = module.split(".")
+    for depth in range(1, len(parts) + 1):
+        try:
+            # What is in a package is found by importing the package, which was looked at just before.
+            spec = importlib.util.find_spec(".".join(parts[:depth]))
+        except Exception:  # a package may raise anything when it is imported; so it will when it is asked for
+            return None
+        if spec is None:
+            return None
+        places = [
+            *([spec.origin] if spec.has_location and spec.origin else []),
+            *(spec.submodule_search_locations or ()),
+        ]
+        for folder in _untrusted:
+            if any(Path(place).resolve().is_relative_to(folder) for place in places):
+                return folder
+    return None
 
 
 def _package(entry: EntryPoint) -> str:

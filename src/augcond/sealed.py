@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from augcond.errors import CorruptRunError
-from augcond.files import write_atomically
+from augcond.files import refuse_bomb, write_atomically
 
 # Arrow is imported by the functions that need it: finding a checkpoint needs none.
 if TYPE_CHECKING:
@@ -113,6 +113,7 @@ def read_table(
         raise _unfit(path, f"its sha256 is {digest[:12]}..., not {sha256[:12]}... as recorded", mend)
     try:
         with pq.ParquetFile(pa.BufferReader(data)) as file:
+            refuse_bomb(file)
             about = dict(file.metadata.metadata or {})
             inside = about.pop(SEAL.encode(), None)
             sealed = _checked(path, data, None if inside is None else inside.decode(errors="replace"), mend)

@@ -181,6 +181,30 @@ def test_preview_draws_every_recipe(project, augcond):
     assert image.width > 1500
 
 
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp1252", "utf-8"])
+@pytest.mark.parametrize("as_json", [False, True])
+def test_output_that_is_not_utf8_escapes_what_it_cannot_hold(project, monkeypatch, encoding, as_json):
+    names = ["café", "猫", "\U0001f600"]
+    (project / "names.tsv").write_text("cat\tcafé\n[red]dog\t猫 \U0001f600\n", encoding="utf-8")
+    streams = [io.TextIOWrapper(io.BytesIO(), encoding=encoding) for _ in range(2)]
+    monkeypatch.setattr(sys, "stdout", streams[0])
+    monkeypatch.setattr(sys, "stderr", streams[1])
+    arguments = ["augcond", "plan", "c.yaml", "--set", "data.class_names=names.tsv", "--no-timing"]
+    monkeypatch.setattr(sys, "argv", [*arguments, *(["--json"] if as_json else [])])
+    with pytest.raises(SystemExit) as caught:
+        program.main()
+    assert not caught.value.code
+    streams[0].flush()
+    text = streams[0].buffer.getvalue().decode(encoding)
+    if as_json:
+        shown = "".join(entry["class_name"] for entry in json.loads(text)["classes"])
+        assert all(name in shown for name in names)
+    elif encoding == "utf-8":
+        assert all(name in text for name in names)
+    else:
+        assert "\\u732b" in text
+
+
 def test_the_package_is_a_program():
     code = [sys.executable, "-m", "augcond.cli", "export", "nowhere", "--to", "out"]
     done = subprocess.run(code, capture_output=True, text=True, check=False)

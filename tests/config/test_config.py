@@ -126,3 +126,10 @@ def test_any_value_is_accepted_or_refused_with_our_error(key, value):
         parse_config({**MINIMAL, key: value})
     except AugcondError as error:
         assert key in str(error) or "config" in str(error)
+
+
+@pytest.mark.parametrize("key", ["generator.guidance_scale", "conditioning.alpha", "training.tau", "training.lr"])
+@pytest.mark.parametrize("number", [".inf", "-.inf", ".nan"])
+def test_numbers_are_finite(key, number):
+    with pytest.raises(ConfigError, match=key.replace(".", r"\.")):
+        parse_config({"data": {"path": "photos"}, "run": "run"}, (f"{key}={number}",))

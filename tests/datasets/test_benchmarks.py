@@ -298,6 +298,16 @@ def test_damaged_coco_annotations_are_refused(tmp_path, content):
         list_benchmark("coco", root)
 
 
+def test_two_coco_categories_of_one_name_are_refused_before_anything_is_made(tmp_path):
+    root = layouts.coco(tmp_path)
+    path = root / "annotations/instances_train2017.json"
+    values = json.loads(path.read_text())
+    values["categories"][2]["name"] = values["categories"][0]["name"]
+    path.write_text(json.dumps(values))
+    with pytest.raises(DatasetError, match=r"two categories called 'person' \(ids 1 and \d+\): give each a name"):
+        list_benchmark("coco", root)
+
+
 @pytest.mark.parametrize(("name", "module"), [("coco", "pycocotools.coco"), ("flowers102", "scipy.io")])
 def test_a_missing_extra_names_its_pip_command(tmp_path, monkeypatch, name, module):
     root = layouts.LAYOUTS[name](tmp_path)

@@ -4,6 +4,7 @@ import hashlib
 import logging
 import os
 import shutil
+from dataclasses import replace
 
 import pyarrow.parquet as pq
 import pytest
@@ -243,6 +244,22 @@ def test_every_file_is_counted_once(kinds, workers):
     dataset = verify(listing, PLAIN, max_bad_share=1.0, workers=workers)
     assert sorted([*(i.key for i in dataset.images), *(f.key for f in dataset.rejected)]) == sorted(files)
     assert len(dataset.images) == kinds.count("good")
+
+
+def test_what_a_reader_of_ones_own_raises_is_the_reason_of_its_image():
+    class Odd(Bytes):
+        def read(self, key):
+            if key == "stop":
+                raise DatasetError("the archive is cut off")
+            return super().read(key)
+
+    files = {"good": encode(picture_of(0), "PNG"), "none": None}
+    listing = Listing(("a",), ("a",), (*files, "lost"), (0, 0, 0), Odd(files))
+    dataset = verify(listing, PLAIN, max_bad_share=1.0)
+    reasons = {file.key: file.reason for file in dataset.rejected}
+    assert reasons == {"none": "the reader gave a NoneType, not bytes", "lost": "the reader raised KeyError: 'lost'"}
+    with pytest.raises(DatasetError, match="cut off"):
+        verify(replace(listing, keys=(*files, "stop")), PLAIN, max_bad_share=1.0)
 
 
 def picture_of(seed):

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from augcond import cli
+import augcond.__main__ as program
 from augcond.config import parse_config
 from augcond.testing import save_tiny_stable_unclip
 from tests.datasets import layouts
@@ -46,7 +46,7 @@ def test_the_guide_s_commands_run_in_order(tmp_path, monkeypatch, capsys):
     for command in commands:
         monkeypatch.setattr(sys, "argv", shlex.split(command))
         with pytest.raises(SystemExit) as stop:
-            cli.main()
+            program.main()
         captured = capsys.readouterr()
         assert not stop.value.code, f"{command}\n{captured.err}"
         outputs[command] = captured.out

@@ -6,7 +6,8 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from augcond import cli, load_config, registry
+import augcond.__main__ as program
+from augcond import load_config, registry
 from augcond.conditioning import register_recipe
 from augcond.datasets import load_dataset, register_reader
 from augcond.errors import ConfigError
@@ -147,7 +148,7 @@ def test_through_the_command_line(project, monkeypatch, capsys):
     def augcond(*arguments):
         monkeypatch.setattr(sys, "argv", ["augcond", *arguments])
         with pytest.raises(SystemExit) as caught:
-            cli.main()
+            program.main()
         assert not caught.value.code, capsys.readouterr()
         return capsys.readouterr().out
 

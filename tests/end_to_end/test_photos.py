@@ -10,7 +10,7 @@ import pytest
 import yaml
 from torchvision.datasets import ImageFolder
 
-from augcond import cli
+import augcond.__main__ as program
 from augcond.testing import TinyShape, save_tiny_stable_unclip
 from tests.datasets.photos import make_photo_folder
 
@@ -26,7 +26,7 @@ SHAPES = {
 def augcond(monkeypatch, capsys, *arguments: str) -> str:
     monkeypatch.setattr(sys, "argv", ["augcond", *arguments])
     try:
-        cli.main()
+        program.main()
     except SystemExit as stop:
         captured = capsys.readouterr()
         assert not stop.code, captured.err

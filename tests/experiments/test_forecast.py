@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from safetensors.torch import save_file
 
-from augcond import cli
+import augcond.__main__ as program
 from augcond.assets import WORLD
 from augcond.config import ConditioningConfig, load_config, parse_config
 from augcond.datasets import decoding
@@ -188,7 +188,7 @@ def test_the_command(tmp_path, monkeypatch, capsys):
     for arguments in (command, [*command, "--json"]):
         monkeypatch.setattr(sys, "argv", arguments)
         with pytest.raises(SystemExit) as stop:
-            cli.main()
+            program.main()
         assert not stop.value.code
         outputs.append(capsys.readouterr().out)
     for words in ("8,160 images to make", "1,632 by text", "GPU hours of generation", "  assumed: ", "imagelabels.mat"):
@@ -202,7 +202,7 @@ def test_the_command(tmp_path, monkeypatch, capsys):
 def test_the_built_in_world(monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["augcond", "run", str(CONFIGS / "world.yaml"), "--dry"])
     with pytest.raises(SystemExit):
-        cli.main()
+        program.main()
     out = capsys.readouterr().out
     assert "496 real training images of 10 classes" in out
     assert "generation: no published rate for this model; augcond plan CONFIG times a few images" in out

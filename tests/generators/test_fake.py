@@ -87,7 +87,9 @@ def test_from_a_config(embeddings):
     one = Conditioning(embeddings[:1], torch.tensor([True]), ("a",))
     assert generator.generate(one, [8]).errors == ("made to fail",)
     for model in ("speed=3", "delay=fast", "delay"):
-        with pytest.raises(ConfigError, match=r"the fake generator takes delay, max_batch, fail_every as knob=number"):
+        with pytest.raises(
+            ConfigError, match=r"the fake generator takes delay, max_batch, fail_every, raise_every as knob=number"
+        ):
             load_generator(GeneratorConfig(name="fake", model=model))
     with pytest.raises(ConfigError, match="multiples of 4, not 30"):
         load_generator(GeneratorConfig(name="fake", size=30))

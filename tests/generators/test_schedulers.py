@@ -4,6 +4,7 @@ import diffusers
 import pytest
 import torch
 
+from augcond.assets import WORLD
 from augcond.errors import ConfigError
 from augcond.generators.schedulers import SchedulerFactory, learns_variance
 
@@ -140,3 +141,12 @@ def test_all_short_names_are_known(own):
 def test_too_many_steps(own):
     with pytest.raises(ConfigError, match="'ddim' cannot denoise in 2000 steps"):
         SchedulerFactory("ddim", own, 2000)
+
+
+@pytest.mark.parametrize(("name", "steps"), [("kdpm2-karras", 5), ("kdpm2-ancestral", 5), ("euler-ancestral", 3)])
+def test_numbers_that_are_not_finite_are_refused_at_load(name, steps):
+    # The noise schedule of the built-in model, whose last signal-to-noise ratio is zero.
+    own = diffusers.DPMSolverMultistepScheduler.from_pretrained(WORLD / "checkpoint" / "scheduler")
+    with pytest.raises(ConfigError, match=rf"{name}' gives NaN or infinite numbers in {steps} steps .* change"):
+        SchedulerFactory(name, own, steps)
+    SchedulerFactory(name.partition("-")[0], own, steps)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from augcond.checks.data import check_extras, check_held_out, check_plan, check_real_images
 from augcond.checks.generation import check_names, check_room, check_weights
 from augcond.checks.look import EVERYTHING, Listed, Look, Problem, Work
+from augcond.checks.prompts import check_prompts, check_toy
 from augcond.checks.training import check_arms, check_counts, check_screening
 
 if TYPE_CHECKING:
@@ -30,6 +31,8 @@ _CHECKS: tuple[Callable[[Look], Iterator[Problem]], ...] = (
     check_real_images,
     check_plan,
     check_held_out,
+    check_toy,
+    check_prompts,
     check_weights,
     check_arms,
     check_counts,

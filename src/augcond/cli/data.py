@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from augcond.cli.arguments import AsJson, Data, Set, data_config
-from augcond.cli.output import console, print_json, show_progress
+from augcond.cli.output import console, print_json, say, show_progress, visible
 
 
 def inspect(data: Data, overrides: Set = None, as_json: AsJson = False) -> None:
@@ -43,6 +43,7 @@ def preview(
 
     Example: augcond preview photos/train --class cat --class dog
     """
+    from augcond.checks.prompts import generation_warnings
     from augcond.conditioning import RECIPES
     from augcond.experiments.preview import contact_sheet
     from augcond.experiments.preview import preview as make
@@ -56,6 +57,8 @@ def preview(
     config = data_config(data, (f"conditioning.recipe=[{', '.join(recipes)}]", *(overrides or ())))
     with show_progress("images") as progress:
         dataset = load_training_images(config, progress=progress)
+        for warning in generation_warnings(config, dataset):
+            say(f"look at this: {visible(warning)}")
         lines = make(
             config, dataset, load_generator(config.generator), classes=classes, per_class=per_class, progress=progress
         )

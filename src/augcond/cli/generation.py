@@ -27,6 +27,7 @@ def plan(
 
     Example: augcond plan photos.yaml --set plan.fill_to=100
     """
+    from augcond.checks.prompts import generation_warnings
     from augcond.cli.tables import print_plan
     from augcond.experiments.forecast import estimate_cost, summarize_plan
     from augcond.generators import load_generator
@@ -40,7 +41,7 @@ def plan(
     if timing and len(made):
         _, materials = assemble(config, dataset, made, load_generator(config.generator))
         estimate = estimate_cost(made, materials, config.engine.batch_size)
-    summary = summarize_plan(made, dataset, estimate)
+    summary = summarize_plan(made, dataset, estimate, generation_warnings(config, dataset))
     if as_json:
         print_json(asdict(summary))
     else:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
+import logging
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -36,17 +39,54 @@ def show_progress(what: str) -> ConsoleProgress:
 
 
 def print_json(value: Any) -> None:
-    """Print `value` for scripts."""
-    typer.echo(json.dumps(value, indent=1, ensure_ascii=False))
+    """Print `value` for scripts, in characters that the output can hold."""
+    plain = (getattr(sys.stdout, "encoding", None) or "utf-8").lower().replace("-", "") != "utf8"
+    text = json.dumps(value, indent=1, ensure_ascii=plain)
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # the name of a file that is no text
+        text = json.dumps(value, indent=1)
+    typer.echo(text)
+
+
+def print_anything() -> None:
+    """Let the output escape what it cannot hold, such as a class called `猫` in a terminal that is not UTF-8."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def visible(text: str) -> str:
+    """Return `text` with control characters escaped: a file name must not steer the terminal."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 @contextmanager
 def logged(config: RunConfig) -> Iterator[None]:
-    """Make the run's folder, and append to its log what happens."""
+    """Make the run's folder, append to its log what happens, and say what the checks found that stops nothing."""
     from augcond.progress import log_to
     from augcond.store import RunFolder
 
     folder = RunFolder(config.run)
     folder.create()
-    with log_to(folder.log_path):
-        yield
+    checks, handler = logging.getLogger("augcond.checks"), _SayOnce(logging.WARNING)
+    checks.addHandler(handler)
+    try:
+        with log_to(folder.log_path):
+            yield
+    finally:
+        checks.removeHandler(handler)
+
+
+class _SayOnce(logging.Handler):
+    """Says what is logged; every stage checks anew, and finds the same."""
+
+    def __init__(self, level: int) -> None:
+        super().__init__(level)
+        self._said: set[str] = set()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        message = record.getMessage()
+        if message not in self._said:
+            self._said.add(message)
+            say(f"look at this: {visible(message)}")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
+from augcond.cli.output import visible as _visible
 from augcond.evaluation.results import share_text
 from augcond.generators.families import INPUT_WORDS
 from augcond.progress import format_bytes, format_seconds
@@ -45,6 +46,7 @@ def print_plan(summary: PlanSummary, console: Console) -> None:
             f"about {format_seconds(summary.seconds)} with one process and {format_bytes(summary.bytes)} of disk, "
             f"from {summary.timed_images} images timed on this machine"
         )
+    _print_warnings(summary.warnings, console)
 
 
 def print_dataset(summary: DatasetSummary, console: Console) -> None:
@@ -76,6 +78,12 @@ def print_dataset(summary: DatasetSummary, console: Console) -> None:
         kind = "under several classes" if len(duplicate.class_ids) > 1 else "twice"
         console.print(f"the same image {kind}: {_visible(', '.join(duplicate.keys))}", soft_wrap=True)
     _print_rest(len(summary.duplicates), "duplicates", console)
+
+
+def _print_warnings(warnings: Sequence[str], console: Console) -> None:
+    for warning in warnings[:SHOWN]:
+        console.print(f"look at this: {_visible(warning)}", soft_wrap=True)
+    _print_rest(len(warnings), "warnings", console)
 
 
 def print_summary(summary: Summary, run: Path, console: Console) -> None:
@@ -211,7 +219,7 @@ def print_forecast(found: Forecast, console: Console) -> None:
         low, high = (format_bytes(size) for size in found.disk)
         say(f"disk: {low} to {high}")
         say(f"  {found.disk_source}")
-    say("missing:" if found.missing else "nothing is missing")
+    say("look at this:" if found.missing else "nothing is missing")
     for entry in found.missing:
         lines = entry.detail.splitlines()
         say(f"  {entry.what}: {lines[0]}")
@@ -252,8 +260,3 @@ def _print_reasons(reasons: dict[str, int], console: Console) -> None:
 def _print_rest(total: int, what: str, console: Console) -> None:
     if total > SHOWN:
         console.print(f"... and {total - SHOWN:,} more {what} (--json shows all)")
-
-
-def _visible(text: str) -> str:
-    """Return `text` with control characters escaped: a file name must not steer the terminal."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

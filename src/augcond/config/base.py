@@ -84,7 +84,7 @@ class Section(BaseModel):
         decides: what its keys define, unless they say otherwise; that of its base class where left out.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
 
     decides: ClassVar[Decides] = "nothing"
 

@@ -14,6 +14,7 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
+from augcond import registry
 from augcond.config.base import PathKind, Section, WrongSection, sections_in, setting_of, with_neutral
 from augcond.config.generation import GeneratorConfig
 from augcond.config.moved import brought_up_to_date
@@ -22,6 +23,9 @@ from augcond.config.run import RunConfig
 from augcond.errors import ConfigError, CorruptRunError, RunError
 
 logger = logging.getLogger(__name__)
+
+_MOST_BYTES = 2**24
+_MOST_VALUES = 10**6
 
 FORMAT = 2
 """Of the config that a run keeps; goes up where an older augcond would misread it. Configs of 0.1 have none."""
@@ -35,7 +39,7 @@ def load_config(path: Path | str, overrides: tuple[str, ...] = ()) -> RunConfig:
     """
     path = Path(path)
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        values = _read_yaml(path)
     except FileNotFoundError:
         raise ConfigError(f"no config file at {path}") from None
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
@@ -81,8 +85,10 @@ def load_kept_config(path: Path, overrides: tuple[str, ...] = ()) -> RunConfig:
         CorruptRunError: the file is not what augcond wrote.
         ConfigError: an override is wrong.
     """
+    # A run may be a stranger's: what it names is imported, but nothing that came with it.
+    registry.import_nothing_from(path.parent)
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        values = _read_yaml(path)
     except FileNotFoundError:
         raise RunError(f"{path.parent} is no run: it has no {path.name} (augcond generate CONFIG makes it)") from None
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
@@ -95,6 +101,35 @@ def load_kept_config(path: Path, overrides: tuple[str, ...] = ()) -> RunConfig:
     before = Path(values.pop("run"))
     values = _found_again(values, before, here) | {"run": here}
     return _validated(_absolute_paths(values, here), overrides, str(path))
+
+
+def _read_yaml(path: Path) -> Any:
+    """Return what a YAML file holds, of a size that is no attack.
+
+    Raises:
+        OSError: it cannot be read.
+        yaml.YAMLError: it is no YAML, or holds more than any config.
+    """
+    if path.stat().st_size > _MOST_BYTES:
+        raise yaml.YAMLError(f"it has more than {_MOST_BYTES:,} bytes")
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        if _count(values, {}) > _MOST_VALUES:
+            raise yaml.YAMLError(f"its aliases (*name) stand for more than {_MOST_VALUES:,} values")
+    except RecursionError:
+        raise yaml.YAMLError("it is nested too deeply") from None
+    return values
+
+
+def _count(value: Any, known: dict[int, int]) -> int:
+    """Return how many values there are in `value`, each as often as it is referred to."""
+    if not isinstance(value, (dict, list)):
+        return 1
+    if id(value) not in known:
+        known[id(value)] = _MOST_VALUES + 1  # what holds itself has no end
+        inner = value.values() if isinstance(value, dict) else value
+        known[id(value)] = 1 + sum(_count(each, known) for each in inner)
+    return known[id(value)]
 
 
 def kept_text(config: RunConfig) -> str:

@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 
 from augcond.datasets.base import Dataset, DecodeSettings, ImageRecord, Listing, Reader, RejectedFile, StatReader
 from augcond.datasets.decoding import available_cores, background_colour, paths_taken, probe
-from augcond.errors import CorruptRunError, DatasetError, ImageError
+from augcond.errors import AugcondError, CorruptRunError, DatasetError, ImageError
 from augcond.progress import NoProgress
 from augcond.sealed import read_table, write_table
 
@@ -160,6 +160,13 @@ def _examine(reader: Reader, settings: DecodeSettings, key: str) -> Outcome:
         data = reader.read(key)
     except OSError as error:
         return Outcome("", 0, 0, _why_unread(error))
+    except AugcondError:
+        raise  # it is about more than this image
+    except Exception as error:  # a reader of one's own raises what it likes
+        logger.debug("the reader cannot read %s", key, exc_info=error)
+        return Outcome("", 0, 0, f"the reader raised {type(error).__name__}: {error}")
+    if not isinstance(data, bytes):
+        return Outcome("", 0, 0, f"the reader gave a {type(data).__name__}, not bytes")
     digest = hashlib.sha256(data).hexdigest()
     try:
         width, height = probe(data, settings)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from augcond import registry
 from augcond.config import RunConfig
+from augcond.engine.faults import most_failed
 from augcond.engine.rows import Materials
 from augcond.engine.work import Work
 from augcond.errors import ConfigError, RunError
@@ -22,8 +23,8 @@ from augcond.store.plans import RunPlan
 
 logger = logging.getLogger(__name__)
 
-_FEWEST_TO_STOP = 8
-"""So many rows of a shard must fail before their share counts: a small shard with a bad image or two stops nothing."""
+_MOST_REASONS = 5
+"""Said of a shard; its marker has them all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,15 +148,23 @@ def _log_shard(number: int, marker: ShardMarker) -> None:
     logger.info("shard %05d: %d ok, %d failed, %.1f s", number, marker.ok, marker.failed, marker.seconds)
     for note in marker.notes:
         logger.warning("shard %05d: %s", number, note)
-    for reason, count in marker.reasons.items():
-        logger.warning("shard %05d: %d x %s", number, count, reason)
+    for reason in _reasons(marker):
+        logger.warning("shard %05d: %s", number, reason)
 
 
 def _stop_if_most_failed(job: Job, number: int, marker: ShardMarker) -> None:
-    if marker.failed < _FEWEST_TO_STOP or marker.failed <= job.config.engine.max_failed_share * marker.rows:
+    if not most_failed(marker.failed, marker.rows, job.config.engine.max_failed_share):
         return
-    reasons = "; ".join(f"{count} x {reason}" for reason, count in marker.reasons.items())
     raise RunError(
-        f"{marker.failed} of {marker.rows} rows of shard {number:05d} failed: {reasons}. Mend the cause and go on with "
-        "--retry-failed, or raise engine.max_failed_share"
+        f"{marker.failed} of {marker.rows} rows of shard {number:05d} failed: {'; '.join(_reasons(marker))}. Mend the "
+        "cause and go on with --retry-failed, or raise engine.max_failed_share. Tracebacks of what was raised stand in "
+        f"{job.folder.log_path}"
     )
+
+
+def _reasons(marker: ShardMarker) -> list[str]:
+    """Return the reasons of failed rows with their counts, most frequent first; of rare ones the number alone."""
+    reasons = Counter(dict(marker.reasons)).most_common()
+    shown = [f"{count} x {reason}" for reason, count in reasons[:_MOST_REASONS]]
+    rest = reasons[_MOST_REASONS:]
+    return [*shown, f"{sum(count for _, count in rest)} x {len(rest)} other reasons"] if rest else shown

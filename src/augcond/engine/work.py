@@ -17,6 +17,7 @@ import torch
 
 from augcond.config import RunConfig
 from augcond.datasets import DecodeSettings, list_images
+from augcond.engine.faults import most_failed
 from augcond.engine.rows import BatchSize, Materials, count_for, generate_rows
 from augcond.errors import RunMismatchError
 from augcond.generators import load_generator
@@ -68,6 +69,7 @@ def do_work(
     Raises:
         RunMismatchError: the generator that is loaded here is not the one that the run was planned with.
         RunError: a shard cannot be written.
+        GeneratorError: a GPU failed, so that nothing more can be computed in this process.
     """
     folder = RunFolder(work.run)
     plan = plan or folder.read_plan()
@@ -78,6 +80,7 @@ def do_work(
         BatchSize(work.config.engine.batch_size),
         _reusable(work, folder, plan),
         progress or NoProgress(),
+        work.config.engine.max_failed_share,
     )
     with torch_threads(work.config.engine.threads):
         for number in work.shards:
@@ -132,6 +135,7 @@ class _Bench:
     batch_size: BatchSize
     reusable: ReusableRows | None
     progress: Progress
+    max_failed_share: float
 
 
 def _reusable(work: Work, folder: RunFolder, plan: RunPlan) -> ReusableRows | None:
@@ -149,10 +153,15 @@ def _make_shard(number: int, bench: _Bench) -> ShardMarker:
         bench.progress.advance(len(reused), 0)
     first_note = len(batch_size.notes)
     made = generate_rows(
-        [row for row in rows if row.key not in reused], bench.materials, batch_size, count_for(bench.progress)
+        [row for row in rows if row.key not in reused],
+        bench.materials,
+        batch_size,
+        count_for(bench.progress),
+        # The job stops after such a shard, so that no search for the culprits of what fails in it is worth its time.
+        lambda failed: most_failed(failed, len(rows), bench.max_failed_share),
     )
     by_key = {row.row.key: row for row in made} | reused
-    notes = tuple(batch_size.notes[first_note:])
+    notes = tuple(dict.fromkeys(batch_size.notes[first_note:]))
     if reused:
         notes += ("1 row reused" if len(reused) == 1 else f"{len(reused)} rows reused",)
     marker = commit_shard(

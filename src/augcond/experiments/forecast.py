@@ -6,6 +6,7 @@ The dry run makes, decodes and fetches nothing.
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, get_args
 
@@ -158,13 +159,13 @@ def estimate_cost(plan: Plan, materials: Materials, batch_size: int) -> Estimate
         GeneratorError: none of these images could be made.
     """
     rows = [row for _, row in zip(range(batch_size), plan.rows(), strict=False)]
-    generate_rows(rows, materials, BatchSize(batch_size))
-    started = time.perf_counter()
     made = generate_rows(rows, materials, BatchSize(batch_size))
-    seconds = time.perf_counter() - started
     sizes = [len(row.image) for row in made if row.image is not None]
     if not sizes:
         raise GeneratorError(f"none of the first {len(rows)} images could be made: {made[0].error}")
+    started = time.perf_counter()
+    generate_rows(rows, materials, BatchSize(batch_size))
+    seconds = time.perf_counter() - started
     return Estimate(len(plan), len(rows), seconds / len(rows), sum(sizes) / len(sizes))
 
 
@@ -189,6 +190,7 @@ class PlanSummary:
         seconds: estimated, with one process; None without timing.
         bytes: estimated size of the images; None without timing.
         timed_images: number of images made for the estimate.
+        warnings: what looks wrong, each with what to do.
     """
 
     classes: tuple[ClassPlan, ...]
@@ -197,10 +199,13 @@ class PlanSummary:
     seconds: float | None
     bytes: float | None
     timed_images: int
+    warnings: tuple[str, ...] = ()
 
 
-def summarize_plan(plan: Plan, dataset: Dataset, estimate: Estimate | None) -> PlanSummary:
-    """Return counts per class and, where an estimate was made, time and disk."""
+def summarize_plan(
+    plan: Plan, dataset: Dataset, estimate: Estimate | None, warnings: Sequence[str] = ()
+) -> PlanSummary:
+    """Return counts per class, `warnings` and, where an estimate was made, time and disk."""
     planned = np.bincount(plan.table["label"].to_numpy(), minlength=len(dataset.classes)).tolist()
     classes = zip(dataset.classes, dataset.class_names, dataset.counts(), planned, strict=True)
     return PlanSummary(
@@ -210,4 +215,5 @@ def summarize_plan(plan: Plan, dataset: Dataset, estimate: Estimate | None) -> P
         seconds=estimate.seconds if estimate else None,
         bytes=estimate.bytes if estimate else None,
         timed_images=estimate.timed_images if estimate else 0,
+        warnings=tuple(warnings),
     )

@@ -8,6 +8,7 @@ from augcond.generators.families import (
     load_generator,
     recipes_for,
     register_generator,
+    toy_warning,
 )
 
 __all__ = [
@@ -24,4 +25,5 @@ __all__ = [
     "own_settings",
     "recipes_for",
     "register_generator",
+    "toy_warning",
 ]

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from augcond.config import GeneratorConfig
 
 
+_OUT_OF_MEMORY = ("can't allocate memory", "out of memory", "STATUS_ALLOC_FAILED")
+
+
 def resolve_device(name: str) -> torch.device:
     """Return the device called `name`; `auto` is the first of CUDA, MPS and CPU that is there.
 
@@ -86,7 +89,9 @@ def out_of_memory_errors() -> Iterator[None]:
         yield
     except torch.OutOfMemoryError:
         raise
+    except MemoryError as error:
+        raise torch.OutOfMemoryError(str(error) or "out of memory") from error
     except RuntimeError as error:
-        if "can't allocate memory" in str(error) or "out of memory" in str(error):
+        if any(words in str(error) for words in _OUT_OF_MEMORY):
             raise torch.OutOfMemoryError(str(error)) from error
         raise

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from augcond import registry
 from augcond.conditioning import RECIPES, recipes_of
-from augcond.errors import AugcondError, ConfigError
+from augcond.errors import AugcondError, ConfigError, GeneratorError
 from augcond.generators.base import Family
+from augcond.generators.checked import check_declared
 
 if TYPE_CHECKING:
     from augcond.conditioning import Recipe
     from augcond.config import ConditioningConfig, GeneratorConfig
     from augcond.generators.base import Generator, Input
+
+logger = logging.getLogger(__name__)
 
 INPUT_WORDS: dict[Input, str] = {
     "text": "a prompt alone",
@@ -61,9 +65,38 @@ def load_generator(config: GeneratorConfig) -> Generator:
 
     Raises:
         ConfigError: no generator has this name, or it cannot do what the config asks for.
-        GeneratorError: its weights cannot be loaded.
+        GeneratorError: its weights cannot be loaded, or what is loaded is no generator.
     """
-    return find_family(config.name).load(config)
+    family = find_family(config.name)
+    try:
+        loaded = family.load(config)
+    except (AugcondError, OSError):
+        raise
+    except Exception as error:  # one of one's own raises what it likes
+        logger.info("generator.name: %s", config.name, exc_info=error)
+        said = f"{type(error).__name__}: {error}".splitlines()[0]
+        raise GeneratorError(f"generator.name: {config.name!r} cannot be loaded: {said}") from error
+    return check_declared(loaded, config.name)
+
+
+def toy_warning(config: GeneratorConfig, source: str) -> str | None:
+    """Return why the images of a run would be of no use: a toy is to draw real photos; None where it is not.
+
+    Args:
+        config: names the generator.
+        source: of the real images, as `data.source`.
+
+    Raises:
+        ConfigError: there is no such family.
+    """
+    family = find_family(config.name)
+    if config.model != "builtin" or source == "builtin" or not family.weights(config):
+        return None
+    return (
+        "builtin is a toy that can draw the small garments of its own world and nothing else, whatever the photos "
+        f"show: name a pretrained checkpoint{f', such as {family.model}' if family.model else ''} (augcond generators "
+        "lists them)"
+    )
 
 
 def recipes_for(name: str) -> tuple[str, ...]:

@@ -265,7 +265,7 @@ def _read_index(folder: Path, origin: WeightsOrigin | str) -> dict[str, Any]:
             f"{key}.model: {model} holds no {_INDEX}: expected a checkpoint in diffusers' pipeline layout, as "
             "written by save_pretrained"
         ) from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise GeneratorError(f"{key}.model: {model}/{_INDEX} cannot be read: {error}") from error
     if not isinstance(index, dict):
         raise GeneratorError(f"{key}.model: {model}/{_INDEX} is not a JSON object")
@@ -279,6 +279,8 @@ def _check_index(folder: Path, layout: PipelineFormat, origin: WeightsOrigin) ->
     if found != layout.name:
         raise GeneratorError(f"{key}.model: {model} is a {found}; this generator needs a {layout.name}")
     for name in _components(index):
+        if not name.isidentifier():
+            raise GeneratorError(f"{key}.model: {model} names a component {name!r}, which is no name of a sub-folder")
         if index[name][0] not in _LIBRARIES:
             raise GeneratorError(
                 f"{key}.model: {model} wants component {name!r} from {index[name][0]!r}; code other than "

@@ -47,8 +47,8 @@ class SchedulerFactory:
         steps: number of denoising steps.
 
     Raises:
-        ConfigError: there is no such scheduler, it cannot denoise with this model or in so many steps, or it draws
-            noise that cannot be seeded per row.
+        ConfigError: there is no such scheduler, it cannot denoise with this model or in so many steps (what comes out
+            is not finite), or it draws noise that cannot be seeded per row.
     """
 
     def __init__(self, name: str, own: Any, steps: int) -> None:
@@ -78,7 +78,12 @@ class SchedulerFactory:
                 raise ConfigError(
                     f"generator.scheduler: {self.name!r} cannot denoise in {self._steps} steps with this model: {error}"
                 ) from error
-        if not torch.allclose(together, alone, rtol=1e-4, atol=1e-5, equal_nan=True):
+        if not (together.isfinite().all() and alone.isfinite().all()):
+            raise ConfigError(
+                f"generator.scheduler: {self.name!r} gives NaN or infinite numbers in {self._steps} steps with this "
+                "model, so every image would fail: change generator.steps, or choose another, such as ddim"
+            )
+        if not torch.allclose(together, alone, rtol=1e-4, atol=1e-5):
             raise ConfigError(
                 f"generator.scheduler: {self.name!r} draws noise that cannot be seeded per image, so images would "
                 f"depend on their batch; choose another, such as {', '.join(_SHORT_NAMES)}"

@@ -35,18 +35,21 @@ class SourceImages:
         self.problem = ""
         self._decoding = DecodeSettings.of(facts.config.data)
         try:
-            self._reader: Reader | None = list_images(facts.config.data).reader
+            listing = list_images(facts.config.data)
+            self._reader: Reader | None = listing.reader
+            # What a run calls a source is opened only if it is one: keys of a stranger's run may be any paths.
+            self._keys = frozenset(listing.keys)
         except DatasetError as error:
             # A run may be looked at where its real images are not; the page says that they are missing.
-            self._reader, self.problem = None, str(error)
+            self._reader, self._keys, self.problem = None, frozenset(), str(error)
 
     def open(self, key: str) -> Image.Image | None:
         """Return the image behind `key`, or None where it can no longer be read."""
-        if self._reader is None:
+        if self._reader is None or key not in self._keys:
             return None
         try:
             return decode(self._reader.read(key), self._decoding)
-        except (ImageError, OSError):
+        except Exception:  # readers of one's own raise what they like, and the page says that sources are lost
             return None
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from augcond.evaluation.results import Difference, Results
+from augcond.generators import toy_warning
 from augcond.progress import format_bytes, format_seconds
 from augcond.report.costs import training_cost
 from augcond.report.facts import RunFacts
@@ -167,6 +168,9 @@ def _trust(facts: RunFacts, results: Results | None) -> Answer:
 def _doubts(facts: RunFacts, results: Results | None) -> Iterator[str]:
     if facts.status.left:
         yield f"the run is not finished ({facts.status.left:,} images left)"
+    toy = toy_warning(facts.config.generator, facts.config.data.source)
+    if toy:
+        yield f"generator.model: {toy}"
     if facts.status.failed:
         yield f"{facts.status.failed:,} rows failed"
     if facts.foreign_sources:

@@ -22,6 +22,7 @@ from torch.nn import functional
 
 from augcond.config.base import counted
 from augcond.errors import ConfigError, CorruptRunError, LeakError, RunError
+from augcond.generators.checked import embed_prompts
 from augcond.sealed import read_json, read_table, write_json, write_table
 from augcond.store.folder import FILES
 from augcond.training.arm_images import RunImages
@@ -213,7 +214,7 @@ def _class_prompts(images: RunImages) -> tuple[Judge, int]:
     config, classes = images.experiment.config, images.experiment.pool.class_names
     prompts = [template.format(class_name=name) for name in classes for template in config.prompt]
     try:
-        prompt_embeddings = images.generator.embed_prompts(prompts)
+        prompt_embeddings = embed_prompts(images.generator, prompts)
     except ConfigError as error:
         raise ConfigError(f"screening.by prompts: {error}; use by: encoder or by: classifier") from error
     embedded = functional.normalize(prompt_embeddings.flatten(1), dim=1)

@@ -37,7 +37,7 @@ class ShardMarker:
         ok: images made.
         failed: rows without an image.
         reasons: how many rows failed for which reason.
-        batch_size: the smallest batch that rows were cut into; less than configured after out of memory.
+        batch_size: rows per batch at the end; less than configured after out of memory, and `notes` say what was less.
         threads: of PyTorch on a CPU; with batch size and versions they decide the last bits.
         notes: what the engine had to do, such as halving the batch.
         seconds: time it took, without loading.

@@ -12,7 +12,7 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Any, Literal
 
-from augcond.errors import ConfigError, RunError
+from augcond.errors import ConfigError, CorruptRunError, RunError
 from augcond.files import foreign_entries, replacing_contents
 from augcond.planning import index_of
 from augcond.progress import NoProgress, Progress
@@ -84,7 +84,10 @@ def finished_rows(folder: RunFolder, plan: RunPlan) -> Iterator[tuple[int, dict[
     """Yield (shard, row as a dict of the shard's columns) of every image that was made, in plan order."""
     for number, marker in enumerate(folder.markers(plan)):
         if marker is not None:
-            for values in shard_rows(folder.shard_path(number), tuple(COLUMNS)):
+            path = folder.shard_path(number)
+            for row, values in zip(plan.plan.shard(number), shard_rows(path, tuple(COLUMNS)), strict=True):
+                if (values["key"], values["label"]) != (row.key, row.label):
+                    raise CorruptRunError(f"{path} holds other rows than the plan: augcond check says which")
                 if values["status"] == OK:
                     yield number, values
 
@@ -98,7 +101,7 @@ def _write_folders(folder: RunFolder, plan: RunPlan, to: Path, progress: Progres
         writer = csv.writer(file)
         writer.writerow(["file_name", "label", "class_id", *PROVENANCE])
         for _, values in finished_rows(folder, plan):
-            name = f"{index_of(values['key']):06d}-{values['recipe']}{Path(values['image']['path']).suffix}"
+            name = f"{index_of(values['key']):06d}-{_safe(values['recipe'])}{Path(values['image']['path']).suffix}"
             relative = f"{names[values['label']]}/{name}"
             (to / relative).write_bytes(values["image"]["bytes"])
             origin = (_cell(values[name]) for name in PROVENANCE)
@@ -164,6 +167,10 @@ def folder_names(classes: tuple[str, ...]) -> list[str]:
         taken.add(name.casefold())
         names.append(name)
     return names
+
+
+def _safe(name: str) -> str:
+    return "".join(_escape(character) if _is_unsafe(character) else character for character in name)
 
 
 def _is_unsafe(character: str) -> bool:

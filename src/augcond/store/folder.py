@@ -18,7 +18,7 @@ from augcond.datasets import Dataset, RejectedFile
 from augcond.datasets.base import HeldOut
 from augcond.datasets.splits import MEND_SPLIT
 from augcond.errors import CorruptRunError, RunError
-from augcond.files import TEMPORARY, known_sha256, sync_folder, write_atomically
+from augcond.files import TEMPORARY, known_sha256, links_outside, sync_folder, write_atomically
 from augcond.sealed import read_table, write_table
 from augcond.store.commit import ShardMarker, read_marker
 from augcond.store.fingerprint import SourceFacts
@@ -183,7 +183,7 @@ class RunFolder:
         """Make the folder.
 
         Raises:
-            RunError: the place is taken by something that is no run.
+            RunError: the place is taken by something that is no run, or a link in it leads out of it.
         """
         if self.path.exists() and not self.path.is_dir():
             raise RunError(f"{self.path} is a file: name another folder as `run`")
@@ -191,11 +191,24 @@ class RunFolder:
         taken = self.path.is_dir() and any(self.path.iterdir()) and not self.locks.exists()
         if taken and not self.plan_path.exists() and not self.exists:
             raise RunError(f"{self.path} holds files but no run: name an empty or new folder as `run`")
+        self._refuse_links()
         try:
             self.locks.mkdir(parents=True, exist_ok=True)
             self.shards.mkdir(exist_ok=True)
         except OSError as error:
             raise RunError(f"the run folder {self.path} cannot be made: {error.strerror}") from error
+
+    def _refuse_links(self) -> None:
+        """Check that what is read and written here lies here: a run may be a stranger's.
+
+        Raises:
+            RunError: a link in the folder leads out of it.
+        """
+        for link in links_outside(self.path):
+            raise RunError(
+                f"{link} is a link that leads out of the run folder: remove it (to keep a run on another disk, make "
+                "the whole folder a link)"
+            )
 
     def clear(self) -> None:
         """Delete the images and all that was made of them; see `FILES`. What augcond did not write stays."""
@@ -221,9 +234,10 @@ class RunFolder:
         """Return the config that the run was last started with, for where it lies now.
 
         Raises:
-            RunError: there is no run here.
+            RunError: there is no run here, or a link in it leads out of it.
             CorruptRunError: the file is not what augcond wrote.
         """
+        self._refuse_links()
         return load_kept_config(self.config_path, overrides)
 
     def read_plan(self) -> RunPlan:

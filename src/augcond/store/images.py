@@ -14,6 +14,11 @@ from augcond.errors import ImageError
 if TYPE_CHECKING:
     import numpy as np
 
+_STORED = ("PNG", "WEBP", "JPEG")
+_MOST_PIXELS = 2**26
+"""Of an edge of 8,192 pixels."""
+_BOMBS = (Image.DecompressionBombError, Image.DecompressionBombWarning)
+
 LARGEST_LOSSLESS = 64
 """Edge length in pixels up to which `auto` stores png: 1.2 million pngs of 768 pixels would be a terabyte."""
 
@@ -61,12 +66,17 @@ def encode_image(pixels: np.ndarray, image_format: ImageFormat) -> bytes:
 def decode_stored(data: bytes) -> Image.Image:
     """Return the image behind bytes that `encode_image` made, fully decoded.
 
+    A run may be a stranger's: other formats are not tried (for some, Pillow runs other programs), nor larger images
+    than generators make.
+
     Raises:
-        ImageError: the bytes are no whole image.
+        ImageError: the bytes are no whole image of a stored format and size.
     """
     try:
-        image = Image.open(io.BytesIO(data))
+        image = Image.open(io.BytesIO(data), formats=_STORED)
+        if image.width * image.height > _MOST_PIXELS:
+            raise ImageError(f"does not decode: {image.width} x {image.height} pixels are more than a generator makes")
         image.load()
-    except (OSError, SyntaxError, ValueError) as error:
+    except (OSError, SyntaxError, ValueError, MemoryError, *_BOMBS) as error:
         raise ImageError(f"does not decode: {error}") from error
     return image

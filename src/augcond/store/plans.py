@@ -106,7 +106,7 @@ def plan_from_table(table: pa.Table, path: Path) -> RunPlan:
                 "update augcond"
             )
         size = values.get("native_size")
-        return RunPlan(
+        run_plan = RunPlan(
             plan=Plan(table.replace_schema_metadata(None)),
             settings=values["settings"],
             columns=GenerationSettings(**values["columns"]),
@@ -117,8 +117,27 @@ def plan_from_table(table: pa.Table, path: Path) -> RunPlan:
             versions=values.get("versions", {}),
             native_size=None if size is None else (size[0], size[1]),
         )
+        _check_rows(run_plan)
+        return run_plan
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise CorruptRunError(f"{path} was not written by augcond: {error!r}") from error
+
+
+def _check_rows(run_plan: RunPlan) -> None:
+    """Check that the rows fit classes and shards: a plan may be a stranger's.
+
+    Raises:
+        ValueError: they do not.
+    """
+    table, classes = run_plan.plan.table, len(run_plan.classes)
+    labels = table["label"].to_numpy()
+    if (
+        any(column.null_count for column in table.columns)
+        or not {classes} == {len(run_plan.class_names), len(run_plan.real_counts)}
+        or (len(labels) and not (labels.min() >= 0 and labels.max() < classes))
+        or len(run_plan.fingerprints) != len(run_plan.plan.bounds())
+    ):
+        raise ValueError("its rows do not fit its classes and shards")
 
 
 def plan_to_table(run_plan: RunPlan, sources: str) -> pa.Table:

@@ -34,6 +34,7 @@ class FakeGenerator(Generator):
         embedding_shape: (D,), or (T, D) for a generator that is conditioned on tokens.
         delay: seconds that every batch takes.
         fails: rows whose seed satisfies this come back black, with an error.
+        raises: a batch with a row whose seed satisfies this raises `ValueError`.
         max_batch: larger batches raise `torch.OutOfMemoryError`.
     """
 
@@ -47,6 +48,7 @@ class FakeGenerator(Generator):
         embedding_shape: tuple[int, ...] = (12,),
         delay: float = 0.0,
         fails: Callable[[int], bool] | None = None,
+        raises: Callable[[int], bool] | None = None,
         max_batch: int | None = None,
     ) -> None:
         import torch
@@ -57,6 +59,7 @@ class FakeGenerator(Generator):
         self.embedding_shape = embedding_shape
         self._delay = delay
         self._fails = fails
+        self._raises = raises
         self._max_batch = max_batch
         # A fixed full-rank projection of the colours; float64 and row by row, so that a batch cannot change a bit.
         features, colours = math.prod(embedding_shape), 3 * _POOL * _POOL
@@ -97,6 +100,7 @@ class FakeGenerator(Generator):
 
         Raises:
             torch.OutOfMemoryError: the batch is larger than `max_batch`.
+            ValueError: a row's seed satisfies `raises`.
         """
         import torch
 
@@ -104,6 +108,8 @@ class FakeGenerator(Generator):
             raise ValueError(f"{len(conditioning)} rows of conditioning but {len(seeds)} seeds")
         if self._max_batch is not None and len(conditioning) > self._max_batch:
             raise torch.OutOfMemoryError(f"fake generator: a batch of {len(conditioning)} exceeds {self._max_batch}")
+        if self._raises is not None and any(map(self._raises, seeds)):
+            raise ValueError("made to raise")
         time.sleep(self._delay)
         images = torch.zeros(len(seeds), *self.image_size, 3, dtype=torch.uint8)
         errors: list[str | None] = []
@@ -134,14 +140,14 @@ def load_fake_generator(config: GeneratorConfig) -> FakeGenerator:
     """Return the `FakeGenerator` that a config with `generator.name=fake` stands for.
 
     `generator.size` sets the image size. `generator.model` holds the knobs as `knob=number`, joined by commas:
-    `delay` (seconds per batch), `max_batch`, and `fail_every=n` (rows whose seed is a multiple of n fail), such as
-    `--set generator.model=delay=0.1,fail_every=7`; `builtin` and `fake` stand for none. The knobs are not part of
-    the identity.
+    `delay` (seconds per batch), `max_batch`, `fail_every=n` and `raise_every=n` (rows whose seed is a multiple of n
+    come back with an error, or raise), such as `--set generator.model=delay=0.1,fail_every=7`; `builtin` and `fake`
+    stand for none. The knobs are not part of the identity.
 
     Raises:
         ConfigError: a knob is unknown or not a number, or the size is not a multiple of 4.
     """
-    knobs = {"delay": 0.0, "max_batch": 0.0, "fail_every": 0.0}
+    knobs = {"delay": 0.0, "max_batch": 0.0, "fail_every": 0.0, "raise_every": 0.0}
     for part in () if config.model in ("builtin", "fake") else config.model.split(","):
         name, _, value = part.partition("=")
         try:
@@ -155,13 +161,17 @@ def load_fake_generator(config: GeneratorConfig) -> FakeGenerator:
     size = config.size or 16
     if size % 4:
         raise ConfigError(f"generator.size: the fake generator makes multiples of 4, not {size}")
-    every, max_batch = int(knobs["fail_every"]), int(knobs["max_batch"])
     return FakeGenerator(
         image_size=(size, size),
         delay=knobs["delay"],
-        fails=(lambda seed: seed % every == 0) if every else None,
-        max_batch=max_batch or None,
+        fails=_every(int(knobs["fail_every"])),
+        raises=_every(int(knobs["raise_every"])),
+        max_batch=int(knobs["max_batch"]) or None,
     )
+
+
+def _every(count: int) -> Callable[[int], bool] | None:
+    return (lambda seed: seed % count == 0) if count else None
 
 
 FAMILY = Family(

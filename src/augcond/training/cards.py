@@ -135,9 +135,17 @@ def read_cards(run: Path) -> list[ModelCard]:
 
     Raises:
         RunError: there is none.
+        CorruptRunError: a card is not what augcond wrote there.
     """
-    found = [read_card(path.parent) for path in RunFolder(run).card_paths()]
-    cards = [card for card in found if card is not None]
+    cards = []
+    for path in RunFolder(run).card_paths():
+        card = read_card(path.parent)
+        if card is None:
+            continue
+        # The names in it become those of other files.
+        if RunFolder(run).card_path(card.arm, card.seeds.training) != path:
+            raise CorruptRunError(f"{path} is the card of another model: {card.arm!r}, seed {card.seeds.training!r}")
+        cards.append(card)
     if not cards:
         raise RunError(f"{run} holds no trained model: run augcond train first")
     return sorted(cards, key=lambda card: (card.arm, card.seeds.training))
@@ -221,6 +229,13 @@ def load_checkpoint(path: Path, module: nn.Module, optimizer: Optimizer, fingerp
     if about["fingerprint"] != fingerprint:
         logger.info("the checkpoint %s is of another training: training starts anew", path)
         return None
+    try:
+        return _take_up(about, tensors, module, optimizer)
+    except (RuntimeError, ValueError, TypeError, LookupError, AttributeError) as error:
+        raise CorruptRunError(f"{path} does not fit ({error}): delete it, and training starts anew") from error
+
+
+def _take_up(about: dict[str, Any], tensors: dict[str, Tensor], module: nn.Module, optimizer: Optimizer) -> Progressed:
     module.load_state_dict(_below("module.", tensors))
     state: dict[int, dict[str, Any]] = {int(place): dict(values) for place, values in about["optimizer"].items()}
     for name, tensor in _below("optimizer.", tensors).items():

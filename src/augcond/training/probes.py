@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torchvision.transforms.v2 import functional as images_v2
 
 from augcond.conditioning.streams import seeded
+from augcond.generators.checked import embed_images, require_finite
 from augcond.training.augmentation import BatchAugmentation
 
 if TYPE_CHECKING:
@@ -70,7 +71,8 @@ def generator_features(generator: Generator, images: Sequence[Image]) -> Tensor:
         generator: whose image encoder computes them.
         images: at least one.
     """
-    embeddings = generator.encode_images(torch.stack([generator.view(image) for image in images]))
+    views = torch.stack([generator.view(image) for image in images])
+    embeddings = require_finite(embed_images(generator, views), "encode_images")
     return embeddings.mean(dim=1) if embeddings.ndim == 3 else embeddings
 
 

@@ -36,6 +36,7 @@ def list_role(root: Path, role: Role) -> Found:
     try:
         categories = [coco.cats[number] for number in sorted(coco.cats)]
         names = tuple(category["name"] for category in categories)
+        _check_names(categories, path)
         labels = {category["id"]: label for label, category in enumerate(categories)}
         listed = {}
         for number in sorted(coco.imgs):
@@ -54,6 +55,23 @@ def list_role(root: Path, role: Role) -> Found:
     )
     notes = differs(f"images in {path.name}", len(coco.imgs), _SIZES[role])
     return Found(listing, (*notes, *differs("classes", len(names), _CLASSES)))
+
+
+def _check_names(categories: list[dict[str, Any]], path: Path) -> None:
+    """Check that classes are told apart by their names, which become those of folders and models.
+
+    Raises:
+        DatasetError: two categories have one name, as exports of some tools do.
+    """
+    numbers: dict[str, int] = {}
+    for category in categories:
+        name, number = category["name"], category["id"]
+        if name in numbers:
+            raise DatasetError(
+                f"{path} has two categories called {name!r} (ids {numbers[name]} and {number}): give each a name "
+                "of its own there, or give all annotations of the one the id of the other"
+            )
+        numbers[name] = number
 
 
 def _load(path: Path) -> Any:
