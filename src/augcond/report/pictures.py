@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from PIL import Image
 
 from augcond.datasets import DecodeSettings, decode, list_images
+from augcond.datasets.contents import RecordedReader
 from augcond.errors import DatasetError, ImageError
 from augcond.report.facts import RunFacts
 from augcond.report.sample import Group, SampledRow
@@ -35,13 +36,15 @@ class SourceImages:
         self.problem = ""
         self._decoding = DecodeSettings.of(facts.config.data)
         try:
-            self._reader: Reader | None = list_images(facts.config.data).reader
+            listed = facts.folder.read_sources()
+            recorded = {key: sha256 for key, (_, sha256) in listed.items()}
+            self._reader: Reader | None = RecordedReader(list_images(facts.config.data).reader, recorded)
         except DatasetError as error:
             # A run may be looked at where its real images are not; the page says that they are missing.
             self._reader, self.problem = None, str(error)
 
     def open(self, key: str) -> Image.Image | None:
-        """Return the image behind `key`, or None where it can no longer be read."""
+        """Return the image behind `key`, or None where it can no longer be read or is another now."""
         if self._reader is None:
             return None
         try:
@@ -61,7 +64,7 @@ class Thumbnails:
         limit: bytes after which no more are written.
         bytes: written so far.
         count: written so far.
-        lost: keys of sources that can no longer be read.
+        lost: keys of sources that can no longer be read, or are other images now.
     """
 
     folder: Path
