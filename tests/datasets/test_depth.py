@@ -12,6 +12,7 @@ from PIL import Image, TiffImagePlugin
 from augcond.datasets import DecodeSettings, list_folder, verify
 from augcond.datasets.decoding import decode, examine
 from augcond.errors import ImageError
+from tests.datasets import bombs
 from tests.datasets.bombs import grey_16
 from tests.datasets.photos import encode, rgb_png_16
 
@@ -100,6 +101,23 @@ def test_low_values_among_others_are_measurements():
 def test_an_image_without_a_measurement_is_refused():
     with pytest.raises(ImageError, match="no pixel has a value"):
         decode(floats([[np.nan, np.nan]], tag42113="nan"), PLAIN)
+
+
+def tiff_of_colours(values):
+    """Return 16-bit colours (H, W, 3) as a TIFF, which Pillow cannot write."""
+    body = values.astype("<u2").tobytes()
+    tags = {258: (3, [16] * 3), 262: (3, [2]), 273: (4, [8]), 277: (3, [3]), 279: (4, [len(body)])}
+    return bombs.tiff(values.shape[1], values.shape[0], tags, body)
+
+
+@pytest.mark.parametrize("store", [rgb_png_16, tiff_of_colours])
+def test_colours_of_twelve_bits_in_sixteen_are_refused(store):
+    # Pillow keeps 8 bits of 16: four are left of these.
+    values = np.full((2, 2, 3), 4095)
+    with pytest.raises(ImageError, match="nearly black"):
+        decode(store(values), PLAIN)
+    for whole in (values * 0, values + 1):
+        assert decode(store(whole), PLAIN).getpixel((0, 0)) == (whole[0, 0, 0] >> 8,) * 3
 
 
 def test_colours_of_sixteen_bits_are_what_they_were():

@@ -38,10 +38,11 @@ def load_config(path: Path | str, overrides: tuple[str, ...] = ()) -> RunConfig:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ConfigError(f"no config file at {path}") from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         raise ConfigError(f"{path} cannot be read as YAML: {error}") from error
     if not isinstance(values, dict):
         raise ConfigError(f"{path} must hold keys such as `data:` and `run:`")
+    _check_size(values, str(path))
     return parse_config(values, overrides, base=path.parent, origin=str(path))
 
 
@@ -85,10 +86,11 @@ def load_kept_config(path: Path, overrides: tuple[str, ...] = ()) -> RunConfig:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise RunError(f"{path.parent} is no run: it has no {path.name} (augcond generate CONFIG makes it)") from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         raise CorruptRunError(f"{path} cannot be read: {error}") from error
     if not isinstance(values, dict) or not isinstance(values.get("run"), str):
         raise CorruptRunError(f"{path} was not written by augcond: it does not say where its run was")
+    _check_size(values, str(path))
     _check_format(values.pop("format", 1), str(path))
     values = with_neutral(RunConfig, brought_up_to_date(values, aloud=False))
     here = path.parent.resolve()
@@ -101,6 +103,24 @@ def kept_text(config: RunConfig) -> str:
     """Return the text of RUN/config.yaml."""
     values = {"format": FORMAT, **config.model_dump(mode="json")}
     return yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
+
+
+_MOST_VALUES = 100_000
+
+
+def _check_size(values: Any, origin: str) -> None:
+    """Refuse what becomes huge or endless where its aliases are written out, as error messages do."""
+    if _count(values, {}) > _MOST_VALUES:
+        raise ConfigError(f"{origin} holds more than {_MOST_VALUES} values, with its aliases (*name) written out")
+
+
+def _count(value: Any, known: dict[int, int]) -> int:
+    if not isinstance(value, dict | list):
+        return 1
+    if id(value) not in known:
+        known[id(value)] = _MOST_VALUES + 1  # it may hold itself
+        known[id(value)] = 1 + sum(_count(v, known) for v in (value.values() if isinstance(value, dict) else value))
+    return known[id(value)]
 
 
 def _check_format(found: Any, origin: str) -> None:

@@ -41,6 +41,9 @@ def to_8_bit(image: Image.Image, data: bytes) -> tuple[Image.Image, bool]:
     Returns:
         The image, and whether its brightness was read off its values where the file promises another (12 bits in 16) or
         some of them are no measurements.
+
+    Raises:
+        ImageError: its values make no picture.
     """
     if image.mode == "I" and image.format == "PNG":  # Pillow < 11 opens 16-bit grey PNG so
         image = image.convert("I;16")
@@ -48,9 +51,21 @@ def to_8_bit(image: Image.Image, data: bytes) -> tuple[Image.Image, bool]:
         return _from_16_bit(image)
     if image.mode in ("I", "F"):
         return _from_32_bit(image)
+    if _is_nearly_black(image, data):
+        raise ImageError("nearly black: 16-bit colours of 12 bits or fewer; store them with 8 bits")
     if image.format == "PNG" and image.mode in ("L", "RGB") and "transparency" in image.info:
         image.info["transparency"] = _key_of_8_bits(image.info["transparency"], depth=data[24])
     return image, False
+
+
+def _is_nearly_black(image: Image.Image, data: bytes) -> bool:
+    """Return whether an image of 16-bit colours has no value above 4095; Pillow keeps the higher 8 bits of each."""
+    if image.mode not in ("RGB", "RGBA"):
+        return False
+    depth = data[24] if image.format == "PNG" else 8
+    if isinstance(image, TiffImagePlugin.TiffImageFile):
+        depth = image.tag_v2.get(TiffImagePlugin.BITSPERSAMPLE, (8,))[0]
+    return depth == 16 and 0 < max(high for _, high in image.getextrema()[:3]) < 16  # type: ignore[misc]
 
 
 def _from_16_bit(image: Image.Image) -> tuple[Image.Image, bool]:

@@ -29,6 +29,9 @@ _AVIF = frozenset({b"avif", b"avis"})
 _HEIC = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs"})
 
 
+PLUGIN_KINDS = ("AVIF", "HEIF")
+
+
 def kind_of(data: bytes) -> str | None:
     """Return the format that the first bytes of a file tell, as Pillow calls it (HEIC is `HEIF`); None for others."""
     if data[4:8] == b"ftyp":

@@ -213,7 +213,7 @@ def _check_tiff(data: bytes) -> None:
         first = start + struct.calcsize(order + count)
         for place in range(first, min(first + size * entries, len(data)), size):
             _, kind, numbers = struct.unpack_from(order + entry, data, place)
-            if numbers > _MOST_NUMBERS and kind not in _BYTES:
+            if _MOST_NUMBERS < numbers <= len(data) and kind not in _BYTES:
                 raise ImageError(f"too long to decode: a TIFF tag of more than {_MOST_NUMBERS} numbers")
     except struct.error:
         pass  # broken: Pillow says so

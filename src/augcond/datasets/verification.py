@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 from augcond.datasets.base import Dataset, DecodeSettings, ImageRecord, Listing, Reader, RejectedFile, StatReader
 from augcond.datasets.contents import RecordedReader, reason_of
 from augcond.datasets.decoding import available_cores, background_colour, examine
+from augcond.datasets.formats import PLUGIN_KINDS, missing_plugin
 from augcond.errors import DatasetError, ImageError
 from augcond.files import write_table
 from augcond.progress import NoProgress
@@ -308,5 +309,7 @@ class OutcomeCache:
 
 
 def _fingerprint(settings: DecodeSettings) -> str:
-    values = {"version": _VERSION, "pillow": PIL.__version__, **asdict(settings)}
+    # An image that was rejected for want of a plugin is read once that is there.
+    missing = [kind for kind in PLUGIN_KINDS if missing_plugin(kind)]
+    values = {"version": _VERSION, "pillow": PIL.__version__, "missing": missing, **asdict(settings)}
     return json.dumps(values, sort_keys=True)
