@@ -5,6 +5,7 @@
     ├── MissingExtraError      an optional dependency is not installed (exit code 2)
     ├── DatasetError           the labelled real images cannot be used
     │   ├── ImageError         one image cannot be decoded; recorded, never fatal to a job
+    │   │   └── ChangedImageError   its bytes are not those that were recorded
     │   └── SplitError         the images are too few, or not the ones, for the split
     ├── PlanError              no plan can be made from these counts, classes or sources
     ├── LeakError              the training would see what it must not see, or learn from what is no training image
@@ -43,6 +44,10 @@ class DatasetError(AugcondError):
 
 class ImageError(DatasetError):
     """One image cannot be decoded; the message is the reason, without the file's name."""
+
+
+class ChangedImageError(ImageError):
+    """One image's bytes are not those that were recorded; the message is the reason, without the file's name."""
 
 
 class SplitError(DatasetError):

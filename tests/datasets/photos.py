@@ -58,6 +58,44 @@ def encode(image: Image.Image, kind: str, **options: Any) -> bytes:
     return stream.getvalue()
 
 
+P3 = ((0.51512, 0.29198, 0.15710), (0.24120, 0.69225, 0.06657), (-0.00105, 0.04189, 0.78407))
+SRGB = ((0.43607, 0.38515, 0.14307), (0.22249, 0.71687, 0.06061), (0.01392, 0.09708, 0.71410))
+"""From linear red, green, blue to XYZ under D50, of Display P3 and of sRGB."""
+
+
+def colour_profile(to_xyz: Any) -> bytes:
+    """Return an ICC profile of colours with sRGB's curve and these primaries."""
+    curve = b"para" + struct.pack(">IHHiiiii", 0, 3, 0, *(_fixed(v) for v in (2.4, 1 / 1.055, 0.055 / 1.055)),
+                                  *(_fixed(v) for v in (1 / 12.92, 0.04045)))  # fmt: skip
+    tags = {name + b"TRC": curve for name in (b"r", b"g", b"b")}
+    tags |= {name + b"XYZ": _xyz([row[i] for row in to_xyz]) for i, name in enumerate((b"r", b"g", b"b"))}
+    return _profile(b"RGB ", tags)
+
+
+def grey_profile(gamma: float) -> bytes:
+    """Return an ICC profile of greys."""
+    return _profile(b"GRAY", {b"kTRC": b"curv" + struct.pack(">IIH", 0, 1, round(gamma * 256))})
+
+
+def _profile(space: bytes, tags: dict[bytes, bytes]) -> bytes:
+    text = b"mluc" + struct.pack(">IIIHHII", 0, 1, 12, 0x656E, 0x5553, 2, 28) + b"\0x"
+    tags = {b"desc": text, b"cprt": text, b"wtpt": _xyz([0.9642, 1.0, 0.8249]), **tags}
+    table, body, start = struct.pack(">I", len(tags)), b"", 128 + 4 + 12 * len(tags)
+    for name, value in tags.items():
+        table += name + struct.pack(">II", start + len(body), len(value))
+        body += value + bytes(-len(value) % 4)
+    header = struct.pack(">I4sI4s4s4s12x4s", start + len(body), b"lcms", 0x04200000, b"mntr", space, b"XYZ ", b"acsp")
+    return header.ljust(68, b"\0") + _xyz([0.9642, 1.0, 0.8249])[8:] + bytes(48) + table + body
+
+
+def _xyz(values: list[float]) -> bytes:
+    return b"XYZ " + struct.pack(">I3i", 0, *map(_fixed, values))
+
+
+def _fixed(value: float) -> int:
+    return round(value * 65536)
+
+
 def exif(orientation: int) -> Image.Exif:
     """Return EXIF data that hold just an orientation."""
     data = Image.Exif()

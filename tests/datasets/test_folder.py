@@ -41,7 +41,7 @@ def test_nasty_folder(tmp_path):
 
 
 def test_order_is_by_name_and_suffixes_in_any_case(put):
-    root = put("b/2.JPG", "b/10.Jpeg", "B/x.png", "a/n/1.TIF", "a/z.webp", "a/m.tiff", "a/k.bmp", "é/q.GIF", "a/p.heic")
+    root = put("b/2.JPG", "b/10.Jpeg", "B/x.png", "a/n/1.TIF", "a/z.webp", "a/m.tiff", "a/k.bmp", "é/q.GIF", "a/p.cr2")
     listing = list_folder(root)
     assert listing.classes == ("B", "a", "b", "é")
     assert listing.keys == (
@@ -55,7 +55,7 @@ def test_order_is_by_name_and_suffixes_in_any_case(put):
         "é/q.GIF",
     )
     assert listing.labels == (0, 1, 1, 1, 1, 2, 2, 3)
-    assert listing.ignored == ("a/p.heic",)
+    assert listing.ignored == ("a/p.cr2",)
 
 
 def test_hidden_files_and_folders_are_skipped(put):
@@ -72,12 +72,18 @@ def test_an_empty_class_folder_is_a_class(put):
     assert listing.labels == (0,)
 
 
+def test_photos_of_phones_and_browsers_are_images(put):
+    root = put("a/1.jfif", "a/2.HEIC", "a/3.avif", "a/4.heif")
+    assert list_folder(root).keys == ("a/1.jfif", "a/2.HEIC", "a/3.avif", "a/4.heif")
+
+
 def test_no_images(put, tmp_path):
-    root = put("a/notes.txt")
+    root = put("a/notes.txt", "a/1.CR2", "a/2.cr2", "README")
     with pytest.raises(DatasetError) as caught:
         list_folder(root)
     assert str(caught.value) == (
-        f"no images found in {root}: expected one sub-folder per class, each with .jpg, .png or .webp files"
+        f"no images found in {root}: expected one sub-folder per class, each with .jpg, .png or .webp files; "
+        "there are others, which are not read: 2 x .cr2, 1 x no suffix, 1 x .txt"
     )
     (tmp_path / "empty").mkdir()
     with pytest.raises(DatasetError, match="no images found"):

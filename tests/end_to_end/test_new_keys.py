@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated
 
 import numpy as np
@@ -14,7 +15,9 @@ from augcond.config.base import Setting
 from augcond.errors import RunMismatchError
 from augcond.pipeline import generate, train
 from augcond.store import RunFolder, audit_run, fingerprint, plans
-from tests.toy import shard_bytes, toy_config
+from tests.datasets.bombs import grey_16
+from tests.datasets.photos import P3, SRGB, colour_profile, encode
+from tests.toy import shard_bytes, toy_config, toy_dataset
 from tests.training.toys import toy_run
 
 
@@ -147,6 +150,46 @@ def test_a_path_that_computes_otherwise_counts_for_the_rows_that_take_it(photos,
     assert len(changed) == 4
     assert not audit_run(folder).problems
     assert generate(photos).shards == 0
+
+
+def test_of_a_run_of_0_1_the_rows_of_profiles_and_narrow_values_are_made_anew(tmp_path, monkeypatch):
+    config = toy_config(
+        tmp_path,
+        dict.fromkeys("abcde", 2),
+        conditioning={"recipe": ["image"]},
+        plan={"per_class": 2},
+        engine={"shard_size": 1, "batch_size": 1},
+    )
+    files = {
+        "b": encode(Image.new("RGB", (16, 16), (9, 99, 9)), "PNG", icc_profile=colour_profile(SRGB)),
+        "c": encode(Image.new("RGB", (16, 16), (9, 99, 9)), "PNG", icc_profile=colour_profile(P3)),
+        "d": grey_16(np.full((16, 16), 4095), "PNG"),
+        "e": grey_16(np.full((16, 16), 40_000), "PNG"),
+    }
+    for name, data in files.items():
+        for number in range(2):
+            (tmp_path / "photos" / name / f"{number}.png").write_bytes(data)
+    with monkeypatch.context() as patch:
+        for module in (fingerprint, plans):
+            patch.setattr(module, "PATH_VERSIONS", dict.fromkeys(fingerprint.PATH_VERSIONS, 1))
+        generate(config)
+    folder = RunFolder(config.run)
+    before = folder.read_plan()
+    assert generate(config).shards == 4
+    now = folder.read_plan()
+    changed = {n for n, (old, new) in enumerate(zip(before.fingerprints, now.fingerprints, strict=True)) if old != new}
+    assert {row.class_id for number in changed for row in now.plan.shard(number)} == {"c", "d"}
+
+
+def test_real_images_whose_pixels_changed_are_others():
+    plain = toy_dataset({"a": 2})
+
+    def digest(*paths):
+        images = tuple(replace(image, paths=paths) for image in plain.images)
+        return replace(plain, images=images).contents_sha256()
+
+    assert digest() == digest("jpeg", "wide") == plain.contents_sha256()
+    assert len({digest(), digest("profile"), digest("range")}) == 3
 
 
 def test_rows_of_an_earlier_version_are_not_taken_over(photos, tmp_path, monkeypatch):

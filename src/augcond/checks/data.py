@@ -11,8 +11,9 @@ from augcond.checks.look import Look, Problem, raised, tried
 from augcond.datasets import Dataset
 from augcond.datasets.base import HeldOut
 from augcond.datasets.benchmarks import BENCHMARK_NAMES, get_benchmark
+from augcond.datasets.contents import NOT_FOUND
 from augcond.datasets.loading import check_classes, has_held_out, no_held_out
-from augcond.datasets.verification import NOT_FOUND, check_share
+from augcond.datasets.verification import check_share
 from augcond.errors import AugcondError, MissingExtraError
 
 

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Final, Literal, TypeVar, get_args
 
 from augcond.config import RunConfig, ScreeningConfig, TrainingConfig
 from augcond.datasets import Dataset, ImageRecord, Listing, RejectedFile, Split, subset
+from augcond.datasets.contents import NOT_FOUND
 from augcond.datasets.loading import list_held_out, list_images
 from augcond.datasets.readers import FileReader
 from augcond.datasets.splits import draw_split, source_images
-from augcond.datasets.verification import NOT_FOUND
 from augcond.errors import AugcondError
 from augcond.planning import checked_amounts
 from augcond.training.arms import Arm, arms_of

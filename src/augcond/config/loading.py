@@ -25,7 +25,7 @@ from augcond.errors import ConfigError, CorruptRunError, RunError
 logger = logging.getLogger(__name__)
 
 _MOST_BYTES = 2**24
-_MOST_VALUES = 10**6
+_MOST_VALUES = 10**5
 
 FORMAT = 2
 """Of the config that a run keeps; goes up where an older augcond would misread it. Configs of 0.1 have none."""
@@ -42,7 +42,7 @@ def load_config(path: Path | str, overrides: tuple[str, ...] = ()) -> RunConfig:
         values = _read_yaml(path)
     except FileNotFoundError:
         raise ConfigError(f"no config file at {path}") from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         raise ConfigError(f"{path} cannot be read as YAML: {error}") from error
     if not isinstance(values, dict):
         raise ConfigError(f"{path} must hold keys such as `data:` and `run:`")
@@ -91,7 +91,7 @@ def load_kept_config(path: Path, overrides: tuple[str, ...] = ()) -> RunConfig:
         values = _read_yaml(path)
     except FileNotFoundError:
         raise RunError(f"{path.parent} is no run: it has no {path.name} (augcond generate CONFIG makes it)") from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         raise CorruptRunError(f"{path} cannot be read: {error}") from error
     if not isinstance(values, dict) or not isinstance(values.get("run"), str):
         raise CorruptRunError(f"{path} was not written by augcond: it does not say where its run was")

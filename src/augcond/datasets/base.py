@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal, Protocol, runtime_checkable
 
@@ -21,6 +21,12 @@ HeldOut = Literal["test", "validation"]
 
 Role = Literal["train", "validation", "test"]
 """What images of a data set are for: to learn from, to choose on, to measure on."""
+
+
+DECODING_VERSIONS: Mapping[str, int] = {"jpeg": 1, "wide": 1, "range": 2, "profile": 2}
+"""Paths of computation from a file to pixels: JPEG; more than 8 bits a channel; brightness that is read off such values
+because the file does not tell it; a colour profile that is applied. Where one comes to give other pixels, its version
+goes up for the images that take it."""
 
 
 class Reader(Protocol):
@@ -77,8 +83,7 @@ class ImageRecord:
         width: in pixels, after EXIF rotation.
         height: in pixels, after EXIF rotation.
         sha256: hex digest of the file's bytes; part of the fingerprint of every row made from this image.
-        paths: the paths of computation that decoding it takes, of `jpeg`, `wide` and `profile`; where one of them comes
-            to give other pixels, its version goes up for the images that take it.
+        paths: the paths of computation that decoding it takes, of those in `DECODING_VERSIONS`.
     """
 
     key: str
@@ -147,8 +152,12 @@ class Dataset:
         return counts
 
     def contents_sha256(self) -> str:
-        """Return the hex digest of which images it holds: their keys, labels and bytes, whatever their order."""
-        lines = sorted((image.key, image.label, image.sha256) for image in self.images)
+        """Return the hex digest of which images it holds: their keys, labels and pixels, whatever their order."""
+        later = {path for path, version in DECODING_VERSIONS.items() if version != 1}
+        lines = sorted(
+            (image.key, image.label, image.sha256, *(f"{p}={DECODING_VERSIONS[p]}" for p in image.paths if p in later))
+            for image in self.images
+        )
         return hashlib.sha256(json.dumps(lines).encode()).hexdigest()
 
 

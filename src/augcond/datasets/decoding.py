@@ -6,50 +6,54 @@ import io
 import logging
 import os
 import threading
+import time
 import warnings
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, cast
-
-import numpy as np
+from contextlib import contextmanager, nullcontext, suppress
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import TYPE_CHECKING, cast
 
 # Imported for their registration: `Image.open` would else import every plugin there is at the first WebP or TIFF.
 from PIL import (
     BmpImagePlugin,  # noqa: F401
     GifImagePlugin,  # noqa: F401
     Image,
-    ImageCms,
     ImageColor,
     JpegImagePlugin,  # noqa: F401
     PngImagePlugin,  # noqa: F401
-    TiffImagePlugin,
+    TiffImagePlugin,  # noqa: F401
     UnidentifiedImageError,
     WebPImagePlugin,  # noqa: F401
 )
 
+from augcond.datasets.colour import in_srgb, lab_to_srgb, transform_to_srgb
+from augcond.datasets.depth import is_wide, to_8_bit
+from augcond.datasets.formats import kind_of, missing_plugin
+from augcond.datasets.headers import Header, take_apart
 from augcond.errors import ConfigError, ImageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from numpy.typing import NDArray
+    from PIL.ImageCms import ImageCmsTransform
 
     from augcond.datasets.base import DecodeSettings
+
+with suppress(ImportError):  # Pillow < 11.3 has none
+    from PIL import AvifImagePlugin  # noqa: F401
 
 logger = logging.getLogger(__name__)
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
+"""What is read without asking for a plugin."""
 
-_SIGNATURES = (
-    (b"\xff\xd8", "JPEG"),
-    (b"\x89PNG", "PNG"),
-    (b"RIFF", "WEBP"),
-    (b"BM", "BMP"),
-    (b"II*\0", "TIFF"),
-    (b"MM\0*", "TIFF"),
-    (b"GIF8", "GIF"),
-)
+MOST_SECONDS = 60.0
+"""Of a processor, for one image. A photo takes a tenth of a second, the largest image that is allowed some seconds."""
 
-_ORIENTATION_TAG = 0x0112
+_LARGE = 25_000_000
+_large_ones = threading.BoundedSemaphore(4)
+"""So many images of more pixels than that are in memory at once; the largest that is allowed takes up to 2 GB."""
+
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -60,18 +64,34 @@ _UPRIGHT = {
     8: Image.Transpose.ROTATE_90,
 }
 
-_JPEG_END = b"\xff\xd9"
+
+@dataclass(frozen=True, slots=True)
+class Examined:
+    """What is known of an image that was found whole.
+
+    Attributes:
+        width: in pixels, upright.
+        height: in pixels, upright.
+        paths: see `ImageRecord.paths`.
+    """
+
+    width: int
+    height: int
+    paths: tuple[str, ...]
 
 
 def decode(data: bytes, settings: DecodeSettings) -> Image.Image:
-    """Return the whole image in mode RGB, upright by its EXIF orientation.
+    """Return the whole image in mode RGB, sRGB, upright by its EXIF orientation.
 
-    Of an animation or a multi-page file this is the first frame. Transparent pixels are composited on
-    `settings.background`. 16-bit values are rescaled to 8 bits; 32-bit values as `_rescale_wide` says. Embedded colour
-    profiles are not applied, as in the common training pipelines.
+    Of an animation or a multi-page file this is the first frame; the others are not looked at. Transparent pixels are
+    composited on `settings.background`. Wider values than 8 bits are rescaled as `depth.to_8_bit` says. A colour
+    profile is applied where it stands for other colours than sRGB.
+
+    The work is bounded, whatever the file: by `settings.max_pixels`, by the number of scans of a JPEG, by what may be
+    unpacked besides pixels, by `MOST_SECONDS`.
 
     Args:
-        data: an encoded JPEG, PNG, WebP, BMP, TIFF or GIF file.
+        data: an encoded JPEG, PNG, WebP, BMP, TIFF, GIF, AVIF or (with pillow-heif) HEIC file.
         settings: background colour and the largest size allowed.
 
     Raises:
@@ -79,15 +99,12 @@ def decode(data: bytes, settings: DecodeSettings) -> Image.Image:
         ConfigError: `settings.background` is no colour.
     """
     background = background_colour(settings)
-    with _short_reasons(data, settings):
-        image = _open(data, settings)
-        image.load()
-        orientation = _orientation(image)
-        return _upright(_to_rgb(_to_8_bit(image, data), background), orientation)
+    with _short_reasons(data, settings), _opened(data, settings) as opened:
+        return _decode(opened, background)[0]
 
 
-def probe(data: bytes, settings: DecodeSettings) -> tuple[int, int]:
-    """Return width and height of what `decode` returns, and raise where it raises, but faster for JPEG.
+def examine(data: bytes, settings: DecodeSettings) -> Examined:
+    """Return what is known of what `decode` returns, and raise where it raises, but faster for JPEG.
 
     A JPEG's compressed data is read to its last byte (so that a half-written file is noticed), while only an eighth of
     each dimension and only brightness is reconstructed. Other formats are decoded.
@@ -100,28 +117,24 @@ def probe(data: bytes, settings: DecodeSettings) -> tuple[int, int]:
         ImageError: as in `decode`.
         ConfigError: as in `decode`.
     """
-    background_colour(settings)
-    with _short_reasons(data, settings):
-        image = _open(data, settings)
-        if image.format not in ("JPEG", "MPO"):
-            return decode(data, settings).size
-        width, height = image.size
-        image.draft("L", (1, 1))
-        image.load()
-        return (height, width) if _orientation(image) >= 5 else (width, height)
+    background = background_colour(settings)
+    with _short_reasons(data, settings), _opened(data, settings) as opened:
+        if opened.image.format != "JPEG":
+            image, paths = _decode(opened, background)
+            return Examined(*image.size, paths)
+        width, height = opened.image.size
+        paths = ("jpeg", "profile") if opened.transform() else ("jpeg",)
+        opened.image.draft("L", (1, 1))
+        opened.image.load()
+        if opened.header.orientation >= 5:
+            width, height = height, width
+        return Examined(width, height, paths)
 
 
-def paths_taken(data: bytes) -> tuple[str, ...]:
-    """Return which paths of computation `decode` takes with an image that `probe` passed; see `ImageRecord.paths`."""
-    with _quiet_pillow:
-        image = Image.open(io.BytesIO(data), formats=FORMATS)
-    wide = image.mode in ("I", "F") or image.mode.startswith("I;16") or (image.format == "PNG" and data[24] == 16)
-    found = {
-        "jpeg": image.format in ("JPEG", "MPO"),
-        "wide": wide,
-        "profile": "icc_profile" in image.info,
-    }
-    return tuple(path for path, taken in found.items() if taken)
+def probe(data: bytes, settings: DecodeSettings) -> tuple[int, int]:
+    """Return width and height of what `decode` returns; see `examine`."""
+    found = examine(data, settings)
+    return found.width, found.height
 
 
 def background_colour(settings: DecodeSettings) -> tuple[int, int, int]:
@@ -138,103 +151,142 @@ def background_colour(settings: DecodeSettings) -> tuple[int, int, int]:
         ) from None
 
 
-def _open(data: bytes, settings: DecodeSettings) -> Image.Image:
+@dataclass(frozen=True, slots=True)
+class _Opened:
+    image: Image.Image
+    header: Header
+
+    def transform(self) -> ImageCmsTransform | None:
+        """Return what makes sRGB of the colours; None where they are."""
+        return transform_to_srgb(self.header.profile, self.image.mode)
+
+
+def _open(data: bytes, settings: DecodeSettings) -> _Opened:
     """Return the opened, not yet decoded image, having checked what its header and its frame of bytes tell."""
     if not data:
         raise ImageError("empty file")
-    image = Image.open(io.BytesIO(data), formats=FORMATS)
+    kind = kind_of(data)
+    header = take_apart(data, kind)
+    image = Image.open(_Metered(header.data), formats=FORMATS if kind in (None, *FORMATS) else (_plugin(kind),))
     if 0 in image.size:
         raise ImageError("image without pixels")
     if image.width * image.height > settings.max_pixels:
         raise ImageError(_too_large(settings.max_pixels))
-    if image.format == "PNG":
-        # Pillow decodes a PNG without its end, or with wrong checksums, as long as the rows suffice.
-        image.verify()
-        image = Image.open(io.BytesIO(data), formats=FORMATS)
-    if image.format in ("JPEG", "MPO") and image.fp and data.find(_JPEG_END, image.fp.tell()) < 0:
-        # A file allocated in full but written in part ends in zeros, which libjpeg decodes to grey without an error.
-        raise ImageError("truncated JPEG file")
-    return image
+    if image.format == "TIFF":
+        _check_tiles(image, settings)
+    elif image.format == "BMP" and image.width * image.height > _MOST_RLE_PIXELS and image.tile[0][0] == "bmp_rle":
+        raise ImageError(f"too long to decode: a run-length encoded BMP of more than {_MOST_RLE_PIXELS} pixels")
+    if kind not in ("JPEG", "PNG", "TIFF"):  # Pillow turns a TIFF itself
+        exif, xmp = (image.info.get(key) or b"" for key in ("exif", "xmp"))
+        header = replace(header, exif=exif, xmp=xmp.encode() if isinstance(xmp, str) else xmp)
+    if kind not in ("JPEG", "PNG"):
+        header = replace(header, profile=image.info.get("icc_profile") or b"")
+    return _Opened(image, header)
 
 
-def _orientation(image: Image.Image) -> int:
-    """Return the EXIF orientation, 1 to 8, of a loaded image; 1 where there is none or none that is defined."""
-    # Not ImageOps.exif_transpose: it also writes the metadata anew, which fails on much that real cameras wrote.
-    try:
-        orientation = image.getexif().get(_ORIENTATION_TAG, 1)
-    except Exception as error:  # nearly any type, as the metadata of PNG and WebP are not checked before
-        logger.debug("EXIF data cannot be read (%s): taken as upright", error)
-        return 1
-    return orientation if isinstance(orientation, int) and orientation in _UPRIGHT else 1
+@contextmanager
+def _opened(data: bytes, settings: DecodeSettings) -> Iterator[_Opened]:
+    """Open an image, and wait until there is room for it."""
+    opened = _open(data, settings)
+    with _large_ones if opened.image.width * opened.image.height > _LARGE else nullcontext():
+        yield opened
+
+
+_MOST_RLE_PIXELS = 16_000_000
+"""Pillow decodes these in Python."""
+
+_TILE_WIDTH, _TILE_LENGTH = 322, 323
+
+
+def _check_tiles(image: Image.Image, settings: DecodeSettings) -> None:
+    """Refuse a TIFF whose tiles reach far beyond it: what is unpacked are whole tiles."""
+    tags = image.tag_v2  # type: ignore[attr-defined]
+    width, length = tags.get(_TILE_WIDTH, 1), tags.get(_TILE_LENGTH, 1)
+    if -(-image.width // width) * width * -(-image.height // length) * length > settings.max_pixels:
+        raise ImageError(_too_large(settings.max_pixels))
+
+
+@lru_cache(maxsize=8)
+def _plugin(kind: str) -> str:
+    """Return the format that Pillow reads by a plugin that need not be there.
+
+    Raises:
+        ImageError: it is not there; the message says how to get it.
+    """
+    missing = missing_plugin(kind)
+    if missing is not None:
+        raise ImageError(missing)
+    if kind == "HEIF":
+        from pillow_heif import register_heif_opener
+
+        register_heif_opener()
+    return kind
+
+
+class _Metered(io.BytesIO):
+    """Bytes for a decoder that wants them for so long and so often at most.
+
+    Time is that of the thread: a machine under load changes nothing.
+    """
+
+    def __init__(self, data: bytes) -> None:
+        super().__init__(data)
+        self._left = 4 * len(data) + (64 << 20)
+        self._until = time.thread_time() + MOST_SECONDS
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """Return the next `size` bytes.
+
+        Raises:
+            ImageError: the decoder has had its share.
+        """
+        data = super().read(size)
+        self._left -= len(data)
+        if self._left < 0:
+            raise ImageError("too long to decode: its parts lie within one another")
+        if time.thread_time() > self._until:
+            raise ImageError(f"too long to decode: more than {MOST_SECONDS:.0f} seconds")
+        return data
+
+
+def _decode(opened: _Opened, background: tuple[int, int, int]) -> tuple[Image.Image, tuple[str, ...]]:
+    """Return the image as `decode` does, and which paths of computation were taken."""
+    image, transform = opened.image, opened.transform()
+    image.load()
+    wide = is_wide(image, opened.header.data)
+    image, guessed = to_8_bit(image, opened.header.data)
+    orientation = 1 if opened.image.format == "TIFF" else opened.header.orientation
+    taken = {
+        "jpeg": opened.image.format == "JPEG",
+        "wide": wide,
+        "range": guessed,
+        "profile": transform is not None,
+    }
+    upright = _upright(_to_rgb(image, background, transform), orientation)
+    return upright, tuple(path for path, is_taken in taken.items() if is_taken)
 
 
 def _upright(image: Image.Image, orientation: int) -> Image.Image:
     return image.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else image
 
 
-def _to_8_bit(image: Image.Image, data: bytes) -> Image.Image:
-    """Return `image` with 8 bits a channel; Pillow's own conversion clips wider values, which turns them white."""
-    if image.mode == "I" and image.format == "PNG":  # Pillow < 11 opens 16-bit grey PNG so
-        image = image.convert("I;16")
-    if image.mode.startswith("I;16"):
-        grey = Image.fromarray(_rescale_16_bit(image))
-        key = image.info.get("transparency")
-        if isinstance(key, int):
-            grey.putalpha(Image.fromarray(np.where(np.asarray(image) == key, 0, 255).astype(np.uint8)))
-        return grey
-    if image.mode in ("I", "F"):
-        return Image.fromarray(_rescale_wide(np.asarray(image)))
-    if image.format == "PNG" and image.mode in ("L", "RGB") and "transparency" in image.info:
-        image.info["transparency"] = _key_of_8_bits(image.info["transparency"], depth=data[24])
-    return image
-
-
-def _rescale_16_bit(image: Image.Image) -> NDArray[np.uint8]:
-    """Return grey values (H, W) in [0, 255] of a 16-bit (in TIFF also 12-bit) image (H, W)."""
-    white, inverted = 65535, False
-    if isinstance(image, TiffImagePlugin.TiffImageFile):
-        tags = image.tag_v2
-        white = 2 ** min(tags.get(TiffImagePlugin.BITSPERSAMPLE, (16,))[0], 16) - 1
-        inverted = tags.get(TiffImagePlugin.PHOTOMETRIC_INTERPRETATION) == 0  # white is zero
-    grey: NDArray[np.uint8] = np.rint(np.asarray(image).astype(np.float32) * np.float32(255 / white)).astype(np.uint8)
-    return np.uint8(255) - grey if inverted else grey
-
-
-def _rescale_wide(values: NDArray[Any]) -> NDArray[np.uint8]:
-    """Return grey values (H, W) in [0, 255] of 32-bit integers or floats (H, W), whose range no header tells.
-
-    Values that lie in [0, 1] (floats only), [0, 255] or [0, 65535] are read as the first of these ranges that holds
-    them; any others are stretched from their lowest to their highest.
-    """
-    if not np.isfinite(values).all():
-        raise ImageError("pixel values that are not finite")
-    low, high = float(values.min()), float(values.max())
-    tops = (1.0, 255.0, 65535.0) if values.dtype.kind == "f" else (255.0, 65535.0)
-    fitting = next((top for top in tops if low >= 0 and high <= top), None)
-    if fitting is not None:
-        low, high = 0.0, fitting
-    span = high - low or 1.0
-    return np.rint((values.astype(np.float64) - low) * (255 / span)).astype(np.uint8)
-
-
-def _key_of_8_bits(key: Any, depth: int) -> Any:
-    """Return the transparent colour of a PNG of any bit depth as its 8-bit pixels have it; Pillow does not scale it."""
-    if isinstance(key, int):
-        white = 2 ** min(depth, 8) - 1
-        return (key & white) * 255 // white  # the chunk has 16 bits, of which the lowest count
-    if isinstance(key, tuple) and depth == 16:
-        return tuple(channel >> 8 for channel in key)  # Pillow keeps the high byte of each channel
-    return key
-
-
-def _to_rgb(image: Image.Image, background: tuple[int, int, int]) -> Image.Image:
+def _to_rgb(image: Image.Image, background: tuple[int, int, int], transform: ImageCmsTransform | None) -> Image.Image:
     if image.mode == "LAB":
-        lab, srgb = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
-        return cast("Image.Image", ImageCms.profileToProfile(image, lab, srgb, outputMode="RGB"))
-    if image.has_transparency_data:
-        canvas = Image.new("RGBA", image.size, (*background, 255))
-        return Image.alpha_composite(canvas, image.convert("RGBA")).convert("RGB")
-    return image.convert("RGB")
+        return lab_to_srgb(image)
+    if not image.has_transparency_data:
+        return image.convert("RGB") if transform is None else _in_srgb(image, transform)
+    canvas, shown = Image.new("RGBA", image.size, (*background, 255)), image.convert("RGBA")
+    if transform is not None:
+        grey = image.mode in ("L", "LA", "La")
+        opaque = _in_srgb(shown.getchannel("R") if grey else shown, transform)
+        opaque.putalpha(shown.getchannel("A"))
+        shown = opaque
+    return Image.alpha_composite(canvas, shown).convert("RGB")
+
+
+def _in_srgb(image: Image.Image, transform: ImageCmsTransform) -> Image.Image:
+    grey = image.mode in ("1", "L")
+    return in_srgb(image.convert("L" if grey else "RGB") if image.mode != "CMYK" else image, transform)
 
 
 @contextmanager
@@ -246,7 +298,7 @@ def _short_reasons(data: bytes, settings: DecodeSettings) -> Iterator[None]:
     except ImageError:
         raise
     except UnidentifiedImageError as error:
-        kind = _kind(data)
+        kind = kind_of(data)
         raise ImageError(f"broken or truncated {kind} file" if kind else "not an image of a known format") from error
     except Image.DecompressionBombError as error:
         pillow_limit = 2 * (Image.MAX_IMAGE_PIXELS or settings.max_pixels)
@@ -256,11 +308,7 @@ def _short_reasons(data: bytes, settings: DecodeSettings) -> Iterator[None]:
     # Pillow's plugins raise nearly anything on rubbish: struct.error, KeyError, ZeroDivisionError, ...
     except Exception as error:
         state = "truncated" if "truncated" in str(error).lower() else "broken"
-        raise ImageError(f"{state} {_kind(data) or 'image'} file") from error
-
-
-def _kind(data: bytes) -> str | None:
-    return next((name for signature, name in _SIGNATURES if data.startswith(signature)), None)
+        raise ImageError(f"{state} {kind_of(data) or 'image'} file") from error
 
 
 def _too_large(limit: int) -> str:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from augcond.datasets.base import DatasetReader, Listing, RejectedFile, Role, path_of
 from augcond.datasets.class_names import names_for
+from augcond.datasets.formats import IMAGE_SUFFIXES, describe_ignored
 from augcond.datasets.readers import FileReader
 from augcond.errors import DatasetError
 
@@ -15,8 +16,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from augcond.config import DataConfig
-
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif"})
 
 _SPLIT_NAMES = frozenset({"train", "training", "val", "valid", "validation", "test", "testing"})
 
@@ -56,8 +55,10 @@ def list_folder(root: Path, class_names_file: Path | None = None) -> Listing:
             raise DatasetError(f"the name of class folder {_printable(name)} in {root} is not UTF-8: rename the folder")
     contents = [_list_class(root, name) for name in classes]
     if not any(found.keys or found.rejected for found in contents):
+        others = describe_ignored([*top.files, *(name for found in contents for name in found.ignored)])
         raise DatasetError(
             f"no images found in {root}: expected one sub-folder per class, each with .jpg, .png or .webp files"
+            + (f"; there are others, which are not read: {others}" if others else "")
         )
     if all(name.lower() in _SPLIT_NAMES and found.only_nested() for name, found in zip(classes, contents, strict=True)):
         raise DatasetError(

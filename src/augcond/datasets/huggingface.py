@@ -11,6 +11,7 @@ from typing import Any, get_args
 from augcond.config.data import DataConfig, HuggingFaceConfig
 from augcond.datasets.base import DatasetReader, HeldOut, Listing, RejectedFile, Role
 from augcond.datasets.class_names import names_for
+from augcond.datasets.readers import read_file
 from augcond.datasets.text import label_order
 from augcond.errors import ConfigError, DatasetError
 
@@ -64,7 +65,7 @@ class HuggingFaceReader:
         value = _images(self.source, self.column)[int(key.rpartition("/")[2])][self.column]
         if isinstance(value, dict):
             if value["bytes"] is None and value["path"]:
-                return Path(value["path"]).read_bytes()
+                return read_file(Path(value["path"]))
             value = value["bytes"]
         if not value:
             raise OSError(errno.ENODATA, "no image in this row")

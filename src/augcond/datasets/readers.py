@@ -2,9 +2,30 @@
 
 from __future__ import annotations
 
+import errno
 import stat
 from dataclasses import dataclass
 from pathlib import Path
+
+MOST_BYTES = 1 << 30
+"""Of one image file: it is held in memory whole. A photo has some millions, the largest scans some hundred millions."""
+
+
+def read_file(path: Path) -> bytes:
+    """Return the bytes of an image file.
+
+    Raises:
+        OSError: it cannot be read, or has more than `MOST_BYTES`; or it is a pipe or device, from which reading might
+            never return.
+    """
+    found = path.stat()
+    if stat.S_ISDIR(found.st_mode):
+        raise IsADirectoryError(f"{path} is a folder")
+    if not stat.S_ISREG(found.st_mode):
+        raise OSError(f"{path} is not a regular file")
+    if found.st_size > MOST_BYTES:
+        raise OSError(errno.EFBIG, "a file of more than 1 GiB", str(path))
+    return path.read_bytes()
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,15 +42,9 @@ class FileReader:
         """Return the bytes of the file `root / key`.
 
         Raises:
-            OSError: the file cannot be read, or is a pipe or device, from which reading might never return.
+            OSError: see `read_file`.
         """
-        path = self.root / key
-        mode = path.stat().st_mode
-        if stat.S_ISDIR(mode):
-            raise IsADirectoryError(f"{path} is a folder")
-        if not stat.S_ISREG(mode):
-            raise OSError(f"{path} is not a regular file")
-        return path.read_bytes()
+        return read_file(self.root / key)
 
     def stat(self, key: str) -> tuple[int, int] | None:
         """Return size in bytes and time of change in ns; None where the file cannot be looked at."""

@@ -9,7 +9,6 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import PIL
@@ -17,7 +16,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from augcond.datasets.base import Dataset, DecodeSettings, ImageRecord, Listing, Reader, RejectedFile, StatReader
-from augcond.datasets.decoding import available_cores, background_colour, paths_taken, probe
+from augcond.datasets.contents import RecordedReader, reason_of
+from augcond.datasets.decoding import available_cores, background_colour, examine
+from augcond.datasets.formats import PLUGIN_KINDS, missing_plugin
 from augcond.errors import AugcondError, CorruptRunError, DatasetError, ImageError
 from augcond.progress import NoProgress
 from augcond.sealed import read_table, write_table
@@ -36,9 +37,6 @@ _CHUNK = 1024
 """So many images are under way at once, of which each worker holds one in memory."""
 
 _STAT_RUN = 64
-
-NOT_FOUND = "file not found"
-"""Why a listed file that is not there cannot be used."""
 
 _SAVE_EVERY = 50_000
 """After so many newly decoded images the cache is written, so that a killed job loses minutes at most."""
@@ -75,12 +73,14 @@ def verify(
     verification.run(workers or available_cores())
     images, rejected = verification.images, [*listing.rejected, *verification.rejected]
     check_share(rejected, len(images) + len(rejected), max_bad_share)
+    _warn_of_guesses(images)
     return Dataset(
         classes=listing.classes,
         class_names=listing.class_names,
         images=tuple(images),
         rejected=tuple(rejected),
-        reader=listing.reader,
+        # Whoever reads an image later, reads the one that was examined.
+        reader=RecordedReader(listing.reader, {image.key: image.sha256 for image in images}),
         decoding=settings,
         ignored=listing.ignored,
     )
@@ -159,7 +159,7 @@ def _examine(reader: Reader, settings: DecodeSettings, key: str) -> Outcome:
     try:
         data = reader.read(key)
     except OSError as error:
-        return Outcome("", 0, 0, _why_unread(error))
+        return Outcome("", 0, 0, reason_of(error))
     except AugcondError:
         raise  # it is about more than this image
     except Exception as error:  # a reader of one's own raises what it likes
@@ -169,19 +169,21 @@ def _examine(reader: Reader, settings: DecodeSettings, key: str) -> Outcome:
         return Outcome("", 0, 0, f"the reader gave a {type(data).__name__}, not bytes")
     digest = hashlib.sha256(data).hexdigest()
     try:
-        width, height = probe(data, settings)
+        found = examine(data, settings)
     except ImageError as error:
         return Outcome(digest, 0, 0, str(error))
-    return Outcome(digest, width, height, paths=paths_taken(data))
+    return Outcome(digest, found.width, found.height, paths=found.paths)
 
 
-def _why_unread(error: OSError) -> str:
-    """Return a reason that is alike for alike failures: no file name in it."""
-    if isinstance(error, FileNotFoundError):
-        return NOT_FOUND
-    if isinstance(error, IsADirectoryError):
-        return "a folder, not a file"
-    return (error.strerror or "not a regular file").lower()
+def _warn_of_guesses(images: Sequence[ImageRecord]) -> None:
+    guessed = [image.key for image in images if "range" in image.paths]
+    if guessed:
+        logger.warning(
+            "%d images, such as %s, have values of fewer bits than their files promise, or values that are no "
+            "measurements: how bright they are was read off the values; look at some of them",
+            len(guessed),
+            guessed[0],
+        )
 
 
 def check_share(rejected: Sequence[RejectedFile], total: int, allowed: float) -> None:
@@ -202,7 +204,7 @@ def check_share(rejected: Sequence[RejectedFile], total: int, allowed: float) ->
 
 logger = logging.getLogger(__name__)
 
-_VERSION = 2
+_VERSION = 3
 _SCHEMA = pa.schema(
     [
         pa.field("key", pa.string(), nullable=False),
@@ -312,5 +314,7 @@ class OutcomeCache:
 
 
 def _fingerprint(settings: DecodeSettings) -> str:
-    values = {"version": _VERSION, "pillow": PIL.__version__, **asdict(settings)}
+    # An image that was rejected for want of a plugin is read once that is there.
+    missing = [kind for kind in PLUGIN_KINDS if missing_plugin(kind)]
+    values = {"version": _VERSION, "pillow": PIL.__version__, "missing": missing, **asdict(settings)}
     return json.dumps(values, sort_keys=True)

@@ -14,7 +14,8 @@ from typing import Any
 from augcond.config.data import DataConfig, WebDatasetConfig
 from augcond.datasets.base import DatasetReader, Listing, RejectedFile, Role, path_of
 from augcond.datasets.class_names import names_for
-from augcond.datasets.folder import IMAGE_SUFFIXES
+from augcond.datasets.formats import IMAGE_SUFFIXES
+from augcond.datasets.readers import MOST_BYTES
 from augcond.datasets.text import label_order
 from augcond.errors import DatasetError
 
@@ -53,6 +54,8 @@ class TarReader:
         if key not in self.places:
             raise FileNotFoundError(f"no member {key}")
         shard, offset, size = self.places[key]
+        if size > MOST_BYTES:
+            raise OSError(errno.EFBIG, "a member of more than 1 GiB")
         with (self.root / self.shards[shard]).open("rb") as stream:
             stream.seek(offset)
             data = stream.read(size)

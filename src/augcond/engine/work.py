@@ -17,6 +17,7 @@ import torch
 
 from augcond.config import RunConfig
 from augcond.datasets import DecodeSettings, list_images
+from augcond.datasets.contents import RecordedReader
 from augcond.engine.faults import most_failed
 from augcond.engine.rows import BatchSize, Materials, count_for, generate_rows
 from augcond.errors import RunMismatchError
@@ -76,7 +77,7 @@ def do_work(
     bench = _Bench(
         folder,
         plan,
-        materials or load_materials(work.config, plan),
+        materials or load_materials(work.config, folder, plan),
         BatchSize(work.config.engine.batch_size),
         _reusable(work, folder, plan),
         progress or NoProgress(),
@@ -87,8 +88,8 @@ def do_work(
             on_shard(number, _make_shard(number, bench))
 
 
-def load_materials(config: RunConfig, plan: RunPlan) -> Materials:
-    """Return what the rows of `plan` are made with; no image is opened yet.
+def load_materials(config: RunConfig, folder: RunFolder, plan: RunPlan) -> Materials:
+    """Return what the rows of `plan`, of the run in `folder`, are made with; no image is opened yet.
 
     Raises:
         RunMismatchError: the generator is not the one that the run was planned with.
@@ -101,8 +102,9 @@ def load_materials(config: RunConfig, plan: RunPlan) -> Materials:
     ):
         if planned != found:
             raise RunMismatchError(f"the run was planned with the generator {planned}, and {found} is what lies here")
+    recorded = {key: sha256 for key, (_, sha256) in folder.read_sources().items()}
     return Materials(
-        list_images(config.data).reader,
+        RecordedReader(list_images(config.data).reader, recorded),
         DecodeSettings.of(config.data),
         config.conditioning,
         generator,

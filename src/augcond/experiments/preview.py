@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from augcond.config import PlanConfig, RunConfig
-from augcond.datasets import Dataset, decode
+from augcond.datasets import Dataset
+from augcond.datasets.contents import open_image
 from augcond.engine import BatchSize, count_for, generate_rows
 from augcond.errors import PlanError
 from augcond.generators import Generator
@@ -81,15 +82,11 @@ def preview(
         longer = len(row.source_keys) > len(line.sources)
         lines[row.label, row.index] = PreviewLine(
             row.class_name,
-            tuple(_open(dataset, key) for key in row.source_keys) if longer else line.sources,
+            tuple(open_image(dataset, key) for key in row.source_keys) if longer else line.sources,
             line.lam if shard_row.draws.lam is None else shard_row.draws.lam,
             {**line.made, row.recipe: image},
         )
     return [lines[place] for place in sorted(lines)]
-
-
-def _open(dataset: Dataset, key: str) -> Image:
-    return decode(dataset.reader.read(key), dataset.decoding)
 
 
 def contact_sheet(lines: Sequence[PreviewLine], recipes: Sequence[str]) -> bytes:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from PIL import Image
 
 from augcond.datasets import DecodeSettings, decode, list_images
+from augcond.datasets.contents import RecordedReader
 from augcond.errors import DatasetError, ImageError
 from augcond.report.facts import RunFacts
 from augcond.report.sample import Group, SampledRow
@@ -36,7 +37,8 @@ class SourceImages:
         self._decoding = DecodeSettings.of(facts.config.data)
         try:
             listing = list_images(facts.config.data)
-            self._reader: Reader | None = listing.reader
+            recorded = {key: sha256 for key, (_, sha256) in facts.folder.read_sources().items()}
+            self._reader: Reader | None = RecordedReader(listing.reader, recorded)
             # What a run calls a source is opened only if it is one: keys of a stranger's run may be any paths.
             self._keys = frozenset(listing.keys)
         except DatasetError as error:
@@ -44,7 +46,7 @@ class SourceImages:
             self._reader, self._keys, self.problem = None, frozenset(), str(error)
 
     def open(self, key: str) -> Image.Image | None:
-        """Return the image behind `key`, or None where it can no longer be read."""
+        """Return the image behind `key`, or None where it can no longer be read or is another now."""
         if self._reader is None or key not in self._keys:
             return None
         try:
@@ -64,7 +66,7 @@ class Thumbnails:
         limit: bytes after which no more are written.
         bytes: written so far.
         count: written so far.
-        lost: keys of sources that can no longer be read.
+        lost: keys of sources that can no longer be read, or are other images now.
     """
 
     folder: Path

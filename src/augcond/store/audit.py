@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from augcond.datasets import list_images
+from augcond.datasets.contents import changed_images
 from augcond.errors import AugcondError, CorruptRunError, ImageError, RunError
 from augcond.files import TEMPORARY, file_sha256
 from augcond.planning import PlanRow
@@ -144,16 +143,9 @@ def _compare_photos(
         uncovered.append(f"source images: {error}")
         return 0, []
 
-    def look(key: str, sha256: str) -> str | None:
-        try:
-            found = hashlib.sha256(reader.read(key)).hexdigest()
-        except (OSError, KeyError, AugcondError) as error:
-            return f"source image {key!r} cannot be read: {error}"
-        return None if found == sha256 else f"source image {key!r} has other contents than when the run was planned"
-
-    with ThreadPoolExecutor() as threads:
-        found = threads.map(look, sources, (sha256 for _, sha256 in sources.values()))
-        return len(sources), [problem for problem in found if problem]
+    recorded = {key: sha256 for key, (_, sha256) in sources.items()}
+    changed = changed_images(reader, recorded)
+    return len(recorded), [f"source image {key!r}: {reason}" for key, reason in changed]
 
 
 @dataclass(slots=True)

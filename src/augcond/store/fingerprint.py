@@ -22,11 +22,12 @@ from augcond.config import RunConfig
 from augcond.config.base import ABSENT, counted, find_setting
 from augcond.config.moved import as_of_0_1
 from augcond.datasets import DecodeSettings
+from augcond.datasets.base import DECODING_VERSIONS
 from augcond.generators import GeneratorIdentity
 from augcond.planning import Plan
 from augcond.store.images import ImageFormat
 
-PATH_VERSIONS: Mapping[str, int] = {"jpeg": 1, "wide": 1, "profile": 1, "view": 1}
+PATH_VERSIONS: Mapping[str, int] = {**DECODING_VERSIONS, "view": 1}
 """Goes up whenever a change of this code makes other images of the same settings, for the path of computation that it
 changes, and then counts for the rows that take that path alone. Sources say which they take (`ImageRecord.paths`);
 `view` is taken by every row of a recipe that shows its sources to the image encoder."""

@@ -14,7 +14,8 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from augcond.datasets.decoding import available_cores, decode
+from augcond.datasets.contents import open_image
+from augcond.datasets.decoding import available_cores
 from augcond.errors import RunError
 from augcond.files import replacing
 from augcond.planning import index_of
@@ -148,7 +149,7 @@ def real_images(dataset: Dataset, size: int, max_bytes: float) -> ImageSet:
     """
 
     def opener(position: int) -> Image.Image:
-        return decode(dataset.reader.read(dataset.images[position].key), dataset.decoding)
+        return open_image(dataset, dataset.images[position].key)
 
     return ImageSet(
         keys=tuple(image.key for image in dataset.images),
