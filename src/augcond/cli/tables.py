@@ -45,6 +45,7 @@ def print_plan(summary: PlanSummary, console: Console) -> None:
             f"about {format_seconds(summary.seconds)} with one process and {format_bytes(summary.bytes)} of disk, "
             f"from {summary.timed_images} images timed on this machine"
         )
+    _print_warnings(summary.warnings, console)
 
 
 def print_dataset(summary: DatasetSummary, console: Console) -> None:
@@ -67,6 +68,9 @@ def print_dataset(summary: DatasetSummary, console: Console) -> None:
         )
     if summary.ignored:
         console.print(f"{_counted(len(summary.ignored), 'file')} ignored, no image by its name")
+    for folder in summary.skipped[:SHOWN]:
+        console.print(f"skipped: {_visible(folder.path)}: {folder.reason}", soft_wrap=True)
+    _print_rest(len(summary.skipped), "skipped folders", console)
     if summary.rejected:
         console.print(f"{_counted(len(summary.rejected), 'file')} cannot be used:")
         for file in summary.rejected[:SHOWN]:
@@ -76,6 +80,13 @@ def print_dataset(summary: DatasetSummary, console: Console) -> None:
         kind = "under several classes" if len(duplicate.class_ids) > 1 else "twice"
         console.print(f"the same image {kind}: {_visible(', '.join(duplicate.keys))}", soft_wrap=True)
     _print_rest(len(summary.duplicates), "duplicates", console)
+    _print_warnings((*summary.warnings, *summary.names), console)
+
+
+def _print_warnings(warnings: Sequence[str], console: Console) -> None:
+    for warning in warnings[:SHOWN]:
+        console.print(f"look at this: {_visible(warning)}", soft_wrap=True)
+    _print_rest(len(warnings), "warnings", console)
 
 
 def print_summary(summary: Summary, run: Path, console: Console) -> None:

@@ -56,6 +56,8 @@ class Listing:
         reader: gives the bytes behind a key.
         ignored: files that are no images by their name (`Thumbs.db`), as paths relative to the root.
         rejected: images that cannot even be listed, such as those whose name is not UTF-8; not among `keys`.
+        skipped: folders that hold no photos of a class, such as a NAS's thumbnails.
+        warnings: what looks wrong, each with what to do.
     """
 
     classes: tuple[str, ...]
@@ -65,6 +67,8 @@ class Listing:
     reader: Reader
     ignored: tuple[str, ...] = ()
     rejected: tuple[RejectedFile, ...] = ()
+    skipped: tuple[Skipped, ...] = ()
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +103,14 @@ class RejectedFile:
 
 
 @dataclass(frozen=True, slots=True)
+class Skipped:
+    """A folder that was not looked into, as a path relative to the root, and why."""
+
+    path: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class DecodeSettings:
     """How encoded bytes become RGB images.
 
@@ -129,6 +141,8 @@ class Dataset:
         reader: gives the bytes behind a key.
         decoding: how those bytes become images.
         ignored: files that are no images by their name.
+        skipped: see `Listing`.
+        warnings: see `Listing`.
     """
 
     classes: tuple[str, ...]
@@ -138,6 +152,8 @@ class Dataset:
     reader: Reader
     decoding: DecodeSettings = DecodeSettings()
     ignored: tuple[str, ...] = ()
+    skipped: tuple[Skipped, ...] = ()
+    warnings: tuple[str, ...] = ()
 
     def counts(self) -> list[int]:
         """Return the number of readable images per class, in label order."""

@@ -8,11 +8,12 @@ from statistics import median
 from typing import TYPE_CHECKING, Literal
 
 from augcond.config import EvaluationConfig
+from augcond.datasets.suspicions import suspicious_names
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from augcond.datasets.base import Dataset, RejectedFile
+    from augcond.datasets.base import Dataset, RejectedFile, Skipped
 
 ShotGroup = Literal["many", "medium", "few"]
 SHOT_GROUPS: tuple[ShotGroup, ...] = ("many", "medium", "few")
@@ -81,6 +82,9 @@ class DatasetSummary:
         rejected: every file that cannot be used.
         rejected_by_reason: reasons and how many files each has, most frequent first.
         ignored: files that are no images by their name.
+        skipped: folders that were not looked into, and why.
+        warnings: what looks wrong, each with what to do.
+        names: what is suspicious about the names of classes, each with what to do.
         duplicates: files of the same bytes, those under several classes first.
         width: spread of the widths; None without images.
         height: spread of the heights; None without images.
@@ -92,6 +96,9 @@ class DatasetSummary:
     rejected: tuple[RejectedFile, ...]
     rejected_by_reason: tuple[tuple[str, int], ...]
     ignored: tuple[str, ...]
+    skipped: tuple[Skipped, ...]
+    warnings: tuple[str, ...]
+    names: tuple[str, ...]
     duplicates: tuple[Duplicate, ...]
     width: Spread | None
     height: Spread | None
@@ -120,6 +127,9 @@ def summarize(dataset: Dataset, bounds: EvaluationConfig | None = None) -> Datas
         rejected=dataset.rejected,
         rejected_by_reason=tuple(sorted(reasons.items(), key=lambda item: (-item[1], item[0]))),
         ignored=dataset.ignored,
+        skipped=dataset.skipped,
+        warnings=dataset.warnings,
+        names=suspicious_names(dataset.classes, dataset.class_names),
         duplicates=_duplicates(dataset),
         width=_spread([image.width for image in dataset.images]),
         height=_spread([image.height for image in dataset.images]),

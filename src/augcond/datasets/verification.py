@@ -84,6 +84,8 @@ def verify(
         reader=listing.reader,
         decoding=settings,
         ignored=listing.ignored,
+        skipped=listing.skipped,
+        warnings=listing.warnings,
     )
 
 

@@ -189,6 +189,7 @@ class PlanSummary:
         seconds: estimated, with one process; None without timing.
         bytes: estimated size of the images; None without timing.
         timed_images: number of images made for the estimate.
+        warnings: what looks wrong with the real images, each with what to do.
     """
 
     classes: tuple[ClassPlan, ...]
@@ -197,6 +198,7 @@ class PlanSummary:
     seconds: float | None
     bytes: float | None
     timed_images: int
+    warnings: tuple[str, ...] = ()
 
 
 def summarize_plan(plan: Plan, dataset: Dataset, estimate: Estimate | None) -> PlanSummary:
@@ -210,4 +212,5 @@ def summarize_plan(plan: Plan, dataset: Dataset, estimate: Estimate | None) -> P
         seconds=estimate.seconds if estimate else None,
         bytes=estimate.bytes if estimate else None,
         timed_images=estimate.timed_images if estimate else 0,
+        warnings=dataset.warnings,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -44,6 +45,9 @@ class RunFile:
 CARD, WEIGHTS, CHECKPOINT = "model.json", "model.safetensors", "checkpoint.safetensors"
 """The files of a model, in the folder of its arm and training seed."""
 _MODEL = "models/{arm}/seed-{seed}/"
+
+_WARNINGS = b"augcond.warnings"
+"""In the metadata of `sources.parquet`: what looked wrong with the real images."""
 
 FILES: Final[Mapping[str, RunFile]] = {
     # What goes, in this order: a crash in between leaves shards without a plan, which the next plan ignores.
@@ -248,6 +252,15 @@ class RunFolder:
         rows = _read_table(self.sources_path, ("key", "label", "reason")).to_pylist()
         return tuple(RejectedFile(**row) for row in rows if row["reason"] is not None)
 
+    def read_data_warnings(self) -> tuple[str, ...]:
+        """Return what looked wrong with the real images when the run was planned.
+
+        Raises:
+            CorruptRunError: `sources.parquet` is missing or damaged.
+        """
+        found = (_read_table(self.sources_path, ("key",)).schema.metadata or {}).get(_WARNINGS)
+        return () if found is None else tuple(json.loads(found))
+
     def read_source_facts(self, versions: Mapping[str, int]) -> SourceFacts:
         """Return what of the run's real images decides which images are made of them.
 
@@ -342,7 +355,7 @@ def _read_table(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
 
 def _sources_table(dataset: Dataset) -> pa.Table:
     rejected = dataset.rejected
-    return pa.table(
+    table = pa.table(
         {
             "key": [i.key for i in dataset.images] + [r.key for r in rejected],
             "label": pa.array([i.label for i in dataset.images] + [r.label for r in rejected], pa.int32()),
@@ -353,3 +366,4 @@ def _sources_table(dataset: Dataset) -> pa.Table:
             "paths": pa.array([i.paths for i in dataset.images] + [None] * len(rejected), pa.list_(pa.string())),
         }
     )
+    return table.replace_schema_metadata({_WARNINGS: json.dumps(dataset.warnings)}) if dataset.warnings else table

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
+from augcond.datasets.readers import FileReader
 from augcond.errors import LeakError
 
 if TYPE_CHECKING:
@@ -79,6 +80,32 @@ def check_apart(others: Dataset, held_out: Dataset, what: str, *, of: str = "tra
         raise LeakError(
             f"{len(found)} {what} images are {of} images too, such as {key!r} (there {other!r}): "
             "remove them from one of the two"
+        )
+
+
+def check_files_apart(others: Dataset, held_out: Dataset, what: str) -> None:
+    """Refuse held-out images that are the same files as training images; nothing is read.
+
+    Args:
+        others: the training images, as listed.
+        held_out: validation or test images, as listed.
+        what: how the message calls these.
+
+    Raises:
+        LeakError: naming the first such image.
+    """
+    if others.reader == held_out.reader:
+        known = {image.key for image in others.images}
+        found = [image.key for image in held_out.images if image.key in known]
+    elif isinstance(others.reader, FileReader) and isinstance(held_out.reader, FileReader):
+        files = {others.reader.file(image.key) for image in others.images}
+        found = [image.key for image in held_out.images if held_out.reader.file(image.key) in files]
+    else:
+        return
+    if found:
+        raise LeakError(
+            f"{len(found)} of {len(held_out.images)} {what} images are training images too: the same files, such as "
+            f"{found[0]!r}; name other images as data.{what}, or let data.split hold some out"
         )
 
 
