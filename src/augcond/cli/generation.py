@@ -123,7 +123,7 @@ def export(
     layout: Annotated[str, typer.Option("--format", help="imagefolder or webdataset.")] = "imagefolder",
     overwrite: Annotated[bool, typer.Option(help="Replace an earlier export there.")] = False,
 ) -> None:
-    """Write the images as class folders with a metadata.csv, or as WebDataset tars.
+    """Write the images as class folders with a metadata.parquet, or as WebDataset tars, and classes.json beside them.
 
     Example: augcond export runs/my-photos --to synthetic --format webdataset
     """
