@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from augcond.cli.arguments import AsJson, Data, Set, data_config
+from augcond.cli.arguments import AsJson, Data, Set, data_config, local
 from augcond.cli.output import console, print_json, show_progress
 
 
@@ -49,6 +49,7 @@ def preview(
     from augcond.generators import load_generator, recipes_for
     from augcond.pipeline import load_training_images
 
+    local(to, "--to")
     asked = data_config(data, overrides)
     # Every recipe of augcond's that the generator takes, and those of one's own that the config names.
     own = (name for name in asked.conditioning.recipe if name not in RECIPES)

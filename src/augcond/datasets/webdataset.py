@@ -207,7 +207,7 @@ def _scan_archive(path: Path, number: int, start: int, samples: dict[str, _Sampl
         while chunk := stream.read(_CHUNK):
             zeros = len(chunk) - len(chunk.lstrip(b"\0"))
             if zeros < len(chunk):
-                return (stream.tell() - len(chunk) + zeros) // _BLOCK * _BLOCK
+                return stream.tell() - len(chunk) + zeros
     return None
 
 
