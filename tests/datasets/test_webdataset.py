@@ -243,7 +243,7 @@ def test_what_follows_the_end_of_a_shard_and_is_no_shard_is_refused(tmp_path, re
     whole = path.read_bytes()
     half = write_tar(tmp_path / "y.tar", members("2")).read_bytes()[:700]
     path.write_bytes(whole + {"half": half, "again": whole}.get(rest, rest))
-    with pytest.raises(DatasetError, match="holds 0.jpg twice" if rest == "again" else "is cut off or damaged after 2"):
+    with pytest.raises(DatasetError, match="holds 0.jpg twice" if rest == "again" else "is cut off or damaged after"):
         list_webdataset(path, WebDatasetConfig())
 
 
