@@ -6,7 +6,7 @@ import hashlib
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar, Literal, Protocol, runtime_checkable
 
 from augcond.errors import ConfigError
@@ -83,6 +83,7 @@ class ImageRecord:
         sha256: hex digest of the file's bytes; part of the fingerprint of every row made from this image.
         paths: the paths of computation that decoding it takes, of `jpeg`, `wide` and `profile`; where one of them comes
             to give other pixels, its version goes up for the images that take it.
+        look: what `look_alikes.look_of` keeps of how it looks; empty where that is not known.
     """
 
     key: str
@@ -91,6 +92,7 @@ class ImageRecord:
     height: int
     sha256: str
     paths: tuple[str, ...] = ()
+    look: bytes = field(default=b"", compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

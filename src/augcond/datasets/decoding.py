@@ -60,6 +60,8 @@ _UPRIGHT = {
     8: Image.Transpose.ROTATE_90,
 }
 
+GLIMPSE_EDGE = 64
+
 _JPEG_END = b"\xff\xd9"
 
 
@@ -87,10 +89,16 @@ def decode(data: bytes, settings: DecodeSettings) -> Image.Image:
 
 
 def probe(data: bytes, settings: DecodeSettings) -> tuple[int, int]:
-    """Return width and height of what `decode` returns, and raise where it raises, but faster for JPEG.
+    """Return width and height of what `decode` returns; see `glimpse`."""
+    return glimpse(data, settings)[0]
 
-    A JPEG's compressed data is read to its last byte (so that a half-written file is noticed), while only an eighth of
-    each dimension and only brightness is reconstructed. Other formats are decoded.
+
+def glimpse(data: bytes, settings: DecodeSettings) -> tuple[tuple[int, int], Image.Image]:
+    """Return width and height of what `decode` returns, and it, maybe smaller; raise where it raises, but faster.
+
+    A JPEG's compressed data is read to its last byte (so that a half-written file is noticed), while as little as an
+    eighth of each dimension is reconstructed, `GLIMPSE_EDGE` pixels at least where it has them. Other formats are
+    decoded.
 
     Args:
         data: as in `decode`.
@@ -100,15 +108,18 @@ def probe(data: bytes, settings: DecodeSettings) -> tuple[int, int]:
         ImageError: as in `decode`.
         ConfigError: as in `decode`.
     """
-    background_colour(settings)
+    background = background_colour(settings)
     with _short_reasons(data, settings):
         image = _open(data, settings)
         if image.format not in ("JPEG", "MPO"):
-            return decode(data, settings).size
+            whole = decode(data, settings)
+            return whole.size, whole
         width, height = image.size
-        image.draft("L", (1, 1))
+        image.draft("RGB", (GLIMPSE_EDGE, GLIMPSE_EDGE))
         image.load()
-        return (height, width) if _orientation(image) >= 5 else (width, height)
+        orientation = _orientation(image)
+        small = _upright(_to_rgb(image, background), orientation)
+        return ((height, width) if orientation >= 5 else (width, height)), small
 
 
 def paths_taken(data: bytes) -> tuple[str, ...]:

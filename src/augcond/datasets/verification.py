@@ -18,7 +18,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from augcond.datasets.base import Dataset, DecodeSettings, ImageRecord, Listing, Reader, RejectedFile, StatReader
-from augcond.datasets.decoding import available_cores, background_colour, paths_taken, probe
+from augcond.datasets.decoding import available_cores, background_colour, glimpse, paths_taken
+from augcond.datasets.look_alikes import look_of
 from augcond.errors import DatasetError, ImageError
 from augcond.files import write_table
 from augcond.progress import NoProgress
@@ -140,7 +141,8 @@ class _Verification:
     def _record(self, position: int, outcome: Outcome) -> None:
         key, label = self._listing.keys[position], self._listing.labels[position]
         if outcome.reason is None:
-            self.images.append(ImageRecord(key, label, outcome.width, outcome.height, outcome.sha256, outcome.paths))
+            seen = (outcome.width, outcome.height, outcome.sha256, outcome.paths, outcome.look)
+            self.images.append(ImageRecord(key, label, *seen))
         else:
             self.rejected.append(RejectedFile(key, label, outcome.reason))
 
@@ -165,10 +167,10 @@ def _examine(reader: Reader, settings: DecodeSettings, key: str) -> Outcome:
         return Outcome("", 0, 0, _why_unread(error))
     digest = hashlib.sha256(data).hexdigest()
     try:
-        width, height = probe(data, settings)
+        (width, height), small = glimpse(data, settings)
     except ImageError as error:
         return Outcome(digest, 0, 0, str(error))
-    return Outcome(digest, width, height, paths=paths_taken(data))
+    return Outcome(digest, width, height, paths=paths_taken(data), look=look_of(small))
 
 
 def _why_unread(error: OSError) -> str:
@@ -198,7 +200,7 @@ def check_share(rejected: Sequence[RejectedFile], total: int, allowed: float) ->
 
 logger = logging.getLogger(__name__)
 
-_VERSION = 2
+_VERSION = 3
 _SCHEMA = pa.schema(
     [
         pa.field("key", pa.string(), nullable=False),
@@ -209,6 +211,7 @@ _SCHEMA = pa.schema(
         pa.field("height", pa.int64(), nullable=False),
         pa.field("reason", pa.string()),
         pa.field("paths", pa.string(), nullable=False),
+        pa.field("look", pa.binary(), nullable=False),
     ]
 )
 
@@ -223,6 +226,7 @@ class Outcome:
         height: in pixels, upright; 0 where it cannot be used.
         reason: why it cannot be used; None where it can.
         paths: see `ImageRecord.paths`.
+        look: see `ImageRecord.look`.
     """
 
     sha256: str
@@ -230,6 +234,7 @@ class Outcome:
     height: int
     reason: str | None = None
     paths: tuple[str, ...] = ()
+    look: bytes = b""
 
 
 Stat = tuple[int, int]
@@ -266,7 +271,8 @@ class OutcomeCache:
         sizes_and_times = zip(columns["size"], columns["mtime_ns"], strict=True)
         # Null where the cache does not know the image.
         paths = (tuple(taken.split()) if taken else () for taken in columns["paths"])
-        outcomes = map(Outcome, columns["sha256"], columns["width"], columns["height"], columns["reason"], paths)
+        kept = (columns[name] for name in ("sha256", "width", "height", "reason"))
+        outcomes = map(Outcome, *kept, paths, columns["look"])
         return [
             outcome if stat is not None and stat == then else None
             for outcome, then, stat in zip(outcomes, sizes_and_times, stats, strict=True)
@@ -275,7 +281,16 @@ class OutcomeCache:
     def add(self, keys: Sequence[str], stats: Sequence[Stat | None], outcomes: Sequence[Outcome]) -> None:
         """Take in outcomes, known or new; those without a stat or without bytes are left out."""
         rows = [
-            (key, *stat, outcome.sha256, outcome.width, outcome.height, outcome.reason, " ".join(outcome.paths))
+            (
+                key,
+                *stat,
+                outcome.sha256,
+                outcome.width,
+                outcome.height,
+                outcome.reason,
+                " ".join(outcome.paths),
+                outcome.look,
+            )
             for key, stat, outcome in zip(keys, stats, outcomes, strict=True)
             if stat is not None and outcome.sha256
         ]
