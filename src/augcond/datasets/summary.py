@@ -16,7 +16,7 @@ from augcond.datasets.suspicions import suspicious_names
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from augcond.datasets.base import Dataset, HeldOut, RejectedFile, Role, Skipped
+    from augcond.datasets.base import Dataset, RejectedFile, Role, Skipped
 
 _MOST_COMPARED = 20_000
 """Pairs of two sets that are decoded to be compared."""
@@ -148,7 +148,7 @@ def shot_group(images: int, bounds: EvaluationConfig) -> ShotGroup:
 def summarize(
     dataset: Dataset,
     bounds: EvaluationConfig | None = None,
-    held_out: Mapping[HeldOut, Dataset] = MappingProxyType({}),
+    held_out: Mapping[Role, Dataset] = MappingProxyType({}),
 ) -> DatasetSummary:
     """Return counts, shot groups, unusable files, duplicates and sizes of `dataset`.
 
