@@ -32,7 +32,7 @@ from augcond.store.plans import RunPlan, plan_run, settle_plan
 from augcond.store.shards import GenerationSettings
 from augcond.training.arms import HeldOut, arms_of
 from augcond.training.cards import ModelCard
-from augcond.training.experiment import load_experiment
+from augcond.training.experiment import check_test_images, load_experiment
 from augcond.training.trainer import train_arms
 
 
@@ -57,6 +57,7 @@ def generate(
 
     Raises:
         DatasetError: the real images cannot be used.
+        LeakError: test images are training images, stored otherwise.
         PlanError: no plan can be made of them.
         RunMismatchError: the run folder holds a run of another config.
         RunLockedError: another process works on this part.
@@ -72,6 +73,8 @@ def generate(
     split = draw_split(config, pool)
     # Only training images of the split are ever sources.
     dataset = source_images(config, pool, split)
+    with exclusive(folder.lock_path("plan")):
+        check_test_images(config, pool, split, dataset)
     plan = plan_for(config, dataset)
     generator = load_generator(config.generator)
     run_plan, materials = assemble(config, dataset, plan, generator)

@@ -26,7 +26,7 @@ SEAL = "seal"
 """The key of the digest in JSON, and in the footer of a parquet file."""
 BLANK = "0" * 64
 """What stands in the place of the digest before there is one."""
-_OTHER_KEYS = {b"ARROW:schema", b"augcond"}
+_OTHER_KEYS = (b"ARROW:schema", b"augcond", b"augcond.warnings")
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +117,7 @@ def read_table(
             about = dict(file.metadata.metadata or {})
             inside = about.pop(SEAL.encode(), None)
             sealed = _checked(path, data, None if inside is None else inside.decode(errors="replace"), mend)
-            if about.keys() - _OTHER_KEYS:
+            if not about.keys() <= {*_OTHER_KEYS}:
                 raise pa.ArrowInvalid("its footer has unknown keys")
             table = file.read(columns=None if columns is None else list(columns))
         if columns is not None:

@@ -353,13 +353,14 @@ def test_what_is_trained_is_not_looked_at_again(tmp_path, monkeypatch):
 
 def test_nothing_that_trains_is_imported_where_nothing_is_trained(tmp_path):
     write_colours(tmp_path / "photos", 2)
+    write_colours(tmp_path / "others", 2)
     code = f"""
 import sys
 from pathlib import Path
 from augcond.checks import ensure_ready
 from augcond.config import parse_config
 values = {{"data": {{"path": "{tmp_path / "photos"}"}}, "run": "{tmp_path / "run"}", "generator": {{"name": "fake"}}}}
-for test in ({{}}, {{"test": "{tmp_path / "photos"}"}}):
+for test in ({{}}, {{"test": "{tmp_path / "others"}"}}):
     ensure_ready(parse_config({{**values, "data": {{**values["data"], **test}}}}), {{"generate"}})
 print(sorted({{"torch", "timm", "diffusers", "transformers"}} & set(sys.modules)))
 """

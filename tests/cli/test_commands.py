@@ -147,7 +147,7 @@ def test_full_disk_is_one_message(project, augcond, monkeypatch):
     assert "run the same command again" in err
 
 
-TEST = ("--set", "data.test=photos")
+TEST = ("--set", "data.test=others")
 
 
 @pytest.mark.parametrize(
@@ -166,6 +166,10 @@ def test_interrupt_says_how_to_go_on(project, augcond, monkeypatch, arguments, s
     def interrupted(*_: object, **__: object) -> None:
         signal.raise_signal(signal.SIGTERM)
 
+    for name, first in (("cat", 3), ("[red]dog", 4)):
+        write_photos(project / "others", {name: first + 1})
+        for i in range(first):
+            (project / "others" / name / f"{i}.png").unlink()
     module, _, name = stage.rpartition(".")
     monkeypatch.setattr(importlib.import_module(f"augcond.{module}"), name, interrupted)
     code, _, err = augcond(*arguments)

@@ -116,13 +116,49 @@ def test_rows_without_label_or_image_are_rejected(tmp_path):
 
 @pytest.mark.parametrize(
     ("kind", "labels", "classes"),
-    [("int64", [10, 9, 10, 2], ("2", "9", "10")), ("string", ["b", "a", "b", "10"], ("10", "a", "b"))],
+    [
+        ("int64", [10, 9, 10, 2], ("2", "9", "10")),
+        ("string", ["b", "a", "b", "10"], ("10", "a", "b")),
+        ("float64", [3.0, 10.0, None, 3.0], ("3", "10")),
+        ("float32", [0.0, 1.0, float("nan"), -1.0], ("0", "1")),
+        ("bool", [True, False, None, True], ("false", "true")),
+        ("int8", [0, 1, -1, 0], ("0", "1")),
+        ("int8", [1, -1, 1, -1], ("-1", "1")),
+    ],
 )
 def test_plain_labels(tmp_path, kind, labels, classes):
     make(labels, feature=datasets.Value(kind), image="picture", label="category").to_parquet(tmp_path / "x.parquet")
     listing = list_huggingface(tmp_path / "x.parquet", HuggingFaceConfig(), "train")
     assert listing.classes == classes
-    assert [listing.classes[label] for label in listing.labels] == [str(label) for label in labels]
+    whole = [str(label).lower().removesuffix(".0") for label in labels]
+    assert [listing.classes[label] for label in listing.labels] == [label for label in whole if label in classes]
+    assert [file.reason for file in listing.rejected] == ["no label"] * (4 - len(listing.keys))
+
+
+def test_fractions_are_no_classes(tmp_path):
+    make([0.5, 1.0, 2.0, 2.5], feature=datasets.Value("float64"), label="label").to_parquet(tmp_path / "x.parquet")
+    with pytest.raises(DatasetError, match=r"the column 'label' holds numbers such as 0\.5, which are no classes"):
+        list_huggingface(tmp_path / "x.parquet", HuggingFaceConfig(), "train")
+
+
+@pytest.mark.parametrize(
+    "names", [("bus", "train", "boat"), ("test_tube", "cup"), ("valid", "invalid"), ("dev-kit", "x"), ("a 2 test", "b")]
+)
+def test_an_image_folder_that_is_read_in_part_is_refused(tmp_path, names):
+    """`datasets` takes these names of classes for splits, and leaves the other classes out."""
+    for seed, name in enumerate(names):
+        (tmp_path / "photos" / name).mkdir(parents=True)
+        (tmp_path / "photos" / name / "1.jpg").write_bytes(jpeg(seed))
+    with pytest.raises(DatasetError, match=rf"reads 1 of the {len(names)} images.*set data\.source to folder"):
+        list_huggingface(tmp_path / "photos", HuggingFaceConfig(), "train")
+
+
+def test_an_image_folder_of_splits_is_read(tmp_path):
+    for seed, name in enumerate(["train/cat", "train/dog", "test/cat"]):
+        (tmp_path / "photos" / name).mkdir(parents=True)
+        (tmp_path / "photos" / name / "1.jpg").write_bytes(jpeg(seed))
+    assert list_huggingface(tmp_path / "photos", HuggingFaceConfig(), "train").classes == ("cat", "dog")
+    assert len(list_huggingface(tmp_path / "photos", HuggingFaceConfig(), "test").keys) == 1
 
 
 def test_parquet_of_plain_bytes(tmp_path):

@@ -143,3 +143,34 @@ def test_every_path_comes_back_with_its_label(tmp_path_factory, labels):
     listing = list_from_file(path)
     assert {key: int(class_id) for key, class_id in pairs(listing).items()} == labels
     assert [int(class_id) for class_id in listing.classes] == sorted(set(labels.values()))
+
+
+ROWS = {
+    "labels that are hashtags": ("label,path\n#cats,1.jpg\n#dogs,2.jpg\n", {"1.jpg": "#cats", "2.jpg": "#dogs"}),
+    "paths that start with #": ("path,label\n#1.jpg,a\n#2.jpg,b\n", {"#1.jpg": "a", "#2.jpg": "b"}),
+    "quoted": ('path,label\n"#1.jpg",a\n', {"#1.jpg": "a"}),
+    "comments before the header": ("#a\n# b, c\n\npath,label\n#1.jpg,a\n", {"#1.jpg": "a"}),
+    "comments between rows": ("path,label\n1.jpg,a\n# two of a kind\n2.jpg,b\n", {"1.jpg": "a", "2.jpg": "b"}),
+    "a # on a line of its own inside quotes": ('path,label,note\n1.jpg,a,"x\n#y"\n', {"1.jpg": "a"}),
+    "tabs": ("path\tlabel\n#1.jpg\t#a\n", {"#1.jpg": "#a"}),
+    "-1 beside 0": ("path,label\n1.jpg,0\n2.jpg,-1\n3.jpg,1\n", {"1.jpg": "0", "3.jpg": "1"}),
+    "-1 beside 1 alone": ("path,label\n1.jpg,1\n2.jpg,-1\n", {"1.jpg": "1", "2.jpg": "-1"}),
+    "-1 beside names": ("path,label\n1.jpg,0\n2.jpg,-1\n3.jpg,cat\n", {"1.jpg": "0", "2.jpg": "-1", "3.jpg": "cat"}),
+}
+
+
+@pytest.mark.parametrize("case", ROWS)
+def test_no_row_of_a_table_is_lost(write, case):
+    content, expected = ROWS[case]
+    listing = list_from_file(write(content, "x.tsv" if case == "tabs" else "x.csv"))
+    assert pairs(listing) == expected
+    assert [(file.key, file.reason) for file in listing.rejected] == (
+        [("2.jpg", "no label: -1")] if case == "-1 beside 0" else []
+    )
+
+
+def test_lines_taken_for_comments_that_name_images_are_said(write):
+    listing = list_from_file(write("#1.jpg a\n# 2.jpg b\n3.jpg c\n#note on 4\n"))
+    assert listing.keys == ("3.jpg",)
+    assert len(listing.warnings) == 1
+    assert "1 lines that start with # and name an image, such as line 1, are taken for comments" in listing.warnings[0]

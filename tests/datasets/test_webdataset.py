@@ -137,9 +137,8 @@ def test_json_values_that_are_no_labels(tmp_path):
     for index, content in enumerate(contents):
         members += [(f"{index}.jpg", jpeg(index)), (f"{index}.json", content)]
     listing = list_webdataset(write_tar(tmp_path / "x.tar", members), WebDatasetConfig())
-    assert labelled(listing) == {"x.tar/0.jpg": "1"}
+    assert labelled(listing) == {"x.tar/0.jpg": "1", "x.tar/1.jpg": "true"}
     assert [file.reason for file in listing.rejected] == [
-        "no label in .json",
         "no label in .json",
         "no label in .json",
         "no label: .json cannot be read",
@@ -218,3 +217,57 @@ def test_augconds_own_export_comes_back(tmp_path):
     members = [("cat-0-image.png", png(1)), ("cat-0-image.cls", "0"), ("cat-0-image.json", '{"class_id": "cat"}')]
     path = write_tar(tmp_path / "00000.tar", members)
     assert list_webdataset(path, WebDatasetConfig(label="json:class_id")).classes == ("cat",)
+
+
+def members(*names, label="cls"):
+    return [(f"{name}.{kind}", data) for name in names for kind, data in (("jpg", jpeg(1)), (label, f"{name[0]}"))]
+
+
+@pytest.mark.parametrize("zeros", [0, 512, 30_000, 3 << 20])
+@pytest.mark.parametrize("count", [2, 3])
+def test_joined_shards_are_read_to_the_last(tmp_path, zeros, count):
+    """What `cat a.tar b.tar` makes; tarfile stops at the end of the first."""
+    parts = [write_tar(tmp_path / f"{number}.tar", members(f"{number}a", f"{number}b")) for number in range(count)]
+    joined = tmp_path / "joined" / "x.tar"
+    joined.parent.mkdir()
+    joined.write_bytes(b"".join(part.read_bytes() + bytes(zeros) for part in parts))
+    listing = list_webdataset(joined, WebDatasetConfig())
+    assert list(listing.keys) == [f"x.tar/{number}{letter}.jpg" for number in range(count) for letter in "ab"]
+    assert labelled(listing) == {key: key[6] for key in listing.keys}
+    assert {listing.reader.read(key) for key in listing.keys} == {jpeg(1)}
+
+
+@pytest.mark.parametrize("rest", [b"rubbish", b"x" * 2000, "half", "again"])
+def test_what_follows_the_end_of_a_shard_and_is_no_shard_is_refused(tmp_path, rest):
+    path = write_tar(tmp_path / "x.tar", members("0", "1"))
+    whole = path.read_bytes()
+    half = write_tar(tmp_path / "y.tar", members("2")).read_bytes()[:700]
+    path.write_bytes(whole + {"half": half, "again": whole}.get(rest, rest))
+    with pytest.raises(DatasetError, match="holds 0.jpg twice" if rest == "again" else "is cut off or damaged after"):
+        list_webdataset(path, WebDatasetConfig())
+
+
+def test_captions_are_no_labels_unless_they_are_named_so(tmp_path):
+    captions = [(f"{i}.txt", f"a photo of dog number {i} on a lawn") for i in range(6)]
+    path = write_tar(tmp_path / "x.tar", sorted([*captions, *((f"{i}.jpg", jpeg(i)) for i in range(6))]))
+    with pytest.raises(DatasetError, match=r"each of the 6 images has a label of its own.*set data\.webdataset\.label"):
+        list_webdataset(path, WebDatasetConfig())
+    assert len(list_webdataset(path, WebDatasetConfig(label="txt")).classes) == 6
+
+
+@pytest.mark.parametrize(
+    ("labels", "classes", "rejected"),
+    [
+        ([3.0, 4.0, 3.0], ("3", "4"), 0),
+        ([3.5, 4.0, 3.0], ("3", "4"), 1),
+        ([0, 1, -1], ("0", "1"), 1),
+        ([True, False, True], ("false", "true"), 0),
+        (["0", "", "1"], ("0", "1"), 1),
+        ([0, None, 1], ("0", "1"), 1),
+    ],
+)
+def test_labels_in_json_are_read_as_they_are_meant(tmp_path, labels, classes, rejected):
+    found = [(f"{i}.json", json.dumps({"label": label})) for i, label in enumerate(labels)]
+    path = write_tar(tmp_path / "x.tar", sorted([*found, *((f"{i}.jpg", jpeg(i)) for i in range(3))]))
+    listing = list_webdataset(path, WebDatasetConfig())
+    assert (listing.classes, len(listing.rejected)) == (classes, rejected)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import sys
 
+import pyarrow.parquet as pq
 import pytest
 import yaml
 from torchvision.datasets import ImageFolder
@@ -62,8 +62,8 @@ def test_from_photos_to_an_exported_dataset(tmp_path, monkeypatch, capsys, shape
     folder = ImageFolder(str(tmp_path / "synthetic"))
     assert len(folder) == total
     assert folder[0][0].size == (shape.latent * shape.vae_scale,) * 2
-    with (tmp_path / "synthetic" / "metadata.csv").open(encoding="utf-8") as file:
-        sources = {key for row in csv.DictReader(file) for key in json.loads(row["source_keys"])}
+    metadata = pq.read_table(tmp_path / "synthetic" / "metadata.parquet").to_pylist()
+    sources = {key for row in metadata for key in row["source_keys"]}
     assert sources
     assert sources <= set(photos.sizes)
     augcond(monkeypatch, capsys, "preview", "photos.yaml", "--class", photos.classes[0], "--to", "sheet.png")

@@ -8,7 +8,10 @@ import tarfile
 import warnings
 from pathlib import Path
 
+import datasets
+import pyarrow.parquet as pq
 import pytest
+import timm.data
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
@@ -18,7 +21,7 @@ from augcond.errors import RunError
 from augcond.pipeline import generate
 from augcond.store import RunFolder, export_run
 from augcond.store.export import folder_names
-from tests.toy import Counted, toy_config
+from tests.toy import Counted, png, toy_config
 
 COUNTS = {"cat": 2, "<b>..x": 2, "x..": 1, "50% off": 1, "Äpfel & Birnen": 1}
 
@@ -28,6 +31,104 @@ def run(tmp_path_factory):
     config = toy_config(tmp_path_factory.mktemp("export"), COUNTS, plan={"per_class": 3})
     generate(config)
     return RunFolder(config.run)
+
+
+EXPORTED = {
+    "numbers": {str(number): 1 for number in range(12)},
+    "names of splits": dict.fromkeys(("train", "test", "validation", "bus"), 2),
+    "names with splits in them": dict.fromkeys(
+        ("test tube", "dev-kit", "%train", "steam train", "val2", "training_shoe"), 1
+    ),
+    "names without": dict.fromkeys(("trainer", "contest", "Train", "intestine", "devil"), 1),
+    "words for nothing": dict.fromkeys(("null", "NA", "nan", "None", "true", "1e3", "-"), 1),
+    "devices": dict.fromkeys(("con", "AUX", "nul.x", "com1", "lpt¹ ", "console", "nullify"), 1),
+    "both forms of accents": dict.fromkeys(("café", "cafe\u0301", "CAFÉ"), 1),
+    "hidden": dict.fromkeys(("__init__", "_x", ".y", "z"), 1),
+    "a class that needs nothing": {"ant": 1, "bee": 4, "cat": 2},
+    "names that file systems and globs read otherwise": dict.fromkeys(
+        (
+            *(
+                "a/b",
+                "a\\b",
+                "..",
+                "C:",
+                "100%",
+                "%41",
+                "#1",
+                "[x]",
+                "{a,b}",
+                "~",
+                "$HOME",
+                "*",
+                "a?",
+                "say 'hi'",
+                '"',
+                "<b>",
+            ),
+            *(
+                "x.",
+                "data",
+                "metadata.parquet",
+                "classes.json",
+                "cat.jpg",
+                "x" * 300,
+                "y" * 199 + "é",
+                "😀",
+                "猫",
+                "مرحبا",
+            ),
+            *("-rf", "a;b", "logs.eval", "task.toml", "|"),
+        ),
+        1,
+    ),
+}
+
+
+@pytest.mark.parametrize("case", EXPORTED)
+def test_every_reader_finds_every_image_and_its_label(case, tmp_path, monkeypatch, caplog):
+    """By name, by number or by a map that the reader itself takes."""
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    counts = EXPORTED[case]
+    listed = [
+        (f"{number}.png", name) for number, name in enumerate(name for name in counts for _ in range(counts[name]))
+    ]
+    for number, (name, _) in enumerate(listed):
+        (tmp_path / name).write_bytes(png(number))
+    with (tmp_path / "list.csv").open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([("path", "label"), *listed])
+    data = {"source": "list", "path": tmp_path / "list.csv"}
+    config = toy_config(
+        tmp_path, {}, plan={"per_class": None, "fill_to": 3}, conditioning={"recipe": "image"}, data=data
+    )
+    generate(config)
+    run = RunFolder(config.run)
+    classes = run.read_plan().classes
+    made = export_run(run, tmp_path / "out", "imagefolder")
+    assert made == sum(max(0, 3 - count) for count in counts.values())
+
+    entries = json.loads((tmp_path / "out" / "classes.json").read_text("utf-8"))
+    assert [(entry["label"], entry["class_id"]) for entry in entries] == list(enumerate(classes))
+    labels = {entry["folder"]: entry["label"] for entry in entries}
+    rows = {row["file_name"]: row for row in pq.read_table(tmp_path / "out" / "metadata.parquet").to_pylist()}
+    assert all(labels[name.split("/")[0]] == row["label"] for name, row in rows.items())
+
+    folder = ImageFolder(str(tmp_path / "out"))
+    found = {str(Path(path).relative_to(tmp_path / "out")): index for path, index in folder.samples}
+    assert found.keys() == rows.keys()
+    moved = any(rows[name]["label"] != index for name, index in found.items())
+    assert ("get another number from readers" in caplog.text) == moved
+    assert all(labels[folder.classes[index]] == rows[name]["label"] for name, index in found.items())
+
+    timms = timm.data.create_dataset("", tmp_path / "out", class_map=str(tmp_path / "out" / "classes.txt"))
+    timms = {Path(path).relative_to(tmp_path / "out").as_posix(): label for path, label in timms.reader.samples}
+    assert timms == {name: row["label"] for name, row in rows.items()}
+
+    loaded = datasets.load_dataset("imagefolder", data_dir=str(tmp_path / "out"))
+    assert {split: len(images) for split, images in loaded.items()} == {"train": made}
+    assert loaded["train"].features["label"].names == list(classes)
+    assert [(row["label"], row["class_id"]) for row in loaded["train"]] == [
+        (row["label"], row["class_id"]) for row in rows.values()
+    ]
 
 
 @pytest.mark.parametrize("layout", ["imagefolder", "webdataset"])
@@ -48,15 +149,14 @@ def test_image_folder_opens_in_torchvision(run, tmp_path):
 
 def test_metadata_names_every_images_origin(run, tmp_path):
     export_run(run, tmp_path / "out", "imagefolder")
-    with (tmp_path / "out" / "metadata.csv").open(encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
+    rows = pq.read_table(tmp_path / "out" / "metadata.parquet").to_pylist()
     files = {str(path.relative_to(tmp_path / "out")) for path in (tmp_path / "out").glob("*/*.png")}
     assert {row["file_name"] for row in rows} == files
     plan = {row.key: row for row in run.read_plan().plan.rows()}
     for row in rows:
-        assert tuple(json.loads(row["source_keys"])) == plan[row["key"]].source_keys
+        assert tuple(row["source_keys"]) == plan[row["key"]].source_keys
         assert row["class_id"] == plan[row["key"]].class_id
-        assert int(row["seed"]) == plan[row["key"]].seed
+        assert row["seed"] == plan[row["key"]].seed
 
 
 def test_web_dataset_opens_and_is_the_same_every_time(run, tmp_path):
@@ -137,7 +237,7 @@ def test_an_empty_folder_is_written_into_wherever_it_is(run, tmp_path, monkeypat
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
     export_run(run, Path(), "imagefolder")
-    assert files_in(tmp_path / "disk") == files_in(tmp_path / "here") > {"metadata.csv"}
+    assert files_in(tmp_path / "disk") == files_in(tmp_path / "here") > {"metadata.parquet"}
     assert {path.name for path in tmp_path.iterdir()} == {"disk", "link", "here"}
 
 

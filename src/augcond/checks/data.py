@@ -12,9 +12,11 @@ from augcond.datasets import Dataset
 from augcond.datasets.base import HeldOut
 from augcond.datasets.benchmarks import BENCHMARK_NAMES, get_benchmark
 from augcond.datasets.contents import NOT_FOUND
-from augcond.datasets.loading import check_classes, has_held_out, no_held_out
+from augcond.datasets.loading import check_classes, classes_with_files, has_held_out, no_held_out
+from augcond.datasets.suspicions import comparable
 from augcond.datasets.verification import check_share
 from augcond.errors import AugcondError, MissingExtraError
+from augcond.training.guards import check_files_apart
 
 
 def check_extras(look: Look) -> Iterator[Problem]:
@@ -39,6 +41,8 @@ def _check_there(look: Look, what: str, images: Dataset) -> Iterator[Problem]:
     total = len(images.images) + len(images.rejected)
     found = tried(partial(check_share, images.rejected, total, look.config.data.max_bad_share))
     gone = [file.key for file in images.rejected if file.reason == NOT_FOUND]
+    for warning in images.warnings:
+        yield Problem(what, warning)
     yield from raised(what, found)
     if gone and not isinstance(found, AugcondError):
         yield Problem(what, f"{len(gone):,} of {total:,} listed images, such as {', '.join(gone[:3])}")
@@ -68,8 +72,21 @@ def check_held_out(look: Look) -> Iterator[Problem]:
             if isinstance(found, Dataset):
                 yield from _check_there(look, f"{on} images", found)
                 if not isinstance(real, AugcondError):
-                    fit = tried(partial(check_classes, found.classes, real.pool.classes, on))
+                    yield from _check_lacking(real.pool, found, on)
+                    apart = tried(partial(check_files_apart, real.training, found, on))
+                    yield from raised(f"{on} images", apart)
+                    fit = tried(partial(check_classes, classes_with_files(found), real.pool.classes, on))
                     yield from raised(f"{on} images", fit)
+
+
+def _check_lacking(pool: Dataset, found: Dataset, on: HeldOut) -> Iterator[Problem]:
+    """Yield that classes have no image to be judged on."""
+    held = set(map(comparable, classes_with_files(found)))
+    lacking = [name for name in classes_with_files(pool) if comparable(name) not in held]
+    if lacking:
+        shown = ", ".join(map(repr, lacking[:3]))
+        detail = f"no image of {len(lacking)} of the classes, such as {shown}: their accuracy cannot be measured"
+        yield Problem(f"{on} images", detail)
 
 
 def _needs(look: Look, on: HeldOut) -> bool:

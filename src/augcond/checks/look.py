@@ -180,6 +180,8 @@ def _as_dataset(listing: Listing, *, known: bool) -> Dataset:
             *(RejectedFile(key, label, NOT_FOUND) for key, label in pairs if key in gone),
         ),
         reader=reader,
+        skipped=listing.skipped,
+        warnings=listing.warnings,
     )
 
 

@@ -29,10 +29,19 @@ Set = Annotated[
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
 
 
+def local(path: Path, what: str) -> Path:
+    """Return `path`, having refused an address such as s3://bucket, which would be made as a folder called `s3:`."""
+    from augcond.config.loading import refuse_url
+
+    refuse_url(path, what)
+    return path
+
+
 def load_run_config(path: Path, overrides: list[str] | None) -> RunConfig:
     """Return the config that a CONFIG or RUN argument stands for, with `overrides` from --set."""
     from augcond.store.resolving import resolve_config
 
+    local(path, "CONFIG")
     _import_from_beside(path)
     return resolve_config(path, tuple(overrides or ()))
 
@@ -49,7 +58,7 @@ def data_config(data: str, overrides: Any) -> RunConfig:
     from augcond.config import load_config, parse_config
 
     overrides = tuple(overrides or ())
-    path = Path(data)
+    path = local(Path(data), "DATA")
     if path.suffix.lower() in (".yaml", ".yml") and path.is_file():
         _import_from_beside(path)
         return load_config(path, overrides)
@@ -71,6 +80,7 @@ def run_folder(path: Path) -> RunFolder:
     """Return the run folder that a RUN argument stands for."""
     from augcond.store.resolving import resolve_run
 
+    local(path, "RUN")
     _import_from_beside(path)
     return resolve_run(path)
 

@@ -4,28 +4,55 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from augcond.cli.arguments import AsJson, Data, Set, data_config
+from augcond.cli.arguments import AsJson, Data, Set, data_config, local
 from augcond.cli.output import console, print_json, say, show_progress, visible
 
+if TYPE_CHECKING:
+    from augcond.datasets import Dataset
+    from augcond.datasets.base import Role
 
-def inspect(data: Data, overrides: Set = None, as_json: AsJson = False) -> None:
-    """Show classes, counts, shot groups, and every unreadable file with its reason.
 
-    Example: augcond inspect photos/train
+def inspect(
+    data: Data,
+    sheet: Annotated[
+        Path | None, typer.Option(help="A PNG to write: pictures that look the same, or of one colour.")
+    ] = None,
+    overrides: Set = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show classes, counts and sizes, and what looks wrong: files, names, duplicates, leaks, each with what to do.
+
+    With a config, validation and test images are compared with the training images too.
+
+    Example: augcond inspect photos/train --sheet look.png
     """
+    from typing import get_args
+
     from augcond.cli.tables import print_dataset
     from augcond.datasets import load_dataset, summarize
+    from augcond.datasets.base import HeldOut
+    from augcond.datasets.loading import has_held_out, load_held_out
+    from augcond.datasets.splits import Split
 
     config = data_config(data, overrides)
     # Looking at bad data is what this command is for, so no share of bad files stops it.
     tolerant = config.data.model_copy(update={"max_bad_share": 1.0})
     with show_progress("images read") as progress:
         dataset = load_dataset(tolerant, progress=progress)
-    summary = summarize(dataset, config.evaluation)
+        split = Split("all", 0, (), tuple(image.key for image in dataset.images))
+        held_out: dict[Role, Dataset] = {
+            on: load_held_out(tolerant, on, dataset, split) for on in get_args(HeldOut) if has_held_out(tolerant, on)
+        }
+    summary = summarize(dataset, config.evaluation, held_out)
+    if sheet is not None:
+        from augcond.experiments.suspects import draw_suspects
+
+        sheet.parent.mkdir(parents=True, exist_ok=True)
+        local(sheet, "--sheet").write_bytes(draw_suspects(summary, {"train": dataset, **held_out}))
     if as_json:
         print_json(asdict(summary))
     else:
@@ -50,6 +77,7 @@ def preview(
     from augcond.generators import load_generator, recipes_for
     from augcond.pipeline import load_training_images
 
+    local(to, "--to")
     asked = data_config(data, overrides)
     # Every recipe of augcond's that the generator takes, and those of one's own that the config names.
     own = (name for name in asked.conditioning.recipe if name not in RECIPES)

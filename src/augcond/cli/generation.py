@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from augcond.cli.arguments import AsJson, ConfigFile, RunPath, Set, load_run_config, run_folder
+from augcond.cli.arguments import AsJson, ConfigFile, RunPath, Set, load_run_config, local, run_folder
 from augcond.cli.output import console, logged, print_json, show_progress
 from augcond.errors import ConfigError
 
@@ -132,12 +132,12 @@ def export(
     layout: Annotated[str, typer.Option("--format", help="imagefolder or webdataset.")] = "imagefolder",
     overwrite: Annotated[bool, typer.Option(help="Replace an earlier export there.")] = False,
 ) -> None:
-    """Write the images as class folders with a metadata.csv, or as WebDataset tars.
+    """Write the images as class folders with a metadata.parquet, or as WebDataset tars, and classes.json beside them.
 
     Example: augcond export runs/my-photos --to synthetic --format webdataset
     """
     from augcond.store import export_run
 
     with show_progress("images written") as progress:
-        count = export_run(run_folder(run), to, layout, overwrite=overwrite, progress=progress)  # type: ignore[arg-type]
+        count = export_run(run_folder(run), local(to, "--to"), layout, overwrite=overwrite, progress=progress)  # type: ignore[arg-type]
     typer.echo(f"{count:,} images written to {to}")

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from augcond.datasets import DatasetSummary
+    from augcond.datasets.summary import NearDuplicate
     from augcond.engine import Summary
     from augcond.evaluation.results import Results
     from augcond.experiments.forecast import Forecast, PlanSummary
@@ -69,6 +70,9 @@ def print_dataset(summary: DatasetSummary, console: Console) -> None:
         )
     if summary.ignored:
         console.print(f"{_counted(len(summary.ignored), 'file')} ignored, no image by its name")
+    for folder in summary.skipped[:SHOWN]:
+        console.print(f"skipped: {_visible(folder.path)}: {folder.reason}", soft_wrap=True)
+    _print_rest(len(summary.skipped), "skipped folders", console)
     if summary.rejected:
         console.print(f"{_counted(len(summary.rejected), 'file')} cannot be used:")
         for file in summary.rejected[:SHOWN]:
@@ -78,6 +82,28 @@ def print_dataset(summary: DatasetSummary, console: Console) -> None:
         kind = "under several classes" if len(duplicate.class_ids) > 1 else "twice"
         console.print(f"the same image {kind}: {_visible(', '.join(duplicate.keys))}", soft_wrap=True)
     _print_rest(len(summary.duplicates), "duplicates", console)
+    for pair in summary.near_duplicates[:SHOWN]:
+        console.print(_near_duplicate(pair), soft_wrap=True)
+    _print_rest(len(summary.near_duplicates), "pairs that look the same", console)
+    if summary.blank:
+        shown = _visible(", ".join(summary.blank[:3]))
+        console.print(f"{_counted(len(summary.blank), 'image')} of nearly one colour, such as {shown}", soft_wrap=True)
+    _print_warnings((*summary.warnings, *summary.names), console)
+
+
+def _near_duplicate(pair: NearDuplicate) -> str:
+    """Return what two images have in common, and what to do where it matters."""
+    one, other = (
+        f"{_visible(key)}{'' if role == 'train' else f' ({role})'}"
+        for key, role in zip(pair.keys, pair.roles, strict=True)
+    )
+    what = "the same picture" if pair.certain else "nearly the same picture"
+    text = f"{what}{', mirrored' if pair.mirrored else ''}: {one} and {other}"
+    if pair.roles[0] != pair.roles[1]:
+        return f"{text}: {'take it out of one of the two' if pair.certain else 'look at both'}"
+    if pair.class_ids[0] != pair.class_ids[1]:
+        return f"{text}: of two classes, so {'one label is wrong' if pair.certain else 'look at both'}"
+    return text
 
 
 def _print_warnings(warnings: Sequence[str], console: Console) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
@@ -69,6 +69,8 @@ class DataConfig(Section, decides="real"):
     """What lies behind transparent pixels: any colour name or #rrggbb."""
     max_pixels: Annotated[int, Field(gt=0), _LISTED] = 100_000_000
     """Larger images are refused by their header, before they are decoded."""
+    near_duplicates: Annotated[Literal["refuse", "warn", "ignore"], Setting("nothing", neutral="ignore")] = "refuse"
+    """What to do about test images that are training images re-encoded, resized or mirrored."""
     max_bad_share: Annotated[Share, NOTHING] = 0.1
     """A larger share of unreadable files stops the job with an error."""
 

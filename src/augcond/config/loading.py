@@ -6,6 +6,7 @@ import copy
 import difflib
 import logging
 import os
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ from augcond.config.base import PathKind, Section, WrongSection, sections_in, se
 from augcond.config.generation import GeneratorConfig
 from augcond.config.moved import brought_up_to_date
 from augcond.config.protocols import with_protocol
+from augcond.config.reading import read_yaml
 from augcond.config.run import RunConfig
 from augcond.errors import ConfigError, CorruptRunError, RunError
 
@@ -26,6 +28,7 @@ logger = logging.getLogger(__name__)
 
 _MOST_BYTES = 2**24
 _MOST_VALUES = 10**5
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
 
 FORMAT = 2
 """Of the config that a run keeps; goes up where an older augcond would misread it. Configs of 0.1 have none."""
@@ -113,7 +116,7 @@ def _read_yaml(path: Path) -> Any:
     if path.stat().st_size > _MOST_BYTES:
         raise yaml.YAMLError(f"it has more than {_MOST_BYTES:,} bytes")
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        values = read_yaml(path.read_text(encoding="utf-8"))
         if _count(values, {}) > _MOST_VALUES:
             raise yaml.YAMLError(f"its aliases (*name) stand for more than {_MOST_VALUES:,} values")
     except RecursionError:
@@ -177,7 +180,7 @@ def _leave_own_behind(values: dict[str, Any], overrides: tuple[str, ...]) -> Non
 
 def _yaml_value(override: str, text: str) -> Any:
     try:
-        return yaml.safe_load(text)
+        return read_yaml(text)
     except yaml.YAMLError as error:
         raise ConfigError(f"--set {override!r}: the value is not YAML: {error}") from error
 
@@ -203,10 +206,25 @@ def relative_paths(values: dict[str, Any], base: Path) -> dict[str, Any]:
 def _absolute_paths(values: dict[str, Any], base: Path) -> dict[str, Any]:
     values = copy.deepcopy(values)
     for found in _paths_in(RunConfig, values):
+        refuse_url(found.section[found.name.rpartition(".")[2]], found.name)
         path = base / found.path.expanduser()
         # What may be a hub id too stays a text.
         found.replace(path if found.kind == "path" else str(path.resolve()))
     return values
+
+
+def refuse_url(path: str | Path, what: str) -> None:
+    """Refuse what is no path on this machine but an address, which would be made as a folder called `s3:`.
+
+    Raises:
+        ConfigError: naming `what`, and how to get it here.
+    """
+    match = _URL.match(str(path))
+    if match is not None:
+        raise ConfigError(
+            f"{what}: {str(path)!r} is an address, and only folders and files of this machine are read and written: "
+            "mount it (rclone mount, mount-s3, gcsfuse), or download it first (aws s3 sync, gsutil rsync, wget)"
+        )
 
 
 def _found_again(values: dict[str, Any], before: Path, here: Path) -> dict[str, Any]:
@@ -283,6 +301,10 @@ def _problems(error: ValidationError, root: type[Section]) -> Iterator[tuple[str
             message = problem["msg"].removeprefix("Value error, ")
             if problem["type"] != "missing":
                 message += f" (got {_shorten(problem['input'])})"
+            if problem["type"] in ("string_type", "path_type", "literal_error", "tuple_type") and isinstance(
+                problem["input"], bool | int
+            ):
+                message += "; if a text is meant, quote it"
             yield key, message
 
 

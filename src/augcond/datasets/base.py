@@ -6,7 +6,7 @@ import hashlib
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar, Literal, Protocol, runtime_checkable
 
 from augcond.errors import ConfigError
@@ -62,6 +62,8 @@ class Listing:
         reader: gives the bytes behind a key.
         ignored: files that are no images by their name (`Thumbs.db`), as paths relative to the root.
         rejected: images that cannot even be listed, such as those whose name is not UTF-8; not among `keys`.
+        skipped: folders that hold no photos of a class, such as a NAS's thumbnails.
+        warnings: what looks wrong, each with what to do.
     """
 
     classes: tuple[str, ...]
@@ -71,6 +73,8 @@ class Listing:
     reader: Reader
     ignored: tuple[str, ...] = ()
     rejected: tuple[RejectedFile, ...] = ()
+    skipped: tuple[Skipped, ...] = ()
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +88,7 @@ class ImageRecord:
         height: in pixels, after EXIF rotation.
         sha256: hex digest of the file's bytes; part of the fingerprint of every row made from this image.
         paths: the paths of computation that decoding it takes, of those in `DECODING_VERSIONS`.
+        look: what `look_alikes.look_of` keeps of how it looks; empty where that is not known.
     """
 
     key: str
@@ -92,6 +97,7 @@ class ImageRecord:
     height: int
     sha256: str
     paths: tuple[str, ...] = ()
+    look: bytes = field(default=b"", compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +106,14 @@ class RejectedFile:
 
     key: str
     label: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """A folder that was not looked into, as a path relative to the root, and why."""
+
+    path: str
     reason: str
 
 
@@ -134,6 +148,8 @@ class Dataset:
         reader: gives the bytes behind a key.
         decoding: how those bytes become images.
         ignored: files that are no images by their name.
+        skipped: see `Listing`.
+        warnings: see `Listing`.
     """
 
     classes: tuple[str, ...]
@@ -143,6 +159,8 @@ class Dataset:
     reader: Reader
     decoding: DecodeSettings = DecodeSettings()
     ignored: tuple[str, ...] = ()
+    skipped: tuple[Skipped, ...] = ()
+    warnings: tuple[str, ...] = ()
 
     def counts(self) -> list[int]:
         """Return the number of readable images per class, in label order."""

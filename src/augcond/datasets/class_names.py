@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 from typing import TYPE_CHECKING
 
+from augcond.datasets.suspicions import comparable
 from augcond.datasets.text import csv_rows, text_rows
 from augcond.errors import DatasetError
 
@@ -26,13 +27,15 @@ def names_for(classes: Sequence[str], class_names_file: Path | None) -> tuple[st
     if class_names_file is None:
         return tuple(" ".join(class_id.replace("_", " ").split()) or class_id for class_id in classes)
     names = read_class_names(class_names_file)
-    missing = [class_id for class_id in classes if class_id not in names]
+    by_form = {comparable(class_id): name for class_id, name in names.items()}
+    found = [names.get(class_id) or by_form.get(comparable(class_id)) for class_id in classes]
+    missing = [class_id for class_id, name in zip(classes, found, strict=True) if name is None]
     unknown = sorted(names.keys() - set(classes))
     if missing:
         near = difflib.get_close_matches(missing[0], unknown, n=1)
         hint = f" (is {near[0]!r} in the file meant to be {missing[0]!r}?)" if near else ""
         raise DatasetError(f"{class_names_file} names no class {_some(missing)}{hint}: add a line for each")
-    return tuple(names[class_id] for class_id in classes)
+    return tuple(name for name in found if name is not None)
 
 
 def read_class_names(path: Path) -> dict[str, str]:

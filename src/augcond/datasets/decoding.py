@@ -64,6 +64,8 @@ _UPRIGHT = {
     8: Image.Transpose.ROTATE_90,
 }
 
+GLIMPSE_EDGE = 64
+
 
 @dataclass(frozen=True, slots=True)
 class Examined:
@@ -73,11 +75,13 @@ class Examined:
         width: in pixels, upright.
         height: in pixels, upright.
         paths: see `ImageRecord.paths`.
+        small: the image, maybe smaller: `GLIMPSE_EDGE` pixels a side at least, where it has them.
     """
 
     width: int
     height: int
     paths: tuple[str, ...]
+    small: Image.Image
 
 
 def decode(data: bytes, settings: DecodeSettings) -> Image.Image:
@@ -106,8 +110,9 @@ def decode(data: bytes, settings: DecodeSettings) -> Image.Image:
 def examine(data: bytes, settings: DecodeSettings) -> Examined:
     """Return what is known of what `decode` returns, and raise where it raises, but faster for JPEG.
 
-    A JPEG's compressed data is read to its last byte (so that a half-written file is noticed), while only an eighth of
-    each dimension and only brightness is reconstructed. Other formats are decoded.
+    A JPEG's compressed data is read to its last byte (so that a half-written file is noticed), while as little as an
+    eighth of each dimension is reconstructed, `GLIMPSE_EDGE` pixels at least where it has them. Other formats are
+    decoded.
 
     Args:
         data: as in `decode`.
@@ -121,14 +126,16 @@ def examine(data: bytes, settings: DecodeSettings) -> Examined:
     with _short_reasons(data, settings), _opened(data, settings) as opened:
         if opened.image.format != "JPEG":
             image, paths = _decode(opened, background)
-            return Examined(*image.size, paths)
+            return Examined(*image.size, paths, image)
         width, height = opened.image.size
         paths = ("jpeg", "profile") if opened.transform() else ("jpeg",)
-        opened.image.draft("L", (1, 1))
+        opened.image.draft("RGB", (GLIMPSE_EDGE, GLIMPSE_EDGE))
         opened.image.load()
-        if opened.header.orientation >= 5:
+        orientation = opened.header.orientation
+        small = _upright(_to_rgb(opened.image, background, opened.transform()), orientation)
+        if orientation >= 5:
             width, height = height, width
-        return Examined(width, height, paths)
+        return Examined(width, height, paths, small)
 
 
 def probe(data: bytes, settings: DecodeSettings) -> tuple[int, int]:

@@ -11,8 +11,9 @@ from typing import Any, get_args
 from augcond.config.data import DataConfig, HuggingFaceConfig
 from augcond.datasets.base import DatasetReader, HeldOut, Listing, RejectedFile, Role
 from augcond.datasets.class_names import names_for
+from augcond.datasets.formats import IMAGE_SUFFIXES
 from augcond.datasets.readers import read_file
-from augcond.datasets.text import label_order
+from augcond.datasets.text import class_text, label_order, without_label
 from augcond.errors import ConfigError, DatasetError
 
 IMAGE_COLUMNS = ("image", "img", "picture", "photo")
@@ -136,12 +137,32 @@ def _open(source: HuggingFaceSource) -> Any:
             return datasets.load_dataset(_BUILDERS[path.suffix], data_files=str(path), split=source.split)
         if not path.is_dir():
             raise DatasetError(f"no folder or file at {path}; for a dataset of the hub, set data.huggingface.id")
-        return datasets.load_dataset(str(path), source.config, split=source.split)
+        found = datasets.load_dataset(str(path), source.config)
+        _check_whole(path, found)
+        return found[source.split] if source.split in found else datasets.load_dataset(str(path), split=source.split)
     except DatasetError:
         raise
     except Exception as error:  # builders, the hub and the network raise whatever they like
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise DatasetError(f"{source} cannot be loaded as a Hugging Face dataset: {reason}") from error
+
+
+def _check_whole(path: Path, found: Any) -> None:
+    """Refuse a folder of images of which some lie in no split: `datasets` takes names that hold `test` for splits.
+
+    Raises:
+        DatasetError: naming how many are left out.
+    """
+    first = next(iter(found.values()))
+    if first.info.builder_name != "imagefolder":
+        return
+    images = sum(file.suffix.lower() in IMAGE_SUFFIXES for file in path.rglob("*") if not file.name.startswith("."))
+    rows = sum(len(split) for split in found.values())
+    if rows < images:
+        raise DatasetError(
+            f"{path}: Hugging Face datasets reads {rows} of the {images} images, because it takes names of folders "
+            f"for splits ({', '.join(found)}): set data.source to folder"
+        )
 
 
 @lru_cache(maxsize=8)
@@ -187,7 +208,7 @@ def _label_column(source: HuggingFaceSource, features: dict[str, Any], wanted: s
 
 def _is_plain(feature: Any) -> bool:
     kind = str(getattr(feature, "dtype", ""))
-    return kind in ("string", "large_string") or kind.startswith(("int", "uint"))
+    return kind in ("string", "large_string", "bool") or kind.startswith(("int", "uint", "float"))
 
 
 def _choose(
@@ -221,7 +242,15 @@ def _classes(
             raise DatasetError(f"{source}: two classes of the column {column!r} have one name")
         # Unlabelled rows, such as those of hidden test sets, are -1.
         return names, [names[value] if value is not None and 0 <= value < len(names) else None for value in values]
-    texts = [None if value is None or value == "" else str(value) for value in values]
+    fractions = [value for value in values if isinstance(value, float) and not value.is_integer() and value == value]
+    if fractions:
+        raise DatasetError(
+            f"{source}: the column {column!r} holds numbers such as {fractions[0]}, which are no classes: set "
+            "data.huggingface.label to another column"
+        )
+    texts = [class_text(value) for value in values]
+    unlabelled = without_label({text for text in texts if text is not None})
+    texts = [None if text in unlabelled else text for text in texts]
     return label_order({text for text in texts if text is not None}), texts
 
 

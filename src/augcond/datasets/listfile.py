@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
-from augcond.datasets.base import DatasetReader, Listing, Role, path_of
+from augcond.datasets.base import DatasetReader, Listing, RejectedFile, Role, path_of
 from augcond.datasets.class_names import names_for
+from augcond.datasets.formats import IMAGE_SUFFIXES
 from augcond.datasets.readers import FileReader
-from augcond.datasets.text import csv_rows, text_rows
+from augcond.datasets.text import csv_rows, text_rows, without_label
 from augcond.errors import DatasetError
 
 if TYPE_CHECKING:
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 PATH_COLUMNS = ("path", "file", "filename", "file_name", "filepath", "file_path", "image", "image_path", "img")
 LABEL_COLUMNS = ("label", "class", "class_id", "category", "category_id", "target", "y")
 
+_DELIMITERS = {".csv": ",", ".tsv": "\t"}
+_COMMENTED = re.compile(r"#[^\s#].*\.(\w+)[ \t]+[^ \t]+\s*$")
 _LAST_BLANKS = re.compile(r"[ \t]+(?=[^ \t]+$)")
 _INTEGER = re.compile(r"[+-]?[0-9]{1,18}")
 
@@ -37,9 +40,10 @@ def list_from_file(path: Path, class_names_file: Path | None = None) -> Listing:
     """Return the images that a list file names; no image is opened or looked for.
 
     Each line is `path label`, split at the last blanks so that paths may hold some. A `.csv` (or `.tsv`) file has a
-    header with one of `PATH_COLUMNS` and one of `LABEL_COLUMNS`. Blank lines and lines that start with # are skipped (a
-    path that starts with # is written `./#...`). Paths are relative to the list file's folder. Labels are class ids:
-    classes are in numeric order where all of them are integers, else sorted by code points.
+    header with one of `PATH_COLUMNS` and one of `LABEL_COLUMNS`. Blank lines are skipped, and lines that start with #
+    (a path that starts with # is written `./#...`; in a .csv see `csv_rows`). Paths are relative to the list file's
+    folder. Labels are class ids: classes are in numeric order where all of them are integers, else sorted by code
+    points.
 
     Args:
         path: the list file, UTF-8.
@@ -58,6 +62,13 @@ def list_from_file(path: Path, class_names_file: Path | None = None) -> Listing:
             f"no images listed in {path}: expected lines such as `photos/a.jpg 0`, "
             "or a .csv file with the columns path,label"
         )
+    unlabelled = without_label({entry.class_id for entry in entries.values()})
+    rejected = tuple(
+        RejectedFile(entry.key, -1, f"no label: {entry.class_id}")
+        for entry in entries.values()
+        if entry.class_id in unlabelled
+    )
+    entries = {key: entry for key, entry in entries.items() if entry.class_id not in unlabelled}
     classes = _in_order(path, list(entries.values()))
     index = {class_id: label for label, class_id in enumerate(classes)}
     return Listing(
@@ -66,11 +77,13 @@ def list_from_file(path: Path, class_names_file: Path | None = None) -> Listing:
         keys=tuple(entries),
         labels=tuple(index[entry.class_id] for entry in entries.values()),
         reader=FileReader(path.parent),
+        rejected=rejected,
+        warnings=_commented_out(path),
     )
 
 
 def _entries(path: Path) -> Iterator[_Entry]:
-    delimiter = {".csv": ",", ".tsv": "\t"}.get(path.suffix.lower())
+    delimiter = _DELIMITERS.get(path.suffix.lower())
     rows = _text_entries(path) if delimiter is None else _csv_entries(path, delimiter)
     for line, image, class_id in rows:
         if not image or not class_id:
@@ -78,6 +91,23 @@ def _entries(path: Path) -> Iterator[_Entry]:
         if "\0" in image:
             raise DatasetError(f"{path} line {line}: the path holds a NUL character")
         yield _Entry(line, _plain(image), class_id)
+
+
+def _commented_out(path: Path) -> tuple[str, ...]:
+    """Return that lines were taken for comments which look like images."""
+    if path.suffix.lower() in _DELIMITERS:
+        return ()
+    lines = [
+        number
+        for number, line in enumerate(path.read_text(encoding="utf-8-sig").split("\n"), start=1)
+        if (match := _COMMENTED.match(line)) and f".{match.group(1).lower()}" in IMAGE_SUFFIXES
+    ]
+    if not lines:
+        return ()
+    return (
+        f"{path}: {len(lines)} lines that start with # and name an image, such as line {lines[0]}, are taken for "
+        "comments: write ./# where a path starts so, or take them out",
+    )
 
 
 def _plain(path: str) -> str:

@@ -9,6 +9,7 @@ from augcond import registry
 from augcond.datasets.base import Dataset, DatasetReader, DecodeSettings, Listing
 from augcond.datasets.class_names import names_for
 from augcond.datasets.splits import subset
+from augcond.datasets.suspicions import comparable, lonely
 from augcond.datasets.verification import verify
 from augcond.errors import ConfigError, DatasetError
 
@@ -111,6 +112,8 @@ def has_held_out(config: DataConfig, on: HeldOut) -> bool:
 
 def _list_role(config: DataConfig, role: Role) -> Listing:
     listing = find_reader(config.source).list_images(config, role)
+    if role == "train":
+        listing = replace(listing, warnings=(*listing.warnings, *lonely(listing.classes, listing.labels)))
     if config.class_names is None:
         return listing
     return replace(listing, class_names=names_for(listing.classes, config.class_names))
@@ -158,8 +161,8 @@ def check_classes(held_out: Sequence[str], classes: Sequence[str], on: HeldOut) 
     Raises:
         DatasetError: one is not.
     """
-    known = set(classes)
-    unknown = [class_id for class_id in held_out if class_id not in known]
+    known = set(map(comparable, classes))
+    unknown = [class_id for class_id in held_out if comparable(class_id) not in known]
     if unknown:
         raise DatasetError(
             f"data.{on} has {len(unknown)} classes that the training data lacks, such as {unknown[0]!r}: "
@@ -167,13 +170,22 @@ def check_classes(held_out: Sequence[str], classes: Sequence[str], on: HeldOut) 
         )
 
 
+def classes_with_files(dataset: Dataset) -> list[str]:
+    """Return the ids of the classes that hold anything, be it readable or not."""
+    held = {image.label for image in dataset.images} | {file.label for file in dataset.rejected}
+    return [class_id for label, class_id in enumerate(dataset.classes) if label in held]
+
+
 def _with_classes(loaded: Dataset, dataset: Dataset, on: HeldOut) -> Dataset:
     """Return `loaded` with labels into the classes of `dataset`."""
-    check_classes(loaded.classes, dataset.classes, on)
-    places = {class_id: label for label, class_id in enumerate(dataset.classes)}
-    images = tuple(replace(image, label=places[loaded.classes[image.label]]) for image in loaded.images)
+    check_classes(classes_with_files(loaded), dataset.classes, on)
+    known = {comparable(class_id): label for label, class_id in enumerate(dataset.classes)}
+    # An exact name goes before one of another form, where a data set has both.
+    known |= {class_id: label for label, class_id in enumerate(dataset.classes)}
+    places = [known.get(class_id, known.get(comparable(class_id), -1)) for class_id in loaded.classes]
+    images = tuple(replace(image, label=places[image.label]) for image in loaded.images)
     rejected = tuple(
-        replace(file, label=places[loaded.classes[file.label]]) if 0 <= file.label < len(loaded.classes) else file
+        replace(file, label=places[file.label]) if 0 <= file.label < len(loaded.classes) else file
         for file in loaded.rejected
     )
     return replace(loaded, classes=dataset.classes, class_names=dataset.class_names, images=images, rejected=rejected)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import errno
+import os
 import stat
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 MOST_BYTES = 1 << 30
@@ -28,6 +30,11 @@ def read_file(path: Path) -> bytes:
     return path.read_bytes()
 
 
+@lru_cache(maxsize=64)
+def _resolved(root: Path) -> Path:
+    return root.resolve()
+
+
 @dataclass(frozen=True, slots=True)
 class FileReader:
     """Reads files below a folder.
@@ -37,6 +44,10 @@ class FileReader:
     """
 
     root: Path
+
+    def file(self, key: str) -> str:
+        """Return the absolute path of the file behind `key`; the links in it are followed up to `root` only."""
+        return os.path.normpath(f"{_resolved(self.root)}/{key}")
 
     def read(self, key: str) -> bytes:
         """Return the bytes of the file `root / key`.

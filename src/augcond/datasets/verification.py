@@ -19,6 +19,7 @@ from augcond.datasets.base import Dataset, DecodeSettings, ImageRecord, Listing,
 from augcond.datasets.contents import RecordedReader, reason_of
 from augcond.datasets.decoding import available_cores, background_colour, examine
 from augcond.datasets.formats import PLUGIN_KINDS, missing_plugin
+from augcond.datasets.look_alikes import look_of
 from augcond.errors import AugcondError, CorruptRunError, DatasetError, ImageError
 from augcond.progress import NoProgress
 from augcond.sealed import read_table, write_table
@@ -83,6 +84,8 @@ def verify(
         reader=RecordedReader(listing.reader, {image.key: image.sha256 for image in images}),
         decoding=settings,
         ignored=listing.ignored,
+        skipped=listing.skipped,
+        warnings=listing.warnings,
     )
 
 
@@ -137,7 +140,8 @@ class _Verification:
     def _record(self, position: int, outcome: Outcome) -> None:
         key, label = self._listing.keys[position], self._listing.labels[position]
         if outcome.reason is None:
-            self.images.append(ImageRecord(key, label, outcome.width, outcome.height, outcome.sha256, outcome.paths))
+            seen = (outcome.width, outcome.height, outcome.sha256, outcome.paths, outcome.look)
+            self.images.append(ImageRecord(key, label, *seen))
         else:
             self.rejected.append(RejectedFile(key, label, outcome.reason))
 
@@ -172,7 +176,7 @@ def _examine(reader: Reader, settings: DecodeSettings, key: str) -> Outcome:
         found = examine(data, settings)
     except ImageError as error:
         return Outcome(digest, 0, 0, str(error))
-    return Outcome(digest, found.width, found.height, paths=found.paths)
+    return Outcome(digest, found.width, found.height, paths=found.paths, look=look_of(found.small))
 
 
 def _warn_of_guesses(images: Sequence[ImageRecord]) -> None:
@@ -215,6 +219,7 @@ _SCHEMA = pa.schema(
         pa.field("height", pa.int64(), nullable=False),
         pa.field("reason", pa.string()),
         pa.field("paths", pa.string(), nullable=False),
+        pa.field("look", pa.binary(), nullable=False),
     ]
 )
 
@@ -229,6 +234,7 @@ class Outcome:
         height: in pixels, upright; 0 where it cannot be used.
         reason: why it cannot be used; None where it can.
         paths: see `ImageRecord.paths`.
+        look: see `ImageRecord.look`.
     """
 
     sha256: str
@@ -236,6 +242,7 @@ class Outcome:
     height: int
     reason: str | None = None
     paths: tuple[str, ...] = ()
+    look: bytes = b""
 
 
 Stat = tuple[int, int]
@@ -272,7 +279,8 @@ class OutcomeCache:
         sizes_and_times = zip(columns["size"], columns["mtime_ns"], strict=True)
         # Null where the cache does not know the image.
         paths = (tuple(taken.split()) if taken else () for taken in columns["paths"])
-        outcomes = map(Outcome, columns["sha256"], columns["width"], columns["height"], columns["reason"], paths)
+        kept = (columns[name] for name in ("sha256", "width", "height", "reason"))
+        outcomes = map(Outcome, *kept, paths, columns["look"])
         return [
             outcome if stat is not None and stat == then else None
             for outcome, then, stat in zip(outcomes, sizes_and_times, stats, strict=True)
@@ -281,7 +289,16 @@ class OutcomeCache:
     def add(self, keys: Sequence[str], stats: Sequence[Stat | None], outcomes: Sequence[Outcome]) -> None:
         """Take in outcomes, known or new; those without a stat or without bytes are left out."""
         rows = [
-            (key, *stat, outcome.sha256, outcome.width, outcome.height, outcome.reason, " ".join(outcome.paths))
+            (
+                key,
+                *stat,
+                outcome.sha256,
+                outcome.width,
+                outcome.height,
+                outcome.reason,
+                " ".join(outcome.paths),
+                outcome.look,
+            )
             for key, stat, outcome in zip(keys, stats, outcomes, strict=True)
             if stat is not None and outcome.sha256
         ]

@@ -16,10 +16,12 @@ from augcond.datasets.base import DatasetReader, Listing, RejectedFile, Role, pa
 from augcond.datasets.class_names import names_for
 from augcond.datasets.formats import IMAGE_SUFFIXES
 from augcond.datasets.readers import MOST_BYTES
-from augcond.datasets.text import label_order
+from augcond.datasets.suspicions import captions
+from augcond.datasets.text import class_text, label_order, without_label
 from augcond.errors import DatasetError
 
 _BLOCK = 512
+_CHUNK = 1 << 20
 _LABEL_KINDS = ("cls", "json", "txt")
 _JSON_KEYS = ("label", "cls", "class", "class_id", "class_name")
 _MEMBER = re.compile(r"((?:.*/)?[^./]+)\.([^/]*)")
@@ -109,17 +111,22 @@ def list_webdataset(path: Path, config: WebDatasetConfig, class_names_file: Path
     texts: list[str] = []
     rejected: list[RejectedFile] = []
     with _Shards(root, shards) as opened:
-        for sample in samples:
-            kind = _image_kind(config.image, sample, shards)
-            key = f"{shards[sample.shard]}/{sample.name}.{kind or '?'}"
-            text, reason = label.read(sample, opened)
-            if kind is None or text is None:
-                rejected.append(RejectedFile(key, -1, "no image" if kind is None else reason))
-            else:
-                places[key] = (sample.shard, *sample.members[kind])
-                texts.append(text)
+        read = [label.read(sample, opened) for sample in samples]
+    unlabelled = without_label({text for text, _ in read if text is not None})
+    for sample, (text, reason) in zip(samples, read, strict=True):
+        kind = _image_kind(config.image, sample, shards)
+        key = f"{shards[sample.shard]}/{sample.name}.{kind or '?'}"
+        if kind is None or text is None or text in unlabelled:
+            why = "no image" if kind is None else f"no label: {text}" if text else reason
+            rejected.append(RejectedFile(key, -1, why))
+        else:
+            places[key] = (sample.shard, *sample.members[kind])
+            texts.append(text)
     classes = label_order(texts)
     index = {class_id: place for place, class_id in enumerate(classes)}
+    caption = captions(classes, [index[text] for text in texts]) if config.label is None else None
+    if caption is not None:
+        raise DatasetError(f"{path}, .{label.kind}: {caption}; set data.webdataset.label to what holds the classes")
     return Listing(
         classes=classes,
         class_names=names_for(classes, class_names_file),
@@ -175,22 +182,24 @@ def _scan(path: Path, number: int) -> tuple[list[_Sample], list[str]]:
     """
     samples: dict[str, _Sample] = {}
     ignored: list[str] = []
-    end = 0
+    start: int | None = 0
+    while start is not None:
+        start = _scan_archive(path, number, start, samples, ignored)
+    return list(samples.values()), ignored
+
+
+def _scan_archive(path: Path, number: int, start: int, samples: dict[str, _Sample], ignored: list[str]) -> int | None:
+    """Take in the members of the archive at `start`; return where another one begins, as in tars joined by `cat`."""
+    end = start
     try:
-        with tarfile.open(path, "r:") as tar:
-            for member in tar:
-                end = member.offset_data + -(-member.size // _BLOCK) * _BLOCK
-                if not member.isfile():
-                    continue
-                match = _MEMBER.fullmatch(member.name)
-                if match is None:
-                    ignored.append(member.name)
-                    continue
-                name, extension = match.group(1), match.group(2).lower()
-                sample = samples.setdefault(name, _Sample(name, number, {}))
-                if extension in sample.members:
-                    raise DatasetError(f"{path} holds {member.name} twice: write the shard anew")
-                sample.members[extension] = (member.offset_data, member.size)
+        with path.open("rb") as stream:
+            # tarfile counts offsets from where the stream stands.
+            stream.seek(start)
+            with tarfile.open(fileobj=stream, mode="r:") as tar:
+                for member in tar:
+                    end = member.offset_data + -(-member.size // _BLOCK) * _BLOCK
+                    if member.isfile():
+                        _take_in(path, member, number, samples, ignored)
     except (tarfile.TarError, OSError) as error:
         raise DatasetError(_cut_off(path, len(samples), str(error))) from error
     # A shard that was cut between two members, or damaged in a header, reads without complaint up to there.
@@ -198,7 +207,23 @@ def _scan(path: Path, number: int) -> tuple[list[_Sample], list[str]]:
         stream.seek(end)
         if stream.read(_BLOCK) != bytes(_BLOCK):
             raise DatasetError(_cut_off(path, len(samples), "no end-of-archive mark"))
-    return list(samples.values()), ignored
+        while chunk := stream.read(_CHUNK):
+            zeros = len(chunk) - len(chunk.lstrip(b"\0"))
+            if zeros < len(chunk):
+                return stream.tell() - len(chunk) + zeros
+    return None
+
+
+def _take_in(path: Path, member: tarfile.TarInfo, number: int, samples: dict[str, _Sample], ignored: list[str]) -> None:
+    match = _MEMBER.fullmatch(member.name)
+    if match is None:
+        ignored.append(member.name)
+        return
+    name, extension = match.group(1), match.group(2).lower()
+    sample = samples.setdefault(name, _Sample(name, number, {}))
+    if extension in sample.members:
+        raise DatasetError(f"{path} holds {member.name} twice: write the shard anew")
+    sample.members[extension] = (member.offset_data, member.size)
 
 
 def _cut_off(path: Path, samples: int, reason: str) -> str:
@@ -262,16 +287,14 @@ class _Label:
             text = data.decode("utf-8").strip()
             if self.kind == "json":
                 values = json.loads(text)
-                text = next((str(value) for value in self._values(values)), "")
+                text = next(filter(None, map(class_text, self._values(values))), "")
         except (UnicodeDecodeError, ValueError):
             return None, f"no label: .{self.kind} cannot be read"
         return text or None, f"no label in .{self.kind}"
 
-    def _values(self, values: Any) -> Iterator[str | int]:
+    def _values(self, values: Any) -> Iterator[Any]:
         for key in self.keys if isinstance(values, dict) else ():
-            value = values.get(key)
-            if isinstance(value, str | int) and not isinstance(value, bool):
-                yield value
+            yield values.get(key)
 
 
 def _label_kind(wanted: str | None, first: _Sample, path: Path) -> _Label:

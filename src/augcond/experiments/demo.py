@@ -88,7 +88,7 @@ def run_demo(
         say(f"1/6  generating images by {recipes}, for classes with few real ones")
         with progress("images") as told:
             show(generate(config, progress=told))
-        say("2/6  checking every image and its origin, and exporting class folders with metadata.csv")
+        say("2/6  checking every image and its origin, and exporting class folders with metadata.parquet")
         with progress("shards read") as told:
             audit = audit_run(folder, progress=told)
         show(audit)
@@ -115,7 +115,7 @@ def run_demo(
     say("look at")
     say(f"  {page}  the report: open it in a browser")
     say(f"  {to / 'preview.png'}  sources, and what every recipe makes of them")
-    say(f"  {to / 'synthetic'}  the images, with their origin in metadata.csv")
+    say(f"  {to / 'synthetic'}  the images, with their origin in metadata.parquet")
     return results
 
 

@@ -215,5 +215,5 @@ def summarize_plan(
         seconds=estimate.seconds if estimate else None,
         bytes=estimate.bytes if estimate else None,
         timed_images=estimate.timed_images if estimate else 0,
-        warnings=tuple(warnings),
+        warnings=(*dataset.warnings, *warnings),
     )

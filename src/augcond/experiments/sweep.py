@@ -23,6 +23,7 @@ import yaml
 from augcond.checks import EVERYTHING, Listed, ensure_ready
 from augcond.config import RunConfig, parse_config
 from augcond.config.base import NOTHING, Setting, find_setting
+from augcond.config.reading import read_yaml
 from augcond.config.training import ArmConfig
 from augcond.datasets import load_dataset
 from augcond.errors import ConfigError
@@ -58,9 +59,9 @@ def parse_axis(text: str) -> Axis:
     """
     key, separator, values = text.partition("=")
     try:
-        parsed = yaml.safe_load(f"[{values}]") if separator else None
-    except yaml.YAMLError:
-        parsed = None
+        parsed = read_yaml(f"[{values}]") if separator else None
+    except yaml.YAMLError as error:
+        raise ConfigError(f"--over {text!r}: {error}") from error
     if not key.strip() or not parsed:
         raise ConfigError(f"--over {text!r}: expected key=value,value, such as generator.guidance_scale=2,4,7")
     if len({_plain(value) for value in parsed}) != len(parsed):

@@ -76,6 +76,7 @@ class RunFacts:
         rejected: real files that cannot be used.
         made: (rows,) bool; whether the plan's row has an image.
         failures: every row without an image of the shards that are done.
+        data_warnings: what looked wrong with the real images, each with what to do.
         foreign_sources: source images of the plan that are no training image of their row's class; 0 in a sound run.
     """
 
@@ -91,6 +92,7 @@ class RunFacts:
     rejected: tuple[RejectedFile, ...]
     made: np.ndarray
     failures: tuple[FailedRow, ...]
+    data_warnings: tuple[str, ...]
     foreign_sources: int
 
     @property
@@ -151,6 +153,7 @@ def read_facts(folder: RunFolder) -> RunFacts:
         rejected=folder.read_rejected(),
         made=made,
         failures=failures,
+        data_warnings=folder.read_data_warnings(),
         foreign_sources=_foreign_sources(folder, plan),
     )
 

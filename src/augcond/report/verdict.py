@@ -173,6 +173,8 @@ def _doubts(facts: RunFacts, results: Results | None) -> Iterator[str]:
         yield f"generator.model: {toy}"
     if facts.status.failed:
         yield f"{facts.status.failed:,} rows failed"
+    if facts.data_warnings:
+        yield f"{_count(len(facts.data_warnings), 'thing')} about the real images (under The data)"
     if facts.foreign_sources:
         yield f"{facts.foreign_sources:,} source images are no training images of their class"
     mixed = sorted(name for name, versions in facts.versions().items() if len(versions) > 1)

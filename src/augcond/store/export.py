@@ -2,27 +2,45 @@
 
 from __future__ import annotations
 
-import csv
 import io
 import json
+import logging
+import re
 import tarfile
+import unicodedata
 from collections.abc import Callable, Iterator
-from itertools import accumulate, groupby
+from itertools import accumulate, groupby, islice
 from operator import itemgetter
 from pathlib import Path
 from typing import Any, Literal
 
+import pyarrow as pa
+
 from augcond.errors import ConfigError, CorruptRunError, RunError
-from augcond.files import foreign_entries, replacing_contents
+from augcond.files import foreign_entries, replacing_contents, write_parquet
 from augcond.planning import index_of
 from augcond.progress import NoProgress, Progress
 from augcond.store.folder import RunFolder
 from augcond.store.plans import RunPlan
-from augcond.store.shards import COLUMNS, OK, PROVENANCE, shard_rows
+from augcond.store.shards import COLUMNS, OK, PROVENANCE, shard_features, shard_rows
+
+logger = logging.getLogger(__name__)
 
 ExportFormat = Literal["imagefolder", "webdataset"]
 
+_METADATA = "metadata.parquet"
+_CLASS_FILES = ("classes.json", "classes.txt")
 _LONGEST_NAME = 200
+_AT_ONCE = 4096
+"""Rows of the metadata in a row group."""
+
+_DEVICE = re.compile(r"(con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³]|conin\$|conout\$) *(\.|$)", re.IGNORECASE)
+"""What Windows takes for a device, whatever follows the dot."""
+
+_SPLIT = re.compile(
+    r"(?<![^-._ 0-9])(train(ing)?|valid(ation)?|dev|val|test(ing)?|eval(uation)?)(?![^-._ 0-9])|^_(?=_)"
+)
+"""What `load_dataset("imagefolder")` takes for a split in the name of a folder or file, or does not look into."""
 
 
 def export_run(
@@ -35,9 +53,10 @@ def export_run(
 ) -> int:
     """Write every image of the run to `to`, and return their number.
 
-    `imagefolder`: one sub-folder per class and `metadata.csv` with every image's origin; opens in torchvision's
-    ImageFolder and in `datasets.load_dataset("imagefolder", ...)`. `webdataset`: one tar per shard, with image,
-    `.cls` and `.json`.
+    `imagefolder`: one sub-folder per class that has images, and `metadata.parquet` with every image's label and origin;
+    opens in torchvision's ImageFolder and in `datasets.load_dataset("imagefolder", data_dir=...)`. `webdataset`: one
+    tar per shard, with image, `.cls` and `.json`. Beside both lie `classes.json`, with number, id, name and folder of
+    each class, and `classes.txt`, a line per class in label order, as timm's class maps are.
 
     Args:
         folder: the run.
@@ -60,7 +79,9 @@ def export_run(
         raise RunError(f"{folder.path} holds no finished shard to export: run augcond generate first")
     progress = progress or NoProgress()
     progress.start(sum(marker.ok for marker in done))
+    names = folder_names(plan.classes)
     with replacing_contents(to) as partial:
+        _write_classes(plan, names, partial)
         return _WRITERS[layout](folder, plan, partial, progress)
 
 
@@ -92,27 +113,75 @@ def finished_rows(folder: RunFolder, plan: RunPlan) -> Iterator[tuple[int, dict[
                     yield number, values
 
 
+def _write_classes(plan: RunPlan, names: list[str], to: Path) -> None:
+    class_names = dict(
+        zip(plan.plan.table["label"].to_pylist(), plan.plan.table["class_name"].to_pylist(), strict=True)
+    )
+    classes = [
+        {"label": label, "class_id": class_id, "class_name": class_names.get(label), "folder": names[label]}
+        for label, class_id in enumerate(plan.classes)
+    ]
+    (to / _CLASS_FILES[0]).write_text(json.dumps(classes, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+    (to / _CLASS_FILES[1]).write_text("".join(f"{name}\n" for name in names), encoding="utf-8")
+
+
 def _write_folders(folder: RunFolder, plan: RunPlan, to: Path, progress: Progress) -> int:
     names = folder_names(plan.classes)
-    for name in names:
-        (to / name).mkdir()
-    count = 0
-    with (to / "metadata.csv").open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(["file_name", "label", "class_id", *PROVENANCE])
+    written: set[str] = set()
+
+    def rows() -> Iterator[dict[str, Any]]:
         for _, values in finished_rows(folder, plan):
-            name = f"{index_of(values['key']):06d}-{_safe(values['recipe'])}{Path(values['image']['path']).suffix}"
-            relative = f"{names[values['label']]}/{name}"
-            (to / relative).write_bytes(values["image"]["bytes"])
-            origin = (_cell(values[name]) for name in PROVENANCE)
-            writer.writerow([relative, values["label"], plan.classes[values["label"]], *origin])
-            count += 1
+            label, image = values["label"], values.pop("image")
+            # torchvision refuses a class folder without images.
+            if names[label] not in written:
+                (to / names[label]).mkdir()
+                written.add(names[label])
+            (recipe,) = folder_names((values["recipe"],))
+            name = f"{index_of(values['key']):06d}-{recipe}{Path(image['path']).suffix}"
+            (to / names[label] / name).write_bytes(image["bytes"])
+            yield values | {"file_name": f"{names[label]}/{name}", "class_id": plan.classes[label]}
             progress.advance(1, 0)
+
+    count = 0
+
+    def tables() -> Iterator[pa.Table]:
+        nonlocal count
+        schema = _metadata_schema(plan.classes)
+        made = rows()
+        while group := list(islice(made, _AT_ONCE)):
+            count += len(group)
+            yield pa.Table.from_pylist(group, schema)
+        if not count:
+            yield schema.empty_table()
+
+    with (to / _METADATA).open("wb") as file:
+        write_parquet(file, tables())
+    _say_order(names, written)
     return count
 
 
-def _cell(value: Any) -> Any:
-    return json.dumps(value, ensure_ascii=False) if isinstance(value, list) else value
+def _metadata_schema(classes: tuple[str, ...]) -> pa.Schema:
+    """Return the columns of the metadata, with what `datasets` reads class labels from."""
+    from datasets import Features, Value
+
+    of_shard = shard_features(classes)
+    kept = {name: of_shard[name] for name in ("label", *PROVENANCE)}
+    return Features({"file_name": Value("string"), "class_id": Value("string"), **kept}).arrow_schema
+
+
+def _say_order(names: list[str], written: set[str]) -> None:
+    """Say that a reader which numbers the folders by name numbers the classes otherwise than the run."""
+    labels = {name: label for label, name in enumerate(names)}
+    moved = [name for place, name in enumerate(sorted(written)) if labels[name] != place]
+    if moved:
+        logger.warning(
+            "%d of %d classes, such as %r (label %d), get another number from readers that number the folders by name, "
+            "as ImageFolder does: classes.json and metadata.parquet have the labels (docs/guide-own-photos.md)",
+            len(moved),
+            len(written),
+            moved[0],
+            labels[moved[0]],
+        )
 
 
 def _write_tars(folder: RunFolder, plan: RunPlan, to: Path, progress: Progress) -> int:
@@ -147,34 +216,44 @@ _WRITERS: dict[ExportFormat, Callable[[RunFolder, RunPlan, Path, Progress], int]
 def folder_names(classes: tuple[str, ...]) -> list[str]:
     """Return a folder name per class that is safe on any file system, readable, and different for each class.
 
-    Path separators, control characters, `%` and what Windows forbids are percent-encoded, as are leading and trailing
-    dots and spaces. Names that would be longer than 200 bytes are cut; those, and names equal but for case, get their
-    label appended.
+    Path separators, control characters, `%`, `$` and what Windows forbids are percent-encoded, as are leading and
+    trailing dots and spaces, and a letter of what Windows takes for a device (`con`) or Hugging Face for a split
+    (`train`). Names that would be longer than 200 bytes are cut; those, and names equal but for case or for the form of
+    their accents, get their label appended.
     """
     names: list[str] = []
-    taken: set[str] = set()
+    taken = {_METADATA, *_CLASS_FILES}
     for label, class_id in enumerate(classes):
         last = len(class_id) - 1
-        escaped = [
-            _escape(c) if _is_unsafe(c) or (c in ". " and place in (0, last)) else c for place, c in enumerate(class_id)
-        ]
+        unsafe = {place for place, c in enumerate(class_id) if _is_unsafe(c) or (c in ". " and place in (0, last))}
+        # An escape that ends in a digit parts words too.
+        seen = "".join(_escape(c)[-1] if place in unsafe else c for place, c in enumerate(class_id))
+        unsafe |= {_misread(match) for match in _SPLIT.finditer(seen)}
+        unsafe |= {0} if _DEVICE.match(class_id) else set()
+        escaped = [_escape(c) if place in unsafe else c for place, c in enumerate(class_id)]
         # Cut between characters, so that no escape is torn.
         fitting = list(accumulate(len(c.encode()) for c in escaped))
         kept = sum(size <= _LONGEST_NAME for size in fitting)
         name = "".join(escaped[:kept])
-        if kept < len(escaped) or not name or name.casefold() in taken:
+        if kept < len(escaped) or not name or _alike(name) in taken:
             name += f"%{label}"
-        taken.add(name.casefold())
+        taken.add(_alike(name))
         names.append(name)
     return names
 
 
-def _safe(name: str) -> str:
-    return "".join(_escape(character) if _is_unsafe(character) else character for character in name)
+def _alike(name: str) -> str:
+    """Return what names have in common that some file system takes for one."""
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
+
+
+def _misread(match: re.Match[str]) -> int:
+    """Return the place of the letter to encode; the second one, for `%65val` would still end in a word `val`."""
+    return match.start() if match[0] == "_" else match.start() + 1
 
 
 def _is_unsafe(character: str) -> bool:
-    return character in '/\\:*?"<>|%' or ord(character) < 32 or character == "\x7f"
+    return character in '/\\:*?"<>|%$' or ord(character) < 32 or character == "\x7f"
 
 
 def _escape(character: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -51,6 +52,9 @@ CARD, WEIGHTS, CHECKPOINT = "model.json", "model.safetensors", "checkpoint.safet
 UNFIT_CARD = "model.unfit.json"
 """The files of a model, in the folder of its arm and training seed."""
 _MODEL = "models/{arm}/seed-{seed}/"
+
+_WARNINGS = b"augcond.warnings"
+"""In the metadata of `sources.parquet`: what looked wrong with the real images."""
 
 _TRAIN = "augcond train trains it anew"
 _SCREEN = "the next augcond train screens anew"
@@ -275,6 +279,15 @@ class RunFolder:
         rows = self._sources(("key", "label", "reason")).to_pylist()
         return tuple(RejectedFile(**row) for row in rows if row["reason"] is not None)
 
+    def read_data_warnings(self) -> tuple[str, ...]:
+        """Return what looked wrong with the real images when the run was planned.
+
+        Raises:
+            CorruptRunError: `sources.parquet` is missing or damaged.
+        """
+        found = (self._sources(("key",)).schema.metadata or {}).get(_WARNINGS)
+        return () if found is None else tuple(json.loads(found))
+
     def read_source_facts(self, versions: Mapping[str, int]) -> SourceFacts:
         """Return what of the run's real images decides which images are made of them.
 
@@ -371,7 +384,7 @@ class RunFolder:
 
 def _sources_table(dataset: Dataset) -> pa.Table:
     rejected = dataset.rejected
-    return pa.table(
+    table = pa.table(
         {
             "key": [i.key for i in dataset.images] + [r.key for r in rejected],
             "label": pa.array([i.label for i in dataset.images] + [r.label for r in rejected], pa.int32()),
@@ -382,3 +395,4 @@ def _sources_table(dataset: Dataset) -> pa.Table:
             "paths": pa.array([i.paths for i in dataset.images] + [None] * len(rejected), pa.list_(pa.string())),
         }
     )
+    return table.replace_schema_metadata({_WARNINGS: json.dumps(dataset.warnings)}) if dataset.warnings else table

@@ -17,7 +17,7 @@ from augcond.generators import load_generator
 from augcond.store import RunFolder
 from augcond.store.fingerprint import differences
 from augcond.training.arms import HeldOut, arms_of, unused_real
-from augcond.training.guards import check_apart, check_sources
+from augcond.training.guards import check_apart, check_look_alikes, check_sources
 from augcond.training.image_sets import ImageSet, SyntheticRows, read_synthetic
 
 if TYPE_CHECKING:
@@ -164,8 +164,30 @@ def _check_held_out(config: RunConfig, trained_on: Dataset, held_out: Mapping[He
     images = {on: found for on, found in held_out.items() if not isinstance(found, ConfigError)}
     for on, found in images.items():
         check_apart(trained_on, found, on, official=official)
+    if "test" in images:
+        _check_looks(config, trained_on, images["test"])
     if len(images) == 2:
         check_apart(images["validation"], images["test"], "test", of="validation", official=official)
+
+
+def check_test_images(config: RunConfig, pool: Dataset, split: Split, sources: Dataset) -> None:
+    """Refuse test images of `data.test` that are sources, whatever they are stored as, before these are made use of.
+
+    Raises:
+        LeakError: naming the first such image.
+        DatasetError: the test images cannot be used.
+    """
+    if config.data.test is None or config.leaks:
+        return
+    test = load_held_out(config.data, "test", pool, split, cache=RunFolder(config.run).decoded_path("test"))
+    check_apart(sources, test, "test", official=config.data.source in BENCHMARK_NAMES)
+    _check_looks(config, sources, test)
+
+
+def _check_looks(config: RunConfig, trained_on: Dataset, test: Dataset) -> None:
+    wanted = config.data.near_duplicates
+    if wanted != "ignore":
+        check_look_alikes(trained_on, test, refuse=wanted == "refuse", official=config.data.source in BENCHMARK_NAMES)
 
 
 def evaluation_images(experiment: Experiment, on: HeldOut = "test") -> Dataset:

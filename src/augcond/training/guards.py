@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
+from augcond.datasets.look_alikes import find_look_alikes
+from augcond.datasets.readers import FileReader
 from augcond.errors import LeakError
 
 if TYPE_CHECKING:
@@ -80,6 +82,61 @@ def check_apart(others: Dataset, held_out: Dataset, what: str, *, of: str = "tra
             f"{len(found)} {what} images are {of} images too, such as {key!r} (there {other!r}): "
             "remove them from one of the two"
         )
+
+
+def check_files_apart(others: Dataset, held_out: Dataset, what: str) -> None:
+    """Refuse held-out images that are the same files as training images; nothing is read.
+
+    Args:
+        others: the training images, as listed.
+        held_out: validation or test images, as listed.
+        what: how the message calls these.
+
+    Raises:
+        LeakError: naming the first such image.
+    """
+    if others.reader == held_out.reader:
+        known = {image.key for image in others.images}
+        found = [image.key for image in held_out.images if image.key in known]
+    elif isinstance(others.reader, FileReader) and isinstance(held_out.reader, FileReader):
+        files = {others.reader.file(image.key) for image in others.images}
+        found = [image.key for image in held_out.images if held_out.reader.file(image.key) in files]
+    else:
+        return
+    if found:
+        raise LeakError(
+            f"{len(found)} of {len(held_out.images)} {what} images are training images too: the same files, such as "
+            f"{found[0]!r}; name other images as data.{what}, or let data.split hold some out"
+        )
+
+
+def check_look_alikes(training: Dataset, test: Dataset, *, refuse: bool = True, official: bool = False) -> None:
+    """Refuse test images that are training images re-encoded, resized, mirrored, or with other metadata.
+
+    Args:
+        training: the training images.
+        test: the test images.
+        refuse: whether they are an error; else a warning.
+        official: the images are those of a benchmark, whose published numbers include such pairs: a warning.
+
+    Raises:
+        LeakError: naming the first pair.
+    """
+    found = [pair for pair in find_look_alikes(training, test) if pair.certain]
+    if not found:
+        return
+    count = len({pair.second for pair in found})
+    key, other = test.images[found[0].second].key, training.images[found[0].first].key
+    text = (
+        f"{count} test images are the same pictures as training images, stored otherwise, such as {key!r} (there "
+        f"{other!r}{', mirrored' if found[0].mirrored else ''})"
+    )
+    if refuse and not official:
+        raise LeakError(
+            f"{text}: remove them from one of the two (augcond inspect CONFIG lists all), or, where they are not "
+            "what they seem, set data.near_duplicates to warn"
+        )
+    logger.warning("%s", text)
 
 
 def overlap(others: Dataset, held_out: Dataset) -> list[tuple[str, str]]:
