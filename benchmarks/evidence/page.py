@@ -56,7 +56,7 @@ def check_current(measured: Measured, scale: Scale, results: Path) -> None:
         ValueError: naming the first of them.
     """
     revision = measured.records[0]["generator"]["revision"]
-    campaign = Campaign(scale, results, results, revision, max(scale.seeds.values()))
+    campaign = Campaign(scale, results, results, revision, max(map(scale.measured_seeds, scale.seeds)))
     wanted = {unit.name: unit.fingerprint for unit in campaign.measurable()}
     stale = [record["unit"] for record in measured.records if wanted.get(record["unit"]) != record["fingerprint"]]
     if stale:

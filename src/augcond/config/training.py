@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
 
-from augcond.config.base import NOTHING, AtLeastOne, Count, Section, Setting, Share, setting_of
+from augcond.config.base import NOTHING, AtLeastOne, Count, OneOrMore, Section, Setting, Share, setting_of
 
 SplitName = Literal["all", "long-tail", "few-shot"]
 ProtocolName = Literal["long-tail", "few-shot", "published"]
@@ -229,12 +229,15 @@ def _first_problem(error: ValidationError) -> str:
 
 
 class EvaluationConfig(Section, decides="judgement"):
-    """Bounds of the shot groups by real training images (many > `many`, few < `few`, medium between), and intervals."""
+    """Bounds of the shot groups by real training images (many > `many`, few < `few`, medium between), and verdicts."""
 
     many: AtLeastOne = 100
     few: AtLeastOne = 20
-    bootstrap: AtLeastOne = 2000
-    """Resamples of an interval."""
+    primary: Annotated[tuple[str, ...], OneOrMore, Setting(neutral=[])] = ()
+    """Arms whose gain in overall accuracy over the first arm was chosen beforehand as the question; everything else is
+    exploratory then. Empty: all gains over the first arm are corrected for their number (Holm)."""
+    bootstrap: Annotated[AtLeastOne, Setting("nothing", swept=False)] = 2000
+    """Of augcond 0.1, whose intervals were too narrow; without effect."""
 
     @model_validator(mode="after")
     def _apart(self) -> Self:

@@ -21,7 +21,7 @@ from typing import Any
 import yaml
 
 from augcond.checks import EVERYTHING, Listed, ensure_ready
-from augcond.config import RunConfig, parse_config
+from augcond.config import EvaluationConfig, RunConfig, parse_config
 from augcond.config.base import NOTHING, Setting, find_setting
 from augcond.config.training import ArmConfig
 from augcond.datasets import load_dataset
@@ -29,7 +29,8 @@ from augcond.errors import ConfigError
 from augcond.evaluation.evaluator import assemble_results
 from augcond.evaluation.intervals import SeedPredictions, Trained
 from augcond.evaluation.predictions import read_predictions
-from augcond.evaluation.results import METRICS, REAL_ONLY, Results, results_to_json, share_text
+from augcond.evaluation.results import METRICS, REAL_ONLY, Difference, Results, results_to_json, share_text
+from augcond.evaluation.verdicts import how_judged, in_words, missing_text
 from augcond.files import write_atomically
 from augcond.pipeline import evaluate, generate, train
 from augcond.progress import Stage, no_stage
@@ -40,6 +41,8 @@ from augcond.training.cards import ModelCard, read_cards
 
 # Bytes that a file system takes in a name, and those of a longer one that are kept.
 _LONGEST_NAME, _KEPT_OF_NAME = 255, 100
+
+_OTHER_AMOUNT = {"plan.per_class": "plan.fill_to", "plan.fill_to": "plan.per_class"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +118,7 @@ def cells_of(config: RunConfig, axes: Sequence[Axis], seeds: int) -> list[Cell]:
             raise ConfigError(f"--over {', '.join(own)}: a sweep sets this itself")
         if axis.key == "conditioning.recipe" and config.training.arms is not None:
             _check_recipes(axis, config.training.arms)
+    axes = [_validated(config, axis) for axis in axes]
     found: dict[str, Cell] = {}
     for seed in range(seeds):
         for values in itertools.product(*(axis.values for axis in axes)):
@@ -125,6 +129,40 @@ def cells_of(config: RunConfig, axes: Sequence[Axis], seeds: int) -> list[Cell]:
                     found.setdefault(str(cell.config.run), cell)
     cells = list(found.values())
     return sorted(cells, key=lambda cell: any(arm.recipe for arm in cell.config.training.arms or ()))
+
+
+def _validated(config: RunConfig, axis: Axis) -> Axis:
+    """Return an axis whose values are what they are taken for, so that `4`, `4.0` and `"4"` are one value.
+
+    Mappings stay as they are written: only what they name is set.
+
+    Raises:
+        ConfigError: a value comes twice, in another spelling.
+    """
+    values = config.model_dump(mode="json")
+    other = _OTHER_AMOUNT.get(axis.key)
+    meant = []
+    for value in axis.values:
+        texts = (*([f"{other}=null"] if other else []), f"{axis.key}={json.dumps(value)}")
+        taken: Any = parse_config(values, texts, origin=f"--over {axis.key}").model_dump(mode="json")
+        for name in axis.key.split("."):
+            taken = taken[name]
+        meant.append(taken)
+    if len({json.dumps(value, sort_keys=True) for value in meant}) != len(meant):
+        raise ConfigError(f"--over {axis.key}={','.join(map(_plain, axis.values))}: a value comes twice")
+    return Axis(axis.key, tuple(map(_plainest, axis.values, meant)))
+
+
+def _plainest(written: Any, meant: Any) -> Any:
+    """Return a value as short as it can be written: a whole number without a point, one of a list without a list."""
+    if isinstance(written, dict):
+        return written
+    if isinstance(meant, float) and meant.is_integer():
+        return int(meant)
+    if isinstance(meant, list):
+        alone = len(meant) == 1 and not isinstance(written, list)
+        return meant[0] if alone else written
+    return meant
 
 
 def _check_recipes(axis: Axis, arms: Sequence[ArmConfig]) -> None:
@@ -185,9 +223,9 @@ def _cell(config: RunConfig, point: Mapping[str, Any], arms: Sequence[ArmConfig]
     if config.data.split is not None:
         overrides["data.split.seed"] = config.data.split.seed + seed
     # The two ways to say how many: one replaces the other.
-    for key, other in (("plan.per_class", "plan.fill_to"), ("plan.fill_to", "plan.per_class")):
-        if key in point:
-            overrides[other] = None
+    overrides |= dict.fromkeys(other for key, other in _OTHER_AMOUNT.items() if key in point)
+    # Its rows have other names there; the table of all cells is what gets verdicts.
+    overrides["evaluation.primary"] = []
     overrides["training.arms"] = [arm.model_dump(mode="json") for arm in arms]
     name = _point_name(point)
     kind = "real" if all(arm.recipe is None for arm in arms) else "synthetic"
@@ -232,6 +270,7 @@ def sweep(
         AugcondError: as the stages do.
     """
     cells = cells_of(config, axes, seeds)
+    _check_primary(config, cells)
     listed: Listed = {}
     for cell in cells:
         generates = any(arm.kind == "synthetic" for arm in arms_of(cell.config))
@@ -257,6 +296,16 @@ def sweep(
     return results
 
 
+def _check_primary(config: RunConfig, cells: Sequence[Cell]) -> None:
+    """Refuse a row that was chosen beforehand and that this sweep does not have, before anything is made."""
+    rows = [cell.arm_name(arm.name, arm.recipe) for cell in cells for arm in arms_of(cell.config)]
+    for name in config.evaluation.primary:
+        if name not in rows:
+            raise ConfigError(
+                f"evaluation.primary: {name!r} is no row of this sweep; its rows: {', '.join(dict.fromkeys(rows))}"
+            )
+
+
 def _alike(cell: Cell, made: Sequence[Cell]) -> list[Path]:
     """Return the runs of earlier cells whose images may be equal: same seed, same settings of the generation."""
 
@@ -278,6 +327,7 @@ def _collect(config: RunConfig, cells: Sequence[Cell], judged: Sequence[Results]
     cards: list[ModelCard] = []
     models: dict[str, dict[Seeds, SeedPredictions]] = {}
     baseline: dict[str, str] = {}
+    bounds: dict[str, EvaluationConfig] = {}
     # As in the results of one run: the arm of that name, or else the first of real images alone.
     first = min(_real_arms(config), key=lambda arm: arm.name != REAL_ONLY, default=None)
     for cell, own_results in zip(cells, judged, strict=True):
@@ -292,6 +342,7 @@ def _collect(config: RunConfig, cells: Sequence[Cell], judged: Sequence[Results]
             kept = path.relative_to(config.run).as_posix()
             judgement = SeedPredictions(read_predictions(path), card.real_counts, kept, seconds[card.arm, card.seeds])
             settings[name] = cell.point
+            bounds[name] = cell.config.evaluation
             models.setdefault(name, {})[card.seeds] = judgement
             cards.append(replace(card, arm=name))
             if first is not None:
@@ -304,12 +355,15 @@ def _collect(config: RunConfig, cells: Sequence[Cell], judged: Sequence[Results]
         return [baseline[name]] if baseline.get(name) in models else []
 
     trained: dict[str, Trained] = dict(models)
-    results = assemble_results(config, pool, cards, trained, on=on, baselines=baselines)
+    missing = dict.fromkeys(entry for own_results in judged for entry in own_results.missing)
+    results = assemble_results(
+        config, pool, cards, trained, on=on, baselines=baselines, bounds=bounds, missing=tuple(missing)
+    )
     return replace(results, arms=tuple(replace(arm, settings=dict(settings[arm.name])) for arm in results.arms))
 
 
 _COLUMNS = ("arm", "recipe", "leaky", "seeds", "real images", "synthetic images", *METRICS, "spread of overall")
-_GAIN = ("baseline", "gain", "gain low", "gain high")
+_GAIN = ("baseline", "gain", "gain low", "gain high", "p", "verdict")
 
 
 def to_csv(results: Results) -> str:
@@ -324,15 +378,23 @@ def to_csv(results: Results) -> str:
 def to_markdown(results: Results) -> str:
     """Return one line per arm; accuracies in percent."""
     shown = ("overall", "class_mean", "many", "medium", "few")
-    titles = ["arm", "seeds", "synthetic", *(name.replace("_", " ") for name in shown), "gain on overall (95 %)"]
+    titles = [
+        "arm",
+        "seeds",
+        "synthetic",
+        *(name.replace("_", " ") for name in shown),
+        "gain on overall (95 %)",
+        "verdict",
+    ]
     lines = ["| " + " | ".join(titles) + " |", "|" + "---|" * len(titles)]
     for arm in results.arms:
         gain = results.gain(arm.name)
         cells = [share_text(getattr(arm.mean, name), getattr(arm.spread, name, None)) for name in shown]
-        interval = gain.text if gain else ""
+        told = [gain.text, in_words(gain)] if gain else ["", ""]
         name = f"{arm.name} (leaky)" if arm.leaky else arm.name
-        lines.append("| " + " | ".join([name, str(len(arm.seeds)), str(arm.synthetic_images), *cells, interval]) + " |")
-    return "\n".join([*lines, "", f"Percent of {results.test_images} {results.on} images by {results.model}.", ""])
+        lines.append("| " + " | ".join([name, str(len(arm.seeds)), str(arm.synthetic_images), *cells, *told]) + " |")
+    notes = [f"Percent of {results.test_images} {results.on} images by {results.model}.", how_judged(results)]
+    return "\n".join([*lines, "", *filter(None, (*notes, missing_text(results))), ""])
 
 
 def _lines(results: Results) -> Iterator[list[Any]]:
@@ -341,4 +403,10 @@ def _lines(results: Results) -> Iterator[list[Any]]:
         metrics = [getattr(arm.mean, name) for name in METRICS]
         spread = arm.spread.overall if arm.spread is not None else None
         head = [arm.name, arm.recipe, arm.leaky, len(arm.seeds), arm.real_images, arm.synthetic_images]
-        yield [*head, *metrics, spread, *((gain.baseline, gain.mean, gain.low, gain.high) if gain else [None] * 4)]
+        yield [*head, *metrics, spread, *(_gain(gain))]
+
+
+def _gain(found: Difference | None) -> list[Any]:
+    if found is None:
+        return [None] * len(_GAIN)
+    return [found.baseline, found.mean, found.low, found.high, found.p, found.verdict]
