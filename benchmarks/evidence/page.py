@@ -96,10 +96,11 @@ def page(measured: Measured, scale: Scale, docs: Path) -> str:
         "",
         "Differences are in points of accuracy, with their 95 % intervals over seeds and test images "
         "([how](protocols.md#what-is-reported)); from two seeds there is none, and what each gained is printed. "
-        "**Bold** is decided: not zero at 5 %, corrected (Holm) for the comparisons of its column, or of its line where a table "
-        "compares along lines. Everything else is undecided, which is not the same as equal. Columns and tables are "
-        f"not corrected for each other, and verdicts from fewer than {FEW_SEEDS} seeds may well be others with more: "
-        "mind the number of seeds beside each. Of all this the first table holds what was asked; the rest is exploratory.",
+        "**Bold** is decided: not zero at 5 %, corrected (Holm) for the comparisons of its column, or of its line "
+        "where a table compares along lines. Everything else is undecided, which is not the same as equal. Columns and "
+        f"tables are not corrected for each other, and verdicts from fewer than {FEW_SEEDS} seeds may well be others with more: "
+        "mind the number of seeds beside each. Of all this the first table holds what was asked; the rest is "
+        "exploratory.",
         "",
         "## The rows that were asked about",
         "",
@@ -116,10 +117,10 @@ def page(measured: Measured, scale: Scale, docs: Path) -> str:
         "which small, their real images, and what is generated from these, and trains from other weights. Percent of "
         "the test images, mean ± standard deviation over seeds; as seeds differ in which classes are small, much of "
         "that spread is common to all rows, and the differences are what to look at: they are paired over seeds and "
-        "test images, with 95 % intervals, over the seeds that both rows have. Rows ending in `-effective` use Balanced Softmax with the counts "
-        "that batches show, all other rows with synthetic images with the counts of the real ones. The ceiling has "
-        "unused real images in place of the synthetic ones, and, as its classes are then equally large, the counts "
-        "that batches show.",
+        "test images, with 95 % intervals, over the seeds that both rows have. Rows ending in `-effective` use "
+        "Balanced Softmax with the counts that batches show, all other rows with synthetic images with the counts of "
+        "the real ones. The ceiling has unused real images in place of the synthetic ones, and, as its classes are "
+        "then equally large, the counts that batches show.",
         "",
         tables.long_tail(measured, scale),
         "",

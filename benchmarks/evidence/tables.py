@@ -77,7 +77,7 @@ def long_tail(measured: Measured, scale: Scale) -> str:
 
 
 def headline(measured: Measured, scale: Scale) -> str:
-    """Return the rows with most seeds against real images alone: all seeds, their few classes, and later seeds alone."""
+    """Return the rows with most seeds against real images alone: all seeds, the few classes, later seeds alone."""
     strong = measured.row(f"long-tail/{REAL_STRONG}", REAL_STRONG)
     names = [name for name in HEADLINE if name != REAL_STRONG]
     rows = [measured.row(f"long-tail/{name}", name) for name in names]

@@ -233,7 +233,7 @@ class EvaluationConfig(Section, decides="judgement"):
 
     many: AtLeastOne = 100
     few: AtLeastOne = 20
-    primary: Annotated[tuple[str, ...], OneOrMore, Setting(neutral=[])] = ()
+    primary: Annotated[tuple[str, ...], OneOrMore, Setting(neutral=[], swept=False)] = ()
     """Arms whose gain in overall accuracy over the first arm was chosen beforehand as the question; everything else is
     exploratory then. Empty: all gains over the first arm are corrected for their number (Holm)."""
     bootstrap: Annotated[AtLeastOne, Setting("nothing", swept=False)] = 2000

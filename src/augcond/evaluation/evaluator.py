@@ -114,10 +114,17 @@ def predict(images: RunImages, card: ModelCard, test: Dataset) -> Predictions:
 
     Raises:
         CorruptRunError: its weights are missing or damaged.
+        RunMismatchError: a leak would judge it with other synthetic images than it was trained on.
     """
     folder = images.experiment.folder.model_path(card.arm, card.seeds.training)
     model = load_model(images, card.config, folder)
-    arm = Arm(card.arm, card.kind, card.recipe, None, card.config)
+    arm = Arm(card.arm, card.kind, card.recipe, card.per_class, card.config)
+    if images.experiment.config.leaks and len(images.added_keys(arm)) != card.synthetic_images:
+        # A leak may judge a model with the very images that it was trained on.
+        raise RunMismatchError(
+            f"{folder} was trained on {card.synthetic_images} images beside the real ones, and the leaks would judge "
+            f"it with {len(images.added_keys(arm))}: train it anew with --overwrite, or delete it"
+        )
     judged = images.judged(test, arm, model.size, card.seeds.training)
     logits = model.logits(model.module, judged).double() + torch.tensor(card.test_shift, dtype=torch.float64)
     return Predictions(judged.keys, judged.labels.numpy(), torch.softmax(logits, dim=1).numpy())

@@ -144,7 +144,11 @@ def _validated(config: RunConfig, axis: Axis) -> Axis:
     meant = []
     for value in axis.values:
         texts = (*([f"{other}=null"] if other else []), f"{axis.key}={json.dumps(value)}")
-        taken: Any = parse_config(values, texts, origin=f"--over {axis.key}").model_dump(mode="json")
+        try:
+            taken: Any = parse_config(values, texts, origin=f"--over {axis.key}").model_dump(mode="json")
+        except ConfigError:
+            # It may go with what another axis sets; if not, the cell's own config says what is wrong.
+            return axis
         for name in axis.key.split("."):
             taken = taken[name]
         meant.append(taken)
@@ -316,9 +320,12 @@ def _alike(cell: Cell, made: Sequence[Cell]) -> list[Path]:
 
 
 def _makes_others(config: RunConfig, key: str) -> bool:
-    """Return whether two values of a key make other images throughout, rather than more or fewer of them."""
+    """Return whether two values of a key make other images throughout, rather than more or fewer of them.
+
+    How images are computed (`generator.dtype`) changes them a little; who sweeps it wants to see that.
+    """
     setting = _setting(config, key)
-    return setting.decides in ("real", "images") and setting.by != "each"
+    return setting.decides in ("real", "images", "nothing") and setting.by != "each"
 
 
 def _collect(config: RunConfig, cells: Sequence[Cell], judged: Sequence[Results], on: HeldOut) -> Results:
