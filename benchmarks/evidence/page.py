@@ -98,7 +98,8 @@ def page(measured: Measured, scale: Scale, docs: Path) -> str:
         "([how](protocols.md#what-is-reported)); from two seeds there is none, and what each gained is printed. "
         "**Bold** is decided: not zero at 5 %, corrected (Holm) for the comparisons of its column, or of its line "
         "where a table compares along lines. Everything else is undecided, which is not the same as equal. Columns and "
-        f"tables are not corrected for each other, and verdicts from fewer than {FEW_SEEDS} seeds may well be others with more: "
+        "tables are not corrected for each other, and verdicts from fewer than "
+        f"{FEW_SEEDS} seeds may well be others with more: "
         "mind the number of seeds beside each. Of all this the first table holds what was asked; the rest is "
         "exploratory.",
         "",

@@ -39,6 +39,7 @@ for _command in (
     experiments.evaluate,
     experiments.run,
     experiments.sweep,
+    experiments.power,
     experiments.report,
 ):
     app.command()(stoppable(_command))

@@ -140,17 +140,22 @@ class TrainingConfig(Section, decides="models"):
     """Strength of the logit adjustment."""
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
     optimizer: str = "adamw"
-    """Any optimiser that timm knows, such as adamw, sgd (with Nesterov momentum) or lamb."""
+    """Any optimiser that timm knows, such as adamw, sgd (with Nesterov momentum), momentum (sgd without) or lamb."""
     lr: Annotated[float, Field(gt=0)] = 0.003
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
     """Of sgd and its like."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.05
+    decay: Annotated[Literal["weights", "all"], Setting(neutral="weights")] = "weights"
+    """What weight decay acts on: weights alone, or biases and norms too."""
     clip_norm: Annotated[float, Field(gt=0)] | None = None
     schedule: Literal["cosine", "constant"] = "cosine"
     warmup_steps: Count = 0
     augment: AugmentConfig = AugmentConfig()
-    views: AtLeastOne = 1
-    """linear-probe: augmented views of each training image whose features are computed once, beside the plain one."""
+    views: AtLeastOne | Literal["fresh"] = 1
+    """linear-probe: augmented views of each training image whose features are computed once, beside the plain one;
+    `fresh`: every batch is augmented and encoded anew."""
+    standardise: Annotated[bool, Setting(neutral=True)] = True
+    """linear-probe: features are standardised with the mean and deviation of the real training images'."""
     seeds: Annotated[AtLeastOne | tuple[Count, ...], _EACH] = 3
     """Number of training seeds (0, 1, ...), or the seeds themselves."""
     checkpoint_every: Annotated[AtLeastOne, NOTHING] = 1000

@@ -72,7 +72,7 @@ def p_values(
 ) -> np.ndarray:
     """Return two-sided p-values; all arrays are of one shape, see `Spread`."""
     scales, weights = _mixture(between, freedom, own, shared, seeds)
-    return (2 * _upper_tail(np.abs(means)[..., None] / scales)) @ weights
+    return np.asarray((2 * _upper_tail(np.abs(means)[..., None] / scales)) @ weights)
 
 
 def half_widths(

@@ -42,6 +42,9 @@ from augcond.training.cards import ModelCard, read_cards
 # Bytes that a file system takes in a name, and those of a longer one that are kept.
 _LONGEST_NAME, _KEPT_OF_NAME = 255, 100
 
+_APART = 10_000
+"""Between two training seeds of one seed of a sweep."""
+
 _OTHER_AMOUNT = {"plan.per_class": "plan.fill_to", "plan.fill_to": "plan.per_class"}
 
 
@@ -95,7 +98,7 @@ class Cell:
         return " ".join([arm, *parts])
 
 
-def cells_of(config: RunConfig, axes: Sequence[Axis], seeds: int) -> list[Cell]:
+def cells_of(config: RunConfig, axes: Sequence[Axis], seeds: int, trainings: int = 1) -> list[Cell]:
     """Return the runs of a sweep: first those of real images alone, then the grid, seed by seed.
 
     A seed s of the sweep adds s to the seeds of the split (where there is one) and of the plan, and is the training
@@ -105,6 +108,7 @@ def cells_of(config: RunConfig, axes: Sequence[Axis], seeds: int) -> list[Cell]:
         config: what all cells share; its `run` is the sweep's folder.
         axes: what differs.
         seeds: number of seeds.
+        trainings: of each seed.
 
     Raises:
         ConfigError: an axis names no key of the config, a value that it cannot take, or a recipe that no arm has.
@@ -125,7 +129,7 @@ def cells_of(config: RunConfig, axes: Sequence[Axis], seeds: int) -> list[Cell]:
             point = dict(zip((axis.key for axis in axes), values, strict=True))
             for chosen, arms in (*_real_alone(config, point), (point, _generating(config, point))):
                 if arms:
-                    cell = _cell(config, chosen, arms, seed)
+                    cell = _cell(config, chosen, arms, seed, trainings)
                     found.setdefault(str(cell.config.run), cell)
     cells = list(found.values())
     return sorted(cells, key=lambda cell: any(arm.recipe for arm in cell.config.training.arms or ()))
@@ -221,9 +225,9 @@ def _generating(config: RunConfig, point: Mapping[str, Any]) -> list[ArmConfig]:
     return [arm for arm in config.training.arms or default_arms(planned) if arm.recipe in (*planned, UNUSED_REAL)]
 
 
-def _cell(config: RunConfig, point: Mapping[str, Any], arms: Sequence[ArmConfig], seed: int) -> Cell:
+def _cell(config: RunConfig, point: Mapping[str, Any], arms: Sequence[ArmConfig], seed: int, trainings: int) -> Cell:
     values = config.model_dump(mode="json")
-    overrides = {**point, "plan.seed": config.plan.seed + seed, "training.seeds": [seed]}
+    overrides = {**point, "plan.seed": config.plan.seed + seed, "training.seeds": _trained(seed, trainings)}
     if config.data.split is not None:
         overrides["data.split.seed"] = config.data.split.seed + seed
     # The two ways to say how many: one replaces the other.
@@ -236,6 +240,11 @@ def _cell(config: RunConfig, point: Mapping[str, Any], arms: Sequence[ArmConfig]
     overrides["run"] = str(RunFolder(config.run).cell_path(kind, name, seed))
     texts = tuple(f"{key}={json.dumps(value)}" for key, value in overrides.items())
     return Cell(parse_config(values, texts, origin=f"the cell {name}"), point, seed)
+
+
+def _trained(seed: int, trainings: int) -> list[int]:
+    """Return the training seeds of a seed of the sweep: none of them another's."""
+    return [seed + _APART * number for number in range(trainings)]
 
 
 def _point_name(point: Mapping[str, Any]) -> str:
@@ -258,6 +267,7 @@ def sweep(
     axes: Sequence[Axis],
     *,
     seeds: int = 3,
+    trainings: int = 1,
     on: HeldOut = "validation",
     progress: Stage = no_stage,
 ) -> Results:
@@ -267,13 +277,14 @@ def sweep(
         config: what all cells share; `config.run` is the folder of the sweep.
         axes: what differs.
         seeds: number of seeds of split, plan and training together.
+        trainings: of each seed; they are averaged before anything is compared.
         on: what models are judged on: `validation` to choose, `test` for a table that nothing is chosen by.
         progress: see `augcond.progress.Stage`.
 
     Raises:
         AugcondError: as the stages do.
     """
-    cells = cells_of(config, axes, seeds)
+    cells = cells_of(config, axes, seeds, trainings)
     _check_primary(config, cells)
     listed: Listed = {}
     for cell in cells:
@@ -340,7 +351,7 @@ def _collect(config: RunConfig, cells: Sequence[Cell], judged: Sequence[Results]
     for cell, own_results in zip(cells, judged, strict=True):
         seconds = {(arm.name, seed.seeds): seed.evaluation_seconds for arm in own_results.arms for seed in arm.seeds}
         # Models of an earlier config may lie there too.
-        own = {(arm.name, cell.seed) for arm in arms_of(cell.config)}
+        own = {(arm.name, seed) for arm in arms_of(cell.config) for seed in cell.config.training.training_seeds}
         for card in read_cards(cell.config.run):
             if (card.arm, card.seeds.training) not in own:
                 continue
