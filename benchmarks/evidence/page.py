@@ -286,8 +286,8 @@ def _published() -> list[str]:
     ]
 
 
-def _percent(values: list[float]) -> list[str]:
-    return [f"{100 * value:.1f}" for value in values]
+def _percent(values: list[float | None]) -> list[str]:
+    return ["-" if value is None else f"{100 * value:.1f}" for value in values]
 
 
 if __name__ == "__main__":

@@ -101,4 +101,5 @@ def missing_text(results: Results, named: int = 5) -> str:
         return ""
     some = "; ".join(results.missing[:named])
     more = f"; and {len(results.missing) - named} more" if len(results.missing) > named else ""
-    return f"{len(results.missing)} {results.on} images could not be used and count nowhere: {some}{more}."
+    images = f"{len(results.missing)} {results.on} image{'s' if len(results.missing) != 1 else ''}"
+    return f"{images} could not be used and count{'' if len(results.missing) != 1 else 's'} nowhere: {some}{more}."
