@@ -35,7 +35,7 @@ IMBALANCE = 10
 """Of the long-tailed test sets, whose metric is the mean over classes."""
 UNLIKE = 0.3
 """Standard deviation of the logarithm of how far rows' seeds differ."""
-RESAMPLES = 1000
+RESAMPLES = 400
 NORMAL = 1.959964
 
 

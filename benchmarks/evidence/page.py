@@ -17,6 +17,7 @@ from pathlib import Path
 from benchmarks.evidence import figures, tables
 from benchmarks.evidence.campaign import Campaign
 from benchmarks.evidence.measured import Measured, Row, compared, read_measured
+from benchmarks.evidence.records import unpack_labels
 from benchmarks.evidence.settings import FULL, REAL_STRONG, SELECTION_SEED, STAND_IN, UNNAMED_PROMPT, Scale
 from benchmarks.evidence.verdict import expectations
 
@@ -98,10 +99,9 @@ def page(measured: Measured, scale: Scale, docs: Path) -> str:
         "([how](protocols.md#what-is-reported)); from two seeds there is none, and what each gained is printed. "
         "**Bold** is decided: not zero at 5 %, corrected (Holm) for the comparisons of its column, or of its line "
         "where a table compares along lines. Everything else is undecided, which is not the same as equal. Columns and "
-        "tables are not corrected for each other, and verdicts from fewer than "
-        f"{FEW_SEEDS} seeds may well be others with more: "
-        "mind the number of seeds beside each. Of all this the first table holds what was asked; the rest is "
-        "exploratory.",
+        f"tables are not corrected for each other. A † is a verdict from fewer than {FEW_SEEDS} seeds: others may well "
+        "say otherwise. "
+        "Of all this the first table holds what was asked; the rest is exploratory.",
         "",
         "## The rows that were asked about",
         "",
@@ -232,6 +232,7 @@ def _head(measured: Measured) -> list[str]:
     listed = ", ".join(f"{name} {' and '.join(sorted(values))}" for name, values in sorted(versions.items()))
     generator = first["generator"]
     seconds = sum(sum(record["seconds"].values()) for record in measured.records)
+    judged = sorted({len(unpack_labels(record["test"]["labels"])) for record in measured.records if "test" in record})
     failed = sum(record["images"]["failed"] for record in measured.records)
     return [
         "# Results",
@@ -241,7 +242,8 @@ def _head(measured: Measured) -> list[str]:
         "([what that is](world.md)): it says nothing about your images.",
         "",
         f"Generator `{generator['name']}:{generator['model']}`, revision `{generator['revision']}`. "
-        f"{listed}. {seconds / 3600:.1f} hours of wall-clock time; {failed} images failed.",
+        f"{listed}. {seconds / 3600:.1f} hours of wall-clock time; {failed} images failed. "
+        f"{' and '.join(f'{count:,}' for count in judged)} test images, each judged once.",
         "",
     ]
 

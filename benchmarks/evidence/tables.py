@@ -23,6 +23,7 @@ from benchmarks.evidence.settings import (
 )
 
 from augcond.evaluation.results import Difference
+from augcond.evaluation.verdicts import FEW_SEEDS
 
 MISSING = "not measured yet"
 
@@ -50,7 +51,9 @@ def gains(pairs: Sequence[Pair], metric: str = "overall") -> list[str]:
 def _gain(found: Difference | None, row: Row | None, baseline: Row | None) -> str:
     if found is None:
         return MISSING if row is None or baseline is None else "-"
-    return f"**{found.text}**" if found.verdict in ("gain", "loss") else found.text
+    if found.verdict not in ("gain", "loss"):
+        return found.text
+    return f"**{found.text}**" + ("" if found.seeds >= FEW_SEEDS else " †")
 
 
 def beside(row: Row | None, other: Row) -> str:
