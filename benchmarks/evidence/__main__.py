@@ -68,7 +68,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--only", nargs="+", choices=sections, default=sections, help="sections (default: all of the tier)"
     )
-    parser.add_argument("--seeds", type=int, default=5, help="at most so many seeds of each section (default 5)")
+    parser.add_argument("--seeds", type=int, default=10, help="at most so many seeds of each section (default 10)")
     parser.add_argument("--budget-minutes", type=float, help="start no unit after so many minutes")
     parser.add_argument("--results", type=Path, help="folder of the records (default benchmarks/results/evidence)")
     parser.add_argument("--work", type=Path, default=WORK, help="folder of the runs (default runs/evidence)")

@@ -19,6 +19,7 @@ from benchmarks.evidence.settings import (
     CEILING,
     CROPS,
     FEW_SHOT_REAL,
+    HEADLINE,
     LONG_TAIL_REAL,
     OPTIMISER,
     PIXEL_RECIPES,
@@ -86,7 +87,7 @@ class Campaign:
         }
         for seed in range(self.seeds):
             for section in SECTIONS[tier]:
-                if section in self.sections and seed < self.scale.seeds[section]:
+                if section in self.sections and seed < self.scale.measured_seeds(section):
                     yield from measured[section](seed)
 
     def measurable(self) -> Iterator[Unit]:
@@ -99,7 +100,10 @@ class Campaign:
     def _long_tail(self, seed: int) -> Iterator[Unit]:
         rows = (*LONG_TAIL_REAL, *map(synthetic, ("text", "real-guidance", *self.scale.recipes)), CEILING)
         yield from self._tuning("long-tail", rows)
+        further = seed >= self.scale.seeds["long-tail"]
         for spec in rows:
+            if further and spec.name not in HEADLINE:
+                continue
             arms = (spec, with_effective_counts(spec)) if spec.name in BOTH_COUNTS else (spec,)
             yield self._measured(f"long-tail/{spec.name}", Setting("long-tail", arms, seed))
 

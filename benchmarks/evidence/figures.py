@@ -8,9 +8,9 @@ from pathlib import Path
 import matplotlib
 
 matplotlib.use("Agg")
-from benchmarks.evidence.measured import Measured
+from benchmarks.evidence.measured import Measured, compared
 from benchmarks.evidence.settings import REAL_STRONG, STAND_IN, Scale
-from benchmarks.evidence.tables import difference, few_shot_rows, long_tail_rows
+from benchmarks.evidence.tables import few_shot_rows, long_tail_rows
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 
@@ -19,17 +19,19 @@ from augcond.evaluation.results import Difference
 _STYLE = {"svg.hashsalt": "augcond", "font.size": 9, "axes.spines.top": False, "axes.spines.right": False}
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#666666")
 _MARKERS = "osD^vPX"
-_GAIN = f"points of accuracy over {REAL_STRONG}, 95 % paired interval"
+_GAIN = f"points of accuracy over {REAL_STRONG}, 95 % paired interval (seeds)"
 
 
 def save_long_tail(measured: Measured, scale: Scale, path: Path) -> bool:
     """Draw each row's gain over `real-strong` with its interval; return whether there was any."""
     strong = measured.row(f"long-tail/{REAL_STRONG}", REAL_STRONG)
-    bars = []
-    for table, arm in reversed(long_tail_rows(scale)):
-        found = difference(measured.row(f"long-tail/{table}", arm), strong, "overall")
-        if found is not None:
-            bars.append((arm, 100 * found.mean, 100 * found.low, 100 * found.high))
+    named = long_tail_rows(scale)
+    gains = compared([(measured.row(f"long-tail/{table}", arm), strong) for table, arm in named])
+    bars = [
+        (f"{arm} ({found.seeds})", 100 * found.mean, *_ends(found))
+        for (_, arm), found in reversed([*zip(named, gains, strict=True)])
+        if found is not None
+    ]
     if not bars:
         return False
 
@@ -86,9 +88,10 @@ def save_gains(lines: Mapping[str, Sequence[tuple[float, Difference]]], label: s
         for number, (name, points) in enumerate(lines.items()):
             x = [at for at, _ in points]
             gains = [100 * gain.mean for _, gain in points]
+            ends = [_ends(gain) for _, gain in points]
             reach = [
-                [100 * (gain.mean - gain.low) for _, gain in points],
-                [100 * (gain.high - gain.mean) for _, gain in points],
+                [mean - low for mean, (low, _) in zip(gains, ends, strict=True)],
+                [high - mean for mean, (_, high) in zip(gains, ends, strict=True)],
             ]
             axes.errorbar(
                 x, gains, reach, color=_COLOURS[number], marker=_MARKERS[number], markersize=4, capsize=2, label=name
@@ -97,11 +100,21 @@ def save_gains(lines: Mapping[str, Sequence[tuple[float, Difference]]], label: s
         ticks = sorted({at for points in lines.values() for at, _ in points})
         axes.set_xticks(ticks, [f"{at:g}" for at in ticks])
         axes.set_xlabel(label)
-        axes.set_ylabel(_GAIN.replace(", ", "\n"))
+        sure = all(gain.low is not None for points in lines.values() for _, gain in points)
+        what = "95 % paired interval" if sure else "and the lowest and highest seed"
+        axes.set_ylabel(f"points of accuracy over {REAL_STRONG},\n{what}")
         axes.legend(frameon=False)
 
     _save(draw, path, (6, 3.5))
     return True
+
+
+def _ends(gain: Difference) -> tuple[float, float]:
+    """Return the ends of an interval in points; where there are too few seeds for one, the lowest and highest gain."""
+    low, high = gain.low, gain.high
+    if low is None or high is None:
+        low, high = min(gain.per_seed), max(gain.per_seed)
+    return 100 * low, 100 * high
 
 
 def _save(draw: Callable[[Axes], None], path: Path, size: tuple[float, float]) -> None:

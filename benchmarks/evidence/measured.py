@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -13,9 +13,10 @@ import numpy as np
 from benchmarks.evidence.records import Record, read_records, unpack_labels
 
 from augcond.config import EvaluationConfig
-from augcond.evaluation.intervals import SeedPredictions, comparable, compare
+from augcond.evaluation.intervals import SeedPredictions, comparable, compare, with_intervals
 from augcond.evaluation.metrics import Predictions
 from augcond.evaluation.results import Difference
+from augcond.evaluation.verdicts import judged
 from augcond.training.arms import Seeds
 
 GROUPS = ("overall", "many", "medium", "few")
@@ -53,6 +54,11 @@ class Row:
     def at(self, other: Row) -> Row:
         """Return this row at those of its seeds that `other` has too: means of the two then compare like with like."""
         return replace(self, records={seed: found for seed, found in self.records.items() if seed in other.records})
+
+    def since(self, first: int) -> Row | None:
+        """Return this row at its seeds from `first` on; None where there are none."""
+        records = {seed: found for seed, found in self.records.items() if seed >= first}
+        return replace(self, records=records) if records else None
 
     def mean(self, metric: str = "overall", part: str = "test") -> float | None:
         """Return the mean over the seeds; None where it was not measured."""
@@ -94,12 +100,29 @@ class Row:
         return next(model for model in record["models"] if model["arm"] == self.arm)
 
 
+Pair = tuple[Row | None, Row | None]
+"""A row and the one that is subtracted; None where it is not measured yet."""
+
+
+def compared(pairs: Sequence[Pair], metric: str = "overall") -> list[Difference | None]:
+    """Return the paired differences of rows that stand together, with intervals and verdicts.
+
+    The spread over seeds of each is shrunk towards that of the others, and verdicts are corrected for their number.
+    None where a row is not measured, or where two rows have no common seed or other test images.
+    """
+    found = [_differences(*pair).get(metric) if None not in pair else None for pair in pairs]
+    known = with_intervals([one for one in found if one is not None])
+    # A row that is its baseline under another name is no question that was asked.
+    asked = [place for place, one in enumerate(known) if one.spread is None or one.spread.own > 0]
+    told = iter(judged(known, asked))
+    return [next(told) if one is not None else None for one in found]
+
+
 @cache
-def differences(row: Row, baseline: Row) -> Mapping[str, Difference] | None:
-    """Return the paired differences by metric; None where the two have no common seed or other test images."""
+def _differences(row: Row, baseline: Row) -> Mapping[str, Difference]:
     mine, others = row.trained(), baseline.trained()
     if row is baseline or not comparable(mine, others) or len({p.predictions.keys for p in mine.values()}) > 1:
-        return None
+        return {}
     bounds = EvaluationConfig.model_validate(next(iter(row.records.values()))["config"]["evaluation"])
     # Under the rows' own tables: an arm of two tables may have one name.
     found = compare("row", "baseline", {"row": mine, "baseline": others}, bounds)

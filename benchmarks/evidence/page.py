@@ -16,11 +16,13 @@ from pathlib import Path
 
 from benchmarks.evidence import figures, tables
 from benchmarks.evidence.campaign import Campaign
-from benchmarks.evidence.measured import Measured, Row, read_measured
+from benchmarks.evidence.measured import Measured, Row, compared, read_measured
+from benchmarks.evidence.records import unpack_labels
 from benchmarks.evidence.settings import FULL, REAL_STRONG, SELECTION_SEED, STAND_IN, UNNAMED_PROMPT, Scale
 from benchmarks.evidence.verdict import expectations
 
 from augcond.evaluation.results import Difference
+from augcond.evaluation.verdicts import FEW_SEEDS
 from augcond.files import write_atomically
 
 REPOSITORY = Path(__file__).parents[2]
@@ -56,7 +58,7 @@ def check_current(measured: Measured, scale: Scale, results: Path) -> None:
         ValueError: naming the first of them.
     """
     revision = measured.records[0]["generator"]["revision"]
-    campaign = Campaign(scale, results, results, revision, max(scale.seeds.values()))
+    campaign = Campaign(scale, results, results, revision, max(map(scale.measured_seeds, scale.seeds)))
     wanted = {unit.name: unit.fingerprint for unit in campaign.measurable()}
     stale = [record["unit"] for record in measured.records if wanted.get(record["unit"]) != record["fingerprint"]]
     if stale:
@@ -91,6 +93,24 @@ def page(measured: Measured, scale: Scale, docs: Path) -> str:
 
     parts = [
         *_head(measured),
+        "## How to read it",
+        "",
+        "Differences are in points of accuracy, with their 95 % intervals over seeds and test images "
+        "([how](protocols.md#what-is-reported)); from two seeds there is none, and what each gained is printed. "
+        "**Bold** is decided: not zero at 5 %, corrected (Holm) for the comparisons of its column, or of its line "
+        "where a table compares along lines. Everything else is undecided, which is not the same as equal. Columns and "
+        f"tables are not corrected for each other. A † is a verdict from fewer than {FEW_SEEDS} seeds: others may well "
+        "say otherwise. "
+        "Of all this the first table holds what was asked; the rest is exploratory.",
+        "",
+        "## The rows that were asked about",
+        "",
+        f"The long tail below, for the rows that are measured with up to {scale.headline_seeds} seeds. They were named "
+        f"when seeds 0 to {scale.seeds['long-tail'] - 1} were there, so the later seeds alone are the cleaner answer. "
+        f"Differences are against `{REAL_STRONG}`, corrected for the rows of this table.",
+        "",
+        tables.headline(measured, scale),
+        "",
         "## Long tail",
         "",
         f"From {scale.head} to {max(1, round(scale.head / scale.imbalance))} real images per class, filled to "
@@ -98,10 +118,10 @@ def page(measured: Measured, scale: Scale, docs: Path) -> str:
         "which small, their real images, and what is generated from these, and trains from other weights. Percent of "
         "the test images, mean ± standard deviation over seeds; as seeds differ in which classes are small, much of "
         "that spread is common to all rows, and the differences are what to look at: they are paired over seeds and "
-        "test images, with 95 % bootstrap intervals. Rows ending in `-effective` use Balanced Softmax with the counts "
-        "that batches show, all other rows with synthetic images with the counts of the real ones. The ceiling has "
-        "unused real images in place of the synthetic ones, and, as its classes are then equally large, the counts "
-        "that batches show.",
+        "test images, with 95 % intervals, over the seeds that both rows have. Rows ending in `-effective` use "
+        "Balanced Softmax with the counts that batches show, all other rows with synthetic images with the counts of "
+        "the real ones. The ceiling has unused real images in place of the synthetic ones, and, as its classes are "
+        "then equally large, the counts that batches show.",
         "",
         tables.long_tail(measured, scale),
         "",
@@ -212,6 +232,7 @@ def _head(measured: Measured) -> list[str]:
     listed = ", ".join(f"{name} {' and '.join(sorted(values))}" for name, values in sorted(versions.items()))
     generator = first["generator"]
     seconds = sum(sum(record["seconds"].values()) for record in measured.records)
+    judged = sorted({len(unpack_labels(record["test"]["labels"])) for record in measured.records if "test" in record})
     failed = sum(record["images"]["failed"] for record in measured.records)
     return [
         "# Results",
@@ -221,7 +242,8 @@ def _head(measured: Measured) -> list[str]:
         "([what that is](world.md)): it says nothing about your images.",
         "",
         f"Generator `{generator['name']}:{generator['model']}`, revision `{generator['revision']}`. "
-        f"{listed}. {seconds / 3600:.1f} hours of wall-clock time; {failed} images failed.",
+        f"{listed}. {seconds / 3600:.1f} hours of wall-clock time; {failed} images failed. "
+        f"{' and '.join(f'{count:,}' for count in judged)} test images, each judged once.",
         "",
     ]
 
@@ -244,8 +266,8 @@ def _gains(measured: Measured, rows: Sequence[tuple[str, float, Row]]) -> _Gains
     """Return what rows gain over real images alone: by recipe, in the order of where they lie on an axis."""
     strong = measured.row(f"long-tail/{REAL_STRONG}", REAL_STRONG)
     gains: _Gains = {}
-    for recipe, at, row in sorted(rows, key=lambda found: found[:2]):
-        gain = tables.difference(row, strong, "overall")
+    ordered = sorted(rows, key=lambda found: found[:2])
+    for (recipe, at, _), gain in zip(ordered, compared([(row, strong) for *_, row in ordered]), strict=True):
         if gain is not None:
             gains.setdefault(recipe, []).append((at, gain))
     return gains
@@ -266,8 +288,8 @@ def _published() -> list[str]:
     ]
 
 
-def _percent(values: list[float]) -> list[str]:
-    return [f"{100 * value:.1f}" for value in values]
+def _percent(values: list[float | None]) -> list[str]:
+    return ["-" if value is None else f"{100 * value:.1f}" for value in values]
 
 
 if __name__ == "__main__":

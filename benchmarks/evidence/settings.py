@@ -31,6 +31,9 @@ _ALL_SECTIONS = tuple(chain(*SECTIONS.values()))
 _SEEDS = {"long-tail": 5, "few-shot": 4, "published": 2, "amount": 2, "leaks": 2, "longer": 5, "unnamed": 4}
 """Measured seeds of the sections; the others have three."""
 
+HEADLINE = ("real-strong", "text", "image", "dropout", "embed-mixup-dropout", "embed-cutmix-dropout", "ceiling")
+"""Rows of the long tail that are measured with more seeds than the section's others."""
+
 SELECTION_SEED = 100
 """Of all tuning; measured seeds are 0, 1, 2, ... A seed is that of split, plan and training together: each has real
 images, generated ones and initial weights of its own, and on the long tail its own order of the classes."""
@@ -157,6 +160,7 @@ class Scale:
         guidance: values of tier B.
         amounts: synthetic images per class of tier B.
         seeds: measured in each section.
+        headline_seeds: of the rows of the long tail in `HEADLINE`.
     """
 
     base: Mapping[str, Any] = field(
@@ -178,6 +182,11 @@ class Scale:
     guidance: tuple[float, ...] = (2.0, 4.0, 7.0, 10.0)
     amounts: tuple[int, ...] = (50, 100, 200, 400)
     seeds: Mapping[str, int] = field(default_factory=lambda: {name: _SEEDS.get(name, 3) for name in _ALL_SECTIONS})
+    headline_seeds: int = 10
+
+    def measured_seeds(self, section: str) -> int:
+        """Return with how many seeds a section is measured, for those of its rows that have the most."""
+        return max(self.seeds[section], self.headline_seeds if section == "long-tail" else 0)
 
 
 def few_shots(scale: Scale) -> tuple[int, ...]:
@@ -206,5 +215,6 @@ SMOKE = Scale(
     guidance=(2.0,),
     amounts=(2, 4),
     seeds=dict.fromkeys(_ALL_SECTIONS, 1),
+    headline_seeds=1,
 )
 """Does the whole chain run on this machine? Its numbers mean nothing."""

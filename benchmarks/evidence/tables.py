@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from benchmarks.evidence.measured import GROUPS, Measured, Row, differences
+from benchmarks.evidence.measured import GROUPS, Measured, Pair, Row, compared
 from benchmarks.evidence.settings import (
     BOTH_COUNTS,
     CEILING,
     FEW_SHOT_REAL,
+    HEADLINE,
     IMAGE_RECIPES,
     LONG_TAIL_REAL,
     OPTIMISER,
@@ -22,6 +23,7 @@ from benchmarks.evidence.settings import (
 )
 
 from augcond.evaluation.results import Difference
+from augcond.evaluation.verdicts import FEW_SEEDS
 
 MISSING = "not measured yet"
 
@@ -41,12 +43,17 @@ def accuracy(row: Row | None, metric: str = "overall", part: str = "test") -> st
     return f"{100 * mean:.1f}" + (f" ± {100 * spread:.1f}" if spread is not None else "")
 
 
-def gain(row: Row | None, baseline: Row | None, metric: str = "overall") -> str:
-    """Return a paired difference with its interval, in points."""
-    found = difference(row, baseline, metric)
+def gains(pairs: Sequence[Pair], metric: str = "overall") -> list[str]:
+    """Return the paired differences of rows that stand together: in points, with intervals, bold where decided."""
+    return [_gain(found, *pair) for found, pair in zip(compared(pairs, metric), pairs, strict=True)]
+
+
+def _gain(found: Difference | None, row: Row | None, baseline: Row | None) -> str:
     if found is None:
-        return "-" if row is baseline or (row and baseline) else MISSING
-    return f"{100 * found.mean:+.1f} ({100 * found.low:+.1f} to {100 * found.high:+.1f})"
+        return MISSING if row is None or baseline is None else "-"
+    if found.verdict not in ("gain", "loss"):
+        return found.text
+    return f"**{found.text}**" + ("" if found.seeds >= FEW_SEEDS else " †")
 
 
 def beside(row: Row | None, other: Row) -> str:
@@ -54,26 +61,38 @@ def beside(row: Row | None, other: Row) -> str:
     return accuracy(row.at(other) if row else None)
 
 
-def difference(row: Row | None, baseline: Row | None, metric: str) -> Difference | None:
-    """Return a paired difference; None where there is none."""
-    found = differences(row, baseline) if row is not None and baseline is not None else None
-    return found.get(metric) if found else None
-
-
 def long_tail(measured: Measured, scale: Scale) -> str:
     """Return the table of the long tail; shares and differences are over the seeds that both rows have."""
     strong, text = (measured.row(f"long-tail/{name}", name) for name in (REAL_STRONG, "text"))
     ceiling = measured.row(f"long-tail/{CEILING.name}", CEILING.name)
+    named = long_tail_rows(scale)
+    rows = [measured.row(f"long-tail/{table}", arm) for table, arm in named]
     lines = []
-    for table, arm in long_tail_rows(scale):
-        row = measured.row(f"long-tail/{table}", arm)
-        share = _share(row, strong, ceiling)
+    columns = [gains([(row, baseline) for row in rows]) for baseline in (strong, text)]
+    for (_, arm), row, *told in zip(named, rows, *columns, strict=True):
         cells = [accuracy(row, metric) if row else "" for metric in GROUPS]
         if row is None:
             cells[0] = MISSING
-        gains = [gain(row, strong), gain(row, text)] if row else ["", ""]
-        lines.append([f"`{arm}`", str(row.seeds) if row else "0", *cells, share, *gains])
+        share = _share(row, strong, ceiling)
+        lines.append([f"`{arm}`", str(row.seeds) if row else "0", *cells, share, *(told if row else ["", ""])])
     titles = ["row", "seeds", *GROUPS, "share of the ceiling's gain", "against `real-strong`", "against `text`"]
+    return markdown(titles, lines)
+
+
+def headline(measured: Measured, scale: Scale) -> str:
+    """Return the rows with most seeds against real images alone: all seeds, the few classes, later seeds alone."""
+    strong = measured.row(f"long-tail/{REAL_STRONG}", REAL_STRONG)
+    names = [name for name in HEADLINE if name != REAL_STRONG]
+    rows = [measured.row(f"long-tail/{name}", name) for name in names]
+    first = scale.seeds["long-tail"]
+    later = [row.since(first) if row else None for row in (strong, *rows)]
+    columns = [gains([(row, strong) for row in rows], metric) for metric in ("overall", "few")]
+    columns.append(gains([(row, later[0]) for row in later[1:]]))
+    lines = [
+        [f"`{name}`", str(row.seeds) if row else "0", accuracy(row), *told]
+        for name, row, *told in zip(names, rows, *columns, strict=True)
+    ]
+    titles = ["row", "seeds", "overall", "difference", "on the few classes", f"seeds from {first} on alone"]
     return markdown(titles, lines)
 
 
@@ -108,16 +127,15 @@ def _share(row: Row | None, strong: Row | None, ceiling: Row | None) -> str:
 
 def screening(measured: Measured) -> str:
     """Return the table of screening on and off."""
+    rows = sorted(measured.rows("screening/"), key=lambda row: row.table)
+    pairs = [(row, measured.row(f"long-tail/{row.arm}", row.arm)) for row in rows]
     lines = []
-    for row in sorted(measured.rows("screening/"), key=lambda row: row.table):
-        plain = measured.row(f"long-tail/{row.arm}", row.arm)
+    for (row, plain), told in zip(pairs, gains(pairs), strict=True):
         dropped = [model["screened_out"] for model in row.models]
         planned = [model["screened_out"] + model["synthetic_images"] for model in row.models]
         judge = next(judge for judge in SCREENS if row.table.endswith(f"-{judge}"))
         share = f"{100 * sum(dropped) / max(1, sum(planned)):.0f} %"
-        lines.append(
-            [f"`{row.arm}`", judge, str(row.seeds), share, beside(plain, row), accuracy(row), gain(row, plain)]
-        )
+        lines.append([f"`{row.arm}`", judge, str(row.seeds), share, beside(plain, row), accuracy(row), told])
     titles = ["recipe", "judge", "seeds", "dropped", "off", "on", "on against off"]
     return markdown(titles, lines) if lines else MISSING
 
@@ -143,16 +161,16 @@ def few_shot_rows(measured: Measured, start: str) -> list[str]:
 
 def few_shot_gains(measured: Measured, scale: Scale) -> str:
     """Return the paired differences of the few-shot rows."""
+    names = [name for name in few_shot_rows(measured, "few-shot") if name != REAL_STRONG]
     lines = []
-    for name in few_shot_rows(measured, "few-shot"):
-        for baseline in (REAL_STRONG, "text"):
-            if name in (REAL_STRONG, baseline):
-                continue
-            pairs = [
-                (measured.row(f"few-shot/{name}-k{k}", name), measured.row(f"few-shot/{baseline}-k{k}", baseline))
-                for k in scale.shots
-            ]
-            lines.append([f"`{name}`", f"`{baseline}`", *(gain(row, other) for row, other in pairs)])
+    for baseline in (REAL_STRONG, "text"):
+        shown = [name for name in names if name != baseline]
+        columns = []
+        for k in scale.shots:
+            other = measured.row(f"few-shot/{baseline}-k{k}", baseline)
+            columns.append(gains([(measured.row(f"few-shot/{name}-k{k}", name), other) for name in shown]))
+        told = zip(*columns, strict=True)
+        lines += [[f"`{name}`", f"`{baseline}`", *cells] for name, cells in zip(shown, told, strict=True)]
     return markdown(["row", "against", *(f"k = {shots}" for shots in scale.shots)], lines) if lines else MISSING
 
 
@@ -189,12 +207,12 @@ def unnamed_few_shot(measured: Measured, scale: Scale) -> str:
     for shots in scale.shots:
         strong = measured.row(f"few-shot/{REAL_STRONG}-k{shots}", REAL_STRONG)
         text = measured.row(f"unnamed/text-k{shots}", "text")
-        for name in few_shot_rows(measured, "few-shot"):
-            row = measured.row(f"unnamed/{name}-k{shots}", name)
-            if row:
-                named = measured.row(f"few-shot/{name}-k{shots}", name)
-                cells = [beside(named, row), accuracy(row), gain(row, strong), gain(row, text)]
-                lines.append([f"`{name}`", str(shots), str(row.seeds), *cells])
+        names = few_shot_rows(measured, "few-shot")
+        rows = [row for name in names if (row := measured.row(f"unnamed/{name}-k{shots}", name))]
+        columns = [gains([(row, baseline) for row in rows]) for baseline in (strong, text)]
+        for row, *told in zip(rows, *columns, strict=True):
+            named = measured.row(f"few-shot/{row.arm}-k{shots}", row.arm)
+            lines.append([f"`{row.arm}`", str(shots), str(row.seeds), beside(named, row), accuracy(row), *told])
     titles = ["recipe", "k", "seeds", "class named", "not named", f"against `{REAL_STRONG}`"]
     return markdown([*titles, "against `text`, not named"], lines) if lines else MISSING
 
@@ -203,13 +221,17 @@ def unnamed_long_tail(measured: Measured, scale: Scale) -> str:
     """Return what the recipes are worth on the long tail with prompts that do not name the class."""
     strong = measured.row(f"long-tail/{REAL_STRONG}", REAL_STRONG)
     text = measured.row("unnamed/text-long-tail", "text")
-    lines = []
-    for name in ("text", *scale.recipes):
-        row = measured.row(f"unnamed/{name}-long-tail", name)
-        if row:
-            cells = [beside(measured.row(f"long-tail/{name}", name), row), accuracy(row), gain(row, strong)]
-            cells += [gain(row, text, metric) for metric in ("overall", "medium", "few")]
-            lines.append([f"`{name}`", str(row.seeds), *cells])
+    names = ("text", *scale.recipes)
+    rows = [row for name in names if (row := measured.row(f"unnamed/{name}-long-tail", name))]
+    columns = [gains([(row, strong) for row in rows])]
+    columns += [gains([(row, text) for row in rows], metric) for metric in ("overall", "medium", "few")]
+    lines = [
+        [
+            *(f"`{row.arm}`", str(row.seeds), beside(measured.row(f"long-tail/{row.arm}", row.arm), row)),
+            *(accuracy(row), *told),
+        ]
+        for row, *told in zip(rows, *columns, strict=True)
+    ]
     titles = ["recipe", "seeds", "class named", "not named", f"against `{REAL_STRONG}`"]
     against = ("against `text`, not named", "on the medium classes", "on the few classes")
     return markdown([*titles, *against], lines) if lines else MISSING
@@ -217,29 +239,44 @@ def unnamed_long_tail(measured: Measured, scale: Scale) -> str:
 
 def crops(measured: Measured) -> str:
     """Return what a gentler crop before pixel mixing does."""
+    rows = sorted(measured.rows("crop/"), key=lambda row: row.table)
+    pairs = [(row, measured.row(f"long-tail/{row.arm}", row.arm)) for row in rows]
     lines = []
-    for row in sorted(measured.rows("crop/"), key=lambda row: row.table):
+    for (row, plain), *told in zip(pairs, gains(pairs), gains(pairs, "few"), strict=True):
         lowest = next(iter(row.records.values()))["config"]["conditioning"]["crop_scale"][0]
-        plain = measured.row(f"long-tail/{row.arm}", row.arm)
-        cells = [beside(plain, row), accuracy(row), gain(row, plain), gain(row, plain, "few")]
-        lines.append([f"`{row.arm}`", f"{100 * lowest:g} %", str(row.seeds), *cells])
+        lines.append([f"`{row.arm}`", f"{100 * lowest:g} %", str(row.seeds), beside(plain, row), accuracy(row), *told])
     titles = ["recipe", "at least", "seeds", "default crop", "gentler crop", "difference", "on the few classes"]
     return markdown(titles, lines) if lines else MISSING
 
 
 def guidance(measured: Measured) -> str:
     """Return the table of guidance."""
-    strong = measured.row(f"long-tail/{REAL_STRONG}", REAL_STRONG)
-    rows = sorted(measured.rows("guidance/"), key=lambda row: (row.arm, guidance_of(row)))
+    rows, strong = guidance_rows(measured), measured.row(f"long-tail/{REAL_STRONG}", REAL_STRONG)
     lines = [
         [
             *(f"`{row.arm}`", f"{guidance_of(row):g}", str(row.seeds)),
-            *(accuracy(row, part="validation"), accuracy(row), gain(row, strong)),
+            *(accuracy(row, part="validation"), accuracy(row), told),
         ]
-        for row in rows
+        for row, told in zip(rows, gains([(row, strong) for row in rows]), strict=True)
     ]
     titles = ["recipe", "guidance", "seeds", "validation", "test", f"against `{REAL_STRONG}`"]
-    return markdown(titles, lines) if lines else MISSING
+    if not lines:
+        return MISSING
+    ends = [(of[-1], of[0]) for recipe in dict.fromkeys(row.arm for row in rows) if (of := _of(rows, recipe))]
+    among = [
+        f"`{high.arm}` at {guidance_of(high):g} against {guidance_of(low):g}: {told}."
+        for (high, low), told in zip(ends, gains(ends), strict=True)
+    ]
+    return "\n".join([markdown(titles, lines), "", " ".join(among)])
+
+
+def guidance_rows(measured: Measured) -> list[Row]:
+    """Return the rows of the table of guidance, in its order."""
+    return sorted(measured.rows("guidance/"), key=lambda row: (row.arm, guidance_of(row)))
+
+
+def _of(rows: Sequence[Row], recipe: str) -> list[Row]:
+    return [row for row in rows if row.arm == recipe]
 
 
 def guidance_of(row: Row) -> float:
@@ -250,29 +287,30 @@ def guidance_of(row: Row) -> float:
 def amounts(measured: Measured, scale: Scale) -> str:
     """Return the table of the number of synthetic images per class."""
     strong = measured.row(f"long-tail/{REAL_STRONG}", REAL_STRONG)
+    recipes = dict.fromkeys(row.table.removeprefix("amount/") for row in measured.rows("amount/"))
     lines = []
-    for table in dict.fromkeys(row.table for row in measured.rows("amount/")):
-        recipe = table.removeprefix("amount/")
-        rows = [row for count in scale.amounts if (row := measured.row(table, f"{recipe}-{count}"))]
+    for recipe in recipes:
+        rows = [row for count in scale.amounts if (row := measured.row(f"amount/{recipe}", f"{recipe}-{count}"))]
         lines.append([f"`{recipe}`", str(rows[0].seeds), beside(strong, rows[0]), *map(accuracy, rows)])
-        lines.append([f"against `{REAL_STRONG}`", "", "", *(gain(row, strong) for row in rows)])
+        lines.append([f"against `{REAL_STRONG}`", "", "", *gains([(row, strong) for row in rows])])
     return markdown(["recipe", "seeds", "0", *map(str, scale.amounts)], lines) if lines else MISSING
 
 
 def longer(measured: Measured, scale: Scale) -> str:
     """Return what more steps do to some rows of the long tail."""
-    arms = dict.fromkeys(row.arm for row in measured.rows("longer/"))
+    arms = [*dict.fromkeys(row.arm for row in measured.rows("longer/"))]
     lines = []
     for arm in arms:
         rows = [row for steps in scale.longer if (row := measured.row(f"longer/{arm}-{steps}", arm))]
         lines.append([f"`{arm}`", str(rows[0].seeds), beside(measured.row(f"long-tail/{arm}", arm), rows[0])])
         lines[-1] += map(accuracy, rows)
-    for arm in (arm for arm in arms if arm != REAL_STRONG):
-        pairs = [
-            (measured.row(f"longer/{arm}-{steps}", arm), measured.row(f"longer/{REAL_STRONG}-{steps}", REAL_STRONG))
-            for steps in scale.longer
-        ]
-        lines.append([f"`{arm}` against `{REAL_STRONG}`", "", "", *(gain(row, strong) for row, strong in pairs)])
+    others = [arm for arm in arms if arm != REAL_STRONG]
+    columns = []
+    for steps in scale.longer:
+        strong = measured.row(f"longer/{REAL_STRONG}-{steps}", REAL_STRONG)
+        columns.append(gains([(measured.row(f"longer/{arm}-{steps}", arm), strong) for arm in others]))
+    for arm, told in zip(others, zip(*columns, strict=True), strict=True):
+        lines.append([f"`{arm}` against `{REAL_STRONG}`", "", "", *told])
     titles = ["row", "seeds", f"{scale.steps['long-tail']} steps", *(f"{steps} steps" for steps in scale.longer)]
     return markdown(titles, lines) if lines else MISSING
 

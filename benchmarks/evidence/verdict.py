@@ -1,12 +1,13 @@
-"""Whether what the method promises holds here: decided by the paired intervals, said in words."""
+"""Whether what the method promises holds here: counted from the verdicts."""
 
 from __future__ import annotations
 
-from benchmarks.evidence.measured import Measured
+from benchmarks.evidence.measured import Measured, compared
 from benchmarks.evidence.settings import REAL_STRONG, Scale, few_shots
-from benchmarks.evidence.tables import MISSING, difference, markdown
+from benchmarks.evidence.tables import MISSING, markdown
 
 from augcond.evaluation.results import Difference
+from augcond.evaluation.verdicts import FEW_SEEDS
 
 
 def expectations(measured: Measured, scale: Scale) -> list[str]:
@@ -26,17 +27,21 @@ def expectations(measured: Measured, scale: Scale) -> list[str]:
                 # Real images alone are the same row under all prompts.
                 other = measured.row((table if baseline == "text" else named).format(baseline), baseline)
                 found = [measured.row(table.format(name), name) for name in scale.recipes]
-                counts = _counts([difference(row, other, metric) for row in found])
+                counts = _counts(compared([(row, other) for row in found], metric))
                 lines.append([where, prompts, f"above `{baseline}`", *counts])
-    titles = ["where", "prompts", "expected of the image recipes", "hold", "undecided", "the reverse", "of"]
-    note = "A recipe counts as above or below where the whole 95 % interval of its difference is on that side of 0."
+    titles = ["where", "prompts", "expected of the image recipes", "hold", "undecided", "the reverse", "of", "seeds"]
+    note = (
+        "A recipe counts as above or below where that is decided at 5 %, corrected for the recipes of its line (Holm); "
+        f"lines are not corrected for each other. Verdicts from fewer than {FEW_SEEDS} seeds may well be others with "
+        "more."
+    )
     return [note, "", markdown(titles, lines)]
 
 
 def _counts(decided: list[Difference | None]) -> list[str]:
     known = [difference for difference in decided if difference is not None]
     if not known:
-        return [MISSING, "", "", "0 recipes"]
-    above = sum(difference.low > 0 for difference in known)
-    below = sum(difference.high < 0 for difference in known)
-    return [str(above), str(len(known) - above - below), str(below), f"{len(known)} recipes"]
+        return [MISSING, "", "", "0 recipes", "0"]
+    above, below = (sum(difference.verdict == kind for difference in known) for kind in ("gain", "loss"))
+    seeds = "-".join(map(str, sorted({difference.seeds for difference in known})))
+    return [str(above), str(len(known) - above - below), str(below), f"{len(known)} recipes", seeds]

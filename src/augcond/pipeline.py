@@ -30,12 +30,14 @@ from augcond.store.images import ImageFormat
 from augcond.store.locks import exclusive
 from augcond.store.plans import RunPlan, plan_run, settle_plan
 from augcond.store.shards import GenerationSettings
+from augcond.torch_state import in_its_own_state
 from augcond.training.arms import HeldOut, arms_of
 from augcond.training.cards import ModelCard
 from augcond.training.experiment import check_test_images, load_experiment
 from augcond.training.trainer import train_arms
 
 
+@in_its_own_state
 def generate(
     config: RunConfig,
     *,
@@ -100,6 +102,7 @@ def generate(
     )
 
 
+@in_its_own_state
 def train(config: RunConfig, *, overwrite: bool = False, progress: Progress | None = None) -> list[ModelCard]:
     """Train every arm of the run with every training seed; call it again to resume after any interruption.
 
@@ -127,6 +130,7 @@ def train(config: RunConfig, *, overwrite: bool = False, progress: Progress | No
     return train_arms(experiment, dropped=dropped, overwrite=overwrite, progress=progress)
 
 
+@in_its_own_state
 def evaluate(config: RunConfig, *, on: HeldOut = "test", progress: Progress | None = None) -> Results:
     """Judge every trained model on the test set, each image once, and write RUN/results.json.
 
@@ -144,6 +148,7 @@ def evaluate(config: RunConfig, *, on: HeldOut = "test", progress: Progress | No
     return evaluate_models(load_experiment(config), on=on, progress=progress)
 
 
+@in_its_own_state
 def run(
     config: RunConfig,
     *,

@@ -65,3 +65,16 @@ def test_a_saved_config_means_the_same_again(protocol):
 def test_an_unknown_protocol_is_named():
     with pytest.raises(ConfigError, match="protocol: "):
         parse_config({**BUILTIN, "protocol": "longtail"})
+
+
+def test_presets_train_as_published():
+    few = parse_config({**FOLDER, "protocol": "few-shot"}).training
+    assert (few.optimizer, few.lr, few.schedule, few.views, few.standardise) == (
+        "adam",
+        1e-4,
+        "constant",
+        "fresh",
+        False,
+    )
+    tail = parse_config({**FOLDER, "protocol": "long-tail", "plan": {"fill_to": 10}}).training
+    assert (tail.optimizer, tail.momentum, tail.decay, tail.schedule) == ("momentum", 0.9, "all", "cosine")

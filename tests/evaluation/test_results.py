@@ -6,6 +6,7 @@ import pytest
 
 from augcond.errors import CorruptRunError
 from augcond.evaluation.results import Difference, read_results, share_text, write_results
+from augcond.evaluation.verdicts import how_judged
 from tests.report.runs import make_results
 
 
@@ -24,8 +25,8 @@ def test_results_are_read_as_they_were_written(tmp_path):
 
 
 def test_a_gain_is_over_the_arm_that_is_asked_for():
-    over = [Difference("image", name, "overall", 0.1, 0.0, 0.2, 2) for name in ("real-only", "text")]
-    results = make_results(differences=(Difference("image", "real-only", "few", 0.3, 0.1, 0.5, 2), *over))
+    over = [Difference("image", name, "overall", 0.1, (0.1, 0.1)) for name in ("real-only", "text")]
+    results = make_results(differences=(Difference("image", "real-only", "few", 0.3, (0.3, 0.3)), *over))
     assert results.gain("image") == results.gain("image", "real-only") == over[0]
     assert results.gain("image", "text") == over[1]
     assert results.gain("image", "mixup") is results.gain("more-real") is None
@@ -35,4 +36,24 @@ def test_shares_and_gains_in_words():
     assert share_text(0.6151, 0.0082) == "61.5 ± 0.8"
     assert share_text(0.6151) == "61.5"
     assert share_text(None, 0.1) == "-"
-    assert Difference("a", "b", "overall", 0.021, 0.008, 0.034, 2).text == "+2.1 (+0.8, +3.4)"
+    sure = Difference("a", "b", "overall", 0.021, (0.02, 0.022, 0.021), low=0.008, high=0.034)
+    assert sure.text == "+2.1 (+0.8 to +3.4)"
+
+
+def test_intervals_of_older_results_are_left_out(tmp_path):
+    """Those were a bootstrap's; what each seed gained is taken from the accuracies."""
+    path = tmp_path / "results.json"
+    write_results(path, make_results())
+    values = json.loads(path.read_text(encoding="utf-8"))
+    values["format"] = 2
+    del values["seal"]
+    for arm in values["arms"]:
+        del arm["interval"]
+    del values["missing"]
+    old = {"arm": "image", "baseline": "real-only", "metric": "overall", "mean": 0.11, "low": 0.04, "high": 0.18}
+    values["differences"] = [old | {"seeds": 2}]
+    path.write_text(json.dumps(values), encoding="utf-8")
+    (found,) = read_results(path).differences
+    assert (found.low, found.high, found.p, found.verdict) == (None, None, None, "not judged")
+    assert found.per_seed == pytest.approx((0.1, 0.12))
+    assert "run augcond evaluate again" in found.text and "run augcond evaluate again" in how_judged(read_results(path))

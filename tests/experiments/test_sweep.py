@@ -207,3 +207,12 @@ def test_a_sweep_ends_in_one_table_and_resumes(tmp_path):
     markers = sorted((config.run / "cells/synthetic/plan.per_class=4/seed-0/shards").glob("*.json"))
     notes = [note for path in markers for note in json.loads(path.read_text())["notes"]]
     assert notes == ["6 rows reused"]
+
+
+def test_trainings_of_a_seed_are_averaged(tmp_path):
+    config = toy_run(tmp_path, conditioning={"recipe": "text"}, training={"steps": 1}, plan={"per_class": 2})
+    results = sweep(config, [parse_axis("plan.per_class=2")], seeds=3, trainings=2)
+    assert [seed.seeds.training for seed in results.arms[0].seeds] == [0, 10_000, 1, 10_001, 2, 10_002]
+    gain = results.gain("text per_class=2")
+    assert gain.seeds == 3 and gain.low is not None
+    assert gain.mean == pytest.approx(results.arms[1].mean.overall - results.arms[0].mean.overall)

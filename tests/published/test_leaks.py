@@ -1,5 +1,6 @@
 """Each of the four leaks of the published scripts, planted: refused as an accident, flagged where it is asked for."""
 
+import json
 import subprocess
 import sys
 
@@ -10,8 +11,9 @@ from safetensors.torch import load_file
 from augcond.datasets import load_dataset
 from augcond.datasets.protocol import protocol_of
 from augcond.datasets.splits import draw_split, few_shot, subset
-from augcond.errors import ConfigError, LeakError
+from augcond.errors import ConfigError, LeakError, RunMismatchError
 from augcond.pipeline import evaluate, generate, run, train
+from augcond.published import leaks
 from augcond.published.leaks import BestEpoch, replace_by_synthetic
 from augcond.store import RunFolder
 from augcond.training import trainer
@@ -101,6 +103,41 @@ def test_half_of_the_validation_images_are_synthetic_with_the_leak(generated):
         shares[arm.name] = (judged != honest).flatten(1).any(dim=1).float().mean().item()
     assert shares["real-only"] == 0
     assert 0.2 < shares["text"] < 0.8
+
+
+def limited(root, monkeypatch):
+    """Return a small run with an arm of two images a class, and the keys of what it is judged with."""
+    arms = [{"name": "real-only"}, {"name": "two", "recipe": "text", "per_class": 2}]
+    config = toy_run(root, data=FEW, leaks=["synthetic-validation"], training={"seeds": 1, "steps": 1, "arms": arms})
+    keys = []
+
+    def replaced(images, synthetic, seed):
+        keys.append(synthetic.keys)
+        return replace_by_synthetic(images, synthetic, seed)
+
+    monkeypatch.setattr(leaks, "replace_by_synthetic", replaced)
+    generate(config)
+    train(config)
+    return config, keys
+
+
+def test_an_arm_of_few_images_is_judged_with_those_that_it_was_trained_on(tmp_path, monkeypatch):
+    config, keys = limited(tmp_path, monkeypatch)
+    evaluate(config)
+    trained = RunImages(load_experiment(config)).added_keys(arms_of(config)[1])
+    assert keys == [trained]
+    assert len(trained) == 6
+
+
+def test_a_leak_does_not_judge_with_other_images_than_were_trained_on(tmp_path, monkeypatch):
+    """Models of 0.1 do not say how many images of each class they had."""
+    config, _ = limited(tmp_path, monkeypatch)
+    path = RunFolder(config.run).model_path("two", 0) / "model.json"
+    values = json.loads(path.read_text(encoding="utf-8"))
+    del values["per_class"]
+    path.write_text(json.dumps(values), encoding="utf-8")
+    with pytest.raises(RunMismatchError, match=r"was trained on 6 images .* would judge it with 12: train it anew"):
+        evaluate(config)
 
 
 def test_the_best_epoch_is_what_is_saved(tmp_path, monkeypatch):

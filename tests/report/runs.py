@@ -10,7 +10,7 @@ import numpy as np
 
 from augcond.config import RunConfig
 from augcond.engine import Summary
-from augcond.evaluation.results import ArmKind, ArmResult, Difference, Metrics, Results, SeedResult, Seeds
+from augcond.evaluation.results import ArmKind, ArmResult, Difference, Metrics, Results, SeedResult, Seeds, Verdict
 from augcond.pipeline import generate
 from tests.datasets.photos import encode, picture
 from tests.toy import config_with
@@ -84,12 +84,19 @@ def make_results(**changes: Any) -> Results:
         model="small-resnet",
         arms=arms,
         differences=(
-            Difference("image", "real-only", "overall", 0.11, 0.04, 0.18, 2),
-            Difference("image", "real-only", "few", 0.3, 0.1, 0.5, 2),
-            Difference("more-real", "real-only", "overall", 0.15, 0.09, 0.2, 2),
+            gain("image", 0.11),
+            replace(gain("image", 0.3), metric="few", family=0, verdict="exploratory"),
+            gain("more-real", 0.15),
         ),
     )
     return replace(results, **changes)
+
+
+def gain(name: str, mean: float, reach: float = 0.05, seeds: int = 5, family: int = 2) -> Difference:
+    """Return a difference in overall accuracy over `real-only`, judged by its interval alone."""
+    verdict: Verdict = "undecided" if abs(mean) <= reach else "gain" if mean > 0 else "loss"
+    found = Difference("", "real-only", "overall", mean, (mean,) * seeds, None, mean - reach, mean + reach)
+    return replace(found, arm=name, family=family, verdict=verdict)
 
 
 def arm(name: str, kind: ArmKind, overall: tuple[float, ...]) -> ArmResult:

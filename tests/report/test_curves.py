@@ -1,22 +1,27 @@
-import math
 from dataclasses import replace
 
 import pytest
 
-from augcond.report.curves import MOST_CURVES, curves_of, draw_curves, mean_interval
+from augcond.report.curves import MOST_CURVES, curves_of, draw_curves
 from augcond.report.figures import drawing, save_figure
 from tests.report.runs import arm, make_results
 
 
-def swept(name, overall=(0.5, 0.6), kind="synthetic", **settings):
-    return replace(arm(name, kind, overall), settings={key.replace("__", "."): v for key, v in settings.items()})
+def swept(name, overall=(0.5, 0.6), kind="synthetic", interval=None, **settings):
+    found = arm(name, kind, overall)
+    return replace(found, settings={key.replace("__", "."): v for key, v in settings.items()}, interval=interval)
+
+
+def text(guidance, overall, interval):
+    name = f"text guidance_scale={guidance}"
+    return swept(name, overall, interval=interval, generator__guidance_scale=guidance, conditioning__recipe="text")
 
 
 GUIDANCE = make_results(
     arms=(
         swept("real-only", kind="real-only"),
-        swept("text guidance_scale=10", generator__guidance_scale=10, conditioning__recipe="text"),
-        swept("text guidance_scale=2.5", (0.4, 0.7), generator__guidance_scale=2.5, conditioning__recipe="text"),
+        text(10, (0.5, 0.6), (0.4, 0.7)),
+        text(2.5, (0.4, 0.7), (0.3, 0.8)),
         swept("image guidance_scale=2.5", (0.8,), generator__guidance_scale=2.5, conditioning__recipe="image"),
     )
 )
@@ -32,24 +37,10 @@ def test_arms_that_differ_in_the_axis_alone_make_a_curve():
     assert [curve.name for curve in along.references] == ["real-only"]
 
 
-def test_bands_are_students_intervals_over_the_seeds():
-    # By hand: mean .5, standard deviation .1, three seeds, t = 4.303.
-    low, high = mean_interval([0.4, 0.5, 0.6])
-    assert (low, high) == pytest.approx((0.5 - 4.303 * 0.1 / math.sqrt(3), 0.5 + 4.303 * 0.1 / math.sqrt(3)))
-    assert mean_interval([0.4]) is None
-    many = [0.4, 0.6] * 20
-    low, high = mean_interval(many)
-    assert high - low == pytest.approx(2 * 1.96 * 0.10127 / math.sqrt(40), rel=1e-3)
-
-
-def test_quantiles_are_those_of_scipy():
-    from scipy.stats import t
-
-    for count in (2, 3, 5, 12, 31):
-        values = [0.0, 1.0] + [0.5] * (count - 2)
-        spread = math.sqrt(0.5 / (count - 1))
-        low, high = mean_interval(values)
-        assert (high - low) / 2 == pytest.approx(t.ppf(0.975, count - 1) * spread / math.sqrt(count), rel=1e-3)
+def test_bands_are_the_intervals_of_the_results():
+    (along,) = curves_of(GUIDANCE)
+    assert [(point.low, point.high) for point in along.curves[0].points] == [(0.3, 0.8), (0.4, 0.7)]
+    assert along.curves[1].points[0].low is None
 
 
 def test_shots_are_a_curve_of_real_images_alone_too():
@@ -98,5 +89,5 @@ def test_the_figure_shows_means_bands_and_references(tmp_path):
     assert axes.get_xlabel() == "guidance scale" and axes.get_ylabel() == "test accuracy (%)"
     assert len(axes.collections) == 1  # one band: the other curve has one place and one seed
     bottom, top = axes.get_ylim()
-    assert bottom < 50 and 80 < top < 100  # the bands of two seeds leave the figure, the means do not
+    assert bottom < 50 and 80 < top < 100
     assert "real-only" in text

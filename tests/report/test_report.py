@@ -123,7 +123,7 @@ def test_results_are_shown(run_folder, tmp_path, facts):
     page = write_report(folder, PLAIN)
 
     text = text_of(page)
-    assert "66.0 ± 5.0" in text and "+11.0 (+4.0 to +18.0)" in text
+    assert "66.0 ± 5.0" in text and "+11.0 (+6.0 to +16.0)" in text
     assert "the accuracy was measured on other classes" in text
     assert "Leaky" not in text
     assert (page.parent / "figures" / "accuracy-gain.svg").exists()

@@ -3,7 +3,7 @@ from dataclasses import replace
 from augcond.evaluation.results import Difference
 from augcond.report.accuracy import draw_class_changes, draw_gains, shown_changes, view_accuracy
 from augcond.report.verdict import answers, gain_text
-from tests.report.runs import arm, make_results
+from tests.report.runs import arm, gain, make_results
 
 
 def by_question(facts, quality=None, results=None):
@@ -22,7 +22,10 @@ def test_a_run_without_results_says_what_is_not_known(facts):
 
 def test_a_gain_is_told_with_its_interval(facts):
     found = by_question(facts, results=make_results())["Did it help?"]
-    assert found.answer == "Test accuracy over real-only: image +11.0 points (95 % interval +4.0 to +18.0)."
+    assert found.answer.startswith(
+        "Test accuracy over real-only: image +11.0 points (95 % interval +6.0 to +16.0): gain. Verdicts: the gain in "
+        "overall accuracy over real-only, corrected for 2 comparisons (Holm)"
+    )
     assert found.tone == "good"
 
 
@@ -30,19 +33,25 @@ def test_of_many_arms_none_is_singled_out(facts):
     names = ("text", "image", "mixup")
     results = make_results(
         arms=(arm("real-only", "real-only", (0.5,)), *(arm(name, "synthetic", (0.6,)) for name in names)),
-        differences=tuple(
-            Difference(name, "real-only", "overall", mean, mean - 0.05, mean + 0.05, 1)
-            for name, mean in zip(names, (-0.1, 0.01, 0.1), strict=True)
-        ),
+        differences=tuple(gain(name, mean) for name, mean in zip(names, (-0.1, 0.01, 0.1), strict=True)),
     )
     found = by_question(facts, results=results)["Did it help?"]
-    assert "Of 3 arms, 1 gain in test accuracy over real-only and 1 lose" in found.answer
+    assert "Of 3 arms, 1 gain in test accuracy over real-only, 1 lose, and 1 are not decided." in found.answer
     assert found.tone == "look"
 
 
 def test_an_interval_over_zero_is_no_gain(facts):
-    unsure = make_results(differences=(Difference("image", "real-only", "overall", 0.01, -0.02, 0.04, 2),))
-    assert by_question(facts, results=unsure)["Did it help?"].tone == "look"
+    unsure = by_question(facts, results=make_results(differences=(gain("image", 0.01),)))["Did it help?"]
+    assert unsure.tone == "look" and "): undecided." in unsure.answer
+
+
+def test_below_five_seeds_there_is_no_good_news(facts):
+    few = by_question(facts, results=make_results(differences=(gain("image", 0.11, seeds=4),)))["Did it help?"]
+    assert few.tone == "look" and "gain (only 4 seeds: others may well say otherwise)" in few.answer
+    two = Difference("image", "real-only", "overall", 0.11, (0.1, 0.12), family=1, verdict="too few seeds")
+    found = by_question(facts, results=make_results(differences=(two,)))["Did it help?"]
+    assert found.tone == "look"
+    assert "+11.0 points (too few seeds for an interval: +10.0, +12.0): too few seeds." in found.answer
 
 
 def test_validation_accuracy_is_called_so(facts):
@@ -58,9 +67,7 @@ def test_leaky_numbers_are_marked(facts):
 
 
 def test_points_have_their_sign():
-    assert gain_text(Difference("a", "b", "overall", -0.021, -0.03, 0.002, 1)) == (
-        "-2.1 points (95 % interval -3.0 to +0.2)"
-    )
+    assert gain_text(gain("a", -0.021, 0.023)) == "-2.1 points (95 % interval -4.4 to +0.2): undecided"
 
 
 def test_changes_per_class_are_means_over_the_seeds():

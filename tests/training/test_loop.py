@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from torch import nn
 from torch.nn import functional
 
 from augcond.errors import ConfigError, TrainingError
@@ -140,3 +141,15 @@ def test_inputs_and_labels_of_a_step_are_mixed(name):
         assert torch.allclose(blends, share * images + (1 - share) * images.roll(1, 0), atol=1e-6)
     else:
         assert (blends == images).all(dim=1).float().mean().item() == pytest.approx(share, abs=0.02)
+
+
+def test_weight_decay_acts_on_weights_alone_or_on_everything():
+    module = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))
+    kept = {}
+    for decay in ("weights", "all"):
+        config = toy_settings(optimizer="momentum", weight_decay=0.1, decay=decay)
+        groups = make_optimizer(module, config).param_groups
+        kept[decay] = sum(len(group["params"]) for group in groups if group["weight_decay"] == 0.1)
+        assert all(group["nesterov"] is False for group in groups)
+    assert kept == {"weights": 1, "all": 4}
+    assert make_optimizer(module, toy_settings(optimizer="sgd")).param_groups[0]["nesterov"] is True

@@ -3,6 +3,8 @@
 import torch
 from safetensors.torch import save_file
 
+from augcond.training.batches import BatchSampler, BatchSettings, EncodedInputs, ImageInputs
+from augcond.training.devices import find_rank
 from augcond.training.networks import build_classifier
 from augcond.training.probes import BackboneEncoder, FrozenEncoder, LinearHead, plain_features, view_features
 from tests.training.toys import SIZE, toy_images, toy_settings
@@ -37,6 +39,34 @@ def test_a_linear_head_standardises_features():
     assert torch.allclose(head.mean, features.mean(0))
     assert head(features).shape == (50, 2)
     assert torch.isfinite(LinearHead(torch.ones(3, 4), 2, seed=0)(torch.ones(3, 4))).all()
+
+
+def test_a_linear_head_may_take_features_as_they_are():
+    features = torch.randn(50, 4) * 3 + 7
+    head = LinearHead(features, 2, seed=0, standardise=False)
+    assert torch.equal(head(features), head.linear(features))
+
+
+def test_fresh_views_are_encoded_anew_for_every_batch():
+    config = toy_settings(steps=3, batch_size=4)
+    real, synthetic = toy_images(2), toy_images(2, seed=1, name="synthetic")
+    sampler = BatchSampler(6, 6, BatchSettings(4, 0.5, "exact"), seed=0, steps=3)
+
+    def encode(images):
+        return images.mean(dim=(2, 3))
+
+    def inputs():
+        images = ImageInputs((real, synthetic), sampler, config.augment, SIZE, 3, seed=0)
+        return EncodedInputs(images, encode)
+
+    rank = find_rank(config)
+    first, labels = inputs()(0, rank)
+    assert first.shape == (4, 3)
+    # What a step draws depends on seed and step alone.
+    again = inputs()
+    assert torch.equal(again(0, rank)[0], first)
+    assert not torch.equal(again(1, rank)[0], first)
+    assert labels.tolist() == [*real.labels[sampler(0).real], *synthetic.labels[sampler(0).synthetic]]
 
 
 def test_deviations_that_are_small_by_chance_blow_nothing_up():

@@ -34,6 +34,7 @@ for _command in (
     experiments.evaluate,
     experiments.run,
     experiments.sweep,
+    experiments.power,
     experiments.report,
 ):
     app.command()(_command)

@@ -1,4 +1,4 @@
-"""Commands that measure: `demo`, `train`, `evaluate`, `run`, `sweep`, `report`."""
+"""Commands that measure: `demo`, `train`, `evaluate`, `run`, `sweep`, `power`, `report`."""
 
 from __future__ import annotations
 
@@ -155,6 +155,7 @@ def sweep(
     over: Annotated[list[str], typer.Option(metavar="KEY=V,V", help="A key and its values; may be repeated.")],
     seeds: Annotated[int, typer.Option(min=1, help="Seeds of split, plan and training together.")] = 3,
     on: Annotated[str, typer.Option(help="validation, to choose by; or test.")] = "validation",
+    trainings: Annotated[int, typer.Option(min=1, help="Trainings of each seed; they are averaged.")] = 1,
     overrides: Set = None,
     as_json: AsJson = False,
 ) -> None:
@@ -175,12 +176,37 @@ def sweep(
     axes = [parse_axis(text) for text in over]
     config = load_run_config(config_file, overrides)
     with logged(config):
-        results = run_sweep(config, axes, seeds=seeds, on=judged_on, progress=show_progress)
+        results = run_sweep(config, axes, seeds=seeds, trainings=trainings, on=judged_on, progress=show_progress)
     if as_json:
         print_json(asdict(results))
     else:
         print_results(results, console())
     typer.echo(f"{write_report(RunFolder(config.run), on_stage=say)}", err=as_json)
+
+
+def power(
+    run: RunPath,
+    effect: Annotated[float, typer.Option(min=0.01, help="The difference to decide, in points of accuracy.")] = 1.0,
+    on: Annotated[str, typer.Option(help="test, or validation.")] = "test",
+    as_json: AsJson = False,
+) -> None:
+    """Say how many seeds and test images it takes to decide a difference, from the variances that RUN measured.
+
+    RUN is a run or a sweep that was evaluated, with two seeds at least.
+
+    Example: augcond power runs/my-photos --effect 1.0
+    """
+    from augcond.evaluation.power import components, in_words, needed
+    from augcond.evaluation.results import read_results
+
+    folder = run_folder(run)
+    path = folder.sweep_path if folder.sweep_path.is_file() else folder.results_path(held_out_of(on))
+    found = components(read_results(path))
+    if as_json:
+        cells = [asdict(cell) for cell in needed(found, effect / 100)]
+        print_json({"effect": effect / 100, "measured": asdict(found), "needed": cells})
+    else:
+        typer.echo("\n".join(in_words(found, effect / 100)))
 
 
 def report(

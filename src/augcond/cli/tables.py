@@ -9,6 +9,7 @@ from rich.table import Table
 
 from augcond.cli.output import visible as _visible
 from augcond.evaluation.results import share_text
+from augcond.evaluation.verdicts import how_judged, in_words, missing_text
 from augcond.generators.families import INPUT_WORDS
 from augcond.progress import format_bytes, format_seconds
 
@@ -214,9 +215,13 @@ def print_results(results: Results, console: Console) -> None:
     seeds = len(results.arms[0].seeds)
     console.print(
         f"percent of {results.test_images:,} {results.on} images by {results.model}, mean and spread over {seeds} "
-        f"training seed{'s' if seeds != 1 else ''}; gain: overall - {base}, with its paired 95 % bootstrap interval",
+        f"training seed{'s' if seeds != 1 else ''}; gain: overall - {base}, paired, with its 95 % interval",
         soft_wrap=True,
     )
+    for one in (one for one in results.differences if one.family):
+        console.print(f"  {one.arm} over {one.baseline}: {in_words(one)}", soft_wrap=True)
+    for line in filter(None, (how_judged(results), missing_text(results))):
+        console.print(line, soft_wrap=True)
 
 
 def print_forecast(found: Forecast, console: Console) -> None:

@@ -8,7 +8,6 @@ of one's own composes the same operations, or brings a function in place of one.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
@@ -16,8 +15,9 @@ from typing import TYPE_CHECKING, Literal
 
 from augcond import registry
 from augcond.conditioning.base import Draws, InitialImage, Prepared
+from augcond.conditioning.returned import checked_operation, checked_view
 from augcond.conditioning.streams import BOX, LAMBDA, MIX, RUN, numpy_stream
-from augcond.errors import ConfigError, GeneratorError
+from augcond.errors import ConfigError
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -27,8 +27,6 @@ if TYPE_CHECKING:
     from augcond.config import ConditioningConfig
 
 # PyTorch is imported by the functions that compute: planning, --help and status look recipes up and need none of it.
-
-_ROUNDING = 1e-3
 
 Mix = Literal["mixup", "cutmix"]
 
@@ -234,7 +232,7 @@ def prepare(
         if recipe.pixels is not None or repeated:
             views.append(random_crop(source, size, settings, seed, position))
         else:
-            views.append(_checked_view(generator.view(source), size))
+            views.append(checked_view(generator.view(source), size))
     stacked = torch.stack(views)
     if recipe.pixels is None or not mixed:
         return Prepared(stacked, draws)
@@ -294,46 +292,7 @@ def _operate(
     recipe: Recipe, operation: Operation, sources: Tensor, settings: ConditioningConfig, seed: int
 ) -> tuple[Tensor, Draws]:
     """Return what an operation of one's own makes of a row's views or embeddings, float32, and its draws."""
-    import torch
-
-    returned = operation(sources, settings, seed)
-    if not (isinstance(returned, tuple) and len(returned) == 2 and isinstance(returned[0], torch.Tensor)):
-        raise ConfigError(
-            f"recipe {recipe.name}: its function gave a {type(returned).__name__}; expected (tensor, Draws)"
-        )
-    made, draws = returned
-    if made.shape != sources.shape[1:] or not made.isfinite().all():
-        raise ConfigError(
-            f"recipe {recipe.name}: its function gave a tensor of shape {tuple(made.shape)}; expected finite numbers "
-            f"of shape {tuple(sources.shape[1:])}"
-        )
-    if not isinstance(draws, Draws) or not all(map(_is_number, (draws.lam, draws.share, *draws.weights))):
-        raise ConfigError(
-            f"recipe {recipe.name}: its function drew {draws!r}; expected Draws of finite numbers or None"
-        )
-    return made.detach().float(), draws
-
-
-def _is_number(value: object) -> bool:
-    return value is None or (isinstance(value, (int, float)) and math.isfinite(value))
-
-
-def _checked_view(view: Tensor, size: int) -> Tensor:
-    """Return a generator's view of an image, float32 (3, S, S), where it is what the interface promises."""
-    import torch
-
-    if not isinstance(view, torch.Tensor):
-        raise GeneratorError(
-            f"the generator's view gave a {type(view).__name__}; expected a tensor (3, {size}, {size})"
-        )
-    kind = f"{str(view.dtype).removeprefix('torch.')} {tuple(view.shape)} on {view.device.type}"
-    fits = tuple(view.shape) == (3, size, size) and view.is_floating_point() and view.device.type == "cpu"
-    if not fits or not ((view >= 0) & (view <= 1 + _ROUNDING)).all():
-        given = "values outside of [0, 1]" if fits else kind
-        raise GeneratorError(
-            f"the generator's view gave {given}; expected floating point (3, {size}, {size}) on the CPU, in [0, 1]"
-        )
-    return view.float()
+    return checked_operation(recipe.name, operation(sources, settings, seed), sources.shape[1:])
 
 
 def _draws_of_first(recipe: Recipe, count: int) -> Draws:

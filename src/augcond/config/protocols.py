@@ -61,9 +61,10 @@ def _long_tail(builtin: bool) -> dict[str, Any]:
         # As published for ImageNet-LT, but for the steps: 150 passes over its synthetic images are 680,000.
         preset["training"] |= {
             "model": "resnext50_32x4d",
-            "optimizer": "sgd",
+            "optimizer": "momentum",
             "lr": 0.2,
             "weight_decay": 5e-4,
+            "decay": "all",
             "batch_size": 512,
             "steps": 100_000,
             "checkpoint_every": 5_000,
@@ -88,9 +89,11 @@ def _few_shot(builtin: bool) -> dict[str, Any]:
             "optimizer": "adam",
             "lr": 1e-4,
             "weight_decay": 0.0,
+            "schedule": "constant",
             "steps": 10_000,
             "batch_size": 32,
-            "views": 8,
+            "views": "fresh",
+            "standardise": False,
             "augment": {"crop": "none", "transforms": [{"name": "RandomRotation", "degrees": 15}]},
         }
     return {"data": {"split": {"name": "few-shot", "k": 4}}, "plan": {"per_class": 16}, "training": training}

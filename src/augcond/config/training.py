@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
 
-from augcond.config.base import NOTHING, AtLeastOne, Count, Section, Setting, Share, setting_of
+from augcond.config.base import NOTHING, AtLeastOne, Count, OneOrMore, Section, Setting, Share, setting_of
 
 SplitName = Literal["all", "long-tail", "few-shot"]
 ProtocolName = Literal["long-tail", "few-shot", "published"]
@@ -140,17 +140,22 @@ class TrainingConfig(Section, decides="models"):
     """Strength of the logit adjustment."""
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
     optimizer: str = "adamw"
-    """Any optimiser that timm knows, such as adamw, sgd (with Nesterov momentum) or lamb."""
+    """Any optimiser that timm knows, such as adamw, sgd (with Nesterov momentum), momentum (sgd without) or lamb."""
     lr: Annotated[float, Field(gt=0)] = 0.003
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
     """Of sgd and its like."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.05
+    decay: Annotated[Literal["weights", "all"], Setting(neutral="weights")] = "weights"
+    """What weight decay acts on: weights alone, or biases and norms too."""
     clip_norm: Annotated[float, Field(gt=0)] | None = None
     schedule: Literal["cosine", "constant"] = "cosine"
     warmup_steps: Count = 0
     augment: AugmentConfig = AugmentConfig()
-    views: AtLeastOne = 1
-    """linear-probe: augmented views of each training image whose features are computed once, beside the plain one."""
+    views: AtLeastOne | Literal["fresh"] = 1
+    """linear-probe: augmented views of each training image whose features are computed once, beside the plain one;
+    `fresh`: every batch is augmented and encoded anew."""
+    standardise: Annotated[bool, Setting(neutral=True)] = True
+    """linear-probe: features are standardised with the mean and deviation of the real training images'."""
     seeds: Annotated[AtLeastOne | tuple[Count, ...], _EACH] = 3
     """Number of training seeds (0, 1, ...), or the seeds themselves."""
     checkpoint_every: Annotated[AtLeastOne, NOTHING] = 1000
@@ -229,12 +234,15 @@ def _first_problem(error: ValidationError) -> str:
 
 
 class EvaluationConfig(Section, decides="judgement"):
-    """Bounds of the shot groups by real training images (many > `many`, few < `few`, medium between), and intervals."""
+    """Bounds of the shot groups by real training images (many > `many`, few < `few`, medium between), and verdicts."""
 
     many: AtLeastOne = 100
     few: AtLeastOne = 20
-    bootstrap: AtLeastOne = 2000
-    """Resamples of an interval."""
+    primary: Annotated[tuple[str, ...], OneOrMore, Setting(neutral=[], swept=False)] = ()
+    """Arms whose gain in overall accuracy over the first arm was chosen beforehand as the question; everything else is
+    exploratory then. Empty: all gains over the first arm are corrected for their number (Holm)."""
+    bootstrap: Annotated[AtLeastOne, Setting("nothing", swept=False)] = 2000
+    """Of augcond 0.1, whose intervals were too narrow; without effect."""
 
     @model_validator(mode="after")
     def _apart(self) -> Self:

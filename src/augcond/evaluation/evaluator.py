@@ -8,11 +8,21 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from augcond.errors import CorruptRunError, RunMismatchError
-from augcond.evaluation.intervals import SeedPredictions, Trained, comparable, compare, mean_metrics, spread_metrics
+from augcond.errors import ConfigError, CorruptRunError, RunMismatchError
+from augcond.evaluation.intervals import (
+    SeedPredictions,
+    Trained,
+    comparable,
+    compare,
+    mean_metrics,
+    spread_metrics,
+    with_accuracies,
+    with_intervals,
+)
 from augcond.evaluation.metrics import Predictions, confusion_matrix, measure, per_class_accuracy
 from augcond.evaluation.predictions import save_predictions
 from augcond.evaluation.results import ArmResult, Difference, Results, SeedResult, write_results
+from augcond.evaluation.verdicts import judged as with_verdicts
 from augcond.progress import NoProgress
 from augcond.store.verifying import model_flaw, set_aside_model
 from augcond.training.arm_images import RunImages
@@ -70,6 +80,7 @@ def evaluate_models(experiment: Experiment, *, on: HeldOut = "test", progress: P
         {name: judged[name] for name in names},
         on=on,
         baselines=lambda name: [names[0], *(text for text in texts if name != names[0])],
+        missing=tuple(f"{file.key}: {file.reason}" for file in test.rejected),
     )
     write_results(folder.results_path(on), results)
     return results
@@ -121,10 +132,17 @@ def predict(images: RunImages, card: ModelCard, test: Dataset) -> Predictions:
 
     Raises:
         CorruptRunError: its weights are missing or damaged.
+        RunMismatchError: a leak would judge it with other synthetic images than it was trained on.
     """
     folder = images.experiment.folder.model_path(card.arm, card.seeds.training)
     model = load_model(images, card.config, folder)
-    arm = Arm(card.arm, card.kind, card.recipe, None, card.config)
+    arm = Arm(card.arm, card.kind, card.recipe, card.per_class, card.config)
+    if images.experiment.config.leaks and len(images.added_keys(arm)) != card.synthetic_images:
+        # A leak may judge a model with the very images that it was trained on.
+        raise RunMismatchError(
+            f"{folder} was trained on {card.synthetic_images} images beside the real ones, and the leaks would judge "
+            f"it with {len(images.added_keys(arm))}: train it anew with --overwrite, or delete it"
+        )
     judged = images.judged(test, arm, model.size, card.seeds.training)
     logits = model.logits(model.module, judged).double() + torch.tensor(card.test_shift, dtype=torch.float64)
     return Predictions(judged.keys, judged.labels.numpy(), torch.softmax(logits, dim=1).numpy())
@@ -138,6 +156,8 @@ def assemble_results(
     *,
     on: HeldOut,
     baselines: Callable[[str], Sequence[str]],
+    bounds: Mapping[str, EvaluationConfig] | None = None,
+    missing: Sequence[str] = (),
 ) -> Results:
     """Return results from the predictions of trained models.
 
@@ -148,16 +168,25 @@ def assemble_results(
         models: their predictions, by arm (in the order of the results) and seed.
         on: what they were judged on.
         baselines: names the arms that an arm is compared with; itself, and those without a common seed or judged on
-            other images, are passed over.
+            other images, are passed over. The gain over the first of them is what gets a verdict.
+        bounds: of the shot groups, by arm, where a sweep varies them; those of `config` elsewhere.
+        missing: test images that could not be used, by name, with the reason.
+
+    Raises:
+        ConfigError: `evaluation.primary` names what is no row of the table, or the baseline.
     """
-    arms = tuple(_arm([card for card in cards if card.arm == name], models[name], config) for name in models)
+    bounds = bounds or dict.fromkeys(models, config.evaluation)
+    arms = tuple(
+        _arm([card for card in cards if card.arm == name], models[name], config, bounds[name]) for name in models
+    )
     # Those that models were trained with, and those that they are judged with now.
     leaks = tuple(dict.fromkeys((*config.leaks, *(leak for card in cards for leak in card.leaks))))
-    differences: list[Difference] = []
+    found: list[Difference] = []
     for name in models:
         for baseline in dict.fromkeys(baselines(name)):
             if baseline != name and comparable(models[name], models[baseline]):
-                differences += compare(name, baseline, models, config.evaluation)
+                found += compare(name, baseline, models, bounds[name])
+    differences = with_verdicts(with_intervals(found), _asked(found, config.evaluation.primary, baselines))
     return Results(
         protocol=config.protocol,
         leaky=bool(leaks),
@@ -169,14 +198,34 @@ def assemble_results(
         many=config.evaluation.many,
         few=config.evaluation.few,
         model=cards[0].config.model,
-        arms=arms,
+        arms=tuple(with_accuracies(arms, models)),
         differences=tuple(differences),
         on=on,
+        missing=tuple(missing),
     )
 
 
-def _arm(cards: Sequence[ModelCard], trained: Trained, config: RunConfig) -> ArmResult:
-    seeds = tuple(_seed(card, trained[card.seeds], config.evaluation) for card in cards)
+def _asked(found: Sequence[Difference], primary: Sequence[str], baselines: Callable[[str], Sequence[str]]) -> list[int]:
+    """Return the places of the comparisons that get a verdict: gains in overall accuracy over an arm's first baseline.
+
+    Where `primary` names arms, they alone.
+    """
+    places = {
+        one.arm: place
+        for place, one in enumerate(found)
+        if one.metric == "overall" and one.baseline == next(iter(baselines(one.arm)), None)
+    }
+    wrong = [name for name in primary if name not in places]
+    if wrong:
+        raise ConfigError(
+            f"evaluation.primary: {wrong[0]!r} has no gain over a baseline in this table; those that have one: "
+            f"{', '.join(places) or 'none'}"
+        )
+    return [place for name, place in places.items() if not primary or name in primary]
+
+
+def _arm(cards: Sequence[ModelCard], trained: Trained, config: RunConfig, bounds: EvaluationConfig) -> ArmResult:
+    seeds = tuple(_seed(card, trained[card.seeds], bounds) for card in cards)
     metrics = [seed.metrics for seed in seeds]
     first = cards[0]
     return ArmResult(

@@ -1,24 +1,21 @@
-"""Means and spreads over seeds, and paired bootstrap intervals of the difference between two settings."""
+"""Means and spreads over seeds, and the difference between two settings, paired over seeds and test images."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from functools import lru_cache
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from augcond.conditioning.streams import numpy_stream
-from augcond.evaluation.metrics import Predictions, confusion_matrix, metric_weights
-from augcond.evaluation.results import METRICS, Difference, MetricName, Metrics, Seeds
+from augcond.evaluation.metrics import Predictions, metric_weights
+from augcond.evaluation.results import METRICS, ArmResult, Difference, MetricName, Metrics, Seeds, Spread
+from augcond.evaluation.statistics import half_width, p_value
 
 if TYPE_CHECKING:
     from augcond.config import EvaluationConfig
 
-_SEED = 0  # the same resamples for every pair: intervals compare
-_CHUNK = 256  # resamples at a time
-_KEPT = 10_000_000  # so many numbers are kept for the next pair of arms, 40 MB
+_ACCURACIES: tuple[MetricName, ...] = ("overall", "class_mean", "many", "medium", "few")
 
 
 def mean_metrics(metrics: Sequence[Metrics]) -> Metrics:
@@ -86,17 +83,16 @@ def _obstacle(one: Trained, other: Trained) -> str | None:
 
 
 def compare(arm: str, baseline: str, models: Mapping[str, Trained], bounds: EvaluationConfig) -> list[Difference]:
-    """Return the differences of all accuracies between two arms, with their 95 % intervals.
+    """Return the differences of all accuracies between two arms, without intervals: see `with_intervals`.
 
-    A resample draws seeds, and test images within each class, with replacement; both arms get the same ones, so what
-    makes a seed or an image easy for both cancels. With few seeds the interval is too narrow for the spread over
-    seeds (three seeds have few resamples): read it beside the spread.
+    Several trainings of one split and one generation are averaged first, where there are several splits: seeds are
+    then what differs from one to the next in everything. Where all share one split, seeds are its trainings.
 
     Args:
         arm: name of one arm.
         baseline: name of the arm to subtract.
         models: the models of each arm; seeds that only one of the two has are left out.
-        bounds: of the shot groups, and the number of resamples.
+        bounds: of the shot groups.
 
     Raises:
         ValueError: no seed is in both arms, or they were trained on different numbers of real images or tested on
@@ -105,74 +101,134 @@ def compare(arm: str, baseline: str, models: Mapping[str, Trained], bounds: Eval
     obstacle = _obstacle(models[arm], models[baseline])
     if obstacle is not None:
         raise ValueError(f"{arm!r} and {baseline!r} {obstacle}")
-    pairs = [(own, models[baseline][seeds]) for seeds, own in models[arm].items() if seeds in models[baseline]]
-    first = pairs[0][0].predictions
-    tested = confusion_matrix(first).sum(axis=1)
-    weights = [metric_weights(left.real_counts, tested.tolist(), bounds) for left, _ in pairs]
-    names: list[MetricName] = [
-        name for name in ("overall", "class_mean", "many", "medium", "few") if all(name in entry for entry in weights)
-    ]
-    differences = np.stack(
-        [left.predictions.correct.astype(float) - right.predictions.correct for left, right in pairs]
-    )
-    resampled = _resample(differences, first.labels, len(tested), bounds.bootstrap)
-    plain = _class_means(differences, np.ones((1, len(first.labels))), first.labels, len(tested))[0]
+    common = {seeds: own for seeds, own in models[arm].items() if seeds in models[baseline]}
+    differences = {
+        seeds: own.predictions.correct.astype(float) - models[baseline][seeds].predictions.correct
+        for seeds, own in common.items()
+    }
+    paired, weights = _paired(common, differences, bounds)
     found = []
-    for name in names:
-        per_seed = np.stack([entry[name] for entry in weights])  # (S, C)
-        value = float(np.mean(np.sum(plain * per_seed, axis=1)))
-        drawn = np.einsum("bsc,sc,bs->b", resampled.classes, per_seed, resampled.seeds)
-        low, high = np.quantile(drawn, [0.025, 0.975])
-        found.append(Difference(arm, baseline, name, value, float(low), float(high), len(pairs)))
+    for name in _ACCURACIES:
+        if all(name in entry for entry in weights):
+            per_seed, spread = paired.under(np.stack([entry[name] for entry in weights]))
+            found.append(Difference(arm, baseline, name, float(per_seed.mean()), tuple(per_seed.tolist()), spread))
     return found
 
 
+def with_accuracies(arms: Sequence[ArmResult], models: Mapping[str, Trained]) -> list[ArmResult]:
+    """Return the arms of a table with the 95 % interval of each one's overall accuracy, where seeds suffice."""
+    spreads: dict[str, Spread] = {}
+    for name, trained in models.items():
+        if len({model.predictions.keys for model in trained.values()}) == 1:
+            correct = {seeds: model.predictions.correct.astype(float) for seeds, model in trained.items()}
+            found, _ = _paired(trained, correct)
+            spreads[name] = found.under(np.tile(found.tested / found.tested.sum(), (len(found.means), 1)))[1]
+    intervals: dict[str, tuple[float, float] | None] = {}
+    for name, spread in spreads.items():
+        reach = half_width(spread, [other for of, other in spreads.items() if of != name])
+        mean = next(arm.mean.overall for arm in arms if arm.name == name)
+        intervals[name] = None if reach is None else (mean - reach, mean + reach)
+    return [replace(arm, interval=intervals.get(arm.name)) for arm in arms]
+
+
+def _paired(
+    models: Trained, values: Mapping[Seeds, np.ndarray], bounds: EvaluationConfig | None = None
+) -> tuple[Paired, list[dict[str, np.ndarray]]]:
+    """Return the `values` (N,) that models have of each image, by seed, and each seed's weights of the metrics."""
+    first = next(iter(models.values())).predictions
+    groups = _groups(values)
+    means = np.stack([np.mean([values[seeds] for seeds in group], axis=0) for group in groups])
+    paired = Paired.of(means, first.labels, first.probabilities.shape[1])
+    if bounds is None:
+        return paired, []
+    return paired, [metric_weights(models[group[0]].real_counts, paired.tested.tolist(), bounds) for group in groups]
+
+
+def _groups(pairs: Mapping[Seeds, Any]) -> list[list[Seeds]]:
+    """Return the seeds that are averaged before anything is compared: see `compare`."""
+    groups: dict[tuple[int | None, int], list[Seeds]] = {}
+    for seeds in pairs:
+        groups.setdefault((seeds.split, seeds.generation), []).append(seeds)
+    return list(groups.values()) if len(groups) > 1 else [[seeds] for seeds in pairs]
+
+
 @dataclass(frozen=True, slots=True)
-class _Resamples:
-    """`classes`: mean difference per class, (B, S, C); `seeds`: weight of each seed, (B, S), rows sum to 1."""
+class Paired:
+    """Paired differences of S seeds on the same test images of C classes.
 
-    classes: np.ndarray
-    seeds: np.ndarray
+    Attributes:
+        tested: test images per class, (C,).
+        means: mean difference of each seed in each class, (S, C); 0 for a class without images.
+        covariances: of the images' differences within each class between seeds, (C, S, S); the pooled one for a class
+            of a single image.
+    """
+
+    tested: np.ndarray
+    means: np.ndarray
+    covariances: np.ndarray
+
+    @classmethod
+    def of(cls, differences: np.ndarray, labels: np.ndarray, classes: int) -> Paired:
+        """Return what `differences` (S, N) of images with `labels` (N,) come to."""
+        seeds = len(differences)
+        tested = np.bincount(labels, minlength=classes)
+        images = np.maximum(tested, 1)
+        means = np.stack([np.bincount(labels, row, minlength=classes) for row in differences]) / images
+        within = differences - means[:, labels]
+        squares = np.empty((classes, seeds, seeds))
+        for one in range(seeds):
+            for other in range(one + 1):
+                squares[:, one, other] = np.bincount(labels, within[one] * within[other], minlength=classes)
+                squares[:, other, one] = squares[:, one, other]
+        freedom = np.maximum(tested - 1, 0)
+        # With one image in every class nothing can be said of what is in a class; they pass for one class then.
+        pooled = (
+            squares.sum(axis=0) / freedom.sum() if freedom.any() else np.cov(differences, ddof=1).reshape(seeds, -1)
+        )
+        known = squares / np.maximum(freedom, 1)[:, None, None]
+        return cls(tested, means, np.where((freedom > 0)[:, None, None], known, pooled))
+
+    def under(self, weights: np.ndarray) -> tuple[np.ndarray, Spread]:
+        """Return each seed's difference in a metric, (S,), and what makes their mean uncertain.
+
+        Args:
+            weights: of each class's accuracy in the metric, by seed, (S, C): shot groups differ from split to split.
+        """
+        per_seed = (self.means * weights).sum(axis=1)
+        shares = weights / np.maximum(self.tested, 1)
+        images = np.einsum("sc,tc,cst->st", shares, weights, self.covariances)
+        seeds = len(per_seed)
+        if seeds < 2:
+            return per_seed, Spread(seeds, 0.0, float(images[0, 0]), 0.0)
+        own = float(np.trace(images)) / seeds
+        shared = float(images.sum() - np.trace(images)) / (seeds * (seeds - 1))
+        shared = min(max(shared, 0.0), own)
+        return per_seed, Spread(seeds, float(per_seed.var(ddof=1)), own - shared, shared)
 
 
-def _resample(differences: np.ndarray, labels: np.ndarray, classes: int, count: int) -> _Resamples:
-    seeds = differences.shape[0]
-    draw = _drawn_once if count * len(labels) <= _KEPT else _draw
-    drawn, chunks = draw(seeds, labels.astype(np.int64).tobytes(), classes, count)
-    parts = [_class_means(differences, times.astype(float), labels, classes) for times in chunks]
-    return _Resamples(np.concatenate(parts), drawn)
+def with_intervals(table: Sequence[Difference]) -> list[Difference]:
+    """Return the differences of one table with their intervals and p-values, where there are seeds enough.
+
+    The spread over seeds of each is shrunk towards that of the others with the same metric and the same baseline.
+    """
+    return [_with_interval(found, _others(found, table)) for found in table]
 
 
-def _draw(seeds: int, labels: bytes, classes: int, count: int) -> tuple[np.ndarray, Iterable[np.ndarray]]:
-    """Return the weight of each seed, (B, S), and how often each image comes, in chunks of B, (b, N)."""
-    rng = numpy_stream(_SEED, "bootstrap")
-    drawn = rng.multinomial(seeds, np.full(seeds, 1 / seeds), count) / seeds
-    array = np.frombuffer(labels, np.int64)
-    members = [np.flatnonzero(array == label) for label in range(classes)]
-
-    def chunks() -> Iterator[np.ndarray]:
-        for start in range(0, count, _CHUNK):
-            times = np.zeros((min(_CHUNK, count - start), len(array)), np.int32)
-            for own in members:
-                if len(own):
-                    times[:, own] = rng.multinomial(len(own), np.full(len(own), 1 / len(own)), len(times))
-            yield times
-
-    return drawn, chunks()
+def _others(one: Difference, table: Sequence[Difference]) -> list[Spread]:
+    return [
+        other.spread
+        for other in table
+        if other is not one and (other.metric, other.baseline) == (one.metric, one.baseline) and other.spread
+    ]
 
 
-@lru_cache(maxsize=4)
-def _drawn_once(seeds: int, labels: bytes, classes: int, count: int) -> tuple[np.ndarray, Iterable[np.ndarray]]:
-    """Return what `_draw` does; drawing takes most of the time, and the arms of a table share their images."""
-    drawn, chunks = _draw(seeds, labels, classes, count)
-    return drawn, list(chunks)
-
-
-def _class_means(differences: np.ndarray, times: np.ndarray, labels: np.ndarray, classes: int) -> np.ndarray:
-    """Return the mean difference per class, (B, S, C), of images that come `times` (B, N) often; 0 without images."""
-    means = np.zeros((len(times), len(differences), classes))
-    for label in range(classes):
-        own = np.flatnonzero(labels == label)
-        if len(own):
-            means[:, :, label] = times[:, own] @ differences[:, own].T / len(own)
-    return means
+def _with_interval(found: Difference, others: Sequence[Spread]) -> Difference:
+    spread = found.spread
+    if spread is None or not (spread.between or spread.own or spread.shared):
+        # Models that say the same of every image are one model.
+        others = ()
+    reach = None if spread is None else half_width(spread, others)
+    if spread is None or reach is None:
+        return found
+    p = p_value(found.mean, spread, others)
+    return replace(found, low=found.mean - reach, high=found.mean + reach, p=p)

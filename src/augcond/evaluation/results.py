@@ -10,7 +10,7 @@ Accuracies and calibration errors are shares in [0, 1]; differences are in [-1, 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, asdict, dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -35,16 +35,27 @@ __all__ = [
     "Results",
     "SeedResult",
     "Seeds",
+    "Spread",
+    "Verdict",
     "read_results",
     "share_text",
     "write_results",
 ]
 
-FORMAT = 2
-"""Goes up with every change of the schema that an older reader would misunderstand. Up to 1, `on` was called `part`."""
+FORMAT = 3
+"""Goes up with every change of the schema that an older reader would misunderstand. Up to 1, `on` was called `part`; up
+to 2, intervals were those of a bootstrap, which are too narrow: they are left out where such results are read."""
+
+FEWEST_SEEDS = 3
+"""There is no interval from fewer: what two seeds say of the spread over seeds is next to nothing."""
+
+LEVEL = 0.95
+"""Of all intervals."""
 
 MetricName = Literal["overall", "class_mean", "many", "medium", "few", "calibration_error"]
 METRICS: tuple[MetricName, ...] = get_args(MetricName)
+
+Verdict = Literal["gain", "loss", "undecided", "exploratory", "too few seeds", "not judged"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +126,8 @@ class ArmResult:
         mean: of the metrics over the seeds.
         spread: their standard deviation over the seeds (n - 1); None with a single seed.
         settings: what a sweep set for it, by key of the config; empty in a run.
+        interval: 95 % interval of its mean overall accuracy, over seeds and test images; None for fewer than three
+            seeds.
     """
 
     name: str
@@ -129,6 +142,24 @@ class ArmResult:
     mean: Metrics
     spread: Metrics | None
     settings: Mapping[str, Any] = field(default_factory=dict)
+    interval: tuple[float, float] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """What makes a paired difference uncertain; variances are of shares in [0, 1].
+
+    Attributes:
+        seeds: how many there are.
+        between: variance of the differences from seed to seed (n - 1); test images are a part of it.
+        own: variance of one seed's difference from test images, as far as other seeds do not share it.
+        shared: variance from test images that all seeds have alike.
+    """
+
+    seeds: int
+    between: float
+    own: float
+    shared: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,23 +171,46 @@ class Difference:
         baseline: name of the arm that is subtracted.
         metric: which metric.
         mean: the difference, as a mean over the seeds that both have.
-        low: lower end of its 95 % bootstrap interval.
-        high: upper end of its 95 % bootstrap interval.
-        seeds: number of seeds that both have; with one, the interval holds for that seed alone.
+        per_seed: each seed's difference.
+        spread: what makes the mean uncertain; None in results of augcond 0.1.
+        low: lower end of its 95 % interval; None for fewer than three seeds.
+        high: upper end of its 95 % interval.
+        p: how likely a mean so far from 0 is where there is no difference; None for fewer than three seeds.
+        family: number of comparisons whose verdicts are corrected together (Holm); 0 where it is exploratory.
+        verdict: what is decided; see `augcond.evaluation.verdicts`.
     """
 
     arm: str
     baseline: str
     metric: MetricName
     mean: float
-    low: float
-    high: float
-    seeds: int
+    per_seed: tuple[float, ...]
+    spread: Spread | None = None
+    low: float | None = None
+    high: float | None = None
+    p: float | None = None
+    family: int = 0
+    verdict: Verdict = "exploratory"
+
+    @property
+    def seeds(self) -> int:
+        """How many seeds both have."""
+        return len(self.per_seed)
+
+    @property
+    def interval(self) -> str:
+        """Its interval in points, such as `+0.8 to +3.4`; where there is none, why, and what each seed gained."""
+        if self.low is not None and self.high is not None:
+            return f"{100 * self.low:+.1f} to {100 * self.high:+.1f}"
+        if self.verdict == "not judged":
+            return "no interval: run augcond evaluate again"
+        each = ", ".join(f"{100 * value:+.1f}" for value in self.per_seed)
+        return f"too few seeds for an interval: {each}"
 
     @property
     def text(self) -> str:
-        """In points, with its interval, such as `+2.1 (+0.8, +3.4)`."""
-        return f"{100 * self.mean:+.1f} ({100 * self.low:+.1f}, {100 * self.high:+.1f})"
+        """In points, with its interval, such as `+2.1 (+0.8 to +3.4)`."""
+        return f"{100 * self.mean:+.1f} ({self.interval})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,6 +231,7 @@ class Results:
         arms: one entry per arm; the first is the baseline.
         differences: every arm against the first, and against `text` where that is an arm.
         on: which real images were judged: `test`, or `validation`, where choices are made.
+        missing: images of that set that could not be used, by name, with the reason; no accuracy counts them.
         format: see `FORMAT`.
     """
 
@@ -193,6 +248,7 @@ class Results:
     arms: tuple[ArmResult, ...]
     differences: tuple[Difference, ...]
     on: HeldOut = "test"
+    missing: tuple[str, ...] = ()
     format: int = FORMAT
 
     def arm(self, name: str) -> ArmResult:
@@ -242,16 +298,35 @@ def read_results(path: Path) -> Results:
         values = read_json(path, FILES["results"].mend).content
     except FileNotFoundError:
         raise RunError(f"no results at {path}: run augcond evaluate first") from None
-    if values.get("format") not in (1, FORMAT):
+    if values.get("format") not in range(1, FORMAT + 1):
         raise RunError(f"{path} is not of format {FORMAT}: run augcond evaluate again")
     if "part" in values:
         values["on"] = values.pop("part")
     try:
         arms = tuple(_arm(arm) for arm in values["arms"])
-        differences = tuple(Difference(**difference) for difference in values["differences"])
+        read = _difference if values["format"] == FORMAT else _without_interval(arms)
+        differences = tuple(map(read, values["differences"]))
         return Results(**(_tuples(Results, values) | {"arms": arms, "differences": differences}))
     except (KeyError, TypeError) as error:
         raise CorruptRunError(f"{path} was not written by augcond: {error}") from error
+
+
+def _difference(values: dict[str, Any]) -> Difference:
+    spread = Spread(**values["spread"]) if values["spread"] is not None else None
+    return Difference(**(_tuples(Difference, values) | {"spread": spread}))
+
+
+def _without_interval(arms: Sequence[ArmResult]) -> Callable[[dict[str, Any]], Difference]:
+    """Return what reads a difference of format 2 or 1: it keeps what each seed gained, from the accuracies."""
+    measured = {(arm.name, seed.seeds): seed.metrics for arm in arms for seed in arm.seeds}
+
+    def read(values: dict[str, Any]) -> Difference:
+        arm, baseline, metric = values["arm"], values["baseline"], values["metric"]
+        common = [seeds for name, seeds in measured if name == arm and (baseline, seeds) in measured]
+        gains = [getattr(measured[arm, seeds], metric) - getattr(measured[baseline, seeds], metric) for seeds in common]
+        return Difference(arm, baseline, metric, values["mean"], tuple(gains), verdict="not judged")
+
+    return read
 
 
 def _arm(values: dict[str, Any]) -> ArmResult:
@@ -266,7 +341,8 @@ def _arm(values: dict[str, Any]) -> ArmResult:
         for seed in values["seeds"]
     )
     spread = Metrics(**values["spread"]) if values["spread"] is not None else None
-    return ArmResult(**(values | {"seeds": seeds, "mean": Metrics(**values["mean"]), "spread": spread}))
+    measured = {"seeds": seeds, "mean": Metrics(**values["mean"]), "spread": spread}
+    return ArmResult(**(_tuples(ArmResult, values) | measured))
 
 
 def _tuples(schema: type, values: dict[str, Any]) -> dict[str, Any]:

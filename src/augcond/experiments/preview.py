@@ -17,6 +17,7 @@ from augcond.pipeline import assemble
 from augcond.planning import make_plan
 from augcond.progress import NoProgress, Progress
 from augcond.store.images import decode_stored
+from augcond.torch_state import in_its_own_state
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -39,6 +40,7 @@ class PreviewLine:
     made: dict[str, Image | str]
 
 
+@in_its_own_state
 def preview(
     config: RunConfig,
     dataset: Dataset,

@@ -107,7 +107,7 @@ def training_costs(config: RunConfig, arms: tuple[Arm, ...], real: int, syntheti
             return ()
         scale = ((training.image_size or _TRAINED_PIXELS) / _TRAINED_PIXELS) ** 2
         seeds = len(training.training_seeds)
-        if training.mode == "linear-probe":
+        if training.mode == "linear-probe" and training.views != "fresh":
             # Features once per view and image, whatever the number of steps and seeds.
             images = (real + synthetic.get(arm.recipe or "", 0)) * (1 + training.views)
             assumptions.append("a linear probe's forward passes are as slow as training; its own steps take no time")

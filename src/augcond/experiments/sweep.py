@@ -7,13 +7,11 @@ generator's own encoder) and are trained once per seed.
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
 import itertools
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,7 +19,7 @@ from typing import Any
 import yaml
 
 from augcond.checks import EVERYTHING, Listed, ensure_ready
-from augcond.config import RunConfig, parse_config
+from augcond.config import EvaluationConfig, RunConfig, parse_config
 from augcond.config.base import NOTHING, Setting, find_setting
 from augcond.config.reading import read_yaml
 from augcond.config.training import ArmConfig
@@ -30,7 +28,8 @@ from augcond.errors import ConfigError
 from augcond.evaluation.evaluator import assemble_results
 from augcond.evaluation.intervals import SeedPredictions, Trained
 from augcond.evaluation.predictions import read_predictions
-from augcond.evaluation.results import METRICS, REAL_ONLY, Results, share_text, write_results
+from augcond.evaluation.results import REAL_ONLY, Results, write_results
+from augcond.experiments.sweep_tables import to_csv, to_markdown
 from augcond.files import write_atomically
 from augcond.pipeline import evaluate, generate, train
 from augcond.progress import Stage, no_stage
@@ -41,6 +40,11 @@ from augcond.training.cards import ModelCard, read_cards
 
 # Bytes that a file system takes in a name, and those of a longer one that are kept.
 _LONGEST_NAME, _KEPT_OF_NAME = 255, 100
+
+_APART = 10_000
+"""Between two training seeds of one seed of a sweep."""
+
+_OTHER_AMOUNT = {"plan.per_class": "plan.fill_to", "plan.fill_to": "plan.per_class"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +97,7 @@ class Cell:
         return " ".join([arm, *parts])
 
 
-def cells_of(config: RunConfig, axes: Sequence[Axis], seeds: int) -> list[Cell]:
+def cells_of(config: RunConfig, axes: Sequence[Axis], seeds: int, trainings: int = 1) -> list[Cell]:
     """Return the runs of a sweep: first those of real images alone, then the grid, seed by seed.
 
     A seed s of the sweep adds s to the seeds of the split (where there is one) and of the plan, and is the training
@@ -103,6 +107,7 @@ def cells_of(config: RunConfig, axes: Sequence[Axis], seeds: int) -> list[Cell]:
         config: what all cells share; its `run` is the sweep's folder.
         axes: what differs.
         seeds: number of seeds.
+        trainings: of each seed.
 
     Raises:
         ConfigError: an axis names no key of the config, a value that it cannot take, or a recipe that no arm has.
@@ -116,16 +121,55 @@ def cells_of(config: RunConfig, axes: Sequence[Axis], seeds: int) -> list[Cell]:
             raise ConfigError(f"--over {', '.join(own)}: a sweep sets this itself")
         if axis.key == "conditioning.recipe" and config.training.arms is not None:
             _check_recipes(axis, config.training.arms)
+    axes = [_validated(config, axis) for axis in axes]
     found: dict[str, Cell] = {}
     for seed in range(seeds):
         for values in itertools.product(*(axis.values for axis in axes)):
             point = dict(zip((axis.key for axis in axes), values, strict=True))
             for chosen, arms in (*_real_alone(config, point), (point, _generating(config, point))):
                 if arms:
-                    cell = _cell(config, chosen, arms, seed)
+                    cell = _cell(config, chosen, arms, seed, trainings)
                     found.setdefault(str(cell.config.run), cell)
     cells = list(found.values())
     return sorted(cells, key=lambda cell: any(arm.recipe for arm in cell.config.training.arms or ()))
+
+
+def _validated(config: RunConfig, axis: Axis) -> Axis:
+    """Return an axis whose values are what they are taken for, so that `4`, `4.0` and `"4"` are one value.
+
+    Mappings stay as they are written: only what they name is set.
+
+    Raises:
+        ConfigError: a value comes twice, in another spelling.
+    """
+    values = config.model_dump(mode="json")
+    other = _OTHER_AMOUNT.get(axis.key)
+    meant = []
+    for value in axis.values:
+        texts = (*([f"{other}=null"] if other else []), f"{axis.key}={json.dumps(value)}")
+        try:
+            taken: Any = parse_config(values, texts, origin=f"--over {axis.key}").model_dump(mode="json")
+        except ConfigError:
+            # It may go with what another axis sets; if not, the cell's own config says what is wrong.
+            return axis
+        for name in axis.key.split("."):
+            taken = taken[name]
+        meant.append(taken)
+    if len({json.dumps(value, sort_keys=True) for value in meant}) != len(meant):
+        raise ConfigError(f"--over {axis.key}={','.join(map(_plain, axis.values))}: a value comes twice")
+    return Axis(axis.key, tuple(map(_plainest, axis.values, meant)))
+
+
+def _plainest(written: Any, meant: Any) -> Any:
+    """Return a value as short as it can be written: a whole number without a point, one of a list without a list."""
+    if isinstance(written, dict):
+        return written
+    if isinstance(meant, float) and meant.is_integer():
+        return int(meant)
+    if isinstance(meant, list):
+        alone = len(meant) == 1 and not isinstance(written, list)
+        return meant[0] if alone else written
+    return meant
 
 
 def _check_recipes(axis: Axis, arms: Sequence[ArmConfig]) -> None:
@@ -180,21 +224,26 @@ def _generating(config: RunConfig, point: Mapping[str, Any]) -> list[ArmConfig]:
     return [arm for arm in config.training.arms or default_arms(planned) if arm.recipe in (*planned, UNUSED_REAL)]
 
 
-def _cell(config: RunConfig, point: Mapping[str, Any], arms: Sequence[ArmConfig], seed: int) -> Cell:
+def _cell(config: RunConfig, point: Mapping[str, Any], arms: Sequence[ArmConfig], seed: int, trainings: int) -> Cell:
     values = config.model_dump(mode="json")
-    overrides = {**point, "plan.seed": config.plan.seed + seed, "training.seeds": [seed]}
+    overrides = {**point, "plan.seed": config.plan.seed + seed, "training.seeds": _trained(seed, trainings)}
     if config.data.split is not None:
         overrides["data.split.seed"] = config.data.split.seed + seed
     # The two ways to say how many: one replaces the other.
-    for key, other in (("plan.per_class", "plan.fill_to"), ("plan.fill_to", "plan.per_class")):
-        if key in point:
-            overrides[other] = None
+    overrides |= dict.fromkeys(other for key, other in _OTHER_AMOUNT.items() if key in point)
+    # Its rows have other names there; the table of all cells is what gets verdicts.
+    overrides["evaluation.primary"] = []
     overrides["training.arms"] = [arm.model_dump(mode="json") for arm in arms]
     name = _point_name(point)
     kind = "real" if all(arm.recipe is None for arm in arms) else "synthetic"
     overrides["run"] = str(RunFolder(config.run).cell_path(kind, name, seed))
     texts = tuple(f"{key}={json.dumps(value)}" for key, value in overrides.items())
     return Cell(parse_config(values, texts, origin=f"the cell {name}"), point, seed)
+
+
+def _trained(seed: int, trainings: int) -> list[int]:
+    """Return the training seeds of a seed of the sweep: none of them another's."""
+    return [seed + _APART * number for number in range(trainings)]
 
 
 def _point_name(point: Mapping[str, Any]) -> str:
@@ -217,6 +266,7 @@ def sweep(
     axes: Sequence[Axis],
     *,
     seeds: int = 3,
+    trainings: int = 1,
     on: HeldOut = "validation",
     progress: Stage = no_stage,
 ) -> Results:
@@ -226,13 +276,15 @@ def sweep(
         config: what all cells share; `config.run` is the folder of the sweep.
         axes: what differs.
         seeds: number of seeds of split, plan and training together.
+        trainings: of each seed; they are averaged before anything is compared.
         on: what models are judged on: `validation` to choose, `test` for a table that nothing is chosen by.
         progress: see `augcond.progress.Stage`.
 
     Raises:
         AugcondError: as the stages do.
     """
-    cells = cells_of(config, axes, seeds)
+    cells = cells_of(config, axes, seeds, trainings)
+    _check_primary(config, cells)
     listed: Listed = {}
     for cell in cells:
         generates = any(arm.kind == "synthetic" for arm in arms_of(cell.config))
@@ -258,6 +310,16 @@ def sweep(
     return results
 
 
+def _check_primary(config: RunConfig, cells: Sequence[Cell]) -> None:
+    """Refuse a row that was chosen beforehand and that this sweep does not have, before anything is made."""
+    rows = [cell.arm_name(arm.name, arm.recipe) for cell in cells for arm in arms_of(cell.config)]
+    for name in config.evaluation.primary:
+        if name not in rows:
+            raise ConfigError(
+                f"evaluation.primary: {name!r} is no row of this sweep; its rows: {', '.join(dict.fromkeys(rows))}"
+            )
+
+
 def _alike(cell: Cell, made: Sequence[Cell]) -> list[Path]:
     """Return the runs of earlier cells whose images may be equal: same seed, same settings of the generation."""
 
@@ -268,9 +330,12 @@ def _alike(cell: Cell, made: Sequence[Cell]) -> list[Path]:
 
 
 def _makes_others(config: RunConfig, key: str) -> bool:
-    """Return whether two values of a key make other images throughout, rather than more or fewer of them."""
+    """Return whether two values of a key make other images throughout, rather than more or fewer of them.
+
+    How images are computed (`generator.dtype`) changes them a little; who sweeps it wants to see that.
+    """
     setting = _setting(config, key)
-    return setting.decides in ("real", "images") and setting.by != "each"
+    return setting.decides in ("real", "images", "nothing") and setting.by != "each"
 
 
 def _collect(config: RunConfig, cells: Sequence[Cell], judged: Sequence[Results], on: HeldOut) -> Results:
@@ -279,12 +344,13 @@ def _collect(config: RunConfig, cells: Sequence[Cell], judged: Sequence[Results]
     cards: list[ModelCard] = []
     models: dict[str, dict[Seeds, SeedPredictions]] = {}
     baseline: dict[str, str] = {}
+    bounds: dict[str, EvaluationConfig] = {}
     # As in the results of one run: the arm of that name, or else the first of real images alone.
     first = min(_real_arms(config), key=lambda arm: arm.name != REAL_ONLY, default=None)
     for cell, own_results in zip(cells, judged, strict=True):
         found = {(arm.name, seed.seeds): seed for arm in own_results.arms for seed in arm.seeds}
         # Models of an earlier config may lie there too.
-        own = {(arm.name, cell.seed) for arm in arms_of(cell.config)}
+        own = {(arm.name, seed) for arm in arms_of(cell.config) for seed in cell.config.training.training_seeds}
         for card in read_cards(cell.config.run):
             if (card.arm, card.seeds.training) not in own:
                 continue
@@ -297,6 +363,7 @@ def _collect(config: RunConfig, cells: Sequence[Cell], judged: Sequence[Results]
             seconds = judged_now.evaluation_seconds
             judgement = SeedPredictions(predictions, card.real_counts, kept, seconds, sha256)
             settings[name] = cell.point
+            bounds[name] = cell.config.evaluation
             models.setdefault(name, {})[card.seeds] = judgement
             cards.append(replace(card, arm=name))
             if first is not None:
@@ -309,41 +376,8 @@ def _collect(config: RunConfig, cells: Sequence[Cell], judged: Sequence[Results]
         return [baseline[name]] if baseline.get(name) in models else []
 
     trained: dict[str, Trained] = dict(models)
-    results = assemble_results(config, pool, cards, trained, on=on, baselines=baselines)
+    missing = dict.fromkeys(entry for own_results in judged for entry in own_results.missing)
+    results = assemble_results(
+        config, pool, cards, trained, on=on, baselines=baselines, bounds=bounds, missing=tuple(missing)
+    )
     return replace(results, arms=tuple(replace(arm, settings=dict(settings[arm.name])) for arm in results.arms))
-
-
-_COLUMNS = ("arm", "recipe", "leaky", "seeds", "real images", "synthetic images", *METRICS, "spread of overall")
-_GAIN = ("baseline", "gain", "gain low", "gain high")
-
-
-def to_csv(results: Results) -> str:
-    """Return one line per arm; accuracies as shares."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow([*_COLUMNS, *_GAIN])
-    writer.writerows(_lines(results))
-    return text.getvalue()
-
-
-def to_markdown(results: Results) -> str:
-    """Return one line per arm; accuracies in percent."""
-    shown = ("overall", "class_mean", "many", "medium", "few")
-    titles = ["arm", "seeds", "synthetic", *(name.replace("_", " ") for name in shown), "gain on overall (95 %)"]
-    lines = ["| " + " | ".join(titles) + " |", "|" + "---|" * len(titles)]
-    for arm in results.arms:
-        gain = results.gain(arm.name)
-        cells = [share_text(getattr(arm.mean, name), getattr(arm.spread, name, None)) for name in shown]
-        interval = gain.text if gain else ""
-        name = f"{arm.name} (leaky)" if arm.leaky else arm.name
-        lines.append("| " + " | ".join([name, str(len(arm.seeds)), str(arm.synthetic_images), *cells, interval]) + " |")
-    return "\n".join([*lines, "", f"Percent of {results.test_images} {results.on} images by {results.model}.", ""])
-
-
-def _lines(results: Results) -> Iterator[list[Any]]:
-    for arm in results.arms:
-        gain = results.gain(arm.name)
-        metrics = [getattr(arm.mean, name) for name in METRICS]
-        spread = arm.spread.overall if arm.spread is not None else None
-        head = [arm.name, arm.recipe, arm.leaky, len(arm.seeds), arm.real_images, arm.synthetic_images]
-        yield [*head, *metrics, spread, *((gain.baseline, gain.mean, gain.low, gain.high) if gain else [None] * 4)]

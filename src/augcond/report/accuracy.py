@@ -124,7 +124,11 @@ def draw_gains(accuracy: Accuracy) -> Figure | None:
         if gain is None:
             continue
         colour = MADE if line.arm.kind == "synthetic" else REAL
-        axes.plot([100 * gain.low, 100 * gain.high], [place, place], color=colour, linewidth=2)
+        if gain.low is not None and gain.high is not None:
+            axes.plot([100 * gain.low, 100 * gain.high], [place, place], color=colour, linewidth=2)
+        else:
+            # Too few seeds for an interval: each one's gain.
+            axes.plot([100 * each for each in gain.per_seed], [place] * gain.seeds, "|", color=colour, markersize=8)
         axes.plot(100 * gain.mean, place, "o", color=colour, markersize=6)
     axes.axvline(0, color=FAINT, linewidth=1, zorder=0)
     names = [shorten(f"{line.arm.name}{' (leaky)' if line.arm.leaky else ''}", 36) for line in lines]
@@ -133,7 +137,8 @@ def draw_gains(accuracy: Accuracy) -> Figure | None:
     axes.tick_params(axis="y", length=0)
     baselines = {line.gain.baseline for line in lines if line.gain is not None}
     over = baselines.pop() if len(baselines) == 1 else "the baseline of the same settings"
-    axes.set_xlabel(f"points of {accuracy.results.on} accuracy over {over}, with 95 % intervals")
+    how = "with 95 % intervals" if any(line.gain and line.gain.low is not None for line in lines) else "and each seed's"
+    axes.set_xlabel(f"points of {accuracy.results.on} accuracy over {over}, {how}")
     return figure
 
 

@@ -24,6 +24,7 @@ from augcond.report.sheet import draw_gallery
 from augcond.report.sweep import is_sweep, write_sweep_report
 from augcond.report.verdict import answers
 from augcond.store import RunFolder
+from augcond.torch_state import in_its_own_state
 from augcond.training.cards import read_card
 
 
@@ -48,6 +49,7 @@ class ReportSettings:
             raise ConfigError(f"a report needs samples >= 2 and pictures >= 1, not {self.samples} and {self.pictures}")
 
 
+@in_its_own_state
 def write_report(
     folder: RunFolder, settings: ReportSettings | None = None, *, on_stage: Callable[[str], None] = lambda stage: None
 ) -> Path:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
-from statistics import fmean, stdev
 from typing import TYPE_CHECKING
 
 from matplotlib.figure import Figure
@@ -30,13 +28,6 @@ _MOST_REFERENCES = 3
 _LOG_FROM = 8
 """An axis of positive numbers is logarithmic where the largest is so many times the smallest."""
 
-# Two-sided 95 % quantiles of Student's t by degrees of freedom, 1 to 30.
-_T = (
-    *(12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228),
-    *(2.201, 2.179, 2.160, 2.145, 2.131, 2.120, 2.110, 2.101, 2.093, 2.086),
-    *(2.080, 2.074, 2.069, 2.064, 2.060, 2.056, 2.052, 2.048, 2.045, 2.042),
-)
-
 
 @dataclass(frozen=True, slots=True)
 class CurvePoint:
@@ -45,7 +36,7 @@ class CurvePoint:
     Attributes:
         x: the value of the axis.
         mean: overall accuracy, mean over the seeds.
-        low: lower end of the mean's 95 % interval over the seeds; None with a single seed.
+        low: lower end of the mean's 95 % interval over seeds and images; None for fewer than three seeds.
         high: its upper end.
     """
 
@@ -88,18 +79,6 @@ class AxisCurves:
         return max(0, len(self.curves) - MOST_CURVES)
 
 
-def mean_interval(values: Sequence[float]) -> tuple[float, float] | None:
-    """Return the 95 % interval of the mean of `values` by Student's t, or None for fewer than two.
-
-    It says how far the mean over seeds may lie off; the same test images are judged every time.
-    """
-    if len(values) < 2:
-        return None
-    quantile = _T[len(values) - 2] if len(values) - 2 < len(_T) else 1.96
-    half = quantile * stdev(values) / math.sqrt(len(values))
-    return fmean(values) - half, fmean(values) + half
-
-
 def curves_of(results: Results) -> tuple[AxisCurves, ...]:
     """Return the curves along every axis of a sweep that takes two numbers or more."""
     keys = dict.fromkeys(key for arm in results.arms for key in arm.settings)
@@ -124,8 +103,7 @@ def _along(key: str, arms: Sequence[ArmResult]) -> AxisCurves:
 
 
 def _point(arm: ArmResult, x: float) -> CurvePoint:
-    interval = mean_interval([seed.metrics.overall for seed in arm.seeds])
-    low, high = interval or (None, None)
+    low, high = arm.interval or (None, None)
     return CurvePoint(x, arm.mean.overall, low, high)
 
 
@@ -158,7 +136,7 @@ def draw_curves(along: AxisCurves, on: str) -> Figure:
         )
     _scale(axes, [point.x for curve in drawn for point in curve.points])
     means = [100 * point.mean for curve in (*drawn, *references) for point in curve.points]
-    # Bands of two seeds are wider than the figure; they may leave it, the means may not.
+    # Bands of three seeds may be wider than the figure; they may leave it, the means may not.
     bottom, top = axes.get_ylim()
     axes.set_ylim(max(bottom, min(means) - 15), min(top, max(means) + 15))
     axes.set_xlabel(along.title)

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from augcond.evaluation.power import what_it_takes
+from augcond.evaluation.verdicts import how_judged, in_words, missing_text
 from augcond.progress import format_bytes, format_seconds
 from augcond.report.accuracy import SHOWN, Accuracy, shown_changes
 from augcond.report.costs import training_cost
@@ -164,6 +166,10 @@ def _environment() -> Environment:
         bytes=format_bytes,
         seconds=format_seconds,
         gain=gain_text,
+        in_words=in_words,
+        how_judged=how_judged,
+        missing_text=missing_text,
+        what_it_takes=what_it_takes,
     )
     return environment
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from augcond.evaluation.results import Difference, Results
+from augcond.evaluation.verdicts import FEW_SEEDS, how_judged, in_words
 from augcond.generators import toy_warning
 from augcond.progress import format_bytes, format_seconds
 from augcond.report.costs import training_cost
@@ -123,26 +124,27 @@ def _helped(results: Results | None) -> Answer:
     found = [(arm, gain) for arm in arms if (gain := results.gain(arm.name, base)) is not None]
     if not found:
         return Answer(question, "Nothing was compared with real images alone.", "unknown", "accuracy")
-    better = [difference for _, difference in found if difference.low > 0]
-    worse = [difference for _, difference in found if difference.high < 0]
+    better, worse, open_ = ([one for _, one in found if one.verdict == kind] for kind in ("gain", "loss", "undecided"))
     if len(found) <= _TOLD:
         gains = "; ".join(f"{arm.name} {gain_text(difference)}" for arm, difference in found)
         text = f"{results.on.capitalize()} accuracy over {base}: {gains}."
     else:
         # No arm is singled out: the best of many on the test set would look better than it is.
         text = (
-            f"Of {len(found)} arms, {len(better)} gain in {results.on} accuracy over {base} and {len(worse)} lose, "
-            "with 95 % intervals clear of zero."
+            f"Of {len(found)} arms, {len(better)} gain in {results.on} accuracy over {base}, {len(worse)} lose, and "
+            f"{len(found) - len(better) - len(worse)} are not decided."
         )
+    text += f" {how_judged(results)}"
     if results.leaky:
         text += " The protocol is leaky: these numbers are for comparison with published ones only."
-    return Answer(question, text, "good" if better and not worse and not results.leaky else "look", "accuracy")
+    sure = better and not worse and not results.leaky and all(one.seeds >= FEW_SEEDS for one in (*better, *open_))
+    return Answer(question, text.strip(), "good" if sure else "look", "accuracy")
 
 
 def gain_text(difference: Difference) -> str:
-    """Return a difference in points with its interval, such as `+2.1 points (95 % interval +0.8 to +3.4)`."""
-    mean, low, high = (f"{100 * value:+.1f}" for value in (difference.mean, difference.low, difference.high))
-    return f"{mean} points (95 % interval {low} to {high})"
+    """Return a difference in points with its interval and verdict: `+2.1 points (95 % interval +0.8 to +3.4): gain`."""
+    about = "95 % interval " if difference.low is not None else ""
+    return f"{100 * difference.mean:+.1f} points ({about}{difference.interval}): {in_words(difference)}"
 
 
 def _cost(facts: RunFacts, results: Results | None, disk: int) -> Answer:

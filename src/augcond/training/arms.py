@@ -68,7 +68,7 @@ def arms_of(config: RunConfig) -> tuple[Arm, ...]:
     """Return the arms of a run: those that it names, or real-only and one per recipe of the plan.
 
     Raises:
-        ConfigError: an arm's recipe is not planned.
+        ConfigError: an arm's recipe is not planned, or what was chosen beforehand (`evaluation.primary`) is no arm.
     """
     training = config.training
     named = training.arms or default_arms(config.conditioning.recipe_names)
@@ -77,6 +77,12 @@ def arms_of(config: RunConfig) -> tuple[Arm, ...]:
         if arm.recipe not in planned:
             raise ConfigError(
                 f"training.arms: {arm.name!r} trains on {arm.recipe!r}, which conditioning.recipe does not name"
+            )
+    names = [arm.name for arm in named]
+    for name in config.evaluation.primary:
+        if name not in names or name == (REAL_ONLY if REAL_ONLY in names else names[0]):
+            raise ConfigError(
+                f"evaluation.primary: {name!r} is no arm that gains on the first one; the arms: {', '.join(names)}"
             )
     kinds: dict[str | None, ArmKind] = {None: "real-only", UNUSED_REAL: "ceiling"}
     return tuple(

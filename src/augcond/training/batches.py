@@ -20,7 +20,7 @@ from augcond.errors import TrainingError
 from augcond.training.augmentation import BatchAugmentation, mix_inputs
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from torch import Tensor
 
@@ -120,6 +120,24 @@ class FeatureInputs:
         features = torch.cat([self.real[views[: len(real)], real], self.synthetic[views[len(real) :], synthetic]])
         labels = torch.cat([self.real_labels[real], self.synthetic_labels[synthetic]])
         return features.to(rank.device), labels.to(rank.device)
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedInputs:
+    """Features of augmented images, which are encoded anew for every batch.
+
+    Attributes:
+        images: gives the images.
+        encode: a frozen encoder: images (B, 3, S, S) to features (B, D).
+    """
+
+    images: ImageInputs
+    encode: Callable[[Tensor], Tensor]
+
+    def __call__(self, step: int, rank: Rank) -> tuple[Tensor, Tensor]:
+        """Return features (B, D) and labels (B,)."""
+        images, labels = self.images(step, rank)
+        return self.encode(images).to(rank.device), labels
 
 
 class BatchSampler:

@@ -56,6 +56,7 @@ class ModelCard:
         leaks: the leaks that it was trained with; empty for an honest one.
         history: (step, loss) now and then.
         training: its settings, as in a config.
+        per_class: it had only the first so many synthetic images of each class; None for all, and in models of 0.1.
         note: anything else to know, such as which step was kept.
         seconds: wall-clock time of its optimiser steps, on all its devices at once.
         weights_sha256: of the bytes of `model.safetensors`; empty for models of 0.1.
@@ -77,6 +78,7 @@ class ModelCard:
     leaks: tuple[str, ...]
     history: tuple[tuple[int, float], ...]
     training: dict[str, Any]
+    per_class: int | None = None
     note: str = ""
     seconds: float = field(default=0.0, compare=False)
     weights_sha256: str = field(default="", compare=False)

@@ -130,7 +130,7 @@ def _finite(loss: Tensor, step: int, config: TrainingConfig) -> float:
 
 
 def make_optimizer(module: nn.Module, config: TrainingConfig) -> Optimizer:
-    """Return timm's optimiser called `config.optimizer`; biases and norms get no weight decay.
+    """Return timm's optimiser called `config.optimizer`; `config.decay` says what its weight decay acts on.
 
     Raises:
         ConfigError: timm has no such optimiser, or it refuses the settings or needs second derivatives.
@@ -139,7 +139,12 @@ def make_optimizer(module: nn.Module, config: TrainingConfig) -> Optimizer:
 
     try:
         optimizer: Optimizer = create_optimizer_v2(
-            module, opt=config.optimizer, lr=config.lr, weight_decay=config.weight_decay, momentum=config.momentum
+            module,
+            opt=config.optimizer,
+            lr=config.lr,
+            weight_decay=config.weight_decay,
+            momentum=config.momentum,
+            filter_bias_and_bn=config.decay == "weights",
         )
     except (ValueError, AssertionError, KeyError) as error:
         raise ConfigError(f"training.optimizer {config.optimizer!r}: {error}") from error

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from augcond.training.augmentation import BatchAugmentation
-from augcond.training.batches import BatchSampler, BatchSettings, FeatureInputs, ImageInputs, Inputs
+from augcond.training.batches import BatchSampler, BatchSettings, EncodedInputs, FeatureInputs, ImageInputs, Inputs
 from augcond.training.cards import load_weights
 from augcond.training.devices import find_rank
 from augcond.training.loop import make_optimizer
@@ -115,12 +115,20 @@ def _image_logits(module: nn.Module, images: ImageSet, device: torch.device) -> 
 def _probe(images: RunImages, arm: Arm, seed: int) -> tuple[Model, Inputs]:
     classes = len(images.experiment.pool.classes)
     encoder = images.encoder(arm.config)
+    config, standardise = arm.config, arm.config.standardise
+    if config.views == "fresh":
+        stored = BatchAugmentation(config.augment, encoder.size).stored_size
+        sets = images.real(stored), images.added(arm, stored)
+        fresh = ImageInputs(sets, _sampler(arm, *sets, seed), config.augment, encoder.size, classes, seed)
+        head = LinearHead(encoder.plain(images.real(encoder.size)), classes, seed, standardise=standardise)
+        return Model(head, encoder.size, _probe_judge(encoder)), EncodedInputs(fresh, encoder.encode)
     real, added = images.real(encoder.size), images.added(arm, encoder.size)
     real_features = _features(images, arm, lambda size: images.real(size), encoder)
     added_features = _features(images, arm, lambda size: images.added(arm, size), encoder, like=real_features)
     sampler = _sampler(arm, real, added, seed)
     inputs = FeatureInputs(real_features, real.labels, added_features, added.labels, sampler, seed)
-    return Model(LinearHead(real_features.flatten(0, 1), classes, seed), encoder.size, _probe_judge(encoder)), inputs
+    head = LinearHead(real_features.flatten(0, 1), classes, seed, standardise=standardise)
+    return Model(head, encoder.size, _probe_judge(encoder)), inputs
 
 
 def _probe_judge(encoder: FrozenEncoder) -> Callable[[nn.Module, ImageSet], Tensor]:
@@ -149,7 +157,7 @@ def _features(
     if not len(plain) and like is not None:
         return like[:, :0]
     stored = load(BatchAugmentation(config.augment, encoder.size).stored_size)
-    views = encoder.views(stored, config.augment, config.views, _VIEW_SEED)
+    views = encoder.views(stored, config.augment, int(config.views), _VIEW_SEED)
     return torch.cat([encoder.plain(plain)[None], views])
 
 

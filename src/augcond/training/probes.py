@@ -142,7 +142,7 @@ class FrozenEncoder:
 
 
 class LinearHead(nn.Module):
-    """A linear layer on standardised features.
+    """A linear layer on features, standardised or as they are.
 
     A deviation that is estimated from two or three images can be close to nothing by chance, and would blow up whatever
     that feature shows on other images. So no deviation counts for less than the median one of the features that vary.
@@ -151,17 +151,19 @@ class LinearHead(nn.Module):
         features: real training features, (N, D), whose mean and deviation standardise all others.
         classes: number of classes.
         seed: of the initial weights.
+        standardise: False leaves features as they are.
     """
 
     mean: Tensor
     std: Tensor
 
-    def __init__(self, features: Tensor, classes: int, seed: int) -> None:
+    def __init__(self, features: Tensor, classes: int, seed: int, *, standardise: bool = True) -> None:
         super().__init__()
-        self.register_buffer("mean", features.mean(dim=0))
-        self.register_buffer("std", _deviations(features))
+        width = features.shape[1]
+        self.register_buffer("mean", features.mean(dim=0) if standardise else torch.zeros(width))
+        self.register_buffer("std", _deviations(features) if standardise else torch.ones(width))
         with seeded(seed, "initial-weights"):
-            self.linear = nn.Linear(features.shape[1], classes)
+            self.linear = nn.Linear(width, classes)
 
     def forward(self, features: Tensor) -> Tensor:
         """Return logits (B, C) of features (B, D)."""

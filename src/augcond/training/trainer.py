@@ -216,6 +216,7 @@ def _card(images: RunImages, arm: Arm, seed: int) -> ModelCard:
         leaks=run.config.leaks,
         history=(),
         training=training,
+        per_class=arm.per_class,
     )
 
 
