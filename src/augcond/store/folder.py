@@ -245,7 +245,7 @@ class RunFolder:
         """
         if not self.plan_path.exists():
             raise RunError(f"{self.path} is no run: it has no plan.parquet (augcond generate CONFIG makes it)")
-        return plan_from_table(_read_table(self.plan_path), self.plan_path)
+        return plan_from_table(_read_table(self.plan_path), self.plan_path).checked(self.plan_path)
 
     def write_plan(self, run_plan: RunPlan, config: RunConfig, dataset: Dataset) -> None:
         """Write the config, the sources and, last and atomically, the plan."""

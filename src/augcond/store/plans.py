@@ -63,7 +63,12 @@ class RunPlan:
     versions: Mapping[str, int]
     native_size: tuple[int, int] | None
 
-    def __post_init__(self) -> None:
+    def checked(self, path: Path) -> RunPlan:
+        """Return itself, as it was read from `path`; a run may be a stranger's.
+
+        Raises:
+            CorruptRunError: its rows do not fit its classes and shards.
+        """
         table, classes = self.plan.table, len(self.classes)
         labels = table["label"].to_numpy()
         if (
@@ -72,7 +77,8 @@ class RunPlan:
             or (len(labels) and not (labels.min() >= 0 and labels.max() < classes))
             or len(self.fingerprints) != len(self.plan.bounds())
         ):
-            raise CorruptRunError("the plan was not written by augcond: its rows do not fit its classes and shards")
+            raise CorruptRunError(f"{path} was not written by augcond: its rows do not fit its classes and shards")
+        return self
 
 
 def plan_run(
