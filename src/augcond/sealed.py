@@ -64,7 +64,7 @@ def read_json(path: Path, mend: str) -> Sealed[dict[str, Any]]:
     data = _read(path, mend)
     try:
         values = json.loads(data)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise _unfit(path, f"it is no JSON ({error})", mend) from error
     if not isinstance(values, dict):
         raise _unfit(path, "it holds no object", mend)

@@ -66,7 +66,7 @@ def _run(config: RunConfig, point: str, nth: int, after: bool) -> None:
         return wrapper
 
     if point == "batch":
-        rows._generate_batch = killing(rows._generate_batch)
+        rows._Maker.make = killing(rows._Maker.make)
     elif point == "write":
         commit.write_parquet = killing(commit.write_parquet)
         folder.write_table = killing(folder.write_table)

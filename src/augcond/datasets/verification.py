@@ -208,7 +208,7 @@ def check_share(rejected: Sequence[RejectedFile], total: int, allowed: float) ->
 
 logger = logging.getLogger(__name__)
 
-_VERSION = 3
+_VERSION = 4
 _SCHEMA = pa.schema(
     [
         pa.field("key", pa.string(), nullable=False),
