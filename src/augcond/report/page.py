@@ -14,6 +14,7 @@ from markupsafe import Markup
 
 from augcond.progress import format_bytes, format_seconds
 from augcond.report.accuracy import SHOWN, Accuracy, shown_changes
+from augcond.report.copies import Copies
 from augcond.report.costs import training_cost
 from augcond.report.facts import RunFacts, failures_by_reason, planned_by_recipe, portable_config
 from augcond.report.quality import Quality
@@ -47,6 +48,8 @@ class Page:
         answers: the summary.
         quality: None where it was not measured.
         unmeasured: why it was not; empty where it was.
+        copies: what generated images repeat; None where it was not measured.
+        copied: the pairs of these that look most alike.
         accuracy: None without results.
         gallery: plain values that the script shows.
         wrong_class: worst semantic errors.
@@ -62,6 +65,8 @@ class Page:
     answers: tuple[Answer, ...]
     quality: Quality | None
     unmeasured: str
+    copies: Copies | None
+    copied: tuple[MissView, ...]
     accuracy: Accuracy | None
     gallery: dict[str, object]
     wrong_class: tuple[MissView, ...]
