@@ -101,7 +101,39 @@ def finetuned(weights: Path) -> dict:
     return {"training": {"mode": "finetune", "weights": str(weights)}}
 
 
+def the_training_folder(folder: Path) -> dict:
+    toy_run(folder)
+    return {"data": {"test": folder / "train"}}
+
+
+def a_folder_inside(folder: Path) -> dict:
+    toy_run(folder)
+    shutil.copytree(folder / "test", folder / "train" / "a" / "test")
+    return {"data": {"validation": folder / "train" / "a" / "test"}}
+
+
+def a_list_of_the_same_files(folder: Path) -> dict:
+    toy_run(folder)
+    for name in ("train", "test"):
+        keys = (path.relative_to(folder / "train") for path in sorted((folder / "train").glob("*/*.png")))
+        text = "".join(f"../train/./{key} {key.parent}\n" for key in keys)
+        (folder / name / f"{name}.txt").write_text(text)
+    data = {"source": "list", "path": folder / "train" / "train.txt", "test": folder / "test" / "test.txt"}
+    return {"data": {**data, "validation": None}}
+
+
 WRONG = {
+    "test images that are the training images": (
+        LeakError,
+        r"26 of 26 test images are training images too: the same files, such as 'a/0\.png'",
+        the_training_folder,
+    ),
+    "validation images inside the training images": (
+        LeakError,
+        r"24 of 24 validation images are training images too",
+        a_folder_inside,
+    ),
+    "two lists of the same files": (LeakError, r"26 of 26 test images .* the same files", a_list_of_the_same_files),
     "recipe of another generator": (
         ConfigError,
         "kandinsky-2.2 does not take a prompt alone",

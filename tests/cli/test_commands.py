@@ -47,6 +47,60 @@ def augcond(monkeypatch, capsys):
     return run
 
 
+def test_inspect_shows_on_one_screen_what_looks_wrong(project, augcond, caplog):
+    photos = project / "photos"
+    (photos / "cat" / "@eaDir").mkdir()
+    (photos / "cat" / "@eaDir" / "0.png").write_bytes((photos / "cat" / "0.png").read_bytes())
+    (photos / "_unsorted").mkdir()
+    Image.open(photos / "cat" / "1.png").resize((64, 96)).save(photos / "_unsorted" / "again.png")
+    Image.new("RGB", (40, 40)).save(photos / "_unsorted" / "black.png")
+    (project / "test" / "cat").mkdir(parents=True)
+    Image.open(photos / "cat" / "2.png").save(project / "test" / "cat" / "x.bmp")
+    code, out, _ = augcond("inspect", "c.yaml", "--set", "data.test=test", "--sheet", "look/sheet.png")
+    assert code == 0
+    for line in (
+        "skipped: cat/@eaDir: thumbnails that a Synology NAS makes",
+        "the same picture: cat/2.png and cat/x.bmp (test): take it out of one of the two",
+        "nearly the same picture: _unsorted/again.png and cat/1.png: of two classes, so look at both",
+        "1 image of nearly one colour, such as _unsorted/black.png",
+        "look at this: _unsorted (2 images) is taken for a class, and looks like a folder of images without one",
+    ):
+        assert line in out
+    with Image.open(project / "look" / "sheet.png") as sheet:
+        assert min(sheet.size) > 100
+    code, out, _ = augcond("inspect", "c.yaml", "--set", "data.test=test", "--json")
+    found = json.loads(out)
+    assert [(pair["keys"], pair["certain"]) for pair in found["near_duplicates"]] == [
+        (["cat/2.png", "cat/x.bmp"], True),
+        (["_unsorted/again.png", "cat/1.png"], False),
+    ]
+    assert [entry["path"] for entry in found["skipped"]] == ["cat/@eaDir"]
+    assert found["blank"] == ["_unsorted/black.png"]
+    code, _, err = augcond("generate", "c.yaml", "--set", "data.test=test")
+    assert code == 1
+    assert "1 test images are the same pictures as training images, stored otherwise, such as 'cat/x.bmp'" in err
+    assert not list((project / "run").glob("shards/*"))
+    caplog.clear()
+    code, _, _ = augcond("generate", "c.yaml", "--set", "data.test=test", "--set", "data.near_duplicates=warn")
+    assert code == 0
+    assert "data: _unsorted (2 images) is taken for a class" in caplog.text
+    assert "1 test images are the same pictures as training images" in caplog.text
+    assert "one class only" not in caplog.text
+    code, out, _ = augcond("plan", "c.yaml", "--no-timing")
+    assert "look at this: _unsorted" in out
+    augcond("report", "run", "--no-metrics")
+    page = (project / "run" / "report" / "index.html").read_text(encoding="utf-8")
+    assert "_unsorted (2 images) is taken for a class" in page
+
+
+@pytest.mark.parametrize("command", ["inspect", "plan", "generate", "status", "check"])
+def test_addresses_are_refused(project, augcond, command):
+    code, _, err = augcond(command, "s3://bucket/x")
+    assert code == 2
+    assert "is an address, and only folders and files of this machine" in err
+    assert not (project / "s3:").exists()
+
+
 def test_from_folder_to_export(project, augcond):
     code, out, _ = augcond("inspect", "photos")
     assert code == 0

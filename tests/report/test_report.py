@@ -14,7 +14,7 @@ from augcond.report import ReportSettings, write_report
 from augcond.store import RunFolder
 from tests.report.runs import INJECTED, make_results, make_run, photo_config
 
-SECTIONS = ["summary", "data", "gallery", "misses", "accuracy", "fidelity", "cost", "provenance"]
+SECTIONS = ["summary", "data", "gallery", "misses", "accuracy", "fidelity", "copies", "cost", "provenance"]
 PLAIN = ReportSettings(metrics=False)
 
 
@@ -114,7 +114,7 @@ def test_the_same_run_gives_the_same_page(page, run_folder, tmp_path):
 def test_sections_without_data_say_so(run_folder, tmp_path):
     text = text_of(write_report(copy_of(run_folder, tmp_path), PLAIN))
     assert "No classifier was evaluated on this run" in text
-    assert text.count("Not measured: the report was made with --no-metrics.") == 2
+    assert text.count("Not measured: the report was made with --no-metrics.") == 3
 
 
 def test_results_are_shown(run_folder, tmp_path, facts):

@@ -88,7 +88,8 @@ def list_images(config: DataConfig) -> Listing:
     Raises:
         DatasetError: there are none, or class names do not fit.
     """
-    return _list_role(config, "train")
+    listing = _list_role(config, "train")
+    return replace(listing, warnings=(*listing.warnings, *lonely(listing.classes, listing.labels)))
 
 
 def list_held_out(config: DataConfig, on: HeldOut) -> Listing | None:
@@ -99,7 +100,7 @@ def list_held_out(config: DataConfig, on: HeldOut) -> Listing | None:
     """
     path = config.validation if on == "validation" else config.test
     if path is not None:
-        return list_images(config.model_copy(update={"path": path}))
+        return _list_role(config.model_copy(update={"path": path}), "train")
     return _list_role(config, on) if has_held_out(config, on) else None
 
 
@@ -112,8 +113,6 @@ def has_held_out(config: DataConfig, on: HeldOut) -> bool:
 
 def _list_role(config: DataConfig, role: Role) -> Listing:
     listing = find_reader(config.source).list_images(config, role)
-    if role == "train":
-        listing = replace(listing, warnings=(*listing.warnings, *lonely(listing.classes, listing.labels)))
     if config.class_names is None:
         return listing
     return replace(listing, class_names=names_for(listing.classes, config.class_names))

@@ -50,6 +50,7 @@ _HASHES = 16
 _LOOK = _HASHES + _GREY**2 + 2 * _COLOUR**2
 _ROWS, _COLUMNS = 16, 1 << 14
 _PAIRS = 1 << 16
+_AT_ONCE = 256
 _MOST_PROPOSED = 20_000_000
 """Pairs of one search that are looked at closer, before it says that there were more."""
 
@@ -82,15 +83,31 @@ def look_of(image: Image.Image) -> bytes:
     """
     import imagehash
 
+    grey, colours = _reduced(image)
+    mirrored = grey.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    hashes = [np.packbits(imagehash.phash(side).hash).tobytes() for side in (grey, mirrored)]
+    return b"".join((*hashes, _view(grey, colours).tobytes()))
+
+
+def view_of_image(image: Image.Image) -> NDArray[np.uint8]:
+    """Return the view in the look of an RGB image, (288,)."""
+    return _view(*_reduced(image))
+
+
+def _reduced(image: Image.Image) -> tuple[Image.Image, Image.Image]:
+    """Return 32 x 32 grey values, and few of colour."""
     factor = min(image.size) // _ENOUGH
     if factor > 1:
         image = image.reduce(factor)
-    grey = image.convert("L").resize((32, 32), Image.Resampling.LANCZOS)
-    mirrored = grey.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-    hashes = [np.packbits(imagehash.phash(side).hash).tobytes() for side in (grey, mirrored)]
-    colours = image.resize((_COLOUR, _COLOUR), Image.Resampling.LANCZOS).convert("YCbCr")
-    chroma = np.asarray(colours)[..., 1:].tobytes()
-    return b"".join((*hashes, np.asarray(grey.resize((_GREY, _GREY), Image.Resampling.LANCZOS)).tobytes(), chroma))
+    return (
+        image.convert("L").resize((32, 32), Image.Resampling.LANCZOS),
+        image.resize((_COLOUR, _COLOUR), Image.Resampling.LANCZOS).convert("YCbCr"),
+    )
+
+
+def _view(grey: Image.Image, colours: Image.Image) -> NDArray[np.uint8]:
+    small = np.asarray(grey.resize((_GREY, _GREY), Image.Resampling.LANCZOS))
+    return np.concatenate([small.ravel(), np.asarray(colours)[..., 1:].ravel()])
 
 
 def find_look_alikes(first: Dataset, second: Dataset | None = None, *, most: int | None = None) -> list[LookAlike]:
@@ -192,16 +209,57 @@ def view_errors(first: NDArray[np.uint8], second: NDArray[np.uint8], *, mirrored
         second: views.
         mirrored: see above.
     """
-    grey = first[:, : _GREY**2].reshape(-1, _GREY, _GREY).astype(np.float32)
-    colour = first[:, _GREY**2 :].reshape(-1, _COLOUR, _COLOUR, 2).astype(np.float32)
     if mirrored:
-        grey, colour = grey[:, :, ::-1], colour[:, :, ::-1]
-    other = second[:, : _GREY**2].reshape(-1, _GREY, _GREY).astype(np.float32)
-    chroma = second[:, _GREY**2 :].reshape(-1, _COLOUR, _COLOUR, 2).astype(np.float32)
-    contrast = np.maximum(np.minimum(grey.std((1, 2)), other.std((1, 2))), 1.0)
+        first = _flipped(first)
+    grey, colour = first[:, : _GREY**2].astype(np.float32), first[:, _GREY**2 :].astype(np.float32)
+    other, chroma = second[:, : _GREY**2].astype(np.float32), second[:, _GREY**2 :].astype(np.float32)
+    contrast = np.maximum(np.minimum(grey.std(1), other.std(1)), 1.0)
     errors: NDArray[np.float32] = np.maximum(
-        np.sqrt(((grey - other) ** 2).mean((1, 2))) / contrast,
-        np.sqrt(((colour - chroma) ** 2).mean((1, 2, 3))) / _CHROMA_STEP,
+        np.sqrt(((grey - other) ** 2).mean(1)) / contrast, np.sqrt(((colour - chroma) ** 2).mean(1)) / _CHROMA_STEP
+    )
+    return errors
+
+
+def nearest_views(
+    first: NDArray[np.uint8], second: NDArray[np.uint8]
+) -> tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.bool_]]:
+    """Return the lowest error of each of N views over M others, (N,); which other that is; and whether mirrored.
+
+    Args:
+        first: (N, 288).
+        second: (M, 288), one at least.
+    """
+    errors = np.full(len(first), np.inf, np.float32)
+    places, mirrored = np.zeros(len(first), np.int64), np.zeros(len(first), np.bool_)
+    for flip in (False, True):
+        for start in range(0, len(first), _AT_ONCE):
+            rows = slice(start, start + _AT_ONCE)
+            found = _all_view_errors(_flipped(first[rows]) if flip else first[rows], second)
+            place = found.argmin(1)
+            lowest = found[np.arange(len(place)), place]
+            better = lowest < errors[rows]
+            errors[rows] = np.where(better, lowest, errors[rows])
+            places[rows] = np.where(better, place, places[rows])
+            mirrored[rows] = np.where(better, flip, mirrored[rows])
+    return errors, places, mirrored
+
+
+def _flipped(views: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    grey = views[:, : _GREY**2].reshape(-1, _GREY, _GREY)[:, :, ::-1]
+    colour = views[:, _GREY**2 :].reshape(-1, _COLOUR, _COLOUR, 2)[:, :, ::-1]
+    return np.concatenate([grey.reshape(len(views), -1), colour.reshape(len(views), -1)], axis=1)
+
+
+def _all_view_errors(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Return `view_errors` of all pairs, (N, M), by one matrix product each for grey and colour."""
+    parts = []
+    for columns in (slice(_GREY**2), slice(_GREY**2, None)):
+        one, other = first[:, columns].astype(np.float32), second[:, columns].astype(np.float32)
+        squares = (one**2).sum(1)[:, None] + (other**2).sum(1)[None] - 2 * one @ other.T
+        parts.append((np.sqrt(np.maximum(squares, 0) / one.shape[1]), one.std(1), other.std(1)))
+    (grey, contrast, others), (colour, _, _) = parts
+    errors: NDArray[np.float32] = np.maximum(
+        grey / np.maximum(np.minimum(contrast[:, None], others[None]), 1.0), colour / _CHROMA_STEP
     )
     return errors
 

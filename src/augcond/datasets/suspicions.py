@@ -14,14 +14,14 @@ _IDS = (
     (re.compile(r"n\d{8}"), "WordNet ids"),
     (re.compile(r"n\d{8}\W.*"), "names with a WordNet id before them"),
     (re.compile(r"[+-]?\d+(\.\d+)?"), "numbers"),
-    (re.compile(r"\d+[.\-: ].*[^\W\d].*"), "names with a number before them"),
+    (re.compile(r"(0\d*\W|\d+\.).*[^\W\d].*"), "names with a number before them"),
     (
         re.compile(r"(class|label|category|cat|cls|c|id|species|group|cluster)[ \-]?\d+", re.IGNORECASE),
         "numbered classes",
     ),
     (re.compile(r"(?=.*\d)(?=.*[a-f])[0-9a-f]{8}[0-9a-f\- ]*"), "hex digits"),
     (re.compile(r"[mQ]\.?\d\w*|/m/\w+|wd:Q\d+"), "ids of a knowledge base"),
-    (re.compile(r"[^\W\d]+[-.](?=[^\W\d]).*|[a-z]+[A-Z]\w*|([A-Z][a-z]+){2,}"), "names that are not written as words"),
+    (re.compile(r"[a-z]+[A-Z]\w*|([A-Z][a-z]+){2,}"), "names that are not written as words"),
 )
 _CAPTION_WORDS = 4
 _FEW_CLASSES = 5

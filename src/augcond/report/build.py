@@ -14,6 +14,7 @@ from augcond.evaluation.results import Results, read_results
 from augcond.files import replacing_contents
 from augcond.generators import load_generator
 from augcond.report.accuracy import Accuracy, draw_class_changes, draw_gains, view_accuracy
+from augcond.report.copies import Copies, NearestPair, measure_copies
 from augcond.report.facts import RunFacts, disk_use, read_facts
 from augcond.report.figures import draw_counts, draw_shares, drawing, inline_svg, save_figure
 from augcond.report.page import MissView, Page, render_page
@@ -80,8 +81,9 @@ def write_report(
     with replacing_contents(folder.report_path) as partial:
         sources = SourceImages(facts)
         quality, unmeasured = _measure(facts, sources, settings, on_stage)
+        copies = measure_copies(facts, sources, samples=settings.samples) if settings.metrics else None
         on_stage("writing pictures")
-        page = _write_pictures(partial, facts, sources, quality, settings.pictures)
+        page = _write_pictures(partial, facts, sources, quality, copies, settings.pictures)
         on_stage("drawing figures")
         accuracy = view_accuracy(results) if results is not None else None
         drawn = _draw(facts, quality, accuracy)
@@ -94,9 +96,11 @@ def write_report(
         html = render_page(
             Page(
                 facts=facts,
-                answers=answers(facts, quality, results, disk := disk_use(folder.path)),
+                answers=answers(facts, quality, results, disk := disk_use(folder.path), copies),
                 quality=quality,
                 unmeasured=unmeasured,
+                copies=copies,
+                copied=page.copied,
                 accuracy=accuracy,
                 gallery=page.gallery,
                 wrong_class=page.wrong_class,
@@ -151,20 +155,27 @@ class _Pictures:
     groups: list[Group]
     wrong_class: tuple[MissView, ...]
     wrong_style: tuple[MissView, ...]
+    copied: tuple[MissView, ...]
     lost_sources: int
 
 
 def _write_pictures(
-    folder: Path, facts: RunFacts, sources: SourceImages, quality: Quality | None, pictures: int
+    folder: Path,
+    facts: RunFacts,
+    sources: SourceImages,
+    quality: Quality | None,
+    copies: Copies | None,
+    pictures: int,
 ) -> _Pictures:
     chosen = gallery_positions(facts, pictures)
     thumbnails = Thumbnails.sized_for(folder, sources, min(pictures, sum(2 + len(group) for group in chosen)))
     # First the misses: they are few, and the gallery may reach the limit.
     wrong_class = _views(facts, quality.wrong_class if quality else (), thumbnails)
     wrong_style = _views(facts, quality.wrong_style if quality else (), thumbnails)
+    copied = _pair_views(facts, copies.nearest if copies else (), thumbnails)
     first: list[Group] = []
     gallery = gallery_data(facts, _keep_first(read_groups(facts, chosen), first), thumbnails)
-    return _Pictures(gallery, first, wrong_class, wrong_style, len(thumbnails.lost))
+    return _Pictures(gallery, first, wrong_class, wrong_style, copied, len(thumbnails.lost))
 
 
 _SHEET_LINES = 6
@@ -188,6 +199,21 @@ def _views(facts: RunFacts, misses: tuple[Miss, ...], thumbnails: Thumbnails) ->
             looks_like=miss.looks_like,
         )
         for miss in misses
+    )
+
+
+def _pair_views(facts: RunFacts, pairs: tuple[NearestPair, ...], thumbnails: Thumbnails) -> tuple[MissView, ...]:
+    rows = {row.position: row for row in read_rows(facts, sorted({pair.position for pair in pairs}))}
+    return tuple(
+        MissView(
+            row=(row := rows[pair.position]),
+            image=thumbnails.generated(row),
+            # Test images are named only: the page is passed on.
+            sources=((thumbnails.source(pair.key) if pair.of != "test" else None, pair.key),),
+            score=pair.error,
+            looks_like=f"the {pair.of} image {pair.key}" + (", mirrored" if pair.mirrored else ""),
+        )
+        for pair in pairs
     )
 
 

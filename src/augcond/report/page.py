@@ -16,6 +16,7 @@ from augcond.evaluation.power import what_it_takes
 from augcond.evaluation.verdicts import how_judged, in_words, missing_text
 from augcond.progress import format_bytes, format_seconds
 from augcond.report.accuracy import SHOWN, Accuracy, shown_changes
+from augcond.report.copies import Copies
 from augcond.report.costs import training_cost
 from augcond.report.facts import RunFacts, failures_by_reason, planned_by_recipe, portable_config
 from augcond.report.quality import Quality
@@ -49,6 +50,8 @@ class Page:
         answers: the summary.
         quality: None where it was not measured.
         unmeasured: why it was not; empty where it was.
+        copies: what generated images repeat; None where it was not measured.
+        copied: the pairs of these that look most alike.
         accuracy: None without results.
         gallery: plain values that the script shows.
         wrong_class: worst semantic errors.
@@ -64,6 +67,8 @@ class Page:
     answers: tuple[Answer, ...]
     quality: Quality | None
     unmeasured: str
+    copies: Copies | None
+    copied: tuple[MissView, ...]
     accuracy: Accuracy | None
     gallery: dict[str, object]
     wrong_class: tuple[MissView, ...]

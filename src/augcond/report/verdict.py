@@ -10,6 +10,7 @@ from augcond.evaluation.results import Difference, Results
 from augcond.evaluation.verdicts import FEW_SEEDS, how_judged, in_words
 from augcond.generators import toy_warning
 from augcond.progress import format_bytes, format_seconds
+from augcond.report.copies import Copies
 from augcond.report.costs import training_cost
 from augcond.report.facts import RunFacts
 from augcond.report.quality import Quality
@@ -37,7 +38,9 @@ class Answer:
     anchor: str
 
 
-def answers(facts: RunFacts, quality: Quality | None, results: Results | None, disk: int) -> tuple[Answer, ...]:
+def answers(
+    facts: RunFacts, quality: Quality | None, results: Results | None, disk: int, copies: Copies | None = None
+) -> tuple[Answer, ...]:
     """Return the six answers of a run.
 
     Args:
@@ -45,6 +48,7 @@ def answers(facts: RunFacts, quality: Quality | None, results: Results | None, d
         quality: None where it was not measured.
         results: None where no classifier was evaluated.
         disk: bytes of the run folder.
+        copies: None where they were not looked for.
     """
     return (
         _had(facts),
@@ -52,7 +56,7 @@ def answers(facts: RunFacts, quality: Quality | None, results: Results | None, d
         _looks(facts, quality),
         _helped(results),
         _cost(facts, results, disk),
-        _trust(facts, results),
+        _trust(facts, results, copies),
     )
 
 
@@ -159,15 +163,15 @@ def _cost(facts: RunFacts, results: Results | None, disk: int) -> Answer:
     return Answer("What did it cost?", text[0].upper() + text[1:], "good", "cost")
 
 
-def _trust(facts: RunFacts, results: Results | None) -> Answer:
-    doubts = list(_doubts(facts, results))
+def _trust(facts: RunFacts, results: Results | None, copies: Copies | None) -> Answer:
+    doubts = list(_doubts(facts, results, copies))
     if doubts:
         return Answer("Can I trust it?", f"Look at this first: {'; '.join(doubts)}.", "look", "provenance")
     text = "Every planned row is accounted for, and every source is a training image of its own class."
     return Answer("Can I trust it?", text, "good", "provenance")
 
 
-def _doubts(facts: RunFacts, results: Results | None) -> Iterator[str]:
+def _doubts(facts: RunFacts, results: Results | None, copies: Copies | None) -> Iterator[str]:
     if facts.status.left:
         yield f"the run is not finished ({facts.status.left:,} images left)"
     toy = toy_warning(facts.config.generator, facts.config.data.source)
@@ -177,6 +181,9 @@ def _doubts(facts: RunFacts, results: Results | None) -> Iterator[str]:
         yield f"{facts.status.failed:,} rows failed"
     if facts.data_warnings:
         yield f"{_count(len(facts.data_warnings), 'thing')} about the real images (under The data)"
+    for entry in copies.recipes if copies is not None else ():
+        if entry.of_test:
+            yield f"{percent(entry.of_test, 1)} of the images by {entry.recipe} are copies of test images"
     if facts.foreign_sources:
         yield f"{facts.foreign_sources:,} source images are no training images of their class"
     mixed = sorted(name for name, versions in facts.versions().items() if len(versions) > 1)
