@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Protocol
 
@@ -64,6 +64,11 @@ def format_bytes(count: float) -> str:
 class _LogFile(logging.FileHandler):
     def handleError(self, record: logging.LogRecord) -> None:
         """Go on without a line: a full disk must not stop, or clutter, what the log is of."""
+
+    def close(self) -> None:
+        """Close the file, for which there may be no room either."""
+        with suppress(OSError):
+            super().close()
 
 
 @contextmanager

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import logging
+from pathlib import Path
 
 import pytest
 from rich.console import Console
@@ -73,3 +74,10 @@ def test_log_file_gets_what_augcond_logs_and_is_released(tmp_path):
     text = path.read_text()
     assert "shard 1" in text
     assert "not here" not in text
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
+def test_a_log_that_has_no_room_stops_nothing_and_says_nothing(capfd):
+    with log_to(Path("/dev/full")):
+        logging.getLogger("augcond").warning("a line that does not fit")
+    assert capfd.readouterr() == ("", "")
