@@ -13,7 +13,7 @@ import yaml
 from PIL import Image
 
 from augcond import cli
-from tests.toy import write_photos
+from tests.toy import png, write_photos
 
 
 @pytest.fixture
@@ -200,7 +200,7 @@ def test_full_disk_is_one_message(project, augcond, monkeypatch):
     assert "run the same command again" in err
 
 
-TEST = ("--set", "data.test=photos")
+TEST = ("--set", "data.test=others")
 
 
 @pytest.mark.parametrize(
@@ -219,6 +219,10 @@ def test_interrupt_says_how_to_go_on(project, augcond, monkeypatch, arguments, s
     def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
+    for number in range(2):
+        path = project / "others" / ("cat", "[red]dog")[number] / "x.png"
+        path.parent.mkdir(parents=True)
+        path.write_bytes(png(number))
     module, _, name = stage.rpartition(".")
     monkeypatch.setattr(importlib.import_module(f"augcond.{module}"), name, interrupted)
     code, _, err = augcond(*arguments)
