@@ -14,7 +14,7 @@ import yaml
 from PIL import Image
 
 import augcond.__main__ as program
-from tests.toy import write_photos
+from tests.toy import png, write_photos
 
 
 @pytest.fixture
@@ -220,10 +220,10 @@ def test_interrupt_says_how_to_go_on(project, augcond, monkeypatch, arguments, s
     def interrupted(*_: object, **__: object) -> None:
         signal.raise_signal(signal.SIGTERM)
 
-    for name, first in (("cat", 3), ("[red]dog", 4)):
-        write_photos(project / "others", {name: first + 1})
-        for i in range(first):
-            (project / "others" / name / f"{i}.png").unlink()
+    for number in range(2):
+        path = project / "others" / ("cat", "[red]dog")[number] / "x.png"
+        path.parent.mkdir(parents=True)
+        path.write_bytes(png(number))
     module, _, name = stage.rpartition(".")
     monkeypatch.setattr(importlib.import_module(f"augcond.{module}"), name, interrupted)
     code, _, err = augcond(*arguments)
