@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import torch
 
@@ -36,10 +37,10 @@ VARIANTS = {
 }
 
 
-def run_config(seed: int) -> RunConfig:
+def run_config(folder: Path, seed: int) -> RunConfig:
     """Return the few-shot run of one seed."""
     values = {
-        "run": "unused",
+        "run": str(folder / f"seed-{seed}"),
         "data": {"source": "builtin", "split": {"name": "few-shot", "k": SHOTS, "seed": seed}},
         "training": {"steps": STEPS, "batch_size": 32, "optimizer": "adam", "lr": RATE, "weight_decay": 0.0},
     }
@@ -50,11 +51,16 @@ def run_config(seed: int) -> RunConfig:
 
 def main() -> None:
     """Measure, print and write."""
-    encoder = FrozenEncoder(GeneratorEncoder(load_generator(run_config(0).generator)), SIZE)
+    with TemporaryDirectory() as folder:
+        _measure(Path(folder))
+
+
+def _measure(folder: Path) -> None:
+    encoder = FrozenEncoder(GeneratorEncoder(load_generator(run_config(folder, 0).generator)), SIZE)
     models: dict[str, dict[Seeds, SeedPredictions]] = {name: {} for name in VARIANTS}
     test = None
     for seed in range(SEEDS):
-        experiment = load_experiment(config := run_config(seed))
+        experiment = load_experiment(config := run_config(folder, seed))
         pool, real = experiment.pool, experiment.training
         if test is None:
             judged = real_images(experiment.held_out_images("test"), SIZE, 1e9)

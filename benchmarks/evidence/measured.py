@@ -12,7 +12,9 @@ from typing import Any
 import numpy as np
 from benchmarks.evidence.records import Record, read_records, unpack_labels
 
-from augcond.config import EvaluationConfig
+from augcond.config import EvaluationConfig, RunConfig, TrainingConfig
+from augcond.config.base import with_neutral
+from augcond.config.moved import as_of_0_1
 from augcond.evaluation.intervals import SeedPredictions, comparable, compare, with_intervals
 from augcond.evaluation.metrics import Predictions
 from augcond.evaluation.results import Difference
@@ -87,8 +89,12 @@ class Row:
         """Raise `ValueError` where its seeds were measured with different settings."""
         kinds: dict[str, int] = {}
         for seed, record in self.records.items():
-            shared = [record["config"][key] for key in ("prompt", "generator", "conditioning", "screening")]
-            kinds.setdefault(json.dumps([*shared, self._model(record)["settings"]], sort_keys=True), seed)
+            config = with_neutral(RunConfig, record["config"])
+            shared = [config[key] for key in ("prompt", "conditioning", "screening")]
+            settings = with_neutral(TrainingConfig, self._model(record)["settings"])
+            # Records of one row may be of several versions, which name one setting differently.
+            shared += [as_of_0_1(config["generator"]), settings]
+            kinds.setdefault(json.dumps(shared, sort_keys=True), seed)
         if len(kinds) > 1:
             first, second = list(kinds.values())[:2]
             raise ValueError(

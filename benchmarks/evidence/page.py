@@ -72,7 +72,11 @@ def with_summary(readme: str, measured: Measured) -> str:
     """Return a README with the short table between its markers; without markers, the README itself."""
     before, start, rest = readme.partition("<!-- results -->")
     _, end, after = rest.partition("<!-- end of results -->")
-    return f"{before}{start}\n{tables.summary(measured)}\n{end}{after}" if end else readme
+    return (
+        f"{before}{start}\n{tables.summary(measured)}\n\n{tables.headline_words(measured)}\n{end}{after}"
+        if end
+        else readme
+    )
 
 
 def page(measured: Measured, scale: Scale, docs: Path) -> str:
@@ -110,6 +114,8 @@ def page(measured: Measured, scale: Scale, docs: Path) -> str:
         f"Differences are against `{REAL_STRONG}`, corrected for the rows of this table.",
         "",
         tables.headline(measured, scale),
+        "",
+        tables.headline_words(measured),
         "",
         "## Long tail",
         "",

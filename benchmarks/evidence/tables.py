@@ -96,6 +96,28 @@ def headline(measured: Measured, scale: Scale) -> str:
     return markdown(titles, lines)
 
 
+def headline_words(measured: Measured) -> str:
+    """Return what is decided of the rows with most seeds, over all classes and on those with few images."""
+    strong = measured.row(f"long-tail/{REAL_STRONG}", REAL_STRONG)
+    names = [name for name in HEADLINE if name != REAL_STRONG]
+    pairs = [(measured.row(f"long-tail/{name}", name), strong) for name in names]
+    sentences = []
+    for metric, where in (("overall", "over all classes"), ("few", "on the classes with few images")):
+        told: dict[str, list[str]] = {}
+        for name, found in zip(names, compared(pairs, metric), strict=True):
+            if found is not None:
+                seeds = f"{found.seeds} seeds"
+                told.setdefault(found.verdict, []).append(f"`{name}` ({100 * found.mean:+.1f}, {seeds})")
+        above, below = (", ".join(told.get(kind, ["none"])) for kind in ("gain", "loss"))
+        sentence = f"Long tail, {where}: decided above `{REAL_STRONG}`: {above}"
+        if below != "none":
+            sentence += f"; below: {below}"
+        if "undecided" in told:
+            sentence += f"; undecided: {', '.join(told['undecided'])}"
+        sentences.append(f"{sentence}.")
+    return " ".join(sentences)
+
+
 def summary(measured: Measured) -> str:
     """Return the short table: the long tail, and few-shot at k = 4, for the rows that both have."""
     lines = []
