@@ -15,6 +15,7 @@ VALUES = {
     "data.background": "black",
     "data.max_pixels": "1000",
     "data.max_bad_share": "0.5",
+    "data.near_duplicates": "ignore",
     "data.split.k": "2",
     "data.split.validation_per_class": "1",
     "leaks": "[best-epoch]",

@@ -134,7 +134,7 @@ def test_a_leak_does_not_judge_with_other_images_than_were_trained_on(tmp_path, 
     config, _ = limited(tmp_path, monkeypatch)
     path = RunFolder(config.run).model_path("two", 0) / "model.json"
     values = json.loads(path.read_text(encoding="utf-8"))
-    del values["per_class"]
+    del values["per_class"], values["seal"]
     path.write_text(json.dumps(values), encoding="utf-8")
     with pytest.raises(RunMismatchError, match=r"was trained on 6 images .* would judge it with 12: train it anew"):
         evaluate(config)

@@ -43,7 +43,12 @@ class Opened:
         for top in range(0, height, 600):
             self.page.evaluate("top => window.scrollTo(0, top)", top)
             self.page.wait_for_timeout(40)
-        self.page.wait_for_function("[...document.images].every((image) => image.complete)")
+        # Not `wait_for_function`: it evaluates a text in the page, which the page forbids.
+        for _ in range(500):
+            if self.page.evaluate("[...document.images].every((image) => image.complete)"):
+                return
+            self.page.wait_for_timeout(20)
+        pytest.fail("pictures that do not load")
 
     def groups(self):
         return self.page.locator("#groups > li")
