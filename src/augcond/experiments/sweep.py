@@ -7,13 +7,11 @@ generator's own encoder) and are trained once per seed.
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
 import itertools
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -29,8 +27,8 @@ from augcond.errors import ConfigError
 from augcond.evaluation.evaluator import assemble_results
 from augcond.evaluation.intervals import SeedPredictions, Trained
 from augcond.evaluation.predictions import read_predictions
-from augcond.evaluation.results import METRICS, REAL_ONLY, Difference, Results, results_to_json, share_text
-from augcond.evaluation.verdicts import how_judged, in_words, missing_text
+from augcond.evaluation.results import REAL_ONLY, Results, results_to_json
+from augcond.experiments.sweep_tables import to_csv, to_markdown
 from augcond.files import write_atomically
 from augcond.pipeline import evaluate, generate, train
 from augcond.progress import Stage, no_stage
@@ -378,53 +376,3 @@ def _collect(config: RunConfig, cells: Sequence[Cell], judged: Sequence[Results]
         config, pool, cards, trained, on=on, baselines=baselines, bounds=bounds, missing=tuple(missing)
     )
     return replace(results, arms=tuple(replace(arm, settings=dict(settings[arm.name])) for arm in results.arms))
-
-
-_COLUMNS = ("arm", "recipe", "leaky", "seeds", "real images", "synthetic images", *METRICS, "spread of overall")
-_GAIN = ("baseline", "gain", "gain low", "gain high", "p", "verdict")
-
-
-def to_csv(results: Results) -> str:
-    """Return one line per arm; accuracies as shares."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow([*_COLUMNS, *_GAIN])
-    writer.writerows(_lines(results))
-    return text.getvalue()
-
-
-def to_markdown(results: Results) -> str:
-    """Return one line per arm; accuracies in percent."""
-    shown = ("overall", "class_mean", "many", "medium", "few")
-    titles = [
-        "arm",
-        "seeds",
-        "synthetic",
-        *(name.replace("_", " ") for name in shown),
-        "gain on overall (95 %)",
-        "verdict",
-    ]
-    lines = ["| " + " | ".join(titles) + " |", "|" + "---|" * len(titles)]
-    for arm in results.arms:
-        gain = results.gain(arm.name)
-        cells = [share_text(getattr(arm.mean, name), getattr(arm.spread, name, None)) for name in shown]
-        told = [gain.text, in_words(gain)] if gain else ["", ""]
-        name = f"{arm.name} (leaky)" if arm.leaky else arm.name
-        lines.append("| " + " | ".join([name, str(len(arm.seeds)), str(arm.synthetic_images), *cells, *told]) + " |")
-    notes = [f"Percent of {results.test_images} {results.on} images by {results.model}.", how_judged(results)]
-    return "\n".join([*lines, "", *filter(None, (*notes, missing_text(results))), ""])
-
-
-def _lines(results: Results) -> Iterator[list[Any]]:
-    for arm in results.arms:
-        gain = results.gain(arm.name)
-        metrics = [getattr(arm.mean, name) for name in METRICS]
-        spread = arm.spread.overall if arm.spread is not None else None
-        head = [arm.name, arm.recipe, arm.leaky, len(arm.seeds), arm.real_images, arm.synthetic_images]
-        yield [*head, *metrics, spread, *(_gain(gain))]
-
-
-def _gain(found: Difference | None) -> list[Any]:
-    if found is None:
-        return [None] * len(_GAIN)
-    return [found.baseline, found.mean, found.low, found.high, found.p, found.verdict]
