@@ -2,7 +2,7 @@
 
 import json
 import os
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 
 import pytest
 import torch
@@ -12,18 +12,25 @@ from augcond.torch_state import as_it_comes
 from tests.training.toys import toy_run
 
 STATES = {
-    "gradients off": lambda stack: stack.enter_context(torch.no_grad()),
-    "inference": lambda stack: stack.enter_context(torch.inference_mode()),
-    "float64": lambda stack: set_dtype(stack, torch.float64),
-    "bfloat16": lambda stack: set_dtype(stack, torch.bfloat16),
-    "autocast": lambda stack: stack.enter_context(torch.autocast("cpu", torch.bfloat16)),
-    "device": lambda stack: stack.enter_context(torch.device("meta")),
+    "no gradients, float64, another device": (
+        lambda: torch.no_grad(),
+        lambda: default_dtype(torch.float64),
+        lambda: torch.device("meta"),
+    ),
+    "inference, bfloat16, autocast": (
+        lambda: torch.inference_mode(),
+        lambda: default_dtype(torch.bfloat16),
+        lambda: torch.autocast("cpu", torch.bfloat16),
+    ),
 }
 
 
-def set_dtype(stack, dtype):
-    stack.callback(torch.set_default_dtype, torch.get_default_dtype())
+@contextmanager
+def default_dtype(dtype):
+    before = torch.get_default_dtype()
     torch.set_default_dtype(dtype)
+    yield
+    torch.set_default_dtype(before)
 
 
 def numbers(root):
@@ -45,7 +52,8 @@ def plain(tmp_path_factory):
 @pytest.mark.parametrize("state", STATES)
 def test_the_callers_state_changes_no_number(plain, tmp_path, state):
     with ExitStack() as stack:
-        STATES[state](stack)
+        for setting in STATES[state]:
+            stack.enter_context(setting())
         before = torch.get_default_dtype(), torch.is_grad_enabled(), torch.is_autocast_enabled("cpu")
         assert numbers(tmp_path) == plain
         assert before == (torch.get_default_dtype(), torch.is_grad_enabled(), torch.is_autocast_enabled("cpu"))

@@ -39,5 +39,5 @@ def test_below_five_seeds_a_caveat_stands_beside_a_verdict(seeds, words):
 
 
 def test_tables_without_a_difference_seldom_get_a_verdict():
-    # Of 150 tables at most 5 % on average; three standard errors are 5.3 points.
-    assert share_with_verdict(seeds=3, tables=150, images=300) <= 0.1
+    # 1.2 % of many tables (benchmarks/results/null_table.json); without the correction it would be some 15 %.
+    assert share_with_verdict(seeds=3, tables=80, images=300) <= 0.08

@@ -1,4 +1,4 @@
-"""The results of a sweep as CSV and as Markdown."""
+"""The table of a sweep, as CSV and as Markdown."""
 
 from __future__ import annotations
 
