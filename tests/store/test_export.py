@@ -83,12 +83,42 @@ EXPORTED = {
     ),
 }
 
+MORE = {
+    "one class": {"only": 1},
+    "one image in all": {"a": 2, "b": 3},
+    "most need nothing": {"a": 3, "b": 5, "c": 3, "d": 1, "e": 9},
+    "first and last need nothing": {"a": 4, "b": 1, "c": 1, "d": 4},
+    "words of splits that need nothing": {"train": 3, "test": 1, "validation": 4},
+    "splits only": dict.fromkeys(("train", "test", "validation", "val", "dev", "eval"), 1),
+    "splits in capitals": dict.fromkeys(("TRAIN", "Test", "VALIDATION"), 1),
+    "splits with numbers": dict.fromkeys(("train-00000-of-00001", "test_1", "val 2"), 1),
+    "numbers that start with nought": dict.fromkeys(("00", "01", "10", "2"), 1),
+    "numbers with signs": dict.fromkeys(("+1", "+2", "10"), 1),
+    "decimals": dict.fromkeys(("1.0", "1.5", "10.0", "2"), 1),
+    "numbers of other scripts": dict.fromkeys(("\u0661", "\uff12", "三"), 1),
+    "numbers in words": dict.fromkeys(("two", "one", "three"), 1),
+    "dates": dict.fromkeys(("2026-01-02", "01.02.2026", "1/2/26"), 1),
+    "truths": dict.fromkeys(("yes", "no", "on", "off", "True", "false"), 1),
+    "missing values": dict.fromkeys(("N/A", "#N/A", "<NA>", "nil", "none", "undefined"), 1),
+    "spaces": dict.fromkeys(("a b", "a  b", "ab", "b"), 1),
+    "kinds of spaces": dict.fromkeys(("a\u00a0b", "a\u2003b", "a\u200bb", "ab"), 1),
+    "right to left": dict.fromkeys(("\u202eabc", "abc", "עברית"), 1),
+    "ligatures": dict.fromkeys(("ﬁsh", "fish", "FISH", "straße", "STRASSE"), 1),
+    "joined faces": dict.fromkeys(("👩‍🔬", "👩", "🔬"), 1),
+    "commas and quotes": dict.fromkeys(("a,b", "a;b", "'a'", "a\tb".replace("\t", " "), "=1+1"), 1),
+    "ends in dots": dict.fromkeys(("a.", "a..", "a", "..a"), 1),
+    "long and alike": dict.fromkeys(("x" * 200 + "1", "x" * 200 + "2", "x" * 200), 1),
+    "files of exports": dict.fromkeys(("metadata", "metadata.csv", "classes.txt", ".augcond-files.txt"), 1),
+    "suffixes of images": dict.fromkeys(("a.png", "b.jpg", "c.parquet", "d.tar"), 1),
+}
+"""Classes by how many real images they have: each gets three in all."""
 
-@pytest.mark.parametrize("case", EXPORTED)
+
+@pytest.mark.parametrize("case", [*EXPORTED, *(pytest.param(case, marks=pytest.mark.slow) for case in MORE)])
 def test_every_reader_finds_every_image_and_its_label(case, tmp_path, monkeypatch, caplog):
     """By name, by number or by a map that the reader itself takes."""
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
-    counts = EXPORTED[case]
+    counts = (EXPORTED | MORE)[case]
     listed = [
         (f"{number}.png", name) for number, name in enumerate(name for name in counts for _ in range(counts[name]))
     ]
