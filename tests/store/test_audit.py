@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -115,3 +117,21 @@ def test_foreign_plan(run):
         assert (audit.shards, audit.sources) == (0, 0)
         with pytest.raises(CorruptRunError, match=r"plan\.parquet"):
             run.read_plan()
+
+
+@pytest.mark.parametrize(
+    "name", ["config.yaml", "plan.parquet", "log.txt", "locks/plan.lock", "models/mixup/seed-0/model.safetensors"]
+)
+@pytest.mark.parametrize("what", ["folder", "pipe", "lost link"])
+def test_what_is_no_file_in_the_place_of_one(run, name, what):
+    path = run.path / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.unlink(missing_ok=True)
+    match what:
+        case "folder":
+            path.mkdir()
+        case "pipe":
+            os.mkfifo(path)
+        case "lost link":
+            path.symlink_to("nowhere")
+    assert any(f"{name} is no file: remove it" in problem for problem in audit_run(run).problems)
