@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -101,6 +102,12 @@ def test_unfinished_run_is_no_problem(run):
     audit = audit_run(run, progress=told)
     assert (audit.problems, audit.shards_left) == ((), 1)
     assert (told.total, told.done) == (1, 1)
+
+
+def test_a_run_whose_shards_are_gone_is_read(run):
+    shutil.rmtree(run.shards)
+    audit = audit_run(run)
+    assert (audit.problems, audit.shards_left) == ((), 2)
 
 
 def test_no_run(tmp_path):

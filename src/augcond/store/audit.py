@@ -188,7 +188,8 @@ def _stray_files(folder: RunFolder, plan: RunPlan) -> Iterator[str]:
         path.name for n in range(len(plan.fingerprints)) for path in (folder.shard_path(n), folder.marker_path(n))
     }
     unfit = {folder.unfit_path(n).name for n in range(len(plan.fingerprints))}
-    for path in sorted(folder.shards.iterdir()):
+    # A copy may lack the folder, where no shard is done.
+    for path in sorted(folder.shards.glob("*")):
         if path.name.endswith(TEMPORARY):
             yield f"temporary file {path.name}: a process was killed or is at work; augcond generate removes it"
         elif path.name in unfit:
