@@ -142,3 +142,9 @@ def test_what_is_no_file_in_the_place_of_one(run, name, what):
         case "lost link":
             path.symlink_to("nowhere")
     assert any(f"{name} is no file: remove it" in problem for problem in audit_run(run).problems)
+
+
+@pytest.mark.parametrize("name", ["config.yaml", "plan.parquet", "sources.parquet"])
+def test_a_run_that_lacks_what_says_what_it_is_is_not_sound(run, name):
+    (run.path / name).unlink()
+    assert any(f"{name} is missing" in problem for problem in audit_run(run).problems)
