@@ -74,6 +74,18 @@ def test_a_write_that_fails_leaves_nothing(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_folder_in_the_place_of_a_file_is_named(tmp_path):
+    (tmp_path / "file").mkdir()
+    with pytest.raises(IsADirectoryError, match=r"A folder is in its place: remove it: '[^']*/file'$"):
+        write_atomically(tmp_path / "file", b"data")
+    assert list(tmp_path.iterdir()) == [tmp_path / "file"]
+
+
+def test_the_temporary_name_is_in_no_message(tmp_path):
+    with pytest.raises(OSError, match=r"No such file or directory: '[^']*/gone/file'$"):
+        write_atomically(tmp_path / "gone" / "file", b"data")
+
+
 def test_what_fails_while_a_file_is_written_leaves_the_old_one(tmp_path):
     path = tmp_path / "file"
     write_atomically(path, b"old")

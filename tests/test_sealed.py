@@ -1,6 +1,7 @@
 """Files that carry their own sha256: whatever is changed in them is noticed."""
 
 import json
+import os
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -96,3 +97,10 @@ def test_a_seal_needs_a_place():
     assert fits(b"of 0.1", None)
     assert not fits(b"abc", "1" * 64)
     assert not fits(b"abc", 3)
+
+
+def test_a_pipe_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    for read in (read_json, read_table):
+        with pytest.raises(CorruptRunError, match="it is no file; write it again"):
+            read(tmp_path / "pipe", "write it again")

@@ -17,6 +17,7 @@ import sys
 FAILED, INTERRUPTED = 1, 75
 
 GO_ON = "what was committed is safe, run the same command again to go on"
+MEND_AND_GO_ON = "what was committed is safe: mend the cause, and run the same command again to go on"
 
 _MEMORY = ("out of memory", "can't allocate memory")
 
@@ -80,7 +81,7 @@ def _run() -> int:
         return error.exit_code
     except OSError as error:
         # A full disk, a lost mount, no permission: nothing half-done was committed.
-        _say(f"error: {error}; {GO_ON}")
+        _say(f"error: {error}; {MEND_AND_GO_ON}")
     except (MemoryError, RuntimeError) as error:
         if isinstance(error, RuntimeError) and not any(text in str(error) for text in _MEMORY):
             raise

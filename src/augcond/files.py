@@ -48,9 +48,12 @@ def replacing(path: Path) -> Iterator[Path]:
     try:
         yield temporary
         temporary.replace(path)
+    except IsADirectoryError as error:
+        raise IsADirectoryError(error.errno, "A folder is in its place: remove it", str(path)) from error
     except OSError as error:
-        # A disk that is full does not say for which file.
-        error.filename = error.filename or str(path)
+        # A disk that is full does not say for which file, and the temporary name says nothing to the user.
+        if error.filename is None or str(error.filename) == str(temporary):
+            raise OSError(error.errno, error.strerror, str(path)) from error
         raise
     finally:
         # A full disk needs the room, and a temporary file that is not renamed is worth nothing.
@@ -128,6 +131,11 @@ def refuse_bomb(file: pq.ParquetFile) -> None:
                 f"row group {number} says that it unpacks to {group.num_rows:,} rows of {group.total_byte_size:,} "
                 "bytes; augcond writes no such"
             )
+
+
+def is_special(path: Path) -> bool:
+    """Return whether neither a file nor a folder lies at `path`, but a pipe or a device, which may never end."""
+    return path.exists() and not path.is_file() and not path.is_dir()
 
 
 def links_outside(folder: Path) -> Iterator[Path]:

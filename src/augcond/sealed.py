@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from augcond.errors import CorruptRunError
-from augcond.files import refuse_bomb, write_atomically
+from augcond.files import is_special, refuse_bomb, write_atomically
 
 # Arrow is imported by the functions that need it: finding a checkpoint needs none.
 if TYPE_CHECKING:
@@ -157,6 +157,8 @@ def _checked(path: Path, data: bytes, digest: object, mend: str) -> bool:
 
 
 def _read(path: Path, mend: str) -> bytes:
+    if is_special(path):
+        raise _unfit(path, "it is no file", mend)
     try:
         return path.read_bytes()
     except FileNotFoundError:

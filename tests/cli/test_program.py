@@ -19,6 +19,7 @@ from augcond.store import RunFolder, audit_run
 from tests.toy import write_photos
 
 GO_ON = "what was committed is safe, run the same command again to go on"
+MEND = "what was committed is safe: mend the cause, and run the same command again to go on"
 
 
 def end_of(monkeypatch, raised: BaseException | None) -> int:
@@ -41,8 +42,8 @@ def end_of(monkeypatch, raised: BaseException | None) -> int:
         (None, 0, ""),
         (RunError("no run"), 1, "error: no run\n"),
         (ConfigError("no such key"), 2, "error: no such key\n"),
-        (OSError(28, "No space left", "run/x"), 1, f"error: [Errno 28] No space left: 'run/x'; {GO_ON}\n"),
-        (OSError(5, "Input/output error", "run/x"), 1, f"error: [Errno 5] Input/output error: 'run/x'; {GO_ON}\n"),
+        (OSError(28, "No space left", "run/x"), 1, f"error: [Errno 28] No space left: 'run/x'; {MEND}\n"),
+        (OSError(5, "Input/output error", "run/x"), 1, f"error: [Errno 5] Input/output error: 'run/x'; {MEND}\n"),
         (MemoryError(), 1, "error: out of memory (the machine has no more): lower engine.batch_size"),
         (RuntimeError("CUDA out of memory. Tried to"), 1, "error: out of memory (CUDA out of memory."),
         (SystemExit(2), 2, ""),

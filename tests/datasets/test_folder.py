@@ -90,6 +90,12 @@ def test_no_images(put, tmp_path):
         list_folder(tmp_path / "empty")
 
 
+def test_no_images_but_in_what_is_skipped(put):
+    root = put(".cat/1.jpg", ".dog/1.jpg")
+    with pytest.raises(DatasetError, match=r"no images found.*; skipped: \.cat \(hidden\), \.dog \(hidden\)$"):
+        list_folder(root)
+
+
 def test_images_outside_class_folders(put):
     root = put("a/1.jpg", "3.jpg", "2.PNG")
     with pytest.raises(DatasetError, match=r"2 images lie directly in .*, such as 2\.PNG: expected one sub-folder per"):

@@ -97,6 +97,7 @@ WARNED = {
     "a new folder": (("{cat,dog,New Folder (2)}/1.jpg",), r"New Folder \(2\) "),
     "a class copied": (("{cat,dog,cat - Copy}/1.jpg",), "cat - Copy looks like a copy of the class cat"),
     "a class backed up": (("{cat,dog,dog_old}/1.jpg",), "dog_old looks like a copy of the class dog"),
+    "splits without classes": (("{train2017,val2017}/{1,2}.jpg",), r"called like splits \(train2017, val2017\)"),
     "cameras around classes": (("{north,south}/{cat,dog}/1.jpg",), r"the same folders \(cat, dog\) lie in 2 classes"),
     "depth maps": (("photo/{a,b,c}.jpg", "far/{a,b,c}.png"), "hold files of the same 3 names"),
     "masks beside photos": (

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import math
+import sys
 from collections import Counter
 
 import pytest
@@ -333,6 +334,22 @@ def test_what_is_to_end_the_process_ends_it(stop):
 
     with pytest.raises(stop):
         generate_rows(ROWS, materials(reader=Reader()), BatchSize(5))
+
+
+@pytest.mark.parametrize("code", [0, 3, "no licence"])
+def test_a_generator_that_ends_the_program_is_said_to(tmp_path, monkeypatch, code):
+    monkeypatch.setattr(FakeGenerator, "generate", lambda self, conditioning, seeds: sys.exit(code))
+    with pytest.raises(GeneratorError, match=rf"called sys\.exit\({code!r}\) at shard 00000: let it raise"):
+        generate(toy_config(tmp_path))
+
+
+def test_an_exception_that_cannot_say_what_it_is_is_a_reason():
+    class Mute(Exception):
+        def __str__(self):
+            raise RuntimeError("no words")
+
+    made = made_with(Spoilt(raising({SEEDS[3]}, Mute)))
+    assert [row.error for row in made if row.status == "failed"] == ["the generator: Mute"]
 
 
 def test_the_traceback_is_logged_once_per_kind_and_no_warning(caplog):

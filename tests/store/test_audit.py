@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -101,6 +104,12 @@ def test_unfinished_run_is_no_problem(run):
     assert (told.total, told.done) == (1, 1)
 
 
+def test_a_run_whose_shards_are_gone_is_read(run):
+    shutil.rmtree(run.shards)
+    audit = audit_run(run)
+    assert (audit.problems, audit.shards_left) == ((), 2)
+
+
 def test_no_run(tmp_path):
     with pytest.raises(RunError, match=r"has no plan\.parquet"):
         audit_run(RunFolder(tmp_path))
@@ -115,3 +124,27 @@ def test_foreign_plan(run):
         assert (audit.shards, audit.sources) == (0, 0)
         with pytest.raises(CorruptRunError, match=r"plan\.parquet"):
             run.read_plan()
+
+
+@pytest.mark.parametrize(
+    "name", ["config.yaml", "plan.parquet", "log.txt", "locks/plan.lock", "models/mixup/seed-0/model.safetensors"]
+)
+@pytest.mark.parametrize("what", ["folder", "pipe", "lost link"])
+def test_what_is_no_file_in_the_place_of_one(run, name, what):
+    path = run.path / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.unlink(missing_ok=True)
+    match what:
+        case "folder":
+            path.mkdir()
+        case "pipe":
+            os.mkfifo(path)
+        case "lost link":
+            path.symlink_to("nowhere")
+    assert any(f"{name} is no file: remove it" in problem for problem in audit_run(run).problems)
+
+
+@pytest.mark.parametrize("name", ["config.yaml", "plan.parquet", "sources.parquet"])
+def test_a_run_that_lacks_what_says_what_it_is_is_not_sound(run, name):
+    (run.path / name).unlink()
+    assert any(f"{name} is missing" in problem for problem in audit_run(run).problems)

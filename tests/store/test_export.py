@@ -306,3 +306,14 @@ def test_folder_names_are_safe_and_different(classes):
 
 def test_harmless_folder_names_stay():
     assert folder_names(("cat", "ein Baum", "n01440764", "猫")) == ["cat", "ein Baum", "n01440764", "猫"]
+
+
+def test_an_export_of_an_unfinished_run_says_so(tmp_path, caplog):
+    config = toy_config(tmp_path, plan={"per_class": 3}, engine={"shard_size": 12})
+    generate(config)
+    run = RunFolder(config.run)
+    assert export_run(run, tmp_path / "whole", "imagefolder") == 24
+    assert not caplog.records
+    run.marker_path(1).unlink()
+    assert export_run(run, tmp_path / "half", "imagefolder") == 12
+    assert "1 of 2 shards are not generated yet, and their images are not in this export" in caplog.text

@@ -165,7 +165,7 @@ def print_audit(audit: Audit, console: Console) -> None:
             console.print(f"{title}: {_visible(text)}", soft_wrap=True)
         _print_rest(len(texts), f"{title} lines", console)
     left = f", {_counted(audit.shards_left, 'shard')} not done yet" if audit.shards_left else ""
-    verdict = "sound" if not audit.problems else f"{len(audit.problems)} problems"
+    verdict = "sound" if not audit.problems else f"{len(audit.problems)} problem{'s' * (len(audit.problems) != 1)}"
     images, failed = _counted(audit.ok, "image"), _counted(audit.failed, "failed row")
     console.print(f"{verdict}: {_counted(audit.shards, 'shard')} read, {images}, {failed}{left}")
     for title, counts in (

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from augcond.datasets.base import DatasetReader, Listing, RejectedFile, Role, Skipped, path_of
 from augcond.datasets.class_names import names_for
 from augcond.datasets.formats import IMAGE_SUFFIXES, describe_ignored
-from augcond.datasets.layout import ClassContent, are_thumbnails, check_layout, why_skipped
+from augcond.datasets.layout import ClassContent, are_thumbnails, check_layout, some, why_skipped
 from augcond.datasets.readers import FileReader
 from augcond.errors import DatasetError
 
@@ -61,6 +61,7 @@ def list_folder(root: Path, class_names_file: Path | None = None) -> Listing:
         raise DatasetError(
             f"no images found in {root}: expected one sub-folder per class, each with .jpg, .png or .webp files"
             + (f"; there are others, which are not read: {others}" if others else "")
+            + (f"; skipped: {some([f'{entry.path} ({entry.reason})' for entry in skipped])}" if skipped else "")
         )
     warnings = check_layout(root, contents)
     return Listing(

@@ -121,6 +121,7 @@ def check_layout(root: Path, contents: Mapping[str, ClassContent]) -> list[str]:
     _refuse_wrapper(root, filled)
     _refuse_annotations(root, contents)
     return [
+        *_flat_splits(filled),
         *_repeated_folders(filled),
         *_same_stems(filled),
         *_derived(filled),
@@ -177,7 +178,7 @@ def _refuse_wrapper(root: Path, filled: Mapping[str, ClassContent]) -> None:
     if around not in folders:
         inside = sorted({folder[len(around) + 1 :].split("/")[0] for folder in folders})
         raise DatasetError(
-            f"all images of {root} lie in folders inside {around} ({_some(inside)}), which would be one class: give "
+            f"all images of {root} lie in folders inside {around} ({some(inside)}), which would be one class: give "
             f"{root / around}{_UNLESS}"
         )
 
@@ -205,6 +206,15 @@ def _refuse_annotations(root: Path, contents: Mapping[str, ClassContent]) -> Non
             )
 
 
+def _flat_splits(filled: Mapping[str, ClassContent]) -> Iterator[str]:
+    if len(filled) > 1 and all(map(_is_split, filled)):
+        yield (
+            f"the classes are called like splits ({some(sorted(filled))}), and hold no folders of classes: if they are "
+            "splits, sort the images of each into one folder per class, or list them with their classes in a file "
+            "(data.source: list)"
+        )
+
+
 def _repeated_folders(filled: Mapping[str, ClassContent]) -> Iterator[str]:
     holders: dict[str, list[str]] = defaultdict(list)
     for name, content in filled.items():
@@ -214,7 +224,7 @@ def _repeated_folders(filled: Mapping[str, ClassContent]) -> Iterator[str]:
     if repeated:
         names = sorted({name for folder in repeated for name in holders[folder]})
         yield (
-            f"the same folders ({_some(repeated)}) lie in {len(names)} classes ({_some(names)}): if these are the "
+            f"the same folders ({some(repeated)}) lie in {len(names)} classes ({some(names)}): if these are the "
             "classes, give the folder that holds them, or list the images in a file (data.source: list)"
         )
 
@@ -249,7 +259,7 @@ def _derived(filled: Mapping[str, ClassContent]) -> Iterator[str]:
                 examples.setdefault(ending, found[0])
     if copies:
         yield (
-            f"{_some(copies)}: images called like those in the folder around or beside it; if they are thumbnails, "
+            f"{some(copies)}: images called like those in the folder around or beside it; if they are thumbnails, "
             "masks or copies of these, take them out"
         )
     for ending, count in named.items():
@@ -298,5 +308,6 @@ def _odd_names(filled: Mapping[str, ClassContent]) -> Iterator[str]:
             )
 
 
-def _some(names: Sequence[str]) -> str:
+def some(names: Sequence[str]) -> str:
+    """Return the first of `names` for a message, and how many there are more."""
     return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

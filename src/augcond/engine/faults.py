@@ -41,22 +41,29 @@ class Faults:
             GeneratorError: after this error, nothing can be computed in this process any more.
         """
         if isinstance(error, ImageError):
-            return f"{where}: {one_line(str(error))}"
+            return f"{where}: {one_line(_said(error))}"
         _raise_if_lost(error)
         kind = f"{type(error).__qualname__} {traceback.extract_tb(error.__traceback__)[-1:]}"
         if kind not in self._kinds and not isinstance(error, OSError):
             self._kinds.add(kind)
             # Not a warning, which terminals show: that is for the log, and for who wrote the generator.
             logger.info("%s: %s", where, type(error).__name__, exc_info=error)
-        return one_line(str(error)) if isinstance(error, AugcondError) else f"{where}: {_described(error)}"
+        return one_line(_said(error)) if isinstance(error, AugcondError) else f"{where}: {_described(error)}"
 
 
 def _described(error: Exception) -> str:
     """Return the type and what is said, without the name of a file: equal reasons are counted together."""
     if isinstance(error, OSError):
         return error.strerror or type(error).__name__
-    said = one_line(str(error))
+    said = one_line(_said(error))
     return f"{type(error).__name__}: {said}" if said else type(error).__name__
+
+
+def _said(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception:  # an exception of one's own, which cannot say what it is
+        return ""
 
 
 def one_line(text: str) -> str:
@@ -72,7 +79,7 @@ def _raise_if_lost(error: Exception) -> None:
             return
         if _is_cuda_error(seen):
             raise GeneratorError(
-                f"the GPU failed ({one_line(str(seen))}), and nothing more can be computed in this process. "
+                f"the GPU failed ({one_line(_said(seen))}), and nothing more can be computed in this process. "
                 "Every shard that was committed is safe: run the same command again to go on. If it fails again at the "
                 "same shard, look for the cause in the generator, or in the GPU (nvidia-smi)"
             ) from error
@@ -83,4 +90,4 @@ def _is_cuda_error(error: BaseException) -> bool:
     """Return whether a CUDA context is of no use after `error`."""
     # AcceleratorError came with PyTorch 2.8; before, the text alone tells.
     named = isinstance(error, getattr(torch, "AcceleratorError", ()))
-    return named or (isinstance(error, RuntimeError) and str(error).startswith(_CUDA_ERRORS))
+    return named or (isinstance(error, RuntimeError) and _said(error).startswith(_CUDA_ERRORS))

@@ -20,7 +20,7 @@ from augcond.datasets import DecodeSettings, list_images
 from augcond.datasets.contents import RecordedReader
 from augcond.engine.faults import most_failed
 from augcond.engine.rows import BatchSize, Materials, count_for, generate_rows
-from augcond.errors import RunMismatchError
+from augcond.errors import GeneratorError, RunMismatchError
 from augcond.generators import load_generator
 from augcond.progress import NoProgress, Progress
 from augcond.store.commit import ShardFacts, ShardMarker, commit_shard
@@ -70,7 +70,8 @@ def do_work(
     Raises:
         RunMismatchError: the generator that is loaded here is not the one that the run was planned with.
         RunError: a shard cannot be written.
-        GeneratorError: a GPU failed, so that nothing more can be computed in this process.
+        GeneratorError: a GPU failed, so that nothing more can be computed in this process; or something in it asked to
+            end it.
     """
     folder = RunFolder(work.run)
     plan = plan or folder.read_plan()
@@ -85,7 +86,15 @@ def do_work(
     )
     with torch_threads(work.config.engine.threads):
         for number in work.shards:
-            on_shard(number, _make_shard(number, bench))
+            try:
+                made = _make_shard(number, bench)
+            except SystemExit as error:
+                # It would end the program without a word, with 0 even as if all were done.
+                raise GeneratorError(
+                    f"a generator, a recipe or a reader called sys.exit({error.code!r}) at shard {number:05d}: let it "
+                    "raise an exception, which fails its rows. What was committed is safe"
+                ) from error
+            on_shard(number, made)
 
 
 def load_materials(config: RunConfig, folder: RunFolder, plan: RunPlan) -> Materials:

@@ -15,7 +15,7 @@ from augcond.files import TEMPORARY, file_sha256
 from augcond.planning import PlanRow
 from augcond.progress import NoProgress, Progress
 from augcond.store.commit import ShardMarker
-from augcond.store.folder import RunFolder
+from augcond.store.folder import FILES, RunFolder
 from augcond.store.images import decode_stored
 from augcond.store.plans import RunPlan
 from augcond.store.shards import COLUMNS, FAILED, OK, shard_columns, shard_rows
@@ -70,7 +70,7 @@ def audit_run(folder: RunFolder, *, repair: bool = False, progress: Progress | N
     if not folder.exists and not folder.plan_path.exists():
         folder.read_plan()  # which says what is missing
     files = verify_files(folder)
-    problems, uncovered = list(files.problems), []
+    problems, uncovered = [*files.problems, *_missing(folder)], []
     shards = _Shards()
     sources: dict[str, tuple[int, str]] = {}
     try:
@@ -97,6 +97,20 @@ def audit_run(folder: RunFolder, *, repair: bool = False, progress: Progress | N
         tuple(files.unknown),
         tuple(_repair(folder, shards.unfit, files.unfit_models)) if repair else (),
     )
+
+
+def _missing(folder: RunFolder) -> Iterator[str]:
+    """Yield which files the run lacks that cannot lack: what only other files say of it was not looked at."""
+    if not folder.config_path.exists():
+        yield f"{folder.config_path} is missing: {FILES['config'].mend}"
+    if folder.plan_path.exists():
+        if not folder.sources_path.exists():
+            yield f"{folder.sources_path} is missing: {FILES['sources'].mend}"
+    elif any(folder.path.glob(FILES["shard"].glob)):
+        yield (
+            f"{folder.plan_path} is missing, and nothing says what the shards are: augcond generate plans anew, and "
+            "keeps those that are defined alike"
+        )
 
 
 def _sum(folder: RunFolder, cells: Sequence[tuple[RunFolder, Audit]]) -> Audit:
@@ -188,7 +202,8 @@ def _stray_files(folder: RunFolder, plan: RunPlan) -> Iterator[str]:
         path.name for n in range(len(plan.fingerprints)) for path in (folder.shard_path(n), folder.marker_path(n))
     }
     unfit = {folder.unfit_path(n).name for n in range(len(plan.fingerprints))}
-    for path in sorted(folder.shards.iterdir()):
+    # A copy may lack the folder, where no shard is done.
+    for path in sorted(folder.shards.glob("*")):
         if path.name.endswith(TEMPORARY):
             yield f"temporary file {path.name}: a process was killed or is at work; augcond generate removes it"
         elif path.name in unfit:

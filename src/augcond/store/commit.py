@@ -97,8 +97,8 @@ def commit_shard(tables: Iterable[pa.Table], path: Path, marker_path: Path, fact
         write_json(marker_path, asdict(marker))
     except OSError as error:
         raise RunError(
-            f"{path} cannot be written: {error.strerror or error}. What was committed before is safe; mend the cause "
-            "and run the same command again to go on"
+            f"{error.filename or path} cannot be written: {error.strerror or error}. What was committed before is "
+            "safe; mend the cause and run the same command again to go on"
         ) from error
     return marker
 

@@ -74,9 +74,17 @@ def export_run(
         raise ConfigError(f"--format {layout!r}: expected {' or '.join(_WRITERS)}")
     plan = folder.read_plan()
     _check_place(folder, to, overwrite=overwrite)
-    done = [marker for marker in folder.verified_markers(plan) if marker is not None]
+    markers = folder.verified_markers(plan)
+    done = [marker for marker in markers if marker is not None]
     if not done:
         raise RunError(f"{folder.path} holds no finished shard to export: run augcond generate first")
+    if len(done) < len(markers):
+        logger.warning(
+            "%d of %d shards are not generated yet, and their images are not in this export: run augcond generate, "
+            "then export again",
+            len(markers) - len(done),
+            len(markers),
+        )
     progress = progress or NoProgress()
     progress.start(sum(marker.ok for marker in done))
     names = folder_names(plan.classes)

@@ -19,7 +19,7 @@ from augcond.datasets import Dataset, RejectedFile
 from augcond.datasets.base import HeldOut
 from augcond.datasets.splits import MEND_SPLIT
 from augcond.errors import CorruptRunError, RunError
-from augcond.files import TEMPORARY, known_sha256, links_outside, sync_folder, write_atomically
+from augcond.files import TEMPORARY, is_special, known_sha256, links_outside, sync_folder, write_atomically
 from augcond.sealed import read_table, write_table
 from augcond.store.commit import ShardMarker, read_marker
 from augcond.store.fingerprint import SourceFacts
@@ -206,13 +206,15 @@ class RunFolder:
         """Check that what is read and written here lies here: a run may be a stranger's.
 
         Raises:
-            RunError: a link in the folder leads out of it.
+            RunError: a link in the folder leads out of it, or the config is a pipe.
         """
         for link in links_outside(self.path):
             raise RunError(
                 f"{link} is a link that leads out of the run folder: remove it (to keep a run on another disk, make "
                 "the whole folder a link)"
             )
+        if is_special(self.config_path):
+            raise RunError(f"{self.config_path} is no file: remove it")
 
     def clear(self) -> None:
         """Delete the images and all that was made of them; see `FILES`. What augcond did not write stays."""

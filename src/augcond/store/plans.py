@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 from augcond.config.moved import called_today
 from augcond.datasets import Dataset
 from augcond.errors import CorruptRunError, RunError, RunMismatchError
+from augcond.files import is_special
 from augcond.planning import PLAN_SCHEMA, Plan, grow_plan
 from augcond.store.fingerprint import (
     PATH_VERSIONS,
@@ -164,6 +165,8 @@ def sources_sha256(path: Path) -> str | None:
         CorruptRunError: the plan is damaged.
     """
     try:
+        if is_special(path):
+            raise ValueError("it is no file")
         about = (pq.read_schema(path).metadata or {}).get(_METADATA_KEY, b"{}")
         found: str | None = json.loads(about).get("sources_sha256")
     except FileNotFoundError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections import Counter
 from contextlib import suppress
@@ -12,7 +13,7 @@ from typing import Final
 from safetensors import SafetensorError, safe_open
 
 from augcond.errors import ConfigError, CorruptRunError, RunError
-from augcond.files import TEMPORARY, known_sha256
+from augcond.files import TEMPORARY, is_special, known_sha256
 from augcond.sealed import SEAL, fits, read_json, read_table
 from augcond.store.folder import CARD, FILES, UNFIT_CARD, WEIGHTS, RunFolder
 from augcond.store.plans import sources_sha256
@@ -44,15 +45,19 @@ def verify_files(folder: RunFolder) -> FilesFound:
     """Compare every file of a run with what was recorded, but shards and their markers; nothing is changed."""
     found = FilesFound()
     recorded = _recorded(folder)
-    for path in sorted(path for path in folder.path.rglob("*") if not path.is_dir()):
+    for path in sorted(folder.path.rglob("*")):
         name = path.relative_to(folder.path).as_posix()
         kind = kind_of(name)
+        if path.is_dir() and (kind is None or kind == "cell"):
+            continue
         if path.parent == folder.shards or kind in _BY_THEMSELVES:
             continue
         if name.endswith(TEMPORARY):
             found.problems.append(f"temporary file {name}: a process was killed or is at work; delete it if none is")
         elif kind is None:
             found.unknown.append(name)
+        elif path.is_dir() or not path.is_file():
+            found.problems.append(f"{path} is no file: remove it; {FILES[kind].mend or 'augcond writes one there'}")
         else:
             try:
                 sealed = _is_verified(folder, path, kind, recorded.get(name))
@@ -63,14 +68,17 @@ def verify_files(folder: RunFolder) -> FilesFound:
     for card in folder.card_paths():
         if flaw := model_flaw(card.parent):
             found.unfit_models.append(card.parent)
-            if not (card.parent / WEIGHTS).exists():
+            # Weights that are there, or something else in their place, were looked at above.
+            if not os.path.lexists(card.parent / WEIGHTS):
                 found.problems.append(flaw)
     return found
 
 
 _PATTERNS: Final = {
-    # A folder stands for all that is in it.
-    kind: re.compile("[^/]+".join(map(re.escape, re.split(r"\{.*?\}", file.pattern))) + "(/.*)?")
+    # The run of a cell stands for all that is in it.
+    kind: re.compile(
+        "[^/]+".join(map(re.escape, re.split(r"\{.*?\}", file.pattern))) + ("(/.*)?" if kind == "cell" else "")
+    )
     for kind, file in FILES.items()
 }
 
@@ -90,6 +98,8 @@ def model_flaw(folder: Path) -> str | None:
         sha256 = _weights_sha256(folder)
         if sha256 is None:
             return None
+        if is_special(path):
+            raise OSError("it is no file")
         if sha256 and known_sha256(path) != sha256:
             return f"{path} is not what was trained: its sha256 is not that of its card; {mend}"
         with safe_open(path, framework="pt"):
