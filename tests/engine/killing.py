@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import multiprocessing
 import os
 import signal
@@ -24,7 +25,8 @@ def generate_and_kill(config: RunConfig, point: str, nth: int, *, after: bool = 
 
     Args:
         config: the run.
-        point: `batch`, `write` (of the parquet file), `fsync`, `rename` or `folder` (its fsync).
+        point: `batch`, `prepare` (of a row, by a feeding thread), `encode` (of an image, by one), `write` (of the
+            parquet file), `fsync`, `rename` or `folder` (its fsync).
         nth: which call.
         after: kill right after the call returned rather than before it starts.
     """
@@ -47,19 +49,18 @@ def generate_alone(config: RunConfig) -> int:
 
 def _run(config: RunConfig, point: str, nth: int, after: bool) -> None:
     from augcond import files, pipeline
-    from augcond.engine import rows
+    from augcond.engine import feeding, rows
     from augcond.store import commit, folder
 
-    calls = 0
+    counter = itertools.count(1)  # threads share it
 
     def killing(function):
         def wrapper(*args, **kwargs):
-            nonlocal calls
-            calls += 1
-            if calls == nth and not after:
+            call = next(counter)
+            if call == nth and not after:
                 os.kill(os.getpid(), signal.SIGKILL)
             result = function(*args, **kwargs)
-            if calls == nth and after:
+            if call == nth and after:
                 os.kill(os.getpid(), signal.SIGKILL)
             return result
 
@@ -67,6 +68,10 @@ def _run(config: RunConfig, point: str, nth: int, after: bool) -> None:
 
     if point == "batch":
         rows._Maker.make = killing(rows._Maker.make)
+    elif point == "prepare":
+        feeding.prepare = killing(feeding.prepare)
+    elif point == "encode":
+        rows.encode_image = killing(rows.encode_image)
     elif point == "write":
         commit.write_parquet = killing(commit.write_parquet)
         folder.write_table = killing(folder.write_table)

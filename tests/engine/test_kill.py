@@ -55,6 +55,25 @@ def test_kill_at_every_step_of_a_commit(tmp_path, uninterrupted, point, nth, aft
     assert_resumes(config, uninterrupted)
 
 
+# Rows are readied up to two batches ahead, and images encoded while the next batch is made.
+@pytest.mark.parametrize(
+    ("point", "nth", "threads"),
+    [
+        ("prepare", 1, 1),
+        ("prepare", 14, 2),
+        ("prepare", 20, 8),
+        ("encode", 3, 8),
+        ("encode", 17, 1),
+        ("encode", 32, 2),
+    ],
+)
+def test_kill_in_a_feeding_thread(tmp_path, uninterrupted, point, nth, threads):
+    shutil.copytree(uninterrupted.data.path, tmp_path / "photos")
+    config = toy_config(tmp_path, **SECTIONS | {"engine": {**SECTIONS["engine"], "feeding_threads": threads}})
+    assert generate_and_kill(config, point, nth) == KILLED
+    assert_resumes(config, uninterrupted)
+
+
 def test_killed_again_and_again(tmp_path, uninterrupted):
     shutil.copytree(uninterrupted.data.path, tmp_path / "photos")
     config = toy_config(tmp_path, **SECTIONS)

@@ -178,6 +178,7 @@ def prepare(
     source_keys: Sequence[str],
     seed: int,
     generator: Viewer,
+    whole_view: Callable[[int], Tensor] | None = None,
 ) -> Prepared:
     """Return the views of one row that the image encoder has to see, what was drawn, and what to start from.
 
@@ -190,10 +191,13 @@ def prepare(
     Args:
         recipe: one of `RECIPES`, or one's own.
         settings: the recipes' parameters.
-        images: the row's sources, RGB, as many as `recipe.source_count(settings)`; further ones are not used.
+        images: the row's sources, RGB, as many as `recipe.source_count(settings)`; further ones are not used, and none
+            is looked at of which a whole view is enough.
         source_keys: the sources' keys, one per image.
         seed: the row's seed; nothing else decides what is drawn.
         generator: gives the whole view, the edge length of the encoder's input, and the size of the images it makes.
+        whole_view: gives the generator's whole view of the source at a place in `images`, as it is, (3, S, S), where it
+            is known without computing it anew.
 
     Raises:
         ConfigError: a transform of `augment:` is wrong or does not apply to one of the images, or the recipe's own
@@ -225,11 +229,14 @@ def prepare(
     mixed = _is_mixed(recipe, settings, seed)
     draws = _draw(recipe, settings, count, seed) if mixed else _draws_of_first(recipe, count)
     views = []
-    for index, image in enumerate(images[: count if mixed else 1]):
+    for index in range(count if mixed else 1):
         position = index + 1  # as in x1, x2
-        source = image if augment is None else augment(image, seed, position)
-        repeated = source_keys[index] in source_keys[:index]
-        if recipe.pixels is not None or repeated:
+        cropped = recipe.pixels is not None or source_keys[index] in source_keys[:index]
+        if whole_view is not None and augment is None and not cropped:
+            views.append(whole_view(index))
+            continue
+        source = images[index] if augment is None else augment(images[index], seed, position)
+        if cropped:
             views.append(random_crop(source, size, settings, seed, position))
         else:
             views.append(checked_view(generator.view(source), size))

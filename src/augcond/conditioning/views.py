@@ -31,8 +31,10 @@ def random_crop(image: Image, size: int, settings: ConditioningConfig, seed: int
         position: of the source, counted from 1; each has a stream of its own.
     """
     crop = v2.RandomResizedCrop(size, scale=settings.crop_scale, ratio=settings.crop_ratio, antialias=True)
+    # In two steps, because threads take turns at the first.
     with seeded(seed, crop_purpose(position)):
-        cropped = crop(image)
+        box = crop.make_params([image])
+    cropped = crop.transform(image, box)
     view: Tensor = v2.functional.to_dtype(v2.functional.pil_to_tensor(cropped), torch.float32, scale=True)
     return view
 

@@ -194,6 +194,10 @@ class EngineConfig(Section):
     batch_size: Annotated[int, Field(ge=1)] = 16
     threads: Annotated[int, Field(ge=1)] | None = None
     """Threads per worker for PyTorch on a CPU; all cores where null."""
+    feeding_threads: Annotated[int, Field(ge=1)] | None = None
+    """Threads per worker that decode and prepare sources and encode images; one per core, up to 8, where null."""
+    max_memory_gb: Annotated[float, Field(ge=0)] = 1.0
+    """Of decoded sources that a worker keeps for the rows that use them next."""
 
     @field_validator("name")
     @classmethod

@@ -300,7 +300,7 @@ def _in_srgb(image: Image.Image, transform: ImageCmsTransform) -> Image.Image:
 def _short_reasons(data: bytes, settings: DecodeSettings) -> Iterator[None]:
     """Turn every failure inside into an ImageError whose reason is alike for alike failures."""
     try:
-        with _quiet_pillow:
+        with quiet_pillow:
             yield
     except ImageError:
         raise
@@ -350,7 +350,8 @@ class _QuietPillow:
                 self._caught = None
 
 
-_quiet_pillow = _QuietPillow()
+quiet_pillow = _QuietPillow()
+"""Whoever has threads decode enters it: then none of them changes the filters of warnings, which all threads share."""
 
 
 def available_cores() -> int:

@@ -1,7 +1,8 @@
 """Engines that run the shards of a plan."""
 
 from augcond.engine.base import Engine, Job, Summary, load_engine
-from augcond.engine.rows import BatchSize, Materials, count_for, generate_rows
+from augcond.engine.feeding import Materials
+from augcond.engine.rows import BatchSize, count_for, generate_rows
 from augcond.engine.work import Work, do_work
 from augcond.progress import NoProgress, Progress
 

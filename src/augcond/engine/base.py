@@ -12,7 +12,7 @@ from pathlib import Path
 from augcond import registry
 from augcond.config import RunConfig
 from augcond.engine.faults import most_failed
-from augcond.engine.rows import Materials
+from augcond.engine.feeding import Materials
 from augcond.engine.work import Work
 from augcond.errors import ConfigError, RunError
 from augcond.progress import NoProgress, Progress

@@ -1,46 +1,27 @@
 """Plan rows -> generated images: decode, condition, generate, encode; in batches cut in plan order.
 
-No cache decides what is encoded or denoised together, so with the same batch size, threads and library versions the
+Threads decode and prepare what comes next, and encode what was made last, while the generator works (`feeding.py`). No
+cache decides what is encoded or denoised together, so with the same batch size, threads and library versions the
 same rows give the same bytes, however often a run was stopped or split.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 
 import torch
-from PIL.Image import Image
 
-from augcond.conditioning import Conditioning, Draws, Prepared, Recipe, combine, prepare, recipe_of_row
+from augcond.conditioning import Conditioning, Draws, Prepared, Recipe, combine, recipe_of_row
 from augcond.config import ConditioningConfig
-from augcond.datasets import DecodeSettings, Reader, decode
 from augcond.engine.faults import FEWEST_TO_STOP, Faults, one_line
-from augcond.generators import Generator
+from augcond.engine.feeding import Ahead, Feeding, Materials, Readied, Unprepared
 from augcond.generators.checked import embed_images, generate_images, require_finite
 from augcond.planning import PlanRow
 from augcond.progress import Progress
-from augcond.store.images import ImageFormat, encode_image
+from augcond.store.images import encode_image
 from augcond.store.shards import ShardRow
-
-
-@dataclass(frozen=True, slots=True)
-class Materials:
-    """What every row of a run is made with.
-
-    Attributes:
-        reader: gives the bytes of a source image.
-        decoding: how they become images.
-        conditioning: parameters of the recipes.
-        generator: makes the images.
-        image_format: how they are stored.
-    """
-
-    reader: Reader
-    decoding: DecodeSettings
-    conditioning: ConditioningConfig
-    generator: Generator
-    image_format: ImageFormat
 
 
 @dataclass(slots=True)
@@ -72,6 +53,7 @@ def generate_rows(
     batch_size: BatchSize,
     on_batch: Callable[[list[ShardRow]], None] = lambda made: None,
     is_hopeless: Callable[[int], bool] = lambda failed: False,
+    feeding: Feeding | None = None,
 ) -> list[ShardRow]:
     """Return one shard row per plan row, in order: made, or failed with the reason.
 
@@ -82,39 +64,108 @@ def generate_rows(
         rows: consecutive rows of the plan.
         materials: what they are made with.
         batch_size: rows per batch; halved where a batch does not fit into memory.
-        on_batch: called with each finished batch.
+        on_batch: called with each finished batch, in order.
         is_hopeless: told how many rows failed so far; once it is true, a batch that raises fails as a whole.
+        feeding: of `materials`; one for this call alone where None.
 
     Raises:
         GeneratorError: a GPU failed, so that nothing more can be computed in this process.
     """
-    maker = _Maker(materials, is_hopeless)
-    halved: list[_Halving] = []
-    too_large: int | None = None  # the first of the rows just before that do not fit even alone
-    made: list[ShardRow] = []
-    while len(made) < len(rows):
-        batch = rows[len(made) : len(made) + batch_size.current]
+    if feeding is None:
+        with Feeding(materials) as own:
+            return generate_rows(rows, materials, batch_size, on_batch, is_hopeless, own)
+    making = Making(len(rows), feeding, feeding.ahead(rows), batch_size, on_batch, is_hopeless)
+    while not making.complete:
+        making.step()
+        making.settle(leave=1)
+    making.settle(leave=0)
+    return making.made
+
+
+class Making:
+    """Rows on their way through the generator, batch by batch.
+
+    Args:
+        count: number of rows.
+        feeding: see `generate_rows`.
+        ahead: gives the rows; those of others may follow.
+        batch_size: see `generate_rows`.
+        on_batch: see `generate_rows`.
+        is_hopeless: see `generate_rows`.
+
+    Attributes:
+        made: the rows of all batches that are settled, in order.
+    """
+
+    def __init__(
+        self,
+        count: int,
+        feeding: Feeding,
+        ahead: Ahead,
+        batch_size: BatchSize,
+        on_batch: Callable[[list[ShardRow]], None],
+        is_hopeless: Callable[[int], bool],
+    ) -> None:
+        self.made: list[ShardRow] = []
+        self._count = count
+        self._ahead = ahead
+        self._batch_size = batch_size
+        self._on_batch = on_batch
+        self._maker = _Maker(feeding, is_hopeless)
+        self._waiting: list[Readied] = []
+        self._done = 0  # rows that are through the generator
+        self._halved: list[_Halving] = []
+        self._too_large: int | None = None  # the first of the rows just before that do not fit even alone
+
+    @property
+    def complete(self) -> bool:
+        """Whether all rows are through the generator; the images of the last ones may still be encoded."""
+        return self._done == self._count
+
+    @property
+    def failed(self) -> int:
+        """Number of rows that failed, as far as is known while images are being encoded."""
+        return self._maker.failures(wait=False)
+
+    def step(self) -> None:
+        """Put a batch through the generator; where it does not fit into memory, only halve the batch size.
+
+        Raises:
+            GeneratorError: a GPU failed.
+        """
+        size = self._batch_size.current
+        missing = min(size, self._count - self._done) - len(self._waiting)
+        self._waiting += self._ahead.take(max(0, missing), size)
+        batch = self._waiting[:size]
         try:
-            finished = maker.make(batch)
+            self._maker.make(batch)
         except torch.OutOfMemoryError:
             _free_memory()
             if len(batch) > 1:
-                halved.append(_Halving(batch_size.current, len(made) + len(batch)))
-                batch_size.halve()
-                continue
-            too_large = len(made) if too_large is None else too_large
-            finished = [maker.failed(batch[0], "out of memory in a batch of one row")]
+                self._halved.append(_Halving(size, self._done + len(batch)))
+                self._batch_size.halve()
+                return
+            self._too_large = self._done if self._too_large is None else self._too_large
+            self._maker.fail(batch[0].row, "out of memory in a batch of one row")
         else:
-            # Batches that did not fit because such a row was among them may be as large again.
-            size = batch_size.current
-            while too_large is not None and halved and halved[-1].stop > too_large:
-                size = halved.pop().size
-            if size != batch_size.current:
-                batch_size.restore(size)
-            too_large = None
-        made += finished
-        on_batch(finished)
-    return made
+            self._restore()
+        del self._waiting[: len(batch)]
+        self._done += len(batch)
+
+    def _restore(self) -> None:
+        """Undo halvings for batches that did not fit because a row that does not fit alone was among them."""
+        size = self._batch_size.current
+        while self._too_large is not None and self._halved and self._halved[-1].stop > self._too_large:
+            size = self._halved.pop().size
+        if size != self._batch_size.current:
+            self._batch_size.restore(size)
+        self._too_large = None
+
+    def settle(self, *, leave: int) -> None:
+        """Wait for the images of all batches but the last `leave` to be encoded, and tell `on_batch`."""
+        for finished in self._maker.settle(leave):
+            self.made += finished
+            self._on_batch(finished)
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,89 +179,116 @@ class _Halving:
 _Ready = tuple[PlanRow, Prepared]
 
 
+@dataclass(slots=True)
+class _Encoding:
+    """A row whose image is being encoded."""
+
+    row: PlanRow
+    draws: Draws
+    future: Future[bytes]
+
+
 class _Maker:
     """Makes batches, and finds the rows that cannot be made.
 
     Args:
-        materials: what rows are made with.
+        feeding: gives threads and materials.
         is_hopeless: see `generate_rows`.
     """
 
-    def __init__(self, materials: Materials, is_hopeless: Callable[[int], bool]) -> None:
-        self._materials = materials
+    def __init__(self, feeding: Feeding, is_hopeless: Callable[[int], bool]) -> None:
+        self._materials = feeding.materials
+        self._threads = feeding.threads
         self._is_hopeless = is_hopeless
         self._faults = Faults()
-        self._failed = 0
+        self._failed = 0  # of batches that are settled
+        self._unsettled: list[list[ShardRow | _Encoding]] = []
+        self._batch: dict[str, ShardRow | _Encoding] = {}  # what became of the rows of the batch in hand, by key
         self._alone = 0  # rows that raised even alone, since anything was made
 
-    def make(self, batch: Sequence[PlanRow]) -> list[ShardRow]:
-        """Return the rows of a batch, made or failed.
+    def make(self, batch: Sequence[Readied]) -> None:
+        """Make the rows of a batch, or find out why they cannot be made.
 
         Raises:
             torch.OutOfMemoryError: the batch does not fit.
         """
-        before = self._failed
-        finished: dict[str, ShardRow] = {}
+        self._batch = {}
         ready: list[_Ready] = []
-        for row in batch:
-            prepared = self._prepare(row)
-            if isinstance(prepared, ShardRow):
-                finished[row.key] = prepared
+        for each in batch:
+            prepared = each.future.result()
+            if isinstance(prepared, Unprepared):
+                self._fail(each.row, self._faults.reason(prepared.error, prepared.where))
             else:
-                ready.append((row, prepared))
-        try:
-            made = self._settle(ready, again=True) if ready else []
-        except torch.OutOfMemoryError:
-            self._failed = before  # the rows are cut into smaller batches, and made there
-            raise
-        finished |= {row.row.key: row for row in made}
-        return [finished[row.key] for row in batch]
+                ready.append((each.row, prepared))
+        if ready:
+            self._settle(ready, again=True)
+        self._unsettled.append([self._batch[each.row.key] for each in batch])
+        self._batch = {}
 
-    def failed(self, row: PlanRow, reason: str, draws: Draws | None = None) -> ShardRow:
-        """Return `row` without an image."""
-        self._failed += 1
-        return ShardRow(row, None, draws or Draws(), one_line(reason))
+    def fail(self, row: PlanRow, reason: str) -> None:
+        """Take `row` for a batch that failed."""
+        self._batch = {}
+        self._unsettled.append([ShardRow(row, None, Draws(), one_line(reason))])
 
-    def _prepare(self, row: PlanRow) -> Prepared | ShardRow:
-        materials = self._materials
-        try:
-            images = _decode_sources(row, materials)
-        except Exception as error:  # readers of one's own raise what they like
-            return self.failed(row, self._faults.reason(error, "source image unreadable"))
-        try:
-            recipe = recipe_of_row(materials.conditioning, row.recipe)
-            return prepare(recipe, materials.conditioning, images, row.source_keys, row.seed, materials.generator)
-        except Exception as error:  # a transform that one image is too small for, a recipe of one's own
-            return self.failed(row, self._faults.reason(error, f"recipe {row.recipe}"))
+    def settle(self, leave: int) -> Iterator[list[ShardRow]]:
+        """Yield the rows of all batches but the last `leave`, made or failed, once their images are encoded."""
+        while len(self._unsettled) > leave:
+            rows = [self._encoded(row) for row in self._unsettled[0]]
+            del self._unsettled[0]
+            self._failed += sum(row.image is None for row in rows)
+            yield rows
 
-    def _settle(self, ready: Sequence[_Ready], *, again: bool) -> list[ShardRow]:
-        """Return what becomes of rows: of the smallest batches that raise, even `again`, all fail."""
+    def failures(self, *, wait: bool = True) -> int:
+        """Return how many rows failed so far, of the batch in hand too; or what is known of it without waiting."""
+        rows = [row for batch in (*self._unsettled, self._batch.values()) for row in batch]
+        known = [self._encoded(row) for row in rows if wait or isinstance(row, ShardRow)]
+        return self._failed + sum(row.image is None for row in known)
+
+    def _encoded(self, row: ShardRow | _Encoding) -> ShardRow:
+        if isinstance(row, ShardRow):
+            return row
+        try:
+            return ShardRow(row.row, row.future.result(), row.draws)
+        except Exception as error:  # of Pillow, such as an edge that WebP cannot hold
+            reason = self._faults.reason(error, f"the image cannot be stored as {self._materials.image_format.name}")
+            return ShardRow(row.row, None, row.draws, one_line(reason))
+
+    def _fail(self, row: PlanRow, reason: str, draws: Draws | None = None) -> None:
+        self._batch[row.key] = ShardRow(row, None, draws or Draws(), one_line(reason))
+
+    def _settle(self, ready: Sequence[_Ready], *, again: bool) -> None:
+        """Find out what becomes of rows: of the smallest batches that raise, even `again`, all fail."""
         for _ in range(2 if again and self._alone < FEWEST_TO_STOP else 1):
             try:
                 return self._attempt(ready)
             except torch.OutOfMemoryError:
+                self._batch = {}  # the rows are cut into smaller batches, and made there
                 raise
             except Exception as error:  # a generator raises what it likes
                 reason = self._faults.reason(error, "the generator")
-        if len(ready) == 1 or self._is_hopeless(self._failed):
+        if len(ready) == 1 or self._is_hopeless(self.failures()):
             self._alone += len(ready)
-            return [self.failed(row, reason) for row, _ in ready]
+            for row, _ in ready:
+                self._fail(row, reason)
+            return None
         # Where row after row cannot be made, halving finds nothing sooner than one row after the other.
         size = 1 if self._alone >= FEWEST_TO_STOP else (len(ready) + 1) // 2
-        parts = [ready[start : start + size] for start in range(0, len(ready), size)]
-        return [row for part in parts for row in self._settle(part, again=len(part) == 1)]
+        for start in range(0, len(ready), size):
+            part = ready[start : start + size]
+            self._settle(part, again=len(part) == 1)
+        return None
 
-    def _attempt(self, ready: Sequence[_Ready]) -> list[ShardRow]:
+    def _attempt(self, ready: Sequence[_Ready]) -> None:
         failures, conditioned = self._condition(ready)
-        made: list[ShardRow] = []
         if conditioned:
             conditioning = _stack(conditioned, self._materials.conditioning)
             rows = [each.row for each in conditioned]
             generated = generate_images(self._materials.generator, conditioning, [row.seed for row in rows])
-            results = zip(conditioned, generated.images, generated.errors, strict=True)
-            made = [self._encode(each, pixels, problem) for each, pixels, problem in results]
+            for each, pixels, problem in zip(conditioned, generated.images, generated.errors, strict=True):
+                self._store(each, pixels, problem)
             self._alone = 0
-        return made + [self.failed(row, reason) for row, reason in failures]
+        for row, reason in failures:
+            self._fail(row, reason)
 
     def _condition(self, ready: Sequence[_Ready]) -> tuple[list[tuple[PlanRow, str]], list[_Conditioned]]:
         """Encode all views in one batch and combine each row's embeddings; return the rows that fail, and the rest."""
@@ -229,15 +307,13 @@ class _Maker:
                 conditioned.append(_Conditioned(row, prepared, recipe, embedding, draws, with_image=len(own) > 0))
         return failures, conditioned
 
-    def _encode(self, each: _Conditioned, pixels: torch.Tensor, problem: str | None) -> ShardRow:
+    def _store(self, each: _Conditioned, pixels: torch.Tensor, problem: str | None) -> None:
         if problem:
-            return self.failed(each.row, problem, each.draws)
-        try:
-            image = encode_image(pixels.numpy(), self._materials.image_format)
-        except Exception as error:  # of Pillow, such as an edge that WebP cannot hold
-            reason = self._faults.reason(error, f"the image cannot be stored as {self._materials.image_format.name}")
-            return self.failed(each.row, reason, each.draws)
-        return ShardRow(each.row, image, each.draws)
+            self._fail(each.row, problem, each.draws)
+        else:
+            # A generator may use its memory again for the next batch.
+            encoding = self._threads.submit(encode_image, pixels.numpy().copy(), self._materials.image_format)
+            self._batch[each.row.key] = _Encoding(each.row, each.draws, encoding)
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,14 +334,6 @@ def _stack(rows: Sequence[_Conditioned], settings: ConditioningConfig) -> Condit
         dropout=tuple(settings.dropout if each.recipe.dropout else 0.0 for each in rows),
         initial=tuple(each.prepared.initial for each in rows),
     )
-
-
-def _decode_sources(row: PlanRow, materials: Materials) -> list[Image]:
-    decoded: dict[str, Image] = {}
-    for key in row.source_keys:
-        if key not in decoded:
-            decoded[key] = decode(materials.reader.read(key), materials.decoding)
-    return [decoded[key] for key in row.source_keys]
 
 
 def _free_memory() -> None:

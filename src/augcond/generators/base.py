@@ -60,7 +60,8 @@ class Generator(ABC):
     """A frozen, pretrained image generator conditioned on image embeddings and prompts.
 
     Implementations draw every random number from streams of the row's own seed (see
-    `augcond.conditioning.streams`), so an image depends neither on its batch nor on the worker.
+    `augcond.conditioning.streams`), so an image depends neither on its batch nor on the worker; never from PyTorch's
+    global generator, which threads that ready the next rows use meanwhile.
 
     Attributes:
         identity: which weights these are.
@@ -84,7 +85,10 @@ class Generator(ABC):
 
     @abstractmethod
     def view(self, image: Image) -> Tensor:
-        """Return the whole `image` (RGB) as the encoder's own preprocessing shows it, (3, S, S) in [0, 1]."""
+        """Return the whole `image` (RGB) as the encoder's own preprocessing shows it, (3, S, S) in [0, 1].
+
+        A function of the image alone; called by several threads, also while the generator works.
+        """
 
     @abstractmethod
     def encode_images(self, views: Tensor) -> Tensor:

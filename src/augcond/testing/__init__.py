@@ -1,8 +1,9 @@
 """Test tools for users of augcond: a weightless generator and tiny checkpoints of the real formats.
 
 Nothing here makes useful images. `FakeGenerator` stands behind the real interface and tests everything around a
-generator in milliseconds; the `save_tiny_...` functions save real pipelines with random weights, small enough to load
-and run in about a second. Importing this package imports no PyTorch.
+generator in milliseconds; `WaitingGenerator` takes as long as one on a GPU, and tells how long it was kept waiting; the
+`save_tiny_...` functions save real pipelines with random weights, small enough to load and run in about a second.
+Importing this package imports no PyTorch.
 """
 
 from __future__ import annotations
@@ -17,10 +18,12 @@ from augcond.testing.checkpoints import (
 )
 from augcond.testing.fake import FakeGenerator, load_fake_generator
 from augcond.testing.networks import TinyShape
+from augcond.testing.waiting import WaitingGenerator
 
 __all__ = [
     "FakeGenerator",
     "TinyShape",
+    "WaitingGenerator",
     "load_fake_generator",
     "save_tiny_ip_adapter",
     "save_tiny_kandinsky",

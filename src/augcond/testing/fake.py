@@ -120,7 +120,8 @@ class FakeGenerator(Generator):
                 images[row] = self._pattern(conditioning, row, seed)
         return Generated(images=images, errors=tuple(errors))
 
-    def _pattern(self, conditioning: Conditioning, row: int, seed: int) -> Tensor:
+    def _digest(self, conditioning: Conditioning, row: int, seed: int) -> bytes:
+        """Return a hash of what a row asks for."""
         import torch
 
         content = hashlib.sha256(f"{seed}\0{conditioning.prompts[row]}\0".encode())
@@ -130,7 +131,13 @@ class FakeGenerator(Generator):
         initial = conditioning.initial[row] if conditioning.initial else None
         if initial is not None:
             content.update(f"{initial.strength}\0".encode() + initial.pixels.numpy().tobytes())
-        digest = content.digest() + hashlib.sha256(content.digest()).digest()
+        return content.digest()
+
+    def _pattern(self, conditioning: Conditioning, row: int, seed: int) -> Tensor:
+        import torch
+
+        digest = self._digest(conditioning, row, seed)
+        digest += hashlib.sha256(digest).digest()
         colours = torch.frombuffer(bytearray(digest[:48]), dtype=torch.uint8).view(4, 4, 3)
         height, width = self.image_size
         return colours.repeat_interleave(height // 4, 0).repeat_interleave(width // 4, 1)
