@@ -1,5 +1,7 @@
 """Augmentation: right sizes and ranges, drawn by the seed, and different for each image."""
 
+import platform
+
 import pytest
 import torch
 
@@ -66,6 +68,31 @@ def test_draws_are_those_of_seed_and_purpose(config):
     assert not torch.equal(first, augment(IMAGES, 1, "augment-1"))
     assert first.min() >= 0
     assert first.max() <= 1
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"crop": "resized", "scale": (0.08, 1.0)},
+        {"crop": "resized", "scale": (1.0, 1.0), "flip": 1.0},
+        {"crop": "pad"},
+        {"crop": "none"},
+    ],
+)
+def test_a_cpu_gives_in_any_pieces_what_a_device_gives_at_once(config):
+    augment = BatchAugmentation(AugmentConfig.model_validate(config), 56)
+    edge = augment.stored_size
+    images = torch.randint(0, 256, (7, 3, edge, edge), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
+    drawn = augment.draw(7, edge, 3, "augment-1")
+    at_once = augment.apply_at_once(images, drawn)
+    pieces = torch.zeros_like(at_once)
+    for piece in (slice(0, 1), slice(1, 6), slice(6, 7)):
+        augment.apply(images[piece].numpy(), drawn, piece, pieces[piece].numpy())
+    assert torch.equal(augment(images, 3, "augment-1"), pieces)
+    torch.testing.assert_close(pieces, at_once, rtol=0, atol=1e-6)
+    if platform.machine() == "x86_64":
+        # Elsewhere compilers fuse the multiplications and additions of torchvision's kernel.
+        assert torch.equal(pieces, at_once)
 
 
 def test_wrong_transforms_name_their_key():

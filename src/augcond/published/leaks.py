@@ -123,6 +123,17 @@ class _Replaced:
             batch[torch.from_numpy(other >= 0)] = self.synthetic.pixels.batch(other[other >= 0])
         return batch
 
+    @property
+    def edge(self) -> int:
+        return self.images.pixels.edge
+
+    @property
+    def in_memory(self) -> bool:
+        return self.images.pixels.in_memory and self.synthetic.pixels.in_memory
+
+    def read(self, positions: np.ndarray, out: np.ndarray) -> None:
+        out[...] = self.batch(positions).numpy()
+
 
 @dataclass(slots=True)
 class BestEpoch:

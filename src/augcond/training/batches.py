@@ -7,9 +7,8 @@ holds within each class, and classes come in shuffled rounds.
 
 from __future__ import annotations
 
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -17,7 +16,8 @@ import torch
 
 from augcond.conditioning.streams import numpy_stream
 from augcond.errors import TrainingError
-from augcond.training.augmentation import BatchAugmentation, mix_inputs
+from augcond.training.ahead import Ahead, spread
+from augcond.training.augmentation import PIECE, BatchAugmentation, mix_inputs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -34,6 +34,10 @@ class Inputs(Protocol):
 
     def __call__(self, step: int, rank: Rank) -> tuple[Tensor, Tensor]:
         """Return inputs (B, ...) and targets (B,) or (B, C) of step `step`, on the device of `rank`."""
+        ...
+
+    def close(self) -> None:
+        """Stop whatever makes batches ahead."""
         ...
 
 
@@ -62,34 +66,76 @@ class ImageInputs:
         self._sampler = sampler
         self._config = config
         self._augment = BatchAugmentation(config, size)
+        self._size = size
         self._classes = classes
         self._seed = seed
-        # One thread fetches the next batch while the network works on this one.
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="fetch")
-        self._ahead: tuple[int, Rank, Future[tuple[Tensor, Tensor]]] | None = None
+        self._ahead: tuple[Rank, Ahead[_Made]] | None = None
 
     def __call__(self, step: int, rank: Rank) -> tuple[Tensor, Tensor]:
-        """Return images (B, 3, S, S) in [0, 1] and their labels, or label distributions where inputs are mixed."""
-        if self._ahead is not None and self._ahead[:2] == (step, rank):
-            images, labels = self._ahead[2].result()
-        else:
-            images, labels = self._fetch(step, rank)
-        self._ahead = (step + 1, rank, self._thread.submit(self._fetch, step + 1, rank))
-        # Each process has draws of its own.
-        purpose = f"{step}-{rank.number}"
-        augmented = self._augment(images.to(rank.device), self._seed, f"augment-{purpose}")
-        return mix_inputs(
-            augmented, labels.to(rank.device), self._classes, self._config, self._seed, f"mix-inputs-{purpose}"
-        )
+        """Return images (B, 3, S, S) in [0, 1] and their labels, or label distributions where inputs are mixed.
 
-    def _fetch(self, step: int, rank: Rank) -> tuple[Tensor, Tensor]:
-        if step >= self._sampler.steps:
-            return torch.empty(0), torch.empty(0)
-        batch = self._sampler(step)
-        real, synthetic = batch.share_of(rank)
-        images = torch.cat([self._real.pixels.batch(real), self._synthetic.pixels.batch(synthetic)])
+        Those of the next steps are being made when it returns.
+        """
+        if self._ahead is None or self._ahead[0] != rank:
+            self.close()
+            self._ahead = (rank, Ahead(partial(self._make, rank), self._sampler.steps))
+        made = self._ahead[1](step)
+        images = made.images.to(rank.device, non_blocking=True)
+        if not made.augmented:
+            images = self._augment(images, self._seed, f"augment-{_draws(step, rank)}")
+        labels = made.labels.to(rank.device, non_blocking=True)
+        return mix_inputs(images, labels, self._classes, self._config, self._seed, f"mix-inputs-{_draws(step, rank)}")
+
+    def close(self) -> None:
+        """Stop the threads that make batches ahead; another call would start them again."""
+        if self._ahead is not None:
+            self._ahead[1].close()
+        self._ahead = None
+
+    def _make(self, rank: Rank, step: int, going_on: Callable[[], None]) -> _Made:
+        """Return the batch of a step, in memory: augmented where the CPU trains, else as it is for the device."""
+        real, synthetic = self._sampler(step).share_of(rank)
         labels = torch.cat([self._real.labels[real], self._synthetic.labels[synthetic]])
-        return images, labels
+        count, edge, size = len(labels), self._real.pixels.edge, self._size
+        augmented = rank.device.type == "cpu" and self._augment.in_pieces
+        drawn = self._augment.draw(count, edge, self._seed, f"augment-{_draws(step, rank)}") if augmented else None
+        # What is pinned goes to the device while it computes.
+        images = torch.empty(
+            (count, 3, size, size) if drawn else (count, 3, edge, edge),
+            dtype=torch.float32 if drawn else torch.uint8,
+            pin_memory=rank.device.type == "cuda",
+        )
+        whole = images.numpy()
+
+        def fill(piece: slice) -> None:
+            out = whole[piece]
+            read = np.empty((len(out), 3, edge, edge), np.uint8) if drawn else out
+            kept = max(0, min(len(real) - piece.start, len(out)))
+            self._real.pixels.read(real[piece], read[:kept])
+            self._synthetic.pixels.read(synthetic[piece.start + kept - len(real) :][: len(out) - kept], read[kept:])
+            if drawn:
+                self._augment.apply(read, drawn, piece, out)
+
+        in_memory = self._real.pixels.in_memory and self._synthetic.pixels.in_memory
+        each = max(1, PIECE // (4 * 3 * edge**2)) if in_memory else 1
+        pieces = [slice(start, min(start + each, count)) for start in range(0, count, each)]
+        if len(pieces) == 1:
+            fill(pieces[0])
+        else:
+            spread(fill, pieces, going_on)
+        return _Made(images, labels, augmented)
+
+
+@dataclass(frozen=True, slots=True)
+class _Made:
+    images: Tensor
+    labels: Tensor
+    augmented: bool
+
+
+def _draws(step: int, rank: Rank) -> str:
+    # Each process has draws of its own.
+    return f"{step}-{rank.number}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +167,9 @@ class FeatureInputs:
         labels = torch.cat([self.real_labels[real], self.synthetic_labels[synthetic]])
         return features.to(rank.device), labels.to(rank.device)
 
+    def close(self) -> None:
+        """Do nothing: features are at hand."""
+
 
 @dataclass(frozen=True, slots=True)
 class EncodedInputs:
@@ -138,6 +187,10 @@ class EncodedInputs:
         """Return features (B, D) and labels (B,)."""
         images, labels = self.images(step, rank)
         return self.encode(images).to(rank.device), labels
+
+    def close(self) -> None:
+        """Stop whatever makes images ahead."""
+        self.images.close()
 
 
 class BatchSampler:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass, replace
-from itertools import islice
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -19,30 +18,52 @@ from augcond.datasets.decoding import available_cores
 from augcond.errors import RunError
 from augcond.files import replacing
 from augcond.planning import index_of
+from augcond.progress import NoProgress
 from augcond.store.images import decode_stored
 from augcond.store.shards import OK, shard_columns, shard_rows
+from augcond.training.ahead import Ahead, batched, workers
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
     from pathlib import Path
 
     from augcond.datasets import Dataset
+    from augcond.progress import Progress
     from augcond.store import RunFolder
 
+
+T = TypeVar("T")
 
 _AT_ONCE = 256
 """Encoded images in memory at once."""
 
+_WORTH_TELLING = 1000
+"""Fewer images are decoded before anybody would look for a bar."""
+
 
 class Pixels(Protocol):
-    """The pixels of some images."""
+    """The pixels of some images; may be read by several threads at once."""
+
+    @property
+    def edge(self) -> int:
+        """Edge length S in pixels."""
+        ...
+
+    @property
+    def in_memory(self) -> bool:
+        """Whether reading them costs next to nothing."""
+        ...
 
     def __len__(self) -> int:
         """Return the number of images."""
         ...
 
     def batch(self, positions: Sequence[int] | np.ndarray) -> Tensor:
-        """Return the images at these positions, uint8, (B, 3, S, S), on the CPU."""
+        """Return the images at these positions, uint8, (B, 3, S, S), on the CPU, by all cores."""
+        ...
+
+    def read(self, positions: np.ndarray, out: np.ndarray) -> None:
+        """Write the images at these positions into `out`, uint8, (B, 3, S, S), in the calling thread."""
         ...
 
 
@@ -64,6 +85,20 @@ class MemoryPixels:
         """Return the images at these positions, uint8, (B, 3, S, S)."""
         return self.images[torch.as_tensor(np.asarray(positions, dtype=np.int64))]
 
+    @property
+    def edge(self) -> int:
+        """Edge length S in pixels."""
+        return self.images.shape[-1]
+
+    @property
+    def in_memory(self) -> bool:
+        """Whether reading them costs next to nothing: yes."""
+        return True
+
+    def read(self, positions: np.ndarray, out: np.ndarray) -> None:
+        """Write the images at these positions into `out`, uint8, (B, 3, S, S)."""
+        np.take(self.images.numpy(), positions, axis=0, out=out, mode="clip")
+
 
 class DecodedPixels:
     """Images that are decoded whenever they are asked for, in threads.
@@ -78,7 +113,6 @@ class DecodedPixels:
         self._count = count
         self._opener = opener
         self._size = size
-        self._threads = _decoding_threads()
 
     def __len__(self) -> int:
         """Return the number of images."""
@@ -86,12 +120,26 @@ class DecodedPixels:
 
     def batch(self, positions: Sequence[int] | np.ndarray) -> Tensor:
         """Return the images at these positions, uint8, (B, 3, S, S)."""
-        if not len(positions):
-            return torch.zeros(0, 3, self._size, self._size, dtype=torch.uint8)
-        return torch.stack(list(self._threads.map(self._square, np.asarray(positions).tolist())))
+        places = np.asarray(positions, dtype=np.int64)
+        images = np.empty((len(places), 3, self._size, self._size), np.uint8)
+        for _ in workers().map(self.read, places[:, None], images[:, None]):
+            pass
+        return torch.from_numpy(images)
 
-    def _square(self, position: int) -> Tensor:
-        return _square(self._opener(position), self._size)
+    @property
+    def edge(self) -> int:
+        """Edge length S in pixels."""
+        return self._size
+
+    @property
+    def in_memory(self) -> bool:
+        """Whether reading them costs next to nothing: no."""
+        return False
+
+    def read(self, positions: np.ndarray, out: np.ndarray) -> None:
+        """Write the images at these positions into `out`, uint8, (B, 3, S, S), in the calling thread."""
+        for position, place in zip(positions.tolist(), out, strict=True):
+            _write_square(self._opener(position), place)
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +164,26 @@ class ImageSet:
         """Return the number of images per class."""
         return [int(count) for count in torch.bincount(self.labels, minlength=classes)]
 
+    def batches(self, size: int) -> Iterator[tuple[int, Tensor]]:
+        """Yield the images in order, `size` at a time, each with the position of its first.
+
+        What has to be decoded is decoded while the batch before it is in use.
+        """
+        starts = range(0, len(self), size)
+
+        def make(number: int, going_on: Callable[[], None]) -> tuple[int, Tensor]:
+            places = np.arange(starts[number], min(starts[number] + size, len(self)))
+            if self.pixels.in_memory:
+                return starts[number], self.pixels.batch(places)
+            parts = []
+            for some in batched(places.tolist(), 4 * available_cores()):
+                going_on()
+                parts.append(self.pixels.batch(some))
+            return starts[number], torch.cat(parts)
+
+        with closing(Ahead(make, len(starts))) as ahead:
+            yield from map(ahead, range(len(starts)))
+
     def take(self, positions: Sequence[int]) -> ImageSet:
         """Return the images at these positions."""
         chosen = torch.as_tensor(np.asarray(positions, dtype=np.int64))
@@ -138,14 +206,26 @@ class _Chosen:
     def batch(self, positions: Sequence[int] | np.ndarray) -> Tensor:
         return self.pixels.batch(self.positions[np.asarray(positions, dtype=np.int64)])
 
+    @property
+    def edge(self) -> int:
+        return self.pixels.edge
 
-def real_images(dataset: Dataset, size: int, max_bytes: float) -> ImageSet:
+    @property
+    def in_memory(self) -> bool:
+        return self.pixels.in_memory
+
+    def read(self, positions: np.ndarray, out: np.ndarray) -> None:
+        self.pixels.read(self.positions[positions], out)
+
+
+def real_images(dataset: Dataset, size: int, max_bytes: float, progress: Progress | None = None) -> ImageSet:
     """Return the images of `dataset` as squares of `size` pixels.
 
     Args:
         dataset: verified images.
         size: edge length in pixels.
         max_bytes: of memory; where they would take more, decoded, each is decoded whenever it is asked for.
+        progress: is told how many are decoded into memory.
     """
 
     def opener(position: int) -> Image.Image:
@@ -154,31 +234,42 @@ def real_images(dataset: Dataset, size: int, max_bytes: float) -> ImageSet:
     return ImageSet(
         keys=tuple(image.key for image in dataset.images),
         labels=torch.tensor([image.label for image in dataset.images], dtype=torch.int64),
-        pixels=_make_pixels(len(dataset.images), opener, size, max_bytes),
+        pixels=_make_pixels(len(dataset.images), opener, size, max_bytes, progress),
     )
 
 
-def _make_pixels(count: int, opener: Callable[[int], Image.Image], size: int, max_bytes: float) -> Pixels:
+def _make_pixels(
+    count: int, opener: Callable[[int], Image.Image], size: int, max_bytes: float, progress: Progress | None
+) -> Pixels:
     """Return `count` images at `size` pixels: in memory up to `max_bytes`, else decoded when asked."""
-    decoded = DecodedPixels(count, opener, size)
     if count * 3 * size * size > max_bytes:
-        return decoded
-    images = torch.empty(count, 3, size, size, dtype=torch.uint8)
-    for start in range(0, count, 1024):
-        positions = np.arange(start, min(start + 1024, count))
-        images[start : start + len(positions)] = decoded.batch(positions)
-    return MemoryPixels(images)
+        return DecodedPixels(count, opener, size)
+    return MemoryPixels(_decoded(range(count), count, opener, size, progress))
 
 
-def _square(image: Image.Image, size: int) -> Tensor:
-    """Return the largest centred square of `image` at `size` pixels, uint8, (3, size, size)."""
+def _decoded(
+    encoded: Iterable[T], count: int, opener: Callable[[T], Image.Image], size: int, progress: Progress | None
+) -> Tensor:
+    """Return `count` images at `size` pixels, uint8, (N, 3, S, S), opened by all cores."""
+    images = np.empty((count, 3, size, size), np.uint8)
+    progress = progress if progress is not None and count >= _WORTH_TELLING else NoProgress()
+    progress.start(count, "images decoded")
+    done = 0
+    for some in batched(encoded, _AT_ONCE):
+        places = images[done : done + len(some)]
+        for _ in workers().map(lambda one, place: _write_square(opener(one), place), some, places):
+            pass
+        done += len(some)
+        progress.advance(len(some), 0)
+    return torch.from_numpy(images)
+
+
+def _write_square(image: Image.Image, out: np.ndarray) -> None:
+    """Write the largest centred square of `image` into `out`, uint8, (3, S, S)."""
+    size = out.shape[-1]
     if image.size != (size, size):
         image = ImageOps.fit(image, (size, size), Image.Resampling.BICUBIC)
-    return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1).contiguous()
-
-
-def _decoding_threads() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(available_cores(), thread_name_prefix="decode")
+    out[...] = np.asarray(image.convert("RGB")).transpose(2, 0, 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,7 +348,12 @@ def read_synthetic(folder: RunFolder) -> SyntheticRows:
 
 
 def synthetic_images(
-    folder: RunFolder, rows: SyntheticRows, positions: np.ndarray, size: int, max_bytes: float
+    folder: RunFolder,
+    rows: SyntheticRows,
+    positions: np.ndarray,
+    size: int,
+    max_bytes: float,
+    progress: Progress | None = None,
 ) -> ImageSet:
     """Return the images at `positions` as squares of `size` pixels.
 
@@ -270,11 +366,13 @@ def synthetic_images(
         positions: which images.
         size: edge length in pixels.
         max_bytes: of memory.
+        progress: is told how many are decoded into memory.
     """
     in_memory = len(positions) * 3 * size * size <= max_bytes
     pixels: Pixels
     if in_memory:
-        pixels = MemoryPixels(_decoded(folder, rows, positions, size))
+        encoded_images = _encoded(folder, rows, positions)
+        pixels = MemoryPixels(_decoded(encoded_images, len(positions), decode_stored, size, progress))
     else:
         recipe = rows.recipes[int(positions[0])]
         encoded = _mapped(folder, rows, positions, folder.mapped_path(str(recipe)))
@@ -286,17 +384,6 @@ def synthetic_images(
     return ImageSet(tuple(rows.keys[p] for p in positions), torch.from_numpy(rows.labels[positions]), pixels)
 
 
-def _decoded(folder: RunFolder, rows: SyntheticRows, positions: np.ndarray, size: int) -> Tensor:
-    images = torch.empty(len(positions), 3, size, size, dtype=torch.uint8)
-    done = 0
-    with _decoding_threads() as threads:
-        for encoded in _batches(_encoded(folder, rows, positions)):
-            for image in threads.map(lambda data: _square(decode_stored(data), size), encoded):
-                images[done] = image
-                done += 1
-    return images
-
-
 def _mapped(folder: RunFolder, rows: SyntheticRows, positions: np.ndarray, path: Path) -> pa.ChunkedArray:
     path.parent.mkdir(exist_ok=True)
     schema = pa.schema({"image": pa.binary()})
@@ -305,14 +392,9 @@ def _mapped(folder: RunFolder, rows: SyntheticRows, positions: np.ndarray, path:
         pa.OSFile(str(temporary), "wb") as sink,
         pa.ipc.new_file(sink, schema) as writer,
     ):
-        for encoded in _batches(_encoded(folder, rows, positions)):
+        for encoded in batched(_encoded(folder, rows, positions), _AT_ONCE):
             writer.write_batch(pa.record_batch([pa.array(encoded, pa.binary())], schema=schema))
     return pa.ipc.open_file(pa.memory_map(str(path))).read_all()["image"]
-
-
-def _batches(encoded: Iterator[bytes]) -> Iterator[list[bytes]]:
-    while batch := list(islice(encoded, _AT_ONCE)):
-        yield batch
 
 
 def _encoded(folder: RunFolder, rows: SyntheticRows, positions: np.ndarray) -> Iterator[bytes]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -93,18 +94,19 @@ def fit(task: Task) -> Progressed:
 
     every = max(1, config.steps // _HISTORY)
     module.train()
-    for step in range(done.step, config.steps):
-        schedule.step_update(step)
-        inputs, targets = task.inputs(step, rank)
-        logits = _forward(module, inputs, precision, f"network-{step}-{rank.number}", task.seed)
-        loss = task.objective.loss(logits, targets)
-        precision.step(loss, module, optimizer, config.clip_norm)
-        if (step + 1) % every == 0 or step + 1 == config.steps:
-            history.append((step + 1, _finite(rank.mean(loss.detach()), step, config)))
-        task.on_step(step + 1, task.module)
-        due = (step + 1) % config.checkpoint_every == 0 and step + 1 < config.steps
-        if due and task.checkpoint is not None and rank.number == 0:
-            save_checkpoint(task.checkpoint, task.module, optimizer, progressed(step + 1), task.fingerprint)
+    with closing(task.inputs):
+        for step in range(done.step, config.steps):
+            schedule.step_update(step)
+            inputs, targets = task.inputs(step, rank)
+            logits = _forward(module, inputs, precision, f"network-{step}-{rank.number}", task.seed)
+            loss = task.objective.loss(logits, targets)
+            precision.step(loss, module, optimizer, config.clip_norm)
+            if (step + 1) % every == 0 or step + 1 == config.steps:
+                history.append((step + 1, _finite(rank.mean(loss.detach()), step, config)))
+            task.on_step(step + 1, task.module)
+            due = (step + 1) % config.checkpoint_every == 0 and step + 1 < config.steps
+            if due and task.checkpoint is not None and rank.number == 0:
+                save_checkpoint(task.checkpoint, task.module, optimizer, progressed(step + 1), task.fingerprint)
     rank.wait()
     task.module.eval()
     return progressed(config.steps)

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -105,8 +104,7 @@ def _image_logits(module: nn.Module, images: ImageSet, device: torch.device) -> 
     module.eval().to(device)
     parts = []
     with torch.inference_mode():
-        for start in range(0, len(images), _BATCH):
-            batch = images.pixels.batch(np.arange(start, min(start + _BATCH, len(images))))
+        for _, batch in images.batches(_BATCH):
             parts.append(module(batch.to(device).float() / 255).float().cpu())
     module.train(training)
     return torch.cat(parts)

@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torchvision.transforms.v2 import functional as images_v2
@@ -78,7 +77,7 @@ def generator_features(generator: Generator, images: Sequence[Image]) -> Tensor:
 
 def plain_features(encode: Encode, images: ImageSet) -> Tensor:
     """Return the features of the images as they are, (N, D)."""
-    return torch.cat([encode(batch.float() / 255) for _, batch in _batches(images)])
+    return torch.cat([encode(batch.float() / 255) for _, batch in images.batches(_BATCH)])
 
 
 def view_features(encode: Encode, images: ImageSet, augment: AugmentConfig, size: int, views: int, seed: int) -> Tensor:
@@ -95,15 +94,12 @@ def view_features(encode: Encode, images: ImageSet, augment: AugmentConfig, size
     augmentation = BatchAugmentation(augment, size)
     return torch.stack(
         [
-            torch.cat([encode(augmentation(batch, seed, f"view-{view}-{start}")) for start, batch in _batches(images)])
+            torch.cat(
+                [encode(augmentation(batch, seed, f"view-{view}-{start}")) for start, batch in images.batches(_BATCH)]
+            )
             for view in range(views)
         ]
     )
-
-
-def _batches(images: ImageSet) -> list[tuple[int, Tensor]]:
-    starts = range(0, len(images), _BATCH)
-    return [(s, images.pixels.batch(np.arange(s, min(s + _BATCH, len(images))))) for s in starts]
 
 
 _REMEMBERED = 8
