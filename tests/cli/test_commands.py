@@ -232,6 +232,14 @@ def test_interrupt_says_how_to_go_on(project, augcond, monkeypatch, arguments, s
     assert "Traceback" not in err
 
 
+def test_what_is_made_anew_is_said(project, augcond):
+    assert augcond("generate", "c.yaml")[0] == 0
+    (project / "run" / "shards" / "00000.done.json").write_text("{")
+    code, _, err = augcond("generate", "c.yaml")
+    assert (code, err.count("warning: ")) == (0, 1)
+    assert "00000.done.json is not a whole marker" in err
+
+
 def test_preview_draws_every_recipe(project, augcond):
     code, out, _ = augcond("preview", "c.yaml", "--to", "sheet/p.png", "--class", "[red]dog", "--per-class", "2")
     assert (code, out.strip()) == (0, "sheet/p.png")
