@@ -232,11 +232,48 @@ def test_interrupt_says_how_to_go_on(project, augcond, monkeypatch, arguments, s
     assert "Traceback" not in err
 
 
+def test_what_is_made_anew_is_said(project, augcond):
+    assert augcond("generate", "c.yaml")[0] == 0
+    (project / "run" / "shards" / "00000.done.json").write_text("{")
+    code, _, err = augcond("generate", "c.yaml")
+    assert (code, err.count("warning: ")) == (0, 1)
+    assert "00000.done.json is not a whole marker" in err
+
+
 def test_preview_draws_every_recipe(project, augcond):
     code, out, _ = augcond("preview", "c.yaml", "--to", "sheet/p.png", "--class", "[red]dog", "--per-class", "2")
     assert (code, out.strip()) == (0, "sheet/p.png")
     image = Image.open(io.BytesIO((project / "sheet" / "p.png").read_bytes()))
     assert image.width > 1500
+
+
+@pytest.mark.parametrize(
+    ("to", "words"),
+    [("photos/cat/0.png", "was not drawn by augcond, and stays"), ("c.yaml", "name a .png"), ("photos", "name a .png")],
+)
+@pytest.mark.parametrize("command", [("preview", "--to"), ("inspect", "--sheet")])
+def test_no_sheet_replaces_what_augcond_did_not_draw(project, augcond, monkeypatch, command, to, words):
+    monkeypatch.setattr("augcond.datasets.load_dataset", lambda *_: pytest.fail("the place is looked at first"))
+    before = {path: path.read_bytes() for path in project.rglob("*") if path.is_file()}
+    code, _, err = augcond(command[0], "c.yaml", command[1], to)
+    assert (code, words in err) == (2, True)
+    assert {path: path.read_bytes() for path in project.rglob("*") if path.is_file()} == before
+
+
+def test_a_sheet_that_was_drawn_is_drawn_again(project, augcond):
+    for _ in range(2):
+        assert augcond("inspect", "c.yaml", "--sheet", "sheet.png")[0] == 0
+
+
+def test_a_tilde_is_the_home_folder_and_no_name(project, augcond, monkeypatch):
+    """Shells leave that of `--to=~/x` as it is."""
+    monkeypatch.setenv("HOME", str(project / "home"))
+    assert augcond("generate", "c.yaml", "--set", "run=~/run")[0] == 0
+    assert augcond("export", "~/run", "--to=~/out")[0] == 0
+    assert (project / "home" / "out" / "classes.json").exists()
+    assert not (project / "~").exists()
+    code, _, err = augcond("inspect", "~/run")
+    assert (code, "is a run, which holds made images" in err) == (2, True)
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp1252", "utf-8"])

@@ -1,6 +1,8 @@
 """Checkpoints keep all that training goes on with."""
 
+import pytest
 import torch
+from safetensors.torch import save_file
 from torch import nn
 
 from augcond.training.cards import Progressed, load_checkpoint, save_checkpoint
@@ -17,3 +19,12 @@ def test_a_checkpoint_keeps_what_an_optimiser_counts(tmp_path):
     save_checkpoint(tmp_path / "checkpoint.safetensors", module, first, Progressed(3, [], {}), "f")
     load_checkpoint(tmp_path / "checkpoint.safetensors", module, again, "f")
     assert [group["lookahead_step"] for group in again.param_groups] == [3, 3]
+
+
+@pytest.mark.parametrize("about", ["null", "{}", "[]", '"f"'])
+def test_a_checkpoint_that_says_nothing_is_passed_over(tmp_path, caplog, about):
+    path = tmp_path / "checkpoint.safetensors"
+    save_file({"x": torch.ones(1)}, path, metadata={"augcond": about})
+    module = nn.Linear(2, 2)
+    assert load_checkpoint(path, module, make_optimizer(module, toy_settings()), "f") is None
+    assert "training starts anew" in caplog.text

@@ -28,12 +28,32 @@ Set = Annotated[
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
 
+_DRAWN, _HEAD = b"Software\0Matplotlib", 512
+"""What stands in the first bytes of every sheet that is drawn."""
+
 
 def local(path: Path, what: str) -> Path:
-    """Return `path`, having refused an address such as s3://bucket, which would be made as a folder called `s3:`."""
+    """Return `path` with `~` as the home folder, having refused an address such as s3://bucket.
+
+    Both would be made as folders of that name: shells leave `--to=~/x` as it is.
+    """
     from augcond.config.loading import refuse_url
 
     refuse_url(path, what)
+    return path.expanduser()
+
+
+def drawing(path: Path, what: str) -> Path:
+    """Return the path of a PNG to write, checked before the work, having refused whatever else lies there.
+
+    Raises:
+        ConfigError: it is no name of a PNG, or what lies there was not drawn by augcond.
+    """
+    path = local(path, what)
+    if path.suffix.lower() != ".png":
+        raise ConfigError(f"{what} {path}: name a .png file")
+    if path.exists() and not (path.is_file() and _DRAWN in path.read_bytes()[:_HEAD]):
+        raise ConfigError(f"{what} {path}: what lies there was not drawn by augcond, and stays: name another file")
     return path
 
 
@@ -41,7 +61,7 @@ def load_run_config(path: Path, overrides: list[str] | None) -> RunConfig:
     """Return the config that a CONFIG or RUN argument stands for, with `overrides` from --set."""
     from augcond.store.resolving import resolve_config
 
-    local(path, "CONFIG")
+    path = local(path, "CONFIG")
     _import_from_beside(path)
     return resolve_config(path, tuple(overrides or ()))
 
@@ -56,6 +76,7 @@ def _import_from_beside(config: Path) -> None:
 def data_config(data: str, overrides: Any) -> RunConfig:
     """Return the config that a DATA argument stands for; its run folder is never used."""
     from augcond.config import load_config, parse_config
+    from augcond.store import RunFolder
 
     overrides = tuple(overrides or ())
     path = local(Path(data), "DATA")
@@ -64,10 +85,12 @@ def data_config(data: str, overrides: Any) -> RunConfig:
         return load_config(path, overrides)
     if data == "builtin" and not path.exists():
         section: dict[str, Any] = {"source": "builtin"}
+    elif RunFolder(path).exists:
+        raise ConfigError(f"{path} is a run, which holds made images: give the folder of its real ones, or its config")
     elif path.is_dir():
-        section = {"source": "folder", "path": data}
+        section = {"source": "folder", "path": str(path)}
     elif path.is_file():
-        section = {"source": "list", "path": data}
+        section = {"source": "list", "path": str(path)}
     else:
         raise ConfigError(
             f"no folder or file at {data}: expected a folder with one sub-folder per class, a list file "
@@ -80,7 +103,7 @@ def run_folder(path: Path) -> RunFolder:
     """Return the run folder that a RUN argument stands for."""
     from augcond.store.resolving import resolve_run
 
-    local(path, "RUN")
+    path = local(path, "RUN")
     _import_from_beside(path)
     return resolve_run(path)
 

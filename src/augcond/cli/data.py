@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from augcond.cli.arguments import AsJson, Data, Set, data_config, local
+from augcond.cli.arguments import AsJson, Data, Set, data_config, drawing
 from augcond.cli.output import console, print_json, say, show_progress, visible
 
 if TYPE_CHECKING:
@@ -38,6 +38,7 @@ def inspect(
     from augcond.datasets.loading import has_held_out, load_held_out
     from augcond.datasets.splits import Split
 
+    to = None if sheet is None else drawing(sheet, "--sheet")
     config = data_config(data, overrides)
     # Looking at bad data is what this command is for, so no share of bad files stops it.
     tolerant = config.data.model_copy(update={"max_bad_share": 1.0})
@@ -48,11 +49,12 @@ def inspect(
             on: load_held_out(tolerant, on, dataset, split) for on in get_args(HeldOut) if has_held_out(tolerant, on)
         }
     summary = summarize(dataset, config.evaluation, held_out)
-    if sheet is not None:
+    if to is not None:
         from augcond.experiments.suspects import draw_suspects
+        from augcond.files import write_atomically
 
-        sheet.parent.mkdir(parents=True, exist_ok=True)
-        local(sheet, "--sheet").write_bytes(draw_suspects(summary, {"train": dataset, **held_out}))
+        to.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(to, draw_suspects(summary, {"train": dataset, **held_out}))
     if as_json:
         print_json(asdict(summary))
     else:
@@ -74,10 +76,11 @@ def preview(
     from augcond.conditioning import RECIPES
     from augcond.experiments.preview import contact_sheet
     from augcond.experiments.preview import preview as make
+    from augcond.files import write_atomically
     from augcond.generators import load_generator, recipes_for
     from augcond.pipeline import load_training_images
 
-    local(to, "--to")
+    to = drawing(to, "--to")
     asked = data_config(data, overrides)
     # Every recipe of augcond's that the generator takes, and those of one's own that the config names.
     own = (name for name in asked.conditioning.recipe if name not in RECIPES)
@@ -91,7 +94,7 @@ def preview(
             config, dataset, load_generator(config.generator), classes=classes, per_class=per_class, progress=progress
         )
     to.parent.mkdir(parents=True, exist_ok=True)
-    to.write_bytes(contact_sheet(lines, config.conditioning.recipe_names))
+    write_atomically(to, contact_sheet(lines, config.conditioning.recipe_names))
     typer.echo(f"{to}")
 
 

@@ -16,6 +16,7 @@ from augcond.cli.arguments import (
     Set,
     held_out_of,
     load_run_config,
+    local,
     run_folder,
 )
 from augcond.cli.output import console, logged, print_json, say, show_progress
@@ -39,6 +40,7 @@ def demo(
     from augcond.experiments.demo import demo_config, run_demo
     from augcond.store import Audit
 
+    to = local(to, "TO")
     config = demo_config(to)
 
     def show(result: Summary | Audit | Results) -> None:

@@ -63,19 +63,19 @@ def visible(text: str) -> str:
 
 @contextmanager
 def logged(config: RunConfig) -> Iterator[None]:
-    """Make the run's folder, append to its log what happens, and say what the checks found that stops nothing."""
+    """Make the run's folder, append to its log what happens, and say what was found that stops nothing."""
     from augcond.progress import log_to
     from augcond.store import RunFolder
 
     folder = RunFolder(config.run)
     folder.create()
-    checks, handler = logging.getLogger("augcond.checks"), _SayOnce(logging.WARNING)
-    checks.addHandler(handler)
+    everything, handler = logging.getLogger("augcond"), _SayOnce(logging.WARNING)
+    everything.addHandler(handler)
     try:
         with log_to(folder.log_path):
             yield
     finally:
-        checks.removeHandler(handler)
+        everything.removeHandler(handler)
 
 
 class _SayOnce(logging.Handler):
@@ -89,4 +89,5 @@ class _SayOnce(logging.Handler):
         message = record.getMessage()
         if message not in self._said:
             self._said.add(message)
-            say(f"look at this: {visible(message)}")
+            found = record.name.startswith("augcond.checks")
+            say(f"{'look at this' if found else 'warning'}: {visible(message)}")

@@ -8,6 +8,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from augcond.cli.output import visible as _visible
+from augcond.datasets.formats import describe_ignored
 from augcond.evaluation.results import share_text
 from augcond.evaluation.verdicts import how_judged, in_words, missing_text
 from augcond.generators.families import INPUT_WORDS
@@ -70,7 +71,8 @@ def print_dataset(summary: DatasetSummary, console: Console) -> None:
             f"height {summary.height.lowest} to {summary.height.highest} (median {summary.height.median:g})"
         )
     if summary.ignored:
-        console.print(f"{_counted(len(summary.ignored), 'file')} ignored, no image by its name")
+        kinds = describe_ignored(summary.ignored)
+        console.print(f"{_counted(len(summary.ignored), 'file')} ignored, no image by its name: {_visible(kinds)}")
     for folder in summary.skipped[:SHOWN]:
         console.print(f"skipped: {_visible(folder.path)}: {folder.reason}", soft_wrap=True)
     _print_rest(len(summary.skipped), "skipped folders", console)

@@ -222,13 +222,14 @@ def load_checkpoint(path: Path, module: nn.Module, optimizer: Optimizer, fingerp
             if not fits(path.read_bytes(), metadata.get(SEAL)):
                 raise ValueError("its sha256 is another")
             about = json.loads(metadata["augcond"])
+            trained = about["fingerprint"]
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
     except FileNotFoundError:
         return None
     except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
         logger.warning("the checkpoint %s is damaged (%s): training starts anew", path, error)
         return None
-    if about["fingerprint"] != fingerprint:
+    if trained != fingerprint:
         logger.info("the checkpoint %s is of another training: training starts anew", path)
         return None
     try:
