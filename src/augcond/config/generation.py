@@ -179,6 +179,9 @@ class OutputConfig(Section, decides="images"):
     format: Literal["auto", "png", "webp", "jpeg"] = "auto"
     """auto: lossless png up to 64 pixels, webp above."""
     quality: Annotated[int, Field(ge=1, le=100)] = 90
+    effort: Annotated[int, Field(ge=0, le=6), Setting(neutral=4)] = 4
+    """Of the webp encoder; 2 takes half the time of 4, at the same size and nearly the same quality
+    (docs/performance.md)."""
     size: Annotated[int, Field(ge=8)] | None = None
     """Edge length at which to store; as generated where null."""
 

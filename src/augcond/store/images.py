@@ -31,11 +31,13 @@ class ImageFormat:
         name: `png`, `webp` or `jpeg`.
         quality: 1 to 100; unused for png.
         size: edge length in pixels to resize to, or None to keep the generated size.
+        effort: 0 to 6, of the webp encoder; unused for others.
     """
 
     name: str
     quality: int
     size: int | None
+    effort: int = 4
 
     @property
     def extension(self) -> str:
@@ -47,7 +49,7 @@ class ImageFormat:
         """Return the format for images generated at `generated` (height, width) pixels."""
         edge = config.size or max(generated)
         name = config.format if config.format != "auto" else ("png" if edge <= LARGEST_LOSSLESS else "webp")
-        return cls(name, config.quality, config.size)
+        return cls(name, config.quality, config.size, config.effort)
 
 
 def encode_image(pixels: np.ndarray, image_format: ImageFormat) -> bytes:
@@ -58,6 +60,8 @@ def encode_image(pixels: np.ndarray, image_format: ImageFormat) -> bytes:
     buffer = io.BytesIO()
     if image_format.name == "png":
         image.save(buffer, "PNG")
+    elif image_format.name == "webp":
+        image.save(buffer, "WEBP", quality=image_format.quality, method=image_format.effort)
     else:
         image.save(buffer, image_format.name.upper(), quality=image_format.quality)
     return buffer.getvalue()

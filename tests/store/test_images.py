@@ -1,0 +1,32 @@
+from __future__ import annotations
+
+import io
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from augcond.config import OutputConfig
+from augcond.config.base import counted
+from augcond.store.images import ImageFormat, encode_image
+
+PIXELS = np.random.default_rng(0).integers(0, 256, (12, 10, 3), dtype=np.uint8).repeat(8, 0).repeat(8, 1)
+
+
+def test_effort_is_that_of_the_webp_encoder_and_4_what_it_was_before_there_was_one():
+    buffer = io.BytesIO()
+    Image.fromarray(PIXELS).save(buffer, "WEBP", quality=90)
+    before = ImageFormat.resolve(OutputConfig(), PIXELS.shape[:2])
+    assert before.name == "webp"
+    assert encode_image(PIXELS, before) == buffer.getvalue()
+    quick = ImageFormat.resolve(OutputConfig(effort=0), PIXELS.shape[:2])
+    assert encode_image(PIXELS, quick) != buffer.getvalue()
+    assert "effort" not in counted(OutputConfig(), "images")
+    assert counted(OutputConfig(effort=0), "images")["effort"] == 0
+
+
+@pytest.mark.parametrize("name", ["png", "jpeg"])
+def test_other_formats_know_no_effort(name):
+    image_format = ImageFormat(name, 90, None)
+    assert encode_image(PIXELS, replace(image_format, effort=0)) == encode_image(PIXELS, image_format)
