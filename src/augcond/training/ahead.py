@@ -81,7 +81,7 @@ def spread(call: Callable[[T], object], things: Iterable[T], going_on: Callable[
         things: with what.
         going_on: see `Ahead`.
     """
-    for some in batched(things, 2 * available_cores()):
+    for some in batched(things, 4 * available_cores()):
         going_on()
         for _ in workers().map(call, some):
             pass
