@@ -31,6 +31,52 @@ class NoProgress:
         """Do nothing."""
 
 
+class Interrupted:
+    """A stage's progress that other work, such as decoding, may interrupt; afterwards what is left is begun anew.
+
+    Args:
+        progress: is told of both.
+
+    Attributes:
+        between: is told of the other work, by what it is; all of its items have to be told of.
+    """
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._left = 0
+        self.between: Progress = _Between(progress, self._go_on)
+
+    def start(self, total: int, what: str | None = None) -> None:
+        """`total` items are to be done; see `Progress`."""
+        self._left = total
+        self._progress.start(total, what)
+
+    def advance(self, made: int, failed: int) -> None:
+        """`made` more items are finished; see `Progress`."""
+        self._left -= made
+        self._progress.advance(made, failed)
+
+    def _go_on(self) -> None:
+        self._progress.start(self._left)
+
+
+class _Between:
+    def __init__(self, progress: Progress, finished: Callable[[], None]) -> None:
+        self._progress = progress
+        self._finished = finished
+        self._left = 0
+
+    def start(self, total: int, what: str | None = None) -> None:
+        self._left = total
+        self._progress.start(total, what)
+
+    def advance(self, made: int, failed: int) -> None:
+        self._left -= made
+        self._progress.advance(made, failed)
+        if not self._left:
+            self._finished()
+
+
 Stage = Callable[[str], AbstractContextManager[Progress]]
 """Given the name of a stage's items, returns what is told how far the stage is."""
 

@@ -10,7 +10,7 @@ from rich.console import Console
 from augcond import engine, progress
 from augcond.cli import progress as console_progress
 from augcond.cli.progress import ConsoleProgress
-from augcond.progress import format_bytes, format_seconds, log_to
+from augcond.progress import Interrupted, format_bytes, format_seconds, log_to
 
 
 @pytest.mark.parametrize(
@@ -81,3 +81,23 @@ def test_a_log_that_has_no_room_stops_nothing_and_says_nothing(capfd):
     with log_to(Path("/dev/full")):
         logging.getLogger("augcond").warning("a line that does not fit")
     assert capfd.readouterr() == ("", "")
+
+
+def test_work_in_between_is_told_and_what_is_left_begins_anew():
+    told = []
+
+    class Told:
+        def start(self, total, what=None):
+            told.append((total, what))
+
+        def advance(self, made, failed):
+            told.append(made)
+
+    steps = Interrupted(Told())
+    steps.start(10)
+    steps.advance(4, 0)
+    steps.between.start(3, "images decoded")
+    steps.between.advance(2, 0)
+    steps.between.advance(1, 0)
+    steps.advance(6, 0)
+    assert told == [(10, None), 4, (3, "images decoded"), 2, 1, (6, None), 6]

@@ -1,14 +1,25 @@
 """Batches: exact halves, whole rounds, and nothing but the seed and the step decides."""
 
+import signal
+import subprocess
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
-from augcond.errors import TrainingError
-from augcond.training.batches import BatchSampler, BatchSettings, effective_counts
+from augcond.config.training import AugmentConfig
+from augcond.errors import DatasetError, TrainingError
+from augcond.training import ahead
+from augcond.training.augmentation import BatchAugmentation
+from augcond.training.batches import BatchSampler, BatchSettings, ImageInputs, effective_counts
 from augcond.training.devices import Rank
+from augcond.training.image_sets import DecodedPixels, ImageSet, MemoryPixels
 
 
 def sampler(real=50, synthetic=80, size=16, share=0.5, mix="exact", seed=0, steps=40):
@@ -96,3 +107,133 @@ def test_class_balanced_sampling_shows_every_class_equally_often():
 def test_effective_counts_of_class_balanced_batches():
     assert effective_counts([90, 10], [0, 0], 0.0, balanced=True) == [50.0, 50.0]
     assert effective_counts([90, 10, 0], [0, 0, 40], 0.5, balanced=True) == [25.0, 25.0, 50.0]
+
+
+ALONE = Rank(0, 1, torch.device("cpu"))
+
+
+def a_photo(position):
+    if position == 13:
+        raise DatasetError("real image a/13.jpg was found whole, and now cannot be read: file not found")
+    pixels = np.random.default_rng(position).integers(0, 256, (20, 30, 3), dtype=np.uint8)
+    return Image.fromarray(pixels)
+
+
+def photos(count, *, kept):
+    pixels = DecodedPixels(count, a_photo, 18)
+    names = tuple(f"{count}/{position}" for position in range(count))
+    labels = torch.arange(count) % 3
+    return ImageSet(names, labels, MemoryPixels(pixels.batch(range(count))) if kept else pixels)
+
+
+def inputs(augment, counts=(9, 12), *, kept=False):
+    config = AugmentConfig.model_validate(augment)
+    size = 16 if config.crop == "resized" else 18
+    made = BatchSampler(*counts, BatchSettings(8, 0.5, "exact"), 0, 6)
+    return ImageInputs(tuple(photos(count, kept=kept) for count in counts), made, config, size, 3, seed=5)
+
+
+class InThisThread(ThreadPoolExecutor):
+    def map(self, call, *things):
+        return map(call, *things)
+
+
+@pytest.mark.parametrize("kept", [True, False])
+@pytest.mark.parametrize(
+    "augment", [{"crop": "resized", "mix": "cutmix"}, {"crop": "pad", "transforms": [{"name": "RandAugment"}]}]
+)
+def test_batches_are_those_of_seed_and_step_with_any_number_of_workers(monkeypatch, augment, kept):
+    config = AugmentConfig.model_validate(augment | {"mix": "none"})
+    plain = inputs(augment | {"mix": "none"}, kept=True)
+    real, synthetic = photos(9, kept=True), photos(12, kept=True)
+    batch = BatchSampler(9, 12, BatchSettings(8, 0.5, "exact"), 0, 6)(4)
+    by_hand = torch.cat([real.pixels.batch(batch.real), synthetic.pixels.batch(batch.synthetic)])
+    expected = BatchAugmentation(config, plain(0, ALONE)[0].shape[-1])(by_hand, 5, "augment-4-0")
+    assert torch.equal(plain(4, ALONE)[0], expected)
+    plain.close()
+    seen = []
+    for count in (0, 1, 2):
+        pool = ThreadPoolExecutor(count) if count else InThisThread()
+        for module in ("ahead", "augmentation", "image_sets"):
+            monkeypatch.setattr(f"augcond.training.{module}.workers", lambda pool=pool: pool)
+        source = inputs(augment, kept=kept)
+        # A resumed training begins anywhere.
+        order = range(6) if count else (3, 4, 0, 1, 2, 5)
+        made = {step: source(step, ALONE) for step in order}
+        seen.append([made[step] for step in range(6)])
+        source.close()
+    for run in seen[1:]:
+        for (images, targets), (other, others) in zip(seen[0], run, strict=True):
+            assert torch.equal(images, other)
+            assert torch.equal(targets, others)
+
+
+def test_what_cannot_be_read_surfaces_by_its_name_and_leaves_no_thread_at_work():
+    source = inputs({"crop": "resized"}, (9, 40))
+    with pytest.raises(DatasetError, match=r"a/13\.jpg was found whole"):
+        for step in range(6):
+            source(step, ALONE)
+    source.close()
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("ahead")]
+
+
+def test_closing_waits_for_what_is_in_hand_and_no_longer():
+    begun, go_on, made = threading.Semaphore(0), threading.Event(), []
+
+    def make(number, going_on):
+        if number:
+            begun.release()
+            go_on.wait(60)
+            going_on()
+            made.append(number)
+        return number
+
+    things = ahead.Ahead(make, 10)
+    assert things(0) == 0
+    for _ in range(ahead.AHEAD):
+        begun.acquire()
+    closing = threading.Thread(target=things.close)
+    closing.start()
+    while not things._closed.is_set():
+        pass
+    go_on.set()
+    closing.join(60)
+    assert not made
+
+
+TRAINS = """
+import signal, threading, time
+from contextlib import closing
+import torch
+from PIL import Image
+from augcond.__main__ import Stopped, _stop
+from augcond.config.training import AugmentConfig
+from augcond.training.batches import BatchSampler, BatchSettings, ImageInputs
+from augcond.training.devices import Rank
+from augcond.training.image_sets import DecodedPixels, ImageSet
+
+def opener(position):
+    time.sleep(0.01)
+    return Image.new("RGB", (20, 20))
+
+images = ImageSet(("a",) * 10_000, torch.zeros(10_000, dtype=torch.int64), DecodedPixels(10_000, opener, 18))
+sampler = BatchSampler(10_000, 0, BatchSettings(5_000, 0.0, "exact"), 0, 9)
+inputs = ImageInputs((images, images.take([])), sampler, AugmentConfig(crop="resized"), 16, 1, 0)
+signal.signal(signal.SIGTERM, _stop)
+threading.Timer(0.5, lambda: print("decoding", flush=True)).start()
+try:
+    with closing(inputs):
+        inputs(0, Rank(0, 1, torch.device("cpu")))
+except Stopped:
+    print("stopped", len([t for t in threading.enumerate() if t.name.startswith("ahead")]), flush=True)
+"""
+
+
+@pytest.mark.slow
+def test_a_signal_in_the_middle_of_decoding_ahead_ends_the_program():
+    program = subprocess.Popen([sys.executable, "-c", TRAINS], stdout=subprocess.PIPE, text=True)
+    assert program.stdout.readline() == "decoding\n"
+    program.send_signal(signal.SIGTERM)
+    # The batches that have begun would take a minute on two cores.
+    assert program.communicate(timeout=20)[0] == "stopped 0\n"
+    assert program.returncode == 0

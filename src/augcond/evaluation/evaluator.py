@@ -23,7 +23,7 @@ from augcond.evaluation.metrics import Predictions, confusion_matrix, measure, p
 from augcond.evaluation.predictions import save_predictions
 from augcond.evaluation.results import ArmResult, Difference, Results, SeedResult, write_results
 from augcond.evaluation.verdicts import judged as with_verdicts
-from augcond.progress import NoProgress
+from augcond.progress import Interrupted, NoProgress
 from augcond.store.verifying import model_flaw, set_aside_model
 from augcond.training.arm_images import RunImages
 from augcond.training.arms import REAL_ONLY, Arm, HeldOut, Seeds, arms_of
@@ -45,21 +45,21 @@ def evaluate_models(experiment: Experiment, *, on: HeldOut = "test", progress: P
     Args:
         experiment: the run.
         on: `test`; or `validation`, on which recipe, guidance and the like are to be chosen.
-        progress: is told how many models are judged.
+        progress: is told how many models are judged, and how many images are decoded before.
 
     Raises:
         RunError: there is no trained model.
         RunMismatchError: a model was trained on other real images than this run's, or for longer than another one.
         ConfigError: the config names no such images.
     """
-    progress = progress or NoProgress()
+    models = Interrupted(progress or NoProgress())
     folder = experiment.folder
     cards = read_cards(folder.path)
     _check_models(experiment, cards)
     _check_weights(experiment, cards)
-    progress.start(len(cards))
+    models.start(len(cards))
     test = evaluation_images(experiment, on)
-    images = RunImages(experiment)
+    images = RunImages(experiment, progress=models.between)
     judged: dict[str, dict[Seeds, SeedPredictions]] = {}
     for card in cards:
         started = time.perf_counter()
@@ -69,7 +69,7 @@ def evaluate_models(experiment: Experiment, *, on: HeldOut = "test", progress: P
         sha256 = save_predictions(path, predictions, experiment.pool.classes)
         own = SeedPredictions(predictions, card.real_counts, path.relative_to(folder.path).as_posix(), seconds, sha256)
         judged.setdefault(card.arm, {})[card.seeds] = own
-        progress.advance(1, 0)
+        models.advance(1, 0)
     order = [REAL_ONLY, *(arm.name for arm in arms_of(experiment.config))]
     names = sorted(judged, key=lambda name: (order.index(name) if name in order else len(order), name))
     texts = [card.arm for card in cards if card.recipe == "text"]

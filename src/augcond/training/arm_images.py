@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from augcond.config import TrainingConfig
     from augcond.datasets import Dataset
     from augcond.generators import Generator
+    from augcond.progress import Progress
     from augcond.training.experiment import Experiment
 
 
@@ -33,10 +34,12 @@ class RunImages:
     Args:
         experiment: the run.
         dropped: keys of the synthetic images that screening dropped.
+        progress: is told how many images are decoded into memory.
     """
 
-    def __init__(self, experiment: Experiment, dropped: Collection[str] = ()) -> None:
+    def __init__(self, experiment: Experiment, dropped: Collection[str] = (), progress: Progress | None = None) -> None:
         self.experiment = experiment
+        self._progress = progress
         self._dropped = frozenset(dropped)
         self._real: dict[int, ImageSet] = {}
         self._added: tuple[object, dict[int, ImageSet]] | None = None
@@ -53,7 +56,7 @@ class RunImages:
 
     def load(self, dataset: Dataset, size: int) -> ImageSet:
         """Return the images of `dataset` at `size` pixels."""
-        return real_images(dataset, size, self.experiment.max_bytes)
+        return real_images(dataset, size, self.experiment.max_bytes, self._progress)
 
     def judged(self, dataset: Dataset, arm: Arm, size: int, seed: int) -> ImageSet:
         """Return the images that a model of `arm` is judged on, by the protocol of the run.
@@ -96,7 +99,7 @@ class RunImages:
         positions = self._positions(arm, self._dropped)
         if not len(positions):
             return self.real(size).take([])
-        return synthetic_images(run.folder, self._rows(arm), positions, size, run.max_bytes)
+        return synthetic_images(run.folder, self._rows(arm), positions, size, run.max_bytes, self._progress)
 
     def added_keys(self, arm: Arm) -> tuple[str, ...]:
         """Return the keys of what `arm` is trained on beside the real images of the split."""

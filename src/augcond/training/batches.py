@@ -80,10 +80,10 @@ class ImageInputs:
             self.close()
             self._ahead = (rank, Ahead(partial(self._make, rank), self._sampler.steps))
         made = self._ahead[1](step)
-        images = made.images.to(rank.device, non_blocking=True)
+        images = made.images.to(rank.device, non_blocking=rank.device.type == "cuda")
         if not made.augmented:
             images = self._augment(images, self._seed, f"augment-{_draws(step, rank)}")
-        labels = made.labels.to(rank.device, non_blocking=True)
+        labels = made.labels.to(rank.device)
         return mix_inputs(images, labels, self._classes, self._config, self._seed, f"mix-inputs-{_draws(step, rank)}")
 
     def close(self) -> None:
@@ -103,6 +103,7 @@ class ImageInputs:
         images = torch.empty(
             (count, 3, size, size) if drawn else (count, 3, edge, edge),
             dtype=torch.float32 if drawn else torch.uint8,
+            device="cpu",
             pin_memory=rank.device.type == "cuda",
         )
         whole = images.numpy()

@@ -269,7 +269,9 @@ def _write_square(image: Image.Image, out: np.ndarray) -> None:
     size = out.shape[-1]
     if image.size != (size, size):
         image = ImageOps.fit(image, (size, size), Image.Resampling.BICUBIC)
-    out[...] = np.asarray(image.convert("RGB")).transpose(2, 0, 1)
+    bands = (image if image.mode == "RGB" else image.convert("RGB")).split()
+    for place, band in zip(out, bands, strict=True):
+        place[...] = np.asarray(band)
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from augcond.config import TrainingConfig
 from augcond.config.base import counted, setting_of, with_neutral
 from augcond.errors import ConfigError, RunMismatchError, TrainingError
 from augcond.files import file_sha256
-from augcond.progress import NoProgress
+from augcond.progress import Interrupted, NoProgress
 from augcond.store.folder import CARD, CHECKPOINT, WEIGHTS
 from augcond.store.locks import exclusive
 from augcond.store.verifying import model_flaw, set_aside_model
@@ -50,7 +50,7 @@ def train_arms(
         experiment: the run; it has passed the guards.
         dropped: keys of the synthetic images that screening dropped.
         overwrite: train models anew that were trained with other settings or images.
-        progress: is told how many optimiser steps are done.
+        progress: is told how many optimiser steps are done, and how many images are decoded before them.
 
     Raises:
         RunMismatchError: there is a model of other settings or images, and `overwrite` is not given.
@@ -59,10 +59,10 @@ def train_arms(
         ConfigError: an arm names what there is not, such as a network, an optimiser or a transform.
         TrainingError: a training cannot be done, or diverged.
     """
-    progress = progress or NoProgress()
+    steps = Interrupted(progress or NoProgress())
     arms = arms_of(experiment.config)
     seeds = experiment.config.training.training_seeds
-    images = RunImages(experiment, dropped)
+    images = RunImages(experiment, dropped, steps.between)
     rank = find_rank(experiment.config.training)
     lock = experiment.folder.lock_path(f"train-{rank.number}")
     with exclusive(lock, f"another process trains {experiment.folder.path}: wait for it"):
@@ -78,8 +78,8 @@ def train_arms(
                 if done is None:
                     _clear(experiment, card)
         rank.wait()
-        progress.start(sum(arm.config.steps for arm in left))
-        return [done or _train(images, arm, card, progress) for (arm, card), done in zip(jobs, found, strict=True)]
+        steps.start(sum(arm.config.steps for arm in left))
+        return [done or _train(images, arm, card, steps) for (arm, card), done in zip(jobs, found, strict=True)]
 
 
 def train_one(images: RunImages, arm: Arm, seed: int) -> tuple[Model, ModelCard]:
