@@ -14,6 +14,10 @@ import os
 import signal
 import sys
 
+TYPE_CHECKING = False  # `typing` is not imported for it: every moment counts
+if TYPE_CHECKING:
+    from types import FrameType
+
 FAILED, INTERRUPTED = 1, 75
 
 GO_ON = "what was committed is safe, run the same command again to go on"
@@ -45,7 +49,7 @@ def main() -> None:
         # Whatever a library made of it: the signal is the reason.
         if not _received:
             raise
-        _say(f"stopped by {_received[0]}; {GO_ON}")
+        _say(_farewell())
         code = INTERRUPTED
     finally:
         for number, handler in before.items():
@@ -53,12 +57,29 @@ def main() -> None:
     sys.exit(code)
 
 
-def _stop(number: int, frame: object) -> None:
+def _stop(number: int, frame: FrameType | None) -> None:
     if _received:
         # The second time: at once. What is half-written is removed by the next command.
         os._exit(INTERRUPTED)
     _received.append(signal.Signals(number).name)
+    if _is_importing(frame):
+        # C++ calls Python while a module is loaded, and aborts where that raises. Nothing is written meanwhile that a
+        # kill would not leave whole.
+        os.write(2, f"{_farewell()}\n".encode())
+        os._exit(INTERRUPTED)
     raise Stopped
+
+
+def _is_importing(frame: FrameType | None) -> bool:
+    while frame is not None:
+        if frame.f_code.co_filename.startswith("<frozen importlib"):
+            return True
+        frame = frame.f_back
+    return False
+
+
+def _farewell() -> str:
+    return f"stopped by {_received[0]}; {GO_ON}"
 
 
 def _run() -> int:

@@ -164,7 +164,8 @@ def _read(path: Path, mend: str) -> bytes:
     except FileNotFoundError:
         raise
     except OSError as error:
-        raise _unfit(path, error.strerror or type(error).__name__, mend) from error
+        # Permissions, a failing disk: what is there may be whole, and is not to be deleted or written anew for that.
+        raise CorruptRunError(f"{path} cannot be read: {error.strerror or type(error).__name__}") from error
 
 
 def _unfit(path: Path, reason: str, mend: str) -> CorruptRunError:

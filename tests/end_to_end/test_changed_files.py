@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from pathlib import Path
 
 import pytest
 
@@ -159,3 +160,25 @@ def test_results_of_models_that_were_trained_anew_are_not_reported(copy):
     train(copy.model_copy(update={"training": copy.training.model_copy(update={"steps": 3})}), overwrite=True)
     with pytest.raises(AugcondError, match=r"results\.json is older than the model 'mixup', seed 0"):
         COMMANDS["report"](copy, None)
+
+
+def test_what_cannot_be_read_now_is_not_called_changed(copy, monkeypatch):
+    """Permissions, a failing disk: the advice is not to delete it, and nothing is set aside."""
+    denied = {copy.run / "shards" / "00000.parquet", copy.run / "results.json"}
+
+    def refusing(call):
+        def called(self, *arguments, **named):
+            if self in denied:
+                raise PermissionError(13, "Permission denied", str(self))
+            return call(self, *arguments, **named)
+
+        return called
+
+    for name in ("open", "read_bytes"):
+        monkeypatch.setattr(Path, name, refusing(getattr(Path, name)))
+    audit = audit_run(RunFolder(copy.run), repair=True)
+    assert sorted(audit.problems) == [
+        f"{copy.run / 'results.json'} cannot be read: Permission denied",
+        "shard 00000: cannot be read: Permission denied",
+    ]
+    assert audit.repaired == ()

@@ -183,7 +183,12 @@ def _audit_shards(folder: RunFolder, plan: RunPlan, sources: dict[str, tuple[int
     for number, marker in enumerate(markers):
         if marker is None:
             continue
-        problems = list(_shard_problems(folder, plan, number, marker, sources))
+        try:
+            problems = list(_shard_problems(folder, plan, number, marker, sources))
+        except OSError as error:
+            # It may be whole, so that nothing is set aside.
+            found.problems.append(f"shard {number:05d}: cannot be read: {error.strerror}")
+            continue
         now = folder.done(number, plan.fingerprints[number]) if problems else marker
         if now is not None and now != marker:
             # A worker has just made it anew.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -199,6 +200,8 @@ def shard_groups(path: Path, columns: Sequence[str]) -> Iterator[pa.Table]:
     try:
         yield from read_groups(path, columns)
     except (OSError, pa.ArrowException) as error:
+        if isinstance(error, OSError) and error.errno not in (None, errno.ENOENT):
+            raise  # permissions, a failing disk: it may be whole
         reason = " ".join(str(error).split())
         raise CorruptRunError(
             f"the shard {path} cannot be read: {reason}. Delete it and run augcond generate again, which makes it anew"
