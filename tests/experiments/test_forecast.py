@@ -189,9 +189,16 @@ def test_the_command(tmp_path, monkeypatch, capsys):
         monkeypatch.setattr(sys, "argv", arguments)
         with pytest.raises(SystemExit) as stop:
             program.main()
-        assert not stop.value.code
+        assert stop.value.code == 1  # there are no photos
         outputs.append(capsys.readouterr().out)
-    for words in ("8,160 images to make", "1,632 by text", "GPU hours of generation", "  assumed: ", "imagelabels.mat"):
+    for words in (
+        "8,160 images to make",
+        "1,632 by text",
+        "GPU hours of generation",
+        "  assumed: ",
+        "this stops the run:",
+        "imagelabels.mat",
+    ):
         assert words in outputs[0]
     values = json.loads(outputs[1])
     assert (values["total"], values["counted"]) == (5 * 16 * 102, "official counts")

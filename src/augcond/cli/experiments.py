@@ -116,7 +116,8 @@ def run(
 ) -> None:
     """Generate, train, evaluate and report, and print the table; the same command resumes after any interruption.
 
-    With --dry nothing is made, decoded or fetched: counts, GPU hours by published rates, disk, and what is missing.
+    With --dry nothing is made, decoded or fetched: counts, GPU hours by published rates, disk, and what is missing. Its
+    exit code is 1 where something stops the run.
 
     Example: augcond run photos.yaml --dry
     """
@@ -150,6 +151,8 @@ def _print_forecast(config: RunConfig, as_json: bool) -> None:
         print_json(asdict(found) | {"total": found.total, "missing": missing})
     else:
         print_forecast(found, console())
+    if any(entry.error for entry in found.missing):
+        raise typer.Exit(1)
 
 
 def sweep(

@@ -252,12 +252,17 @@ def print_forecast(found: Forecast, console: Console) -> None:
         low, high = (format_bytes(size) for size in found.disk)
         say(f"disk: {low} to {high}")
         say(f"  {found.disk_source}")
-    say("look at this:" if found.missing else "nothing is missing")
-    for entry in found.missing:
-        lines = entry.detail.splitlines()
-        say(f"  {entry.what}: {lines[0]}")
-        for line in lines[1:]:
-            say(f"    {line}")
+    if not found.missing:
+        say("nothing is missing")
+    for title, fatal in (("this stops the run:", True), ("look at this:", False)):
+        entries = [entry for entry in found.missing if bool(entry.error) is fatal]
+        if entries:
+            say(title)
+        for entry in entries:
+            lines = entry.detail.splitlines()
+            say(f"  {entry.what}: {lines[0]}")
+            for line in lines[1:]:
+                say(f"    {line}")
 
 
 def _hours(hours: float) -> str:
