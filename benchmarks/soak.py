@@ -3,8 +3,8 @@
     python -m benchmarks.soak               # prints JSON and writes benchmarks/results/soak.json
 
 Memory and file handles are read after each shard. Slopes are by least squares over the second half of the job, with the
-standard error of each; a job that leaks has a positive one, run after run. Memory still grows over the first 30,000 rows: the allocator
-settles, which says nothing of a leak.
+standard error of each; a job that leaks has a positive one, run after run. Memory still grows over the first 30,000
+rows: the allocator settles, which says nothing of a leak.
 """
 
 from __future__ import annotations
