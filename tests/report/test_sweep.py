@@ -77,3 +77,9 @@ def test_a_broken_table_leaves_the_old_page(swept, page, tmp_path):
         write_report(RunFolder(swept[0].run))
     assert page.read_bytes() == before
     path.write_text(whole)
+
+
+def test_a_changed_table_of_a_sweep_is_made_anew_by_sweep(tmp_path):
+    (tmp_path / "sweep.json").write_text("{")
+    with pytest.raises(CorruptRunError, match=r"sweep\.json is not what augcond wrote.*run augcond sweep again"):
+        write_report(RunFolder(tmp_path))

@@ -16,7 +16,8 @@ from augcond.progress import log_to
 from augcond.report import ReportSettings, write_report
 from augcond.store import RunFolder
 from augcond.store.folder import FILES
-from augcond.training.image_sets import read_synthetic, synthetic_images
+from augcond.training.image_sets import synthetic_images
+from augcond.training.synthetic import read_synthetic
 from tests.training.toys import toy_run
 
 QUICK = ReportSettings(metrics=False, pictures=20)

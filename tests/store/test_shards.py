@@ -23,7 +23,8 @@ from augcond.store import GenerationSettings, RunFolder, ShardRow, audit_run, ex
 from augcond.store.commit import ShardFacts, commit_shard
 from augcond.store.reuse import ReusableRows
 from augcond.store.shards import COLUMNS, PROVENANCE, shard_columns, shard_features, shard_rows, shard_tables
-from augcond.training.image_sets import read_synthetic, synthetic_images
+from augcond.training.image_sets import synthetic_images
+from augcond.training.synthetic import read_synthetic
 from tests.tampering import vouch_for_shard
 from tests.toy import toy_config
 

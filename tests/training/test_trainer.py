@@ -23,8 +23,9 @@ from augcond.training.arm_images import RunImages
 from augcond.training.arms import arms_of
 from augcond.training.cards import read_card, read_cards
 from augcond.training.experiment import load_experiment
-from augcond.training.image_sets import read_synthetic, synthetic_images
+from augcond.training.image_sets import synthetic_images
 from augcond.training.models import prepare_training
+from augcond.training.synthetic import read_synthetic
 from augcond.training.trainer import _objective, train_arms
 from tests.training.toys import CLASSES, toy_run, write_colours
 

@@ -120,7 +120,7 @@ def _check_weights(experiment: Experiment, cards: Sequence[ModelCard]) -> None:
             set_aside_model(place)
             flaws.append(flaw)
     if flaws:
-        raise CorruptRunError(f"{'; '.join(flaws)}. It is set aside: augcond train trains it anew")
+        raise CorruptRunError(f"{'; '.join(flaws)} (set aside)")
 
 
 def _budget(card: ModelCard) -> str:

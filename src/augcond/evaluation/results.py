@@ -287,19 +287,23 @@ def write_results(path: Path, results: Results) -> None:
     write_json(path, asdict(results))
 
 
-def read_results(path: Path) -> Results:
+def read_results(path: Path, mend: str = FILES["results"].mend) -> Results:
     """Return the results that `path` (a `results.json`) holds.
+
+    Args:
+        path: the file.
+        mend: what makes it anew.
 
     Raises:
         RunError: there is no such file, or it is of another version of augcond.
         CorruptRunError: it is not what augcond wrote.
     """
     try:
-        values = read_json(path, FILES["results"].mend).content
+        values = read_json(path, mend).content
     except FileNotFoundError:
         raise RunError(f"no results at {path}: run augcond evaluate first") from None
     if values.get("format") not in range(1, FORMAT + 1):
-        raise RunError(f"{path} is not of format {FORMAT}: run augcond evaluate again")
+        raise RunError(f"{path} is not of format {FORMAT}: {mend}")
     if "part" in values:
         values["on"] = values.pop("part")
     try:

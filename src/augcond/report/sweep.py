@@ -16,6 +16,7 @@ from augcond.report.facts import disk_use
 from augcond.report.figures import drawing, inline_svg, save_figure
 from augcond.report.page import SweepPage, render_sweep
 from augcond.store import RunFolder
+from augcond.store.folder import FILES
 
 _MOST_BARS = 60
 """Up to so many gains are drawn; the table has all."""
@@ -40,7 +41,7 @@ def write_sweep_report(folder: Path, *, on_stage: Callable[[str], None] = lambda
         CorruptRunError: they are not what augcond wrote.
     """
     on_stage("reading the sweep")
-    results = read_results(RunFolder(folder).sweep_path)
+    results = read_results(RunFolder(folder).sweep_path, FILES["sweep"].mend)
     lines = tuple(ArmLine(arm, KINDS[arm.kind], metric_cells(arm), results.gain(arm.name)) for arm in results.arms)
     accuracy = Accuracy(results, lines, (), ())
     axes = curves_of(results)

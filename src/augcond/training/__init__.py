@@ -6,6 +6,7 @@ What is trained on:
     guards          the checks: no image is trained on that must not be
     arm_images      the images of one arm, each set read once for all arms
     image_sets      labelled images as tensors, in memory or decoded when asked for
+    synthetic       which generated images a run holds, without their pixels
     augmentation    crops, flips and transforms of a batch
     batches         which images make up a step, as the network gets them
 

@@ -18,7 +18,8 @@ from augcond.store import RunFolder
 from augcond.store.fingerprint import differences
 from augcond.training.arms import HeldOut, arms_of, unused_real
 from augcond.training.guards import check_apart, check_look_alikes, check_sources
-from augcond.training.image_sets import ImageSet, SyntheticRows, read_synthetic
+from augcond.training.image_sets import ImageSet
+from augcond.training.synthetic import SyntheticRows, read_synthetic
 
 if TYPE_CHECKING:
     from augcond.config import RunConfig

@@ -8,28 +8,26 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
 from augcond.datasets.contents import open_image
 from augcond.datasets.decoding import available_cores
-from augcond.errors import RunError
 from augcond.files import replacing
-from augcond.planning import index_of
 from augcond.progress import NoProgress
 from augcond.store.images import decode_stored
-from augcond.store.shards import OK, shard_columns, shard_rows
+from augcond.store.shards import shard_rows
 from augcond.training.ahead import Ahead, batched, workers
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
 
     from augcond.datasets import Dataset
     from augcond.progress import Progress
     from augcond.store import RunFolder
+    from augcond.training.synthetic import SyntheticRows
 
 
 T = TypeVar("T")
@@ -272,81 +270,6 @@ def _write_square(image: Image.Image, out: np.ndarray) -> None:
     bands = (image if image.mode == "RGB" else image.convert("RGB")).split()
     for place, band in zip(out, bands, strict=True):
         place[...] = np.asarray(band)
-
-
-@dataclass(frozen=True, slots=True)
-class SyntheticRows:
-    """Which generated images a run holds, without their pixels.
-
-    Attributes:
-        keys: one per image.
-        labels: int64, (N,).
-        recipes: recipe of each, texts, (N,).
-        index: number of each within its class and recipe, int64, (N,).
-        sources: source keys of each.
-        shards: shard of each, int64, (N,), ascending.
-        places: row of each within its shard, int64, (N,).
-    """
-
-    keys: tuple[str, ...]
-    labels: np.ndarray
-    recipes: np.ndarray
-    index: np.ndarray
-    sources: tuple[tuple[str, ...], ...]
-    shards: np.ndarray
-    places: np.ndarray
-
-    def select(self, recipe: str, per_class: int | None = None, dropped: Collection[str] = ()) -> np.ndarray:
-        """Return the positions of the images of `recipe`.
-
-        Args:
-            recipe: its name.
-            per_class: the first so many of each class, as planned; all where None.
-            dropped: keys that screening dropped.
-        """
-        chosen = self.recipes == recipe
-        if per_class is not None:
-            chosen &= self.index < per_class
-        positions = np.flatnonzero(chosen)
-        if dropped:
-            out = set(dropped)
-            positions = np.array([place for place in positions if self.keys[place] not in out], dtype=np.int64)
-        return positions
-
-
-def read_synthetic(folder: RunFolder) -> SyntheticRows:
-    """Return every image that the run has made.
-
-    Raises:
-        RunError: the run is not generated to the end.
-    """
-    plan = folder.read_plan()
-    markers = folder.verified_markers(plan)
-    left = sum(marker is None for marker in markers)
-    if left:
-        raise RunError(
-            f"{left} of {len(markers)} shards of {folder.path} are not generated yet: run augcond generate first"
-        )
-    parts: list[pa.Table] = []
-    for number in range(len(markers)):
-        table = shard_columns(folder.shard_path(number), ("key", "label", "recipe", "source_keys", "status"))
-        places = pa.array(np.arange(table.num_rows))
-        table = table.append_column("place", places).append_column("shard", pa.array([number] * table.num_rows))
-        parts.append(table.filter(pc.equal(table["status"], OK)).replace_schema_metadata(None))
-    if not parts:
-        empty = np.zeros(0, np.int64)
-        return SyntheticRows((), empty, empty.astype(str), empty, (), empty, empty)
-    table = pa.concat_tables(parts)
-    keys = tuple(table["key"].to_pylist())
-    return SyntheticRows(
-        keys=keys,
-        labels=table["label"].to_numpy().astype(np.int64),
-        recipes=np.array(table["recipe"].to_pylist(), dtype=str),
-        index=np.array([index_of(key) for key in keys], dtype=np.int64),
-        sources=tuple(tuple(sources) for sources in table["source_keys"].to_pylist()),
-        shards=table["shard"].to_numpy().astype(np.int64),
-        places=table["place"].to_numpy().astype(np.int64),
-    )
 
 
 def synthetic_images(
