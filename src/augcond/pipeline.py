@@ -24,7 +24,7 @@ from augcond.generators import Generator, check_recipes, load_generator
 from augcond.planning import Plan, make_plan
 from augcond.progress import NoProgress, Progress, Stage, no_stage
 from augcond.screening.screen import screened_out
-from augcond.store.fingerprint import image_settings
+from augcond.store.fingerprint import as_begun, image_settings
 from augcond.store.folder import RunFolder
 from augcond.store.images import ImageFormat
 from augcond.store.locks import exclusive
@@ -68,6 +68,8 @@ def generate(
     ensure_ready(config, {"generate"})
     folder = RunFolder(config.run)
     folder.create()
+    if folder.plan_path.exists() and not overwrite:
+        config = as_begun(config, folder.read_plan().settings)
     with exclusive(folder.lock_path("plan")):
         # Of several parts that start together one decodes the images, and the others take its word.
         folder.remove_temporary()
