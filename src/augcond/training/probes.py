@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import torch
@@ -108,11 +108,10 @@ def _augmented(images: ImageSet, augmentation: BatchAugmentation, seed: int, vie
     edge = augmentation.stored_size
     for start in range(0, len(images), _BATCH):
         places = np.arange(start, min(start + _BATCH, len(images)))
-        drawn = augmentation.draw(len(places), edge, seed, f"view-{view}-{start}")
+        shares = cast("np.ndarray", augmentation.draw(len(places), edge, seed, f"view-{view}-{start}").crops)
         crops = np.empty((len(places), 3, edge, edge), np.uint8)
-        for _ in workers().map(
-            partial(read_crops, images.pixels), places[:, None], drawn.crops[:, None], crops[:, None]
-        ):
+        read = partial(read_crops, images.pixels)
+        for _ in workers().map(read, places[:, None], shares[:, None], crops[:, None]):
             pass
         yield augmentation(torch.from_numpy(crops), seed, f"view-{view}-{start}")
 
