@@ -44,7 +44,7 @@ def write_photographs(root: Path, count: int, edge: int) -> None:
     """Write `count` different JPEG files, `edge` x 3/4 `edge` pixels, with as much detail as photographs have."""
     rng = np.random.default_rng(0)
     height, width = edge * 3 // 4, edge
-    base = rng.normal(0.0, 6.5, (height, width, 3)).astype(np.float32)
+    base = rng.normal(0.0, 8.0, (height, width, 3)).astype(np.float32)
     for cells, weight in ((6, 0.6), (40, 0.25), (300, 0.15)):
         noise = Image.fromarray(rng.integers(0, 256, (cells, cells, 3), dtype=np.uint8))
         base += weight * np.asarray(noise.resize((width, height), Image.Resampling.BICUBIC), dtype=np.float32)
@@ -53,9 +53,9 @@ def write_photographs(root: Path, count: int, edge: int) -> None:
         path = root / f"class {number % CLASSES}" / f"{number:04d}.jpg"
         if not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True)
-            # Other pictures at the cost of one: each is shifted, and has its own light.
+            # Other pictures at the cost of one: each is shifted, and has its own colours.
             shifted = np.roll(picture, rng.integers(0, (height, width)), (0, 1))
-            Image.fromarray(np.roll(shifted, number, 2) // (1 + number % 2)).save(path, quality=90)
+            Image.fromarray(np.roll(shifted[:: 1 - 2 * (number % 2)], number, 2)).save(path, quality=90)
 
 
 def measure(photos: Path, recipe: str, seconds: float, rows: int, *settings: str) -> dict[str, Any]:

@@ -28,7 +28,7 @@ from augcond.store.fingerprint import image_settings
 from augcond.store.folder import RunFolder
 from augcond.store.images import ImageFormat
 from augcond.store.locks import exclusive
-from augcond.store.plans import RunPlan, plan_run, settle_plan
+from augcond.store.plans import RunPlan, mark_large, plan_run, settle_plan
 from augcond.store.shards import GenerationSettings
 from augcond.torch_state import in_its_own_state
 from augcond.training.arms import HeldOut, arms_of
@@ -79,6 +79,7 @@ def generate(
         check_test_images(config, pool, split, dataset)
     plan = plan_for(config, dataset)
     generator = load_generator(config.generator)
+    dataset = mark_large(dataset, generator)
     run_plan, materials = assemble(config, dataset, plan, generator)
     with exclusive(folder.lock_path("plan")):
         if overwrite:

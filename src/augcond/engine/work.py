@@ -92,7 +92,7 @@ def do_work(
     settings = work.config.engine
     with (
         torch_threads(settings.threads),
-        Feeding(bench.materials, settings.feeding_threads, settings.max_memory_gb) as feeding,
+        Feeding(bench.materials, settings.feeding_threads, settings.max_memory_gb, reducing=plan.reducing) as feeding,
         _Committer(on_shard) as committer,
     ):
         try:

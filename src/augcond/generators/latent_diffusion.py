@@ -90,7 +90,7 @@ class LatentDiffusion(Generator):
 
     def _use_image_encoder(self, encoder: ImageEncoder) -> None:
         self._image_encoder = encoder
-        self.encoder_size, self.embedding_shape = encoder.size, encoder.shape
+        self.encoder_size, self.embedding_shape, self.framing = encoder.size, encoder.shape, encoder.framing
 
     def _use_text_encoders(self, *text_encoders: nn.Module) -> None:
         self._text_encoders = text_encoders
