@@ -108,6 +108,15 @@ class ConditioningConfig(Section, decides="images"):
         return tuple(registry.short_name(name) for name in self.recipe)
 
 
+class CacheConfig(Section, decides="images"):
+    """Keep a UNet's deep features from one step to the next, and compute its outer layers only (arXiv 2312.00858)."""
+
+    interval: Annotated[int, Field(ge=1)] = 3
+    """Every so many steps everything is computed; 1: at every step, as without a cache."""
+    branch: Annotated[int, Field(ge=0)] = 0
+    """Up to which skip connection the outer layers are computed at every step; 0: the outermost alone, the fastest."""
+
+
 class GeneratorConfig(Section, decides="images"):
     """Which pretrained generator, and how it samples."""
 
@@ -124,6 +133,8 @@ class GeneratorConfig(Section, decides="images"):
     scheduler: str = "dpmsolver++"
     """ddim, dpmsolver++, euler, pndm, ... (some with -karras), or the class name of any diffusers scheduler;
     `default`: the model's own."""
+    cache: Annotated[CacheConfig | None, Setting(neutral=None)] = None
+    """Compute deep features every few steps only; null: at every step."""
     size: Annotated[int, Field(ge=8)] | None = None
     """Edge length at which to generate; the model's own where null."""
     dtype: Annotated[Literal["auto", "float32", "float16", "bfloat16"], NOTHING] = "auto"
@@ -164,6 +175,12 @@ class GeneratorConfig(Section, decides="images"):
             return kind.model_validate(value)
         except ValidationError as error:
             raise WrongSection(kind, error) from error
+
+    @field_validator("cache")
+    @classmethod
+    def _of_use(cls, cache: CacheConfig | None) -> CacheConfig | None:
+        # Images are the same, so they are one run.
+        return None if cache is not None and cache.interval == 1 else cache
 
     @field_validator("guidance_interval")
     @classmethod

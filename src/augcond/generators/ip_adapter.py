@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING, Any
 from augcond.config.base import Section
 from augcond.generators.adapters import AdapterConfig, adapted_weights, attach_adapter, locate_adapter
 from augcond.generators.base import ALL_INPUTS, Family, PipelineFormat, own_settings
-from augcond.generators.denoising import GuidedConditions, UNetConditions
+from augcond.generators.denoising import GuidedConditions
 from augcond.generators.image_encoder import ImageEncoder
 from augcond.generators.latent_diffusion import LatentDiffusion
 from augcond.generators.loading import load_pipeline, locate_checkpoint
 from augcond.generators.prompts import PromptEncoder
 from augcond.generators.stable_diffusion import SD_RATES, check_text_to_image
+from augcond.generators.unet import unet_conditions
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -107,8 +108,8 @@ class IPAdapter(AdaptedDiffusion):
         negative = self._prompts.encode([self._own.negative_prompt], cached=cached)
         image, no_image = self._image_inputs(conditioning, text.dtype)
         return GuidedConditions(
-            conditional=UNetConditions(text, added={"image_embeds": [image]}),
-            unconditional=UNetConditions(negative.expand_as(text), added={"image_embeds": [no_image]}),
+            conditional=unet_conditions(text, added={"image_embeds": [image]}),
+            unconditional=unet_conditions(negative.expand_as(text), added={"image_embeds": [no_image]}),
         )
 
 

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 from augcond.errors import GeneratorError
 from augcond.generators.adapters import adapted_weights, attach_adapter, locate_adapter
 from augcond.generators.base import ALL_INPUTS, Family, PipelineFormat, own_settings
-from augcond.generators.denoising import GuidedConditions, UNetConditions
+from augcond.generators.denoising import GuidedConditions
 from augcond.generators.devices import place
 from augcond.generators.ip_adapter import AdaptedDiffusion, AdaptedSettings
 from augcond.generators.loading import load_pipeline, locate_checkpoint
 from augcond.generators.prompts import PromptEncoder
 from augcond.generators.stable_diffusion import check_text_to_image
+from augcond.generators.unet import unet_conditions
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -81,8 +82,10 @@ class IPAdapterXL(AdaptedDiffusion):
             negative, negative_pooled = self._encode([self._own.negative_prompt] * rows, cached=cached)
         sizes = self._sizes(rows)
         return GuidedConditions(
-            conditional=UNetConditions(text, added={"image_embeds": [image], "text_embeds": pooled, "time_ids": sizes}),
-            unconditional=UNetConditions(
+            conditional=unet_conditions(
+                text, added={"image_embeds": [image], "text_embeds": pooled, "time_ids": sizes}
+            ),
+            unconditional=unet_conditions(
                 negative, added={"image_embeds": [no_image], "text_embeds": negative_pooled, "time_ids": sizes}
             ),
         )
@@ -100,7 +103,7 @@ class IPAdapterXL(AdaptedDiffusion):
 
         height, width = self.image_size
         sizes = [height, width, 0, 0, height, width]
-        return torch.tensor([sizes], device=self._device, dtype=self._unet.dtype).repeat(rows, 1)
+        return torch.tensor([sizes], device=self._device, dtype=self._denoiser.network.dtype).repeat(rows, 1)
 
 
 def load_ip_adapter_xl(config: GeneratorConfig) -> IPAdapterXL:

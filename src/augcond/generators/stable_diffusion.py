@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any
 from augcond.config.base import Section
 from augcond.errors import GeneratorError
 from augcond.generators.base import Family, PipelineFormat, Rates, checkpoint_weights, own_settings
-from augcond.generators.denoising import GuidedConditions, UNetConditions
+from augcond.generators.denoising import GuidedConditions
 from augcond.generators.latent_diffusion import LatentDiffusion
 from augcond.generators.loading import load_pipeline, locate_checkpoint
 from augcond.generators.prompts import PromptEncoder
+from augcond.generators.unet import unet_conditions
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -83,7 +84,7 @@ class StableDiffusion(LatentDiffusion):
             raise ValueError("text-to-image Stable Diffusion takes no image embedding")
         text = self._prompts.encode(conditioning.prompts, cached=cached)
         negative = self._prompts.encode([self._own.negative_prompt], cached=cached)
-        return GuidedConditions(UNetConditions(text), UNetConditions(negative.expand_as(text)))
+        return GuidedConditions(unet_conditions(text), unet_conditions(negative.expand_as(text)))
 
 
 def load_stable_diffusion(config: GeneratorConfig) -> StableDiffusion:

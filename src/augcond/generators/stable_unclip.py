@@ -17,13 +17,14 @@ from augcond.conditioning.streams import EMBEDDING_NOISE, torch_stream
 from augcond.config.base import Section
 from augcond.errors import ConfigError, GeneratorError
 from augcond.generators.base import ALL_INPUTS, Family, PipelineFormat, checkpoint_weights, own_settings
-from augcond.generators.denoising import GuidedConditions, UNetConditions
+from augcond.generators.denoising import GuidedConditions
 from augcond.generators.devices import place
 from augcond.generators.image_encoder import ImageEncoder
 from augcond.generators.latent_diffusion import LatentDiffusion
 from augcond.generators.loading import load_pipeline, locate_checkpoint
 from augcond.generators.prompts import PromptEncoder
 from augcond.generators.stable_diffusion import SD_RATES
+from augcond.generators.unet import unet_conditions
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -118,8 +119,8 @@ class StableUnCLIP(LatentDiffusion):
         negative = self._prompts.encode([self._own.negative_prompt], cached=cached)
         vectors = self._image_vectors(conditioning, seeds).to(self._device, text.dtype)
         return GuidedConditions(
-            conditional=UNetConditions(text, vectors),
-            unconditional=UNetConditions(negative.expand_as(text), torch.zeros_like(vectors)),
+            conditional=unet_conditions(text, vectors),
+            unconditional=unet_conditions(negative.expand_as(text), torch.zeros_like(vectors)),
         )
 
     def _image_vectors(self, conditioning: Conditioning, seeds: Sequence[int]) -> Tensor:
