@@ -86,6 +86,8 @@ def test_no_key_of_0_1_declares_a_neutral_value():
     assert [keys for keys, setting in keys_of(RunConfig) if setting.neutral is not ABSENT] == [
         ("data", "near_duplicates"),
         ("generator", "cache"),
+        ("generator", "lora"),
+        ("generator", "vae"),
         ("output", "effort"),
         ("training", "decay"),
         ("training", "standardise"),

@@ -15,7 +15,7 @@ from augcond.generators.schedulers import learns_variance, step_arguments
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from torch import Generator, Tensor, nn
+    from torch import Generator, Tensor
 
 # How many pixels the VAE decodes at once: one image of 768 px, four of 512, a thousand of 32. Decoding is the peak
 # of memory at large sizes.
@@ -94,7 +94,7 @@ class Denoiser(ABC):
         native: height and width of the latents that it was trained on.
     """
 
-    network: nn.Module
+    network: Any
     native: tuple[int, int]
 
     @abstractmethod

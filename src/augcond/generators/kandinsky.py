@@ -170,6 +170,7 @@ FAMILY = Family(
     load=load_kandinsky,
     settings=KandinskySettings,
     inputs=Kandinsky.inputs,
+    options=frozenset({"cache"}),
     model=_MODEL,
     licence="Apache-2.0",
     embedding="CLIP ViT-bigG/14, (1280,)",

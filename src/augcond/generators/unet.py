@@ -163,9 +163,10 @@ def _outer_down(blocks: Any, outputs: int) -> list[nn.Module]:
 
 def _split_up(blocks: Any, layers: int) -> tuple[list[nn.Module], list[nn.Module]]:
     """Return the way up without its last so many layers, and these."""
-    inner, outer = list(blocks), []
+    inner: list[nn.Module] = list(blocks)
+    outer: list[nn.Module] = []
     while layers > 0:
-        block = inner.pop()
+        block: Any = inner.pop()
         own = len(block.resnets)
         if own > layers:
             inner.append(_layers(block, slice(own - layers), upsamplers=None))
