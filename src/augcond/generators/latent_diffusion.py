@@ -80,6 +80,12 @@ class LatentDiffusion(Generator):
         """Height and width in pixels at which the checkpoint makes images where `generator.size` is null."""
         return self._native_size
 
+    @property
+    def denoiser(self) -> nn.Module:
+        """The network that predicts noise, in the dtype in which it runs."""
+        unet: nn.Module = self._unet
+        return unet
+
     @staticmethod
     def _vae_of(pipeline: Any) -> Any:
         return pipeline.vae
