@@ -36,6 +36,7 @@ for _command in (
     experiments.sweep,
     experiments.power,
     experiments.report,
+    machines.launch,
     machines.doctor,
 ):
     app.command()(_command)
