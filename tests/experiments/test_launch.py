@@ -1,4 +1,4 @@
-"""What `augcond launch` prints is complete: the Slurm script runs under a Slurm that is played, the task is SkyPilot's."""
+"""What `augcond launch` prints is complete: the script runs under a Slurm that is played, the task is SkyPilot's."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def options(script):
 
 def test_the_array_script_runs_and_goes_back_into_the_queue_when_it_is_told_to_stop(config_file, tmp_path):
     words = ("--workers", 3, "--time", "1:00:00", "--partition", "gpu", "--memory", "32G", "--cores", 4)
-    script = launch(config_file, "--slurm", *words, "--set", "prompt=an {class_name}'s \"$HOME\"")
+    script = launch(config_file, "--slurm", *words, "--set", 'prompt=an {class_name}\'s "$HOME"')
     asked = options(script)
     assert asked["array"] == "0-2" and asked["requeue"] == "" and asked["signal"].startswith("B:USR1@")
     assert (asked["time"], asked["partition"], asked["mem"], asked["gres"]) == ("1:00:00", "gpu", "32G", "gpu:1")

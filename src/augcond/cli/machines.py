@@ -14,7 +14,8 @@ from augcond.cli.output import console, print_json, visible
 
 def doctor(
     config_file: Annotated[
-        Path | None, typer.Argument(metavar="[CONFIG]", help="A config or a run folder; the built-in world if left out.")
+        Path | None,
+        typer.Argument(metavar="[CONFIG]", help="A config or a run folder; the built-in world if left out."),
     ] = None,
     overrides: Set = None,
     as_json: AsJson = False,
@@ -83,6 +84,8 @@ def launch(
         asked = Slurm(cores, gpus, time, partition, account, memory)
         typer.echo(slurm_script(given, asked), nl=False)
     elif storage is None:
-        raise ConfigError("--sky needs --storage, as what lies on its machines goes with them: s3://mine/run, or a volume")
+        raise ConfigError(
+            "--sky needs --storage, as what lies on its machines goes with them: s3://mine/run, or a volume"
+        )
     else:
         typer.echo(sky_task(given, Sky(storage, accelerators)), nl=False)

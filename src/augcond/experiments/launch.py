@@ -1,4 +1,4 @@
-"""What starts a run on other machines: a Slurm array script, a SkyPilot task. Printed, never submitted.
+"""What starts a run elsewhere: a Slurm array script, a SkyPilot task (printed, never submitted), processes that train.
 
 Every worker of a run does the same: it is started with the same command, takes what is pending, and may be stopped at
 any time. So a script asks for machines, passes signals on, and has itself queued again.
@@ -6,8 +6,10 @@ any time. So a script asks for machines, passes signals on, and has itself queue
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
+import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -17,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from augcond.config.loading import paths_in
+from augcond.datasets.decoding import available_cores
 from augcond.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -109,9 +112,8 @@ def slurm_script(launch: Launch, slurm: Slurm) -> str:
 
 _SLURM = """\
 #!/bin/bash
-# {interrupted} is the exit code of a worker that was stopped. Submit with sbatch, here or on any machine that sees the run
-# folder, the photos and this Python; submit it again, larger or smaller, at any time: workers share what is left.
-# Logs are written to the folder from which it is submitted.
+# Submit it with sbatch, on any machine that sees the run folder, the photos and this Python; submit it again, larger or
+# smaller, at any time: workers share what is left. Logs are written to the folder from which it is submitted.
 {lines}
 #SBATCH --requeue
 
@@ -138,8 +140,8 @@ while [ -n "$again" ]; do  # a signal ends `wait` before the worker ends
     again=$told
 done
 
-# Slurm queues nothing again for an exit code. A worker that got the signal before it could handle it ends with 128 + the
-# signal's number.
+# {interrupted}: the worker was stopped, 128 + a signal's number: before it could handle it. Slurm itself queues nothing
+# again for an exit code.
 case $code in
 {interrupted} | $((128 + $(kill -l USR1))) | $((128 + $(kill -l TERM))))
     job=${{SLURM_ARRAY_JOB_ID:-$SLURM_JOB_ID}}${{SLURM_ARRAY_TASK_ID:+_$SLURM_ARRAY_TASK_ID}}
@@ -172,7 +174,8 @@ def sky_task(launch: Launch, sky: Sky) -> str:
     """Return a SkyPilot task; config, photos and weights lie on its machines where they lie here.
 
     Raises:
-        ConfigError: the config is a run folder, several machines are to share a bucket, or what the config names is not on this machine.
+        ConfigError: the config is a run folder, several machines are to share a bucket, or what the config names is
+            not on this machine.
     """
     bucket = "://" in sky.storage
     if bucket and launch.workers > 1:
@@ -201,8 +204,8 @@ def sky_task(launch: Launch, sky: Sky) -> str:
 
 
 _SKY = """\
-# Start it with `sky jobs launch FILE`: a machine that is taken away is replaced, and goes on where it was. The same command
-# goes on after an interruption; augcond doctor tells what the storage can do.
+# Start it with `sky jobs launch FILE`: a machine that is taken away is replaced, and goes on where it was.
+# What lies at the paths below is uploaded, and is there under the same path.
 """
 
 
@@ -220,3 +223,72 @@ def _needed(launch: Launch) -> Iterator[Path]:
             raise ConfigError(f"{path}: the config names it, and it is not there to be uploaded")
         if not path.is_relative_to(run):
             yield path
+
+
+@dataclass(frozen=True, slots=True)
+class Together:
+    """A call of `augcond train` that several processes make together.
+
+    Attributes:
+        run: as it was given.
+        overrides: of `--set`.
+        overwrite: see `augcond.pipeline.train`.
+        as_json: whether the first prints JSON.
+    """
+
+    run: Path
+    overrides: tuple[str, ...] = ()
+    overwrite: bool = False
+    as_json: bool = False
+
+    @property
+    def words(self) -> list[str]:
+        """The command and its arguments."""
+        sets = [word for override in self.overrides for word in ("--set", override)]
+        flags = [f"--{name}" for name, given in (("overwrite", self.overwrite), ("json", self.as_json)) if given]
+        return ["train", str(self.run), *sets, *flags]
+
+
+def idle_gpus(config: RunConfig, call: Together) -> str | None:
+    """Return what to say where a training in this process leaves GPUs idle: the command that uses them all."""
+    import torch
+
+    launched = any(name in os.environ for name in ("WORLD_SIZE", "LOCAL_RANK"))
+    if launched or config.training.device == "cpu" or not torch.cuda.is_available():
+        return None
+    count = torch.cuda.device_count()
+    # Each takes an equal share of every batch.
+    processes = next(number for number in range(count, 0, -1) if config.training.batch_size % number == 0)
+    if processes == 1:
+        return None
+    command = shlex.join(["augcond", *call.words, "--processes", str(processes)])
+    return f"training on one of {count} GPUs; on {processes} of them: {command}"
+
+
+def train_together(config: RunConfig, call: Together, processes: int) -> int:
+    """Make a call of `augcond train` in so many processes, one per GPU, or all on the CPU, and return its exit code.
+
+    Raises:
+        ConfigError: there are too few GPUs, or the batch cannot be shared out.
+    """
+    import torch
+
+    gpus = torch.cuda.device_count() if torch.cuda.is_available() and config.training.device != "cpu" else 0
+    if gpus and processes > gpus:
+        raise ConfigError(f"--processes {processes}: there are {gpus} GPUs")
+    if config.training.batch_size % processes:
+        raise ConfigError(
+            f"--processes {processes}: training.batch_size ({config.training.batch_size}) must be a multiple of it"
+        )
+    environment = dict(os.environ)
+    environment.setdefault("OMP_NUM_THREADS", str(max(1, available_cores() // processes)))
+    if not gpus:
+        environment["ACCELERATE_USE_CPU"] = "true"
+    launcher = ["torch.distributed.run", "--standalone", "--nproc-per-node", str(processes), "-m", "augcond"]
+    started = subprocess.Popen([sys.executable, "-m", *launcher, *call.words], env=environment)  # noqa: S603
+    try:
+        return started.wait()
+    finally:
+        if started.poll() is None:  # a signal ends this process, and has to end those
+            started.terminate()
+            started.wait()

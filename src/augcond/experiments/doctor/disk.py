@@ -50,7 +50,9 @@ def look_at_folder(subject: Subject) -> Finding:
     each = (time.perf_counter() - started) / _SYNCS
     shared = kind in _SHARED or kind.startswith("fuse")
     about = f"{subject.near} is on {kind}{' (shared or remote)' if shared else ''}, {format_bytes(free)} free"
-    return Finding("ok", f"{about}; a file is safe after {1000 * each:.1f} ms", measured=measured | {"sync_seconds": each})
+    return Finding(
+        "ok", f"{about}; a file is safe after {1000 * each:.1f} ms", measured=measured | {"sync_seconds": each}
+    )
 
 
 def mounted(path: Path) -> tuple[str, str]:

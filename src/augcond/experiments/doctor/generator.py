@@ -193,7 +193,9 @@ def look_at_rows(subject: Subject) -> Finding:
             "exactness for speed (cudnn.benchmark, attention kernels)",
             measured,
         )
-    return Finding("ok", f"equal bytes made twice and beside other rows; alone within {single:.2g} of 255 levels", "", measured)
+    return Finding(
+        "ok", f"equal bytes made twice and beside other rows; alone within {single:.2g} of 255 levels", "", measured
+    )
 
 
 def look_at_second_try(subject: Subject) -> Finding:
@@ -264,7 +266,10 @@ def look_at_memory(subject: Subject) -> Finding:
         return Finding("failed", f"with all memory: {'; '.join(whole.notes)}", advice, measured)
     limit = "by an error raised, as memory can be limited on CUDA only" if bench.device.type != "cuda" else f"in {how}"
     return Finding(
-        "ok", f"{size} rows out of memory ({limit}): halved to {batch_size.current}, all made; whole again after", "", measured
+        "ok",
+        f"{size} rows out of memory ({limit}): halved to {batch_size.current}, all made; whole again after",
+        "",
+        measured,
     )
 
 
@@ -342,7 +347,9 @@ def look_at_compiling(subject: Subject) -> Finding:
     config = subject.config
     device = resolve_device(config.generator.device)
     if device.type != "cuda" and not config.generator.compile:
-        return Finding("not possible here", "compiling is for CUDA; with generator.compile: true it is tried on a CPU too")
+        return Finding(
+            "not possible here", "compiling is for CUDA; with generator.compile: true it is tried on a CPU too"
+        )
     bench = load_bench(config)
     if not hasattr(bench.materials.generator, "denoiser"):
         return Finding("not possible here", "this family has nothing that generator.compile compiles")
@@ -365,7 +372,9 @@ def look_at_compiling(subject: Subject) -> Finding:
         f"{off:.2g} of 255 levels"
     )
     if off > _LEAK:
-        return Finding("failed", f"compiled, the generator makes other images: {detail}", "leave generator.compile false", measured)
+        return Finding(
+            "failed", f"compiled, the generator makes other images: {detail}", "leave generator.compile false", measured
+        )
     return Finding("ok", detail, "", measured)
 
 

@@ -71,7 +71,9 @@ def _groups() -> Iterator[tuple[int, int]]:
         own = root / next((line[3:].lstrip("/") for line in lines if line.startswith("0::")), "")
     for folder in (own, *own.parents):
         try:
-            limit, used = ((folder / f"memory.{name}").read_text(encoding="ascii").strip() for name in ("max", "current"))
+            limit, used = (
+                (folder / f"memory.{name}").read_text(encoding="ascii").strip() for name in ("max", "current")
+            )
         except OSError:
             continue
         if limit.isdecimal() and used.isdecimal():
@@ -194,7 +196,12 @@ def propose_workers(subject: Subject) -> Finding:
     devices = torch.cuda.device_count() if torch.cuda.is_available() else 0
     workers = min(max(1, devices), fit)
     per_worker = max(1, cores // workers)
-    measured = {"workers": workers, "devices": devices, "threads": per_worker, "memory_bytes_each": needed}
+    measured: dict[str, Any] = {
+        "workers": workers,
+        "devices": devices,
+        "threads": per_worker,
+        "memory_bytes_each": needed,
+    }
     if not subject.has_loaded:
         measured["without"] = "the generator's weights"
     detail = (
@@ -203,7 +210,9 @@ def propose_workers(subject: Subject) -> Finding:
         f"each{'' if subject.has_loaded else ' and what the weights take'}, {per_worker} cores each"
     )
     if workers < devices:
-        advice = f"memory is for {fit} only: lower engine.max_memory_gb, or give the job {format_bytes(devices * needed)}"
+        advice = (
+            f"memory is for {fit} only: lower engine.max_memory_gb, or give the job {format_bytes(devices * needed)}"
+        )
         return Finding("failed", detail, advice, measured)
     if devices and per_worker < CORES_PER_WORKER:
         return Finding(
