@@ -25,7 +25,7 @@ T = TypeVar("T")
 _OF_IMAGES = 2 / 3
 """Share of the memory that decoded images get; the rest is for views, which are a hundred times smaller."""
 
-_BYTES_PER_PIXEL = 4
+BYTES_PER_PIXEL = 4
 """Of an RGB image in Pillow."""
 
 
@@ -103,9 +103,7 @@ class Sources:
 
     def __init__(self, reader: Reader, decoding: DecodeSettings, generator: Generator, limit: float) -> None:
         self._reader, self._decoding, self._generator = reader, decoding, generator
-        self._images: Kept[Image] = Kept(
-            limit * _OF_IMAGES, lambda image: _BYTES_PER_PIXEL * image.width * image.height
-        )
+        self._images: Kept[Image] = Kept(limit * _OF_IMAGES, lambda image: BYTES_PER_PIXEL * image.width * image.height)
         self._views: Kept[Tensor] = Kept(limit * (1 - _OF_IMAGES), lambda view: view.nbytes)
 
     def image(self, key: str) -> Image:
