@@ -84,6 +84,12 @@ class LatentDiffusion(Generator):
     def _denoiser_of(self, pipeline: Any) -> Denoiser:
         return UNetDenoiser(pipeline.unet, self._config.cache)
 
+    @property
+    def denoiser(self) -> nn.Module:
+        """The network that predicts noise, in the dtype in which it runs."""
+        network: nn.Module = self._denoiser.network
+        return network
+
     @staticmethod
     def _vae_of(pipeline: Any) -> Any:
         return pipeline.vae
