@@ -33,7 +33,7 @@ _OF_IMAGES, _OF_FILES = 0.62, 0.05
 """Shares of the memory that decoded images and the files just read get; the rest is for views, which are a hundred
 times smaller than images."""
 
-_BYTES_PER_PIXEL = 4
+BYTES_PER_PIXEL = 4
 """Of an RGB image in Pillow."""
 
 
@@ -116,7 +116,7 @@ class Sources:
     ) -> None:
         self._reader, self._decoding, self._generator, self._reducing = reader, decoding, generator, reducing
         self._images: Kept[tuple[str, int], Reduced] = Kept(
-            limit * _OF_IMAGES, lambda kept: _BYTES_PER_PIXEL * kept.image.width * kept.image.height
+            limit * _OF_IMAGES, lambda kept: BYTES_PER_PIXEL * kept.image.width * kept.image.height
         )
         self._files: Kept[str, bytes] = Kept(limit * _OF_FILES, len)
         self._views: Kept[str, Tensor] = Kept(limit * (1 - _OF_IMAGES - _OF_FILES), lambda view: view.nbytes)

@@ -25,6 +25,11 @@ Input = Literal["text", "image", "initial-image"]
 
 ALL_INPUTS: frozenset[Input] = frozenset({"text", "image", "initial-image"})
 
+Option = Literal["cache", "lora", "vae"]
+"""A key of `generator:` that only some families know."""
+
+ALL_OPTIONS: frozenset[Option] = frozenset({"cache", "lora", "vae"})
+
 
 Own = TypeVar("Own", bound=Section)
 
@@ -146,6 +151,7 @@ class NeededWeights:
         revision: of the hub id.
         file: which file there tells that the weights are there.
         layout: what else a folder must hold that is a checkpoint in diffusers' pipeline layout; None where it is none.
+        example: a hub id of that kind, for messages.
     """
 
     key: str
@@ -153,6 +159,7 @@ class NeededWeights:
     revision: str | None
     file: str = "model_index.json"
     layout: PipelineFormat | None = None
+    example: str = "h94/IP-Adapter"
 
 
 def checkpoint_weights(config: GeneratorConfig, layout: PipelineFormat) -> tuple[NeededWeights, ...]:
@@ -183,6 +190,7 @@ class Family:
         load: makes the generator that a config stands for; imported libraries, weights and devices are its business.
         settings: of its own, as `generator.own`; a section without keys where it has none.
         inputs: what recipes may condition it by; None where only a loaded generator tells.
+        options: the keys that it knows of those that only some families do; others are refused where they are set.
         model: the usual hub id, as `generator.model`; empty where there are no weights.
         licence: of those weights.
         embedding: what an image embedding is, with its shape.
@@ -195,6 +203,7 @@ class Family:
     load: Callable[[GeneratorConfig], Generator]
     settings: type[Section] = Section
     inputs: frozenset[Input] | None = None
+    options: frozenset[Option] = frozenset()
     model: str = ""
     licence: str = ""
     embedding: str = ""

@@ -15,7 +15,7 @@ from augcond.generators.checked import check_declared
 if TYPE_CHECKING:
     from augcond.conditioning import Recipe
     from augcond.config import ConditioningConfig, GeneratorConfig
-    from augcond.generators.base import Generator, Input
+    from augcond.generators.base import Generator, Input, Option
 
 logger = logging.getLogger(__name__)
 
@@ -67,6 +67,7 @@ def load_generator(config: GeneratorConfig) -> Generator:
         ConfigError: no generator has this name, or it cannot do what the config asks for.
         GeneratorError: its weights cannot be loaded, or what is loaded is no generator.
     """
+    check_options(config)
     family = find_family(config.name)
     try:
         loaded = family.load(config)
@@ -156,6 +157,25 @@ def _generator_entry(name: str) -> GeneratorEntry:
         settings=tuple(family.settings.model_fields),
         notes=family.notes,
     )
+
+
+_OPTION_WORDS: dict[Option, str] = {
+    "cache": "no cache",
+    "lora": "no LoRA",
+    "vae": "no other autoencoder",
+}
+
+
+def check_options(config: GeneratorConfig) -> None:
+    """Check that the generator knows every key that is set of those that only some families know.
+
+    Raises:
+        ConfigError: it does not.
+    """
+    known = find_family(config.name).options
+    for option, words in _OPTION_WORDS.items():
+        if getattr(config, option) and option not in known:
+            raise ConfigError(f"generator.{option}: {config.name} takes {words}; leave it out")
 
 
 def check_recipes(

@@ -174,16 +174,33 @@ def sources_sha256(path: Path) -> str | None:
     Raises:
         CorruptRunError: the plan is damaged.
     """
+    found: str | None = _about(path).get("sources_sha256")
+    return found
+
+
+def plan_fingerprints(path: Path) -> list[str]:
+    """Return the fingerprints of the shards of the plan at `path`, none where there is no plan.
+
+    Raises:
+        CorruptRunError: the plan is damaged.
+    """
+    found: list[str] = _about(path).get("fingerprints", [])
+    return found
+
+
+def _about(path: Path) -> dict[str, Any]:
+    """Return what the plan at `path` says beside its rows."""
     try:
         if is_special(path):
             raise ValueError("it is no file")
-        about = (pq.read_schema(path).metadata or {}).get(_METADATA_KEY, b"{}")
-        found: str | None = json.loads(about).get("sources_sha256")
+        about = json.loads((pq.read_schema(path).metadata or {}).get(_METADATA_KEY, b"{}"))
+        if not isinstance(about, dict):
+            raise ValueError("it says nothing of itself")
     except FileNotFoundError:
-        return None
+        return {}
     except (OSError, ValueError, pa.ArrowException) as error:
         raise CorruptRunError(f"{path} cannot be read: {error}. {MEND_PLAN}") from error
-    return found
+    return about
 
 
 def settle_plan(folder: RunFolder, wanted: RunPlan, dataset: Dataset, *, shard_size: int) -> RunPlan:

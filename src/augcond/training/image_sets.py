@@ -14,6 +14,7 @@ from torch import Tensor
 
 from augcond.datasets.contents import open_image
 from augcond.datasets.decoding import available_cores
+from augcond.engine.sources import BYTES_PER_PIXEL, Kept
 from augcond.files import replacing
 from augcond.progress import NoProgress
 from augcond.store.images import decode_stored
@@ -64,6 +65,14 @@ class Pixels(Protocol):
         """Write the images at these positions into `out`, uint8, (B, 3, S, S), in the calling thread."""
         ...
 
+    def photo(self, position: int) -> Image.Image:
+        """Return an image whole, RGB, of whatever shape it is; shared, so nobody may change it.
+
+        Raises:
+            LookupError: only squares are kept.
+        """
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class MemoryPixels:
@@ -97,6 +106,10 @@ class MemoryPixels:
         """Write the images at these positions into `out`, uint8, (B, 3, S, S)."""
         np.take(self.images.numpy(), positions, axis=0, out=out, mode="clip")
 
+    def photo(self, position: int) -> Image.Image:
+        """Raise LookupError: only squares are kept."""
+        raise LookupError(f"image {position} is kept as a square")
+
 
 class DecodedPixels:
     """Images that are decoded whenever they are asked for, in threads.
@@ -105,12 +118,14 @@ class DecodedPixels:
         count: number of images.
         opener: gives the one at a position, decoded, RGB.
         size: edge length S in pixels.
+        max_bytes: of whole images that are kept, decoded.
     """
 
-    def __init__(self, count: int, opener: Callable[[int], Image.Image], size: int) -> None:
+    def __init__(self, count: int, opener: Callable[[int], Image.Image], size: int, max_bytes: float = 0) -> None:
         self._count = count
         self._opener = opener
         self._size = size
+        self._kept: Kept[int, Image.Image] = Kept(max_bytes, lambda image: BYTES_PER_PIXEL * image.width * image.height)
 
     def __len__(self) -> int:
         """Return the number of images."""
@@ -137,7 +152,11 @@ class DecodedPixels:
     def read(self, positions: np.ndarray, out: np.ndarray) -> None:
         """Write the images at these positions into `out`, uint8, (B, 3, S, S), in the calling thread."""
         for position, place in zip(positions.tolist(), out, strict=True):
-            _write_square(self._opener(position), place)
+            _write_square(self.photo(position), place)
+
+    def photo(self, position: int) -> Image.Image:
+        """Return an image whole, RGB."""
+        return self._kept.get(position, lambda: self._opener(position))
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,8 +234,13 @@ class _Chosen:
     def read(self, positions: np.ndarray, out: np.ndarray) -> None:
         self.pixels.read(self.positions[positions], out)
 
+    def photo(self, position: int) -> Image.Image:
+        return self.pixels.photo(int(self.positions[position]))
 
-def real_images(dataset: Dataset, size: int, max_bytes: float, progress: Progress | None = None) -> ImageSet:
+
+def real_images(
+    dataset: Dataset, size: int, max_bytes: float, progress: Progress | None = None, *, whole: bool = False
+) -> ImageSet:
     """Return the images of `dataset` as squares of `size` pixels.
 
     Args:
@@ -224,25 +248,27 @@ def real_images(dataset: Dataset, size: int, max_bytes: float, progress: Progres
         size: edge length in pixels.
         max_bytes: of memory; where they would take more, decoded, each is decoded whenever it is asked for.
         progress: is told how many are decoded into memory.
+        whole: they are asked for whole, too: those that were last are kept so, as many as fit.
     """
 
     def opener(position: int) -> Image.Image:
         return open_image(dataset, dataset.images[position].key)
 
+    count = len(dataset.images)
     return ImageSet(
         keys=tuple(image.key for image in dataset.images),
         labels=torch.tensor([image.label for image in dataset.images], dtype=torch.int64),
-        pixels=_make_pixels(len(dataset.images), opener, size, max_bytes, progress),
+        pixels=(
+            DecodedPixels(count, opener, size, max_bytes if whole else 0)
+            if whole or not _fit(count, size, max_bytes)
+            else MemoryPixels(_decoded(range(count), count, opener, size, progress))
+        ),
     )
 
 
-def _make_pixels(
-    count: int, opener: Callable[[int], Image.Image], size: int, max_bytes: float, progress: Progress | None
-) -> Pixels:
-    """Return `count` images at `size` pixels: in memory up to `max_bytes`, else decoded when asked."""
-    if count * 3 * size * size > max_bytes:
-        return DecodedPixels(count, opener, size)
-    return MemoryPixels(_decoded(range(count), count, opener, size, progress))
+def _fit(count: int, size: int, max_bytes: float) -> bool:
+    """Return whether so many squares of `size` pixels are kept in memory."""
+    return count * 3 * size * size <= max_bytes
 
 
 def _decoded(
@@ -279,6 +305,8 @@ def synthetic_images(
     size: int,
     max_bytes: float,
     progress: Progress | None = None,
+    *,
+    whole: bool = False,
 ) -> ImageSet:
     """Return the images at `positions` as squares of `size` pixels.
 
@@ -292,10 +320,10 @@ def synthetic_images(
         size: edge length in pixels.
         max_bytes: of memory.
         progress: is told how many are decoded into memory.
+        whole: see `real_images`.
     """
-    in_memory = len(positions) * 3 * size * size <= max_bytes
     pixels: Pixels
-    if in_memory:
+    if not whole and _fit(len(positions), size, max_bytes):
         encoded_images = _encoded(folder, rows, positions)
         pixels = MemoryPixels(_decoded(encoded_images, len(positions), decode_stored, size, progress))
     else:
@@ -305,7 +333,7 @@ def synthetic_images(
         def opener(position: int) -> Image.Image:
             return decode_stored(encoded[position].as_py())
 
-        pixels = DecodedPixels(len(positions), opener, size)
+        pixels = DecodedPixels(len(positions), opener, size, max_bytes if whole else 0)
     return ImageSet(tuple(rows.keys[p] for p in positions), torch.from_numpy(rows.labels[positions]), pixels)
 
 
