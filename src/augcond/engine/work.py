@@ -97,6 +97,7 @@ def do_work(
         Feeding(materials, settings.feeding_threads, settings.max_memory_gb, reducing=plan.reducing) as feeding,
         _Committer(on_shard) as committer,
     ):
+        feeding.embed_once(folder, plan)
         claims.tally.device = str(getattr(materials.generator, "device", ""))
         told = _Tallied(progress or NoProgress(), claims.tally)
         tidy(folder, claims)
