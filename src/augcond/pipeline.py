@@ -78,7 +78,7 @@ def generate(
     with exclusive(folder.lock_path("plan")):
         check_test_images(config, pool, split, dataset)
     plan = plan_for(config, dataset)
-    generator = load_generator(config.generator)
+    generator = load_generator(config.generator, images=len(plan))
     run_plan, materials = assemble(config, dataset, plan, generator)
     with exclusive(folder.lock_path("plan")):
         if overwrite:
