@@ -31,7 +31,7 @@ def graphs():
 
 @pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")
 def test_nothing_is_compiled_after_the_first_batches(compiled, conditioning, monkeypatch):
-    interval = {"guidance_interval": (0.3, 0.8), "steps": 5}
+    interval = {"guidance_interval": (0.3, 0.8), "steps": 3}
     generator = compiled(**interval, dtype="bfloat16", cache={"interval": 2})
     for _ in range(2):
         generator.generate(conditioning, SEEDS)

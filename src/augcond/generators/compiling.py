@@ -1,8 +1,8 @@
 """Compilation of a denoiser: region by region, for batches of one shape, kept on disk.
 
 A UNet's blocks are few kinds of layers many times over: each kind is compiled once for each shape, and what lies
-between them stays as it is, kept features (`unet.py`) among it. Batches have two shapes, with guidance and without: they
-are filled up to the largest there was, and what is made once more in float32 is not compiled.
+between them stays as it is, kept features (`unet.py`) among it. Batches have two shapes, with guidance and without:
+they are filled up to the largest there was, and what is made once more in float32 is not compiled.
 
 Source: regional compilation, `compile_repeated_blocks` of diffusers, which leaves a UNet's convolutions out.
 """
