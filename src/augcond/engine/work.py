@@ -99,7 +99,7 @@ def do_work(
     ):
         claims.tally.device = str(getattr(materials.generator, "device", ""))
         told = _Tallied(progress or NoProgress(), claims.tally)
-        tidy(folder, claims)
+        tidy(folder, claims, finished=False)
         pending = PendingShards(
             folder,
             plan,
@@ -129,7 +129,7 @@ def do_work(
                     break
                 # Others hold what is left: they commit it, or die.
                 time.sleep(PACE.poll)
-            tidy(folder, claims)
+            tidy(folder, claims, finished=work.shards is None)
         except SystemExit as error:
             # It would end the program without a word, with 0 even as if all were done.
             raise GeneratorError(
