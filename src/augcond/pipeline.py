@@ -26,7 +26,7 @@ from augcond.planning import Plan, make_plan
 from augcond.progress import NoProgress, Progress, Stage, no_stage
 from augcond.screening.screen import screened_out
 from augcond.store.claims import PLAN, training_claim
-from augcond.store.fingerprint import image_settings
+from augcond.store.fingerprint import as_begun, image_settings
 from augcond.store.folder import RunFolder
 from augcond.store.images import ImageFormat
 from augcond.store.plans import RunPlan, mark_large, plan_run, settle_plan
@@ -73,6 +73,8 @@ def generate(
     ensure_ready(config, {"generate"})
     folder = RunFolder(config.run)
     folder.create()
+    if folder.plan_path.exists() and not overwrite:
+        config = as_begun(config, folder.read_plan().settings)
     with folder.claims() as claims:
         with claims.held(PLAN):
             # Of several processes that start together one decodes the images, and the others take its word.

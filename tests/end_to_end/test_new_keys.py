@@ -240,3 +240,19 @@ def test_a_run_begun_before_large_jpegs_were_reduced_goes_on_as_it_began(tmp_pat
     rows = RunFolder(config("now").run).read_plan().plan
     assert {row.class_id for number in other for row in rows.shard(number) if row.source_keys} == {"b"}
     assert {name for name in now if now[name] != before[name]} == {f"{number:05d}.parquet" for number in other}
+
+
+def test_a_run_goes_on_in_the_format_that_it_was_begun_in(tmp_path):
+    def config(per_class, **output):
+        kept = {"generator": {"name": "fake", "size": 68}, "plan": {"per_class": per_class}}
+        return toy_config(tmp_path, {"a": 2}, conditioning={"recipe": ["text"]}, output=output, **kept)
+
+    generate(config(1, format="webp", effort=4))  # what auto stood for, before there were efforts
+    assert generate(config(2)).ok == 1
+    settings = RunFolder(tmp_path / "run").read_plan().settings["output"]
+    assert settings == {"format": "webp", "quality": 90, "size": 68}
+    with pytest.raises(RunMismatchError, match=r"output\.format: the run has 'webp', this config 'jpeg'"):
+        generate(config(2, format="jpeg"))
+    generate(config(2), overwrite=True)
+    assert RunFolder(tmp_path / "run").read_plan().settings["output"] == {**settings, "format": "jpeg"}
+    assert generate(config(2)).shards == 0

@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from augcond.conditioning import RECIPES, recipes_of
-from augcond.config import RunConfig
+from augcond.config import OutputConfig, RunConfig
 from augcond.config.base import ABSENT, counted, find_setting
 from augcond.config.moved import as_of_0_1
 from augcond.datasets import DecodeSettings
@@ -91,13 +91,30 @@ def image_settings(
         "data": {**counted(config.data, "real"), "background": decoding.background},
         "plan": counted(config.plan, "images"),
         "output": {
-            **counted(config.output, "images"),
+            **_output(config.output, image_format),
             "format": image_format.name,
             "quality": image_format.quality,
             "size": image_format.size or generated,
         },
         **({"recipes": revised} if revised else {}),
     }
+
+
+def _output(config: OutputConfig, image_format: ImageFormat) -> dict[str, Any]:
+    stored = counted(config, "images")
+    if config.effort is None:
+        stored.pop("effort")
+        if image_format.name == "webp":
+            stored["effort"] = image_format.effort
+    return stored
+
+
+def as_begun(config: RunConfig, settings: Mapping[str, Any]) -> RunConfig:
+    """Return `config` with what it leaves to augcond as the run that recorded `settings` was begun: defaults change."""
+    begun, output = settings["output"], config.output
+    format_ = begun["format"] if output.format == "auto" else output.format
+    effort = begun.get("effort", 4) if output.effort is None else output.effort
+    return config.model_copy(update={"output": output.model_copy(update={"format": format_, "effort": effort})})
 
 
 def spelled_out(settings: Mapping[str, Any], native_size: tuple[int, int] | None) -> dict[str, Any]:
