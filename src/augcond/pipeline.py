@@ -86,7 +86,7 @@ def generate(
         with claims.held(PLAN):
             check_test_images(config, pool, split, dataset)
         plan = plan_for(config, dataset)
-        generator = load_generator(config.generator)
+        generator = load_generator(config.generator, images=len(plan))
         dataset = mark_large(dataset, generator)
         run_plan, materials = assemble(config, dataset, plan, generator)
         with claims.held(PLAN):

@@ -165,7 +165,8 @@ class GeneratorConfig(Section, decides="images"):
     dtype: Annotated[Literal["auto", "float32", "float16", "bfloat16"], NOTHING] = "auto"
     """auto: float16 on CUDA, float32 elsewhere."""
     device: Annotated[str, NOTHING] = "auto"
-    compile: Annotated[bool, NOTHING] = False
+    compile: Annotated[bool | Literal["auto"], NOTHING] = False
+    """Compile the denoiser as it is first called; auto: where the images that are planned are worth the time."""
     own: SerializeAsAny[Section] = Section()
     """Settings that only this family has; docs/generators.md has them, and those of a family of one's own are its
     own."""

@@ -144,7 +144,7 @@ def load_materials(config: RunConfig, folder: RunFolder, plan: RunPlan) -> Mater
     Raises:
         RunMismatchError: the generator is not the one that the run was planned with.
     """
-    generator = load_generator(config.generator)
+    generator = load_generator(config.generator, images=len(plan.plan))
     identity = generator.identity
     for planned, found in (
         (plan.columns.generator, f"{identity.name}:{identity.model}"),

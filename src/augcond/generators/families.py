@@ -11,6 +11,7 @@ from augcond.conditioning import RECIPES, recipes_of
 from augcond.errors import AugcondError, ConfigError, GeneratorError
 from augcond.generators.base import Family
 from augcond.generators.checked import check_declared
+from augcond.generators.compiling import compilation_pays
 
 if TYPE_CHECKING:
     from augcond.conditioning import Recipe
@@ -60,14 +61,20 @@ def find_family(name: str) -> Family:
     return Family(load=found)
 
 
-def load_generator(config: GeneratorConfig) -> Generator:
+def load_generator(config: GeneratorConfig, *, images: int | None = None) -> Generator:
     """Load the generator that `config.name` stands for, with its weights on their device.
+
+    Args:
+        config: which generator, and how it samples.
+        images: how many it is to make, by which `compile: auto` decides; None where that is not known.
 
     Raises:
         ConfigError: no generator has this name, or it cannot do what the config asks for.
         GeneratorError: its weights cannot be loaded, or what is loaded is no generator.
     """
     check_options(config)
+    if config.compile == "auto":
+        config = config.model_copy(update={"compile": compilation_pays(config, images)})
     family = find_family(config.name)
     try:
         loaded = family.load(config)

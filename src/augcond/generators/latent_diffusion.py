@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from augcond.conditioning.streams import INITIAL_NOISE, torch_stream
 from augcond.errors import ConfigError
 from augcond.generators.base import Generated, Generator
+from augcond.generators.compiling import Compiled, Eager
 from augcond.generators.denoising import (
     Guidance,
     Start,
@@ -73,8 +74,7 @@ class LatentDiffusion(Generator):
         self._text_encoders: tuple[nn.Module, ...] = ()
         for model in (self._denoiser.network, self._vae):
             place(model, self._device, self._dtype)
-        if config.compile:
-            self._denoiser.network.compile()
+        self._compiled = Compiled(self._denoiser.network, self._vae) if config.compile is True else Eager()
 
     @property
     def native_size(self) -> tuple[int, int]:
@@ -151,7 +151,7 @@ class LatentDiffusion(Generator):
         self._check_batch(conditioning, seeds)
         if len(seeds) == 0:
             return torch.zeros(0, 3, *self.image_size), []
-        with torch.inference_mode(), out_of_memory_errors():
+        with torch.inference_mode(), self._compiled.running(), out_of_memory_errors():
             latents = self._denoise(conditioning, seeds)
             images = self._decode(latents)
             errors = find_errors(latents, images)
@@ -170,13 +170,12 @@ class LatentDiffusion(Generator):
         for row, initial in enumerate(conditioning.initial or [None] * len(seeds)):
             groups.setdefault(None if initial is None else initial.strength, []).append(row)
         rows = [row for group in groups.values() for row in group]
-        denoised = torch.cat(
-            [
-                self._denoise_group(conditioning.take(group), [seeds[row] for row in group], strength, cached=cached)
-                for strength, group in groups.items()
-            ]
-        )
-        return denoised[torch.tensor(rows).argsort()]
+        denoised = []
+        for strength, group in groups.items():
+            filled = self._compiled.filled(group)
+            own = conditioning.take(filled), [seeds[row] for row in filled]
+            denoised.append(self._denoise_group(*own, strength, cached=cached)[: len(group)])
+        return torch.cat(denoised)[torch.tensor(rows).argsort()]
 
     def _denoise_group(
         self, conditioning: Conditioning, seeds: Sequence[int], strength: float | None, *, cached: bool
@@ -215,7 +214,8 @@ class LatentDiffusion(Generator):
         import torch
 
         try:
-            with out_of_memory_errors(), upcast(*self._text_encoders, self._denoiser.network, self._vae):
+            models = (*self._text_encoders, self._denoiser.network, self._vae)
+            with out_of_memory_errors(), self._compiled.paused(), upcast(*models):
                 images = self._decode(latents)
                 errors = find_errors(latents, images)
                 if errors != [None]:
