@@ -235,6 +235,10 @@ class EngineConfig(Section):
 
     name: str = "local"
     """What runs the shards, or `module:object` of one's own."""
+    workers: int | Literal["auto"] = "auto"
+    address: str | None = None
+    """Of engine.name: ray: `auto` (the cluster that this machine belongs to), `HOST:6379`, `ray://HOST:10001`, or `local`
+    for one that is started here for as long; null: RAY_ADDRESS, or the cluster of this machine, or a local one."""
     max_failed_share: Share = 0.5
     """A shard in which a larger share of rows failed is kept, and stops the job with an error."""
     shard_size: Annotated[int, Field(ge=1)] = 256

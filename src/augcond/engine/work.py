@@ -70,6 +70,7 @@ def do_work(
     plan: RunPlan | None = None,
     materials: Materials | None = None,
     progress: Progress | None = None,
+    others: bool = True,
 ) -> None:
     """Claim, make and commit shards of `work` until all are done, by this worker or others; those of the dead, too.
 
@@ -78,7 +79,8 @@ def do_work(
         on_shard: told of each shard once this worker has committed it; what it raises ends the work.
         plan: of the run; read from its folder where None.
         materials: what rows are made with; loaded where None.
-        progress: is told how many rows are to be made, and how many are, by whomever.
+        progress: is told how many rows are to be made, and how many are.
+        others: whether it is told of what other workers make, too: not where somebody adds up several of them.
 
     Raises:
         RunMismatchError: the generator that is loaded here is not the one that the run was planned with.
@@ -98,7 +100,7 @@ def do_work(
         _Committer(on_shard) as committer,
     ):
         claims.tally.device = str(getattr(materials.generator, "device", ""))
-        told = _Tallied(progress or NoProgress(), claims.tally)
+        told = _Tallied(progress or NoProgress(), claims.tally, others=others)
         tidy(folder, claims, finished=False)
         pending = PendingShards(
             folder,
@@ -182,8 +184,8 @@ def library_versions() -> dict[str, str]:
 class _Tallied:
     """A progress that counts what this worker has made, too."""
 
-    def __init__(self, progress: Progress, tally: Tally) -> None:
-        self._progress, self._tally = progress, tally
+    def __init__(self, progress: Progress, tally: Tally, *, others: bool) -> None:
+        self._progress, self._tally, self._others = progress, tally, others
         self._since = time.monotonic()
 
     def start(self, total: int, what: str | None = None) -> None:
@@ -199,7 +201,8 @@ class _Tallied:
 
     def by_others(self, made: int, failed: int) -> None:
         """Other workers have made `made` more."""
-        self._progress.advance(made, failed)
+        if self._others:
+            self._progress.advance(made, failed)
 
 
 @dataclass(frozen=True, slots=True)
