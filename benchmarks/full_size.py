@@ -3,7 +3,7 @@
 Builds UNet, OpenCLIP ViT-H towers and VAE at their real dimensions with random weights, saves them in float16 as a
 checkpoint, loads that through augcond, and takes a few steps. The images mean nothing; shapes, dtypes, memory and time
 to load are those of the real weights. Then a call of the UNet for 768 pixels is timed, whole and with its deep features
-kept (`generator.cache`). Building and running are processes of their own, so that neither's memory counts for the other.
+kept (`generator.cache`). Building and running are processes of their own: neither's memory counts for the other.
 Needs up to 16 GiB of memory, and 4 GB of disk for a while. Prints JSON and writes benchmarks/results/full_size.json.
 """
 

@@ -27,6 +27,7 @@ from typing import Any
 
 from benchmarks.evidence.campaign import Campaign
 from benchmarks.evidence.estimate import Rates, Work, work_of
+from benchmarks.evidence.locks import exclusive
 from benchmarks.evidence.measured import Measured, Row
 from benchmarks.evidence.measuring import Measuring
 from benchmarks.evidence.records import FORMAT, Record, read_record, read_records, write_record
@@ -40,7 +41,6 @@ from augcond.evaluation.metrics import Predictions
 from augcond.evaluation.results import Difference
 from augcond.generators import load_generator
 from augcond.generators.denoising import Guidance
-from augcond.store.locks import exclusive
 from augcond.training.arms import Seeds
 
 REPOSITORY = Path(__file__).parents[1]

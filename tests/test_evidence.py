@@ -12,10 +12,9 @@ import pytest
 from benchmarks.evidence import __main__ as evidence
 from benchmarks.evidence import page, tables
 from benchmarks.evidence.campaign import NotMeasured
+from benchmarks.evidence.locks import exclusive
 from benchmarks.evidence.measured import read_measured
 from benchmarks.evidence.settings import FULL, ROUNDS
-
-from augcond.store.locks import exclusive
 
 ROOT = Path(__file__).parents[1]
 RECORDS = ROOT / "benchmarks" / "results" / "evidence"

@@ -97,5 +97,11 @@ def config_with(values: Mapping[str, Any], sections: Mapping[str, Any]) -> RunCo
 
 
 def shard_bytes(run: Path) -> dict[str, bytes]:
-    """Return the bytes of every shard of a run, by file name."""
-    return {path.name: path.read_bytes() for path in sorted((run / "shards").glob("*.parquet"))}
+    """Return the bytes of every shard of a run, by its plain name: one that was made again has another.
+
+    No shard has two files.
+    """
+    paths = sorted((run / "shards").glob("*.parquet"))
+    found = {f"{path.name.partition('.')[0]}.parquet": path.read_bytes() for path in paths}
+    assert len(found) == len(paths)
+    return found

@@ -36,6 +36,7 @@ from typing import Any
 
 from benchmarks.evidence.campaign import Campaign, NotMeasured
 from benchmarks.evidence.estimate import Rates, work_of
+from benchmarks.evidence.locks import exclusive
 from benchmarks.evidence.measuring import Measuring
 from benchmarks.evidence.settings import FULL, SECTIONS, SMOKE, Scale
 from benchmarks.evidence.units import Unit
@@ -43,7 +44,6 @@ from benchmarks.evidence.units import Unit
 from augcond.config import GeneratorConfig
 from augcond.errors import AugcondError, RunLockedError
 from augcond.generators import load_generator
-from augcond.store.locks import exclusive
 
 REPOSITORY = Path(__file__).parents[2]
 RESULTS = REPOSITORY / "benchmarks" / "results" / "evidence"

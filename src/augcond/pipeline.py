@@ -9,6 +9,7 @@ main jobs, and `run` is all of them and the report; the functions below them loo
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -24,24 +25,26 @@ from augcond.generators import Generator, check_recipes, load_generator
 from augcond.planning import Plan, make_plan
 from augcond.progress import NoProgress, Progress, Stage, no_stage
 from augcond.screening.screen import screened_out
-from augcond.store.fingerprint import image_settings
+from augcond.store.claims import PLAN, training_claim
+from augcond.store.fingerprint import as_begun, image_settings
 from augcond.store.folder import RunFolder
 from augcond.store.images import ImageFormat
-from augcond.store.locks import exclusive
-from augcond.store.plans import RunPlan, plan_run, settle_plan
+from augcond.store.plans import RunPlan, mark_large, plan_run, settle_plan
 from augcond.store.shards import GenerationSettings
 from augcond.torch_state import in_its_own_state
 from augcond.training.arms import HeldOut, arms_of
 from augcond.training.cards import ModelCard
+from augcond.training.devices import find_rank
 from augcond.training.experiment import check_test_images, load_experiment
 from augcond.training.trainer import train_arms
+
+logger = logging.getLogger(__name__)
 
 
 @in_its_own_state
 def generate(
     config: RunConfig,
     *,
-    part: tuple[int, int] = (1, 1),
     reuse: Sequence[Path] = (),
     overwrite: bool = False,
     retry_failed: bool = False,
@@ -49,9 +52,11 @@ def generate(
 ) -> Summary:
     """Make every image of the run that is not there yet; call it again to resume after any interruption.
 
+    Other processes may do the same beside it, here or on other machines that see the run folder: each makes what no
+    other has claimed.
+
     Args:
         config: the run.
-        part: (i, n): this process makes the i-th of n parts; others may work beside it.
         reuse: other run folders; their images are taken where they are defined by the same.
         overwrite: delete the images of another config that the run folder holds, and all that was made of them.
         retry_failed: try rows again that failed before.
@@ -62,44 +67,51 @@ def generate(
         LeakError: test images are training images, stored otherwise.
         PlanError: no plan can be made of them.
         RunMismatchError: the run folder holds a run of another config.
-        RunLockedError: another process works on this part.
+        RunLockedError: `overwrite`, and other processes work on the run.
         RunError: most rows of a shard failed.
     """
     ensure_ready(config, {"generate"})
     folder = RunFolder(config.run)
     folder.create()
-    with exclusive(folder.lock_path("plan")):
-        # Of several parts that start together one decodes the images, and the others take its word.
-        folder.remove_temporary()
-        pool = load_dataset(config.data, cache=folder.decoded_path(), progress=progress)
-    split = draw_split(config, pool)
-    # Only training images of the split are ever sources.
-    dataset = source_images(config, pool, split)
-    with exclusive(folder.lock_path("plan")):
-        check_test_images(config, pool, split, dataset)
-    plan = plan_for(config, dataset)
-    generator = load_generator(config.generator, images=len(plan))
-    run_plan, materials = assemble(config, dataset, plan, generator)
-    with exclusive(folder.lock_path("plan")):
-        if overwrite:
-            with exclusive(folder.lock_path("parts"), f"other processes work on {folder.path}: stop them first"):
+    if folder.plan_path.exists() and not overwrite:
+        config = as_begun(config, folder.read_plan().settings)
+    with folder.claims() as claims:
+        with claims.held(PLAN):
+            # Of several processes that start together one decodes the images, and the others take its word.
+            folder.remove_temporary()
+            pool = load_dataset(config.data, cache=folder.decoded_path(), progress=progress)
+        split = draw_split(config, pool)
+        # Only training images of the split are ever sources.
+        dataset = source_images(config, pool, split)
+        with claims.held(PLAN):
+            check_test_images(config, pool, split, dataset)
+        plan = plan_for(config, dataset)
+        generator = load_generator(config.generator, images=len(plan))
+        dataset = mark_large(dataset, generator)
+        run_plan, materials = assemble(config, dataset, plan, generator)
+        with claims.held(PLAN):
+            if overwrite:
+                claims.refuse_others(f"other processes work on {folder.path}: stop them first")
                 folder.clear()
-        settle_split(folder.split_path, split)
-        run_plan = settle_plan(folder, run_plan, dataset, shard_size=config.engine.shard_size)
-        folder.write_plan(run_plan, config, dataset)
-    return load_engine(config.engine.name).run(
+            settle_split(folder.split_path, split)
+            run_plan = settle_plan(folder, run_plan, dataset, shard_size=config.engine.shard_size)
+            folder.write_plan(run_plan, config, dataset)
+    summary = load_engine(config.engine.name).run(
         Job(
             config=config,
             folder=folder,
             plan=run_plan,
             materials=materials,
-            part=part[0],
-            parts=part[1],
             retry_failed=retry_failed,
             reuse=tuple(reuse),
             progress=progress or NoProgress(),
         )
     )
+    if not folder.plans(run_plan):
+        # It stood still for so long that another one took its claim, and then wrote what it had meant to.
+        logger.warning("another process has written an older plan meanwhile: its rows are planned again")
+        return generate(config, reuse=reuse, progress=progress)
+    return summary
 
 
 @in_its_own_state
@@ -117,17 +129,23 @@ def train(config: RunConfig, *, overwrite: bool = False, progress: Progress | No
     Raises:
         LeakError: a synthetic image's source is no training image, or a training image is held out too.
         RunMismatchError: the run has another split, or a model was trained with other settings.
+        RunLockedError: another process trains the run.
         RunError: the run is not generated to the end.
         TrainingError: a training cannot be done, or diverged.
     """
     ensure_ready(config, {"train"})
-    experiment = load_experiment(config)
-    if not experiment.folder.config_path.exists():
-        # A run of real images alone, which nothing was generated for.
-        experiment.folder.write_config(config)
-    synthetic = any(arm.kind == "synthetic" for arm in arms_of(config))
-    dropped = screened_out(experiment) if synthetic else ()
-    return train_arms(experiment, dropped=dropped, overwrite=overwrite, progress=progress)
+    folder = RunFolder(config.run)
+    folder.create()
+    # As long as it stands, no worker removes a shard that is read here.
+    mine = training_claim(find_rank(config.training).number)
+    with folder.claims() as claims, claims.held(mine, f"another process trains {folder.path}: wait for it"):
+        experiment = load_experiment(config)
+        if not folder.config_path.exists():
+            # A run of real images alone, which nothing was generated for.
+            folder.write_config(config)
+        synthetic = any(arm.kind == "synthetic" for arm in arms_of(config))
+        dropped = screened_out(experiment) if synthetic else ()
+        return train_arms(experiment, dropped=dropped, overwrite=overwrite, progress=progress)
 
 
 @in_its_own_state

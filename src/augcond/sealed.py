@@ -46,8 +46,13 @@ class Sealed(Generic[Content]):
 
 def write_json(path: Path, values: Mapping[str, Any]) -> None:
     """Write `values` to `path` with a seal as the last key, in the way of `write_atomically`."""
+    write_atomically(path, sealed_json(values))
+
+
+def sealed_json(values: Mapping[str, Any]) -> bytes:
+    """Return what `write_json` writes."""
     text = json.dumps({**values, SEAL: BLANK}, indent=1, ensure_ascii=False) + "\n"
-    write_atomically(path, seal(text.encode()))
+    return seal(text.encode())
 
 
 def read_json(path: Path, mend: str) -> Sealed[dict[str, Any]]:
@@ -61,7 +66,11 @@ def read_json(path: Path, mend: str) -> Sealed[dict[str, Any]]:
         FileNotFoundError: there is none.
         CorruptRunError: it is not what was written.
     """
-    data = _read(path, mend)
+    return parse_json(_read(path, mend), path, mend)
+
+
+def parse_json(data: bytes, path: Path, mend: str) -> Sealed[dict[str, Any]]:
+    """Return what `data`, the contents of `path`, says; see `read_json`."""
     try:
         values = json.loads(data)
     except (ValueError, RecursionError) as error:

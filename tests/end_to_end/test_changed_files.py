@@ -136,7 +136,7 @@ def test_check_says_what_it_compared(copy, original):
         "card": 1, "weights": 1, "plan": 1, "sources": 1, "split": 1, "screening": 1, "margins": 1, "predictions": 1,
         "results": 1, "decoded": 1, "decoded held-out": 2,
     }  # fmt: skip
-    assert set(audit.unverified) == {"config", "lock"}
+    assert set(audit.unverified) == {"config"}
     assert (audit.uncovered, audit.unknown, audit.repaired) == ((), (), ())
     assert audit.sources > 0
 

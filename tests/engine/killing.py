@@ -26,7 +26,7 @@ def generate_and_kill(config: RunConfig, point: str, nth: int, *, after: bool = 
     Args:
         config: the run.
         point: `batch`, `prepare` (of a row, by a feeding thread), `encode` (of an image, by one), `write` (of the
-            parquet file), `fsync`, `rename` or `folder` (its fsync).
+            parquet file), `fsync`, `rename`, `link` or `folder` (its fsync).
         nth: which call.
         after: kill right after the call returned rather than before it starts.
     """
@@ -50,7 +50,7 @@ def generate_alone(config: RunConfig) -> int:
 def _run(config: RunConfig, point: str, nth: int, after: bool) -> None:
     from augcond import files, pipeline
     from augcond.engine import feeding, rows
-    from augcond.store import commit, folder
+    from augcond.store import commit, folder, operations
 
     counter = itertools.count(1)  # threads share it
 
@@ -80,7 +80,9 @@ def _run(config: RunConfig, point: str, nth: int, after: bool) -> None:
     elif point == "rename":
         Path.replace = killing(Path.replace)
     elif point == "folder":
-        files.sync_folder = killing(files.sync_folder)
+        files.sync_folder = operations.sync_folder = killing(files.sync_folder)
+    elif point == "link":
+        files.os.link = killing(files.os.link)
     else:
         raise ValueError(point)
     pipeline.generate(config)

@@ -5,10 +5,9 @@ import json
 import pyarrow.parquet as pq
 import pytest
 
-from augcond.errors import ConfigError, DatasetError, RunError, RunLockedError, RunMismatchError
+from augcond.errors import DatasetError, RunError, RunLockedError, RunMismatchError
 from augcond.pipeline import generate
 from augcond.store import RunFolder, audit_run, run_status
-from augcond.store.locks import part_lock
 from tests.toy import png, shard_bytes, toy_config
 
 
@@ -27,28 +26,16 @@ def test_run_ends_complete_and_a_second_call_does_nothing(tmp_path):
     assert audit_run(RunFolder(config.run)).problems == ()
 
 
-def test_parts_give_the_bytes_of_one_process(tmp_path):
-    whole, parts = toy_config(tmp_path / "a"), toy_config(tmp_path / "b")
-    generate(whole)
-    for part in (3, 1, 2):
-        generate(parts, part=(part, 3))
-    assert shard_bytes(parts.run) == shard_bytes(whole.run)
-
-
-@pytest.mark.parametrize("part", [(0, 2), (3, 2)])
-def test_parts_out_of_range_are_refused(tmp_path, part):
-    with pytest.raises(ConfigError, match="expected i/n"):
-        generate(toy_config(tmp_path), part=part)
-
-
 def test_status_counts_add_up_at_every_moment(tmp_path):
     config = toy_config(tmp_path, generator={"model": "fail_every=3"}, engine={"max_failed_share": 1.0})
-    generate(config, part=(1, 2))
-    status = run_status(RunFolder(config.run))
+    folder = RunFolder(config.run)
+    generate(config)
+    folder.marker_path(1).unlink()
+    status = run_status(folder)
     assert status.planned == 40
     assert status.attempted + status.left == status.planned
     assert status.shards_done == 2
-    generate(config, part=(2, 2))
+    generate(config)
     status = run_status(RunFolder(config.run))
     assert (status.attempted, status.left) == (40, 0)
     assert status.failed == sum(status.reasons.values()) > 0
@@ -171,14 +158,14 @@ def test_retry_keeps_what_was_made(tmp_path):
     assert summary.ok - reused == failed
 
 
-def test_a_second_process_on_the_same_part_leaves(tmp_path):
+def test_a_run_that_others_work_on_is_not_made_anew(tmp_path):
     config = toy_config(tmp_path)
-    locks = RunFolder(config.run).locks
-    with part_lock(locks, 1, 1), pytest.raises(RunLockedError, match="another process works on part 1/1"):
-        generate(config)
-    with part_lock(locks, 1, 1), pytest.raises(RunLockedError, match="stop them first"):
-        generate(config, overwrite=True)
     generate(config)
+    with RunFolder(config.run).claims():
+        with pytest.raises(RunLockedError, match=r"other processes work on .*: stop them first \(process \d+ on"):
+            generate(config, overwrite=True)
+        assert generate(config).shards == 0
+    assert generate(config, overwrite=True).shards == 3
 
 
 def test_a_folder_that_is_no_run_is_left_alone(tmp_path):

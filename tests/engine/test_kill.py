@@ -26,6 +26,7 @@ def assert_resumes(config, uninterrupted) -> None:
     audit = audit_run(RunFolder(config.run))
     assert (audit.problems, audit.shards_left, audit.ok) == ((), 0, 32)
     assert not list(config.run.rglob("*.tmp"))
+    assert not list((config.run / "locks").iterdir())
 
 
 @pytest.mark.parametrize("nth", range(1, 7))
@@ -36,15 +37,16 @@ def test_kill_after_every_batch(tmp_path, uninterrupted, nth):
     assert_resumes(config, uninterrupted)
 
 
-# The calls of one job: config, sources and plan are written first, then shard and marker of each of two shards.
+# The calls of one job: config, sources and plan are written first, then shard and marker of each of two shards. What is
+# linked are claims (`plan` thrice), shards and markers.
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
 @pytest.mark.parametrize(
     ("point", "nth"),
     [
         *(("write", n) for n in (1, 2, 3, 4)),
-        *(("fsync", n) for n in range(1, 16)),
-        *(("rename", n) for n in range(1, 9)),
-        *(("folder", n) for n in range(1, 8)),
+        *(("fsync", n) for n in range(1, 19)),
+        *(("rename", n) for n in range(1, 6)),
+        *(("link", n) for n in range(1, 10)),
     ],
 )
 def test_kill_at_every_step_of_a_commit(tmp_path, uninterrupted, point, nth, after):

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -10,12 +11,21 @@ from augcond.conditioning import Draws
 from augcond.errors import CorruptRunError, RunError
 from augcond.planning import PlanRow
 from augcond.store import commit
-from augcond.store.commit import ShardFacts, commit_shard, read_marker
+from augcond.store.commit import ShardFacts, ShardFiles, commit_shard, read_marker
 from augcond.store.shards import GenerationSettings, ShardRow, shard_tables
 from tests.toy import png
 
 FACTS = ShardFacts("fingerprint", 8, 2, ("a note",), 1.5, {"torch": "2"})
 SETTINGS = GenerationSettings(3.0, 20, "fake:fake", "1", ".png")
+
+
+def files_in(folder: Path, number: int = 0, attempt: str = "a") -> ShardFiles:
+    stem = folder / f"{number:05d}"
+    return ShardFiles(*(stem.with_suffix(end) for end in (".parquet", ".done.json", ".unfit.json")), attempt)
+
+
+def no_marker(data: bytes) -> bool:
+    raise AssertionError("there is no marker to judge")
 
 
 def rows(count: int) -> list[ShardRow]:
@@ -38,9 +48,10 @@ def table() -> pa.Table:
 
 
 def test_marker_counts_and_hashes_what_was_written(tmp_path, table):
-    path, marker_path = tmp_path / "00000.parquet", tmp_path / "00000.done.json"
-    marker = commit_shard([table], path, marker_path, FACTS)
-    assert read_marker(marker_path) == marker
+    files = files_in(tmp_path)
+    marker = commit_shard([table], files, FACTS, no_marker)
+    path = files.shard
+    assert read_marker(files.marker) == marker
     assert (marker.rows, marker.ok, marker.failed, marker.reasons) == (7, 5, 2, {"constant image": 2})
     assert marker.sha256 == commit.file_sha256(path)
     assert marker.bytes == path.stat().st_size
@@ -49,9 +60,9 @@ def test_marker_counts_and_hashes_what_was_written(tmp_path, table):
 
 
 def test_same_table_gives_same_bytes(tmp_path, table):
-    for name in ("a", "b"):
-        commit_shard([table], tmp_path / name, tmp_path / f"{name}.json", FACTS)
-    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+    for number in (0, 1):
+        commit_shard([table], files_in(tmp_path, number), FACTS, no_marker)
+    assert (tmp_path / "00000.parquet").read_bytes() == (tmp_path / "00001.parquet").read_bytes()
 
 
 def other_image(table: pa.Table) -> pa.Table:
@@ -67,14 +78,14 @@ def other_image(table: pa.Table) -> pa.Table:
 def test_a_disk_that_reads_back_other_rows_is_noticed(tmp_path, table, monkeypatch, broken):
     monkeypatch.setattr(commit, "shard_groups", lambda *_: iter(broken(table)))
     with pytest.raises(CorruptRunError, match="reads back with other rows"):
-        commit_shard([table], tmp_path / "00000.parquet", tmp_path / "00000.done.json", FACTS)
+        commit_shard([table], files_in(tmp_path), FACTS, no_marker)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_disk_that_reads_back_rubbish_is_noticed(tmp_path, table, monkeypatch):
     monkeypatch.setattr(commit, "write_parquet", lambda file, tables: file.write(b"rubbish"))
     with pytest.raises(CorruptRunError, match="is the disk failing"):
-        commit_shard([table], tmp_path / "00000.parquet", tmp_path / "00000.done.json", FACTS)
+        commit_shard([table], files_in(tmp_path), FACTS, no_marker)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -82,10 +93,9 @@ def test_full_disk_leaves_nothing_and_says_where(tmp_path, table, monkeypatch):
     def full(descriptor: int) -> None:
         raise OSError(28, "No space left on device")
 
-    (tmp_path / "00000.done.json").write_text("{}")
     monkeypatch.setattr(commit.os, "fsync", full)
     with pytest.raises(RunError, match=r"00000.parquet cannot be written: No space left on device.*run the same"):
-        commit_shard([table], tmp_path / "00000.parquet", tmp_path / "00000.done.json", FACTS)
+        commit_shard([table], files_in(tmp_path), FACTS, no_marker)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -103,16 +113,16 @@ def test_missing_marker_is_no_news(tmp_path, caplog):
 
 
 def test_marker_is_readable_json(tmp_path, table):
-    commit_shard([table], tmp_path / "s", tmp_path / "m", FACTS)
-    assert json.loads((tmp_path / "m").read_text())["notes"] == ["a note"]
+    commit_shard([table], files_in(tmp_path), FACTS, no_marker)
+    values = json.loads((tmp_path / "00000.done.json").read_text())
+    assert (values["notes"], values["file"]) == (["a note"], "00000.parquet")
 
 
 def test_hugging_face_datasets_shows_an_image_and_a_class_label(tmp_path, table):
     from datasets import ClassLabel, Image, load_dataset
 
-    path = tmp_path / "00000.parquet"
-    commit_shard([table], path, tmp_path / "m", FACTS)
-    loaded = load_dataset("parquet", data_files=str(path), cache_dir=str(tmp_path / "cache"))["train"]
+    commit_shard([table], files_in(tmp_path), FACTS, no_marker)
+    loaded = load_dataset("parquet", data_files=str(tmp_path / "*.parquet"), cache_dir=str(tmp_path / "cache"))["train"]
     assert isinstance(loaded.features["image"], Image)
     assert loaded.features["label"] == ClassLabel(names=["cat", "dog"])
     assert loaded[0]["image"].size == (20, 20)

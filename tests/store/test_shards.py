@@ -25,6 +25,7 @@ from augcond.store.reuse import ReusableRows
 from augcond.store.shards import COLUMNS, PROVENANCE, shard_columns, shard_features, shard_rows, shard_tables
 from augcond.training.image_sets import synthetic_images
 from augcond.training.synthetic import read_synthetic
+from tests.store.test_commit import files_in, no_marker
 from tests.tampering import vouch_for_shard
 from tests.toy import toy_config
 
@@ -44,7 +45,7 @@ def shard(tmp_path, monkeypatch):
     sizes = (500, 500, 1500, 600, None, 400, 700)
     rows = [row(i, None if size is None else bytes([i]) * size) for i, size in enumerate(sizes)]
     path = tmp_path / "00000.parquet"
-    marker = commit_shard(shard_tables(rows, ("a",), SETTINGS), path, tmp_path / "00000.done.json", FACTS)
+    marker = commit_shard(shard_tables(rows, ("a",), SETTINGS), files_in(tmp_path), FACTS, no_marker)
     assert (marker.rows, marker.ok, marker.failed, marker.reasons) == (7, 6, 1, {"constant image": 1})
     return path
 
@@ -188,7 +189,7 @@ def write_and_read_a_large_shard(folder: Path) -> None:
 
     path = folder / "00000.parquet"
     rows = [row(i, image(i)) for i in range(ROWS)]
-    marker = commit_shard(shard_tables(rows, ("a",), SETTINGS), path, folder / "00000.done.json", FACTS)
+    marker = commit_shard(shard_tables(rows, ("a",), SETTINGS), files_in(folder), FACTS, no_marker)
     del rows
     assert marker.bytes > 2**31
     metadata = pq.read_metadata(path)

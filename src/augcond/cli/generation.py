@@ -40,7 +40,7 @@ def plan(
     estimate = None
     if timing and len(made):
         _, materials = assemble(config, dataset, made, load_generator(config.generator))
-        estimate = estimate_cost(made, materials, config.engine.batch_size)
+        estimate = estimate_cost(made, materials, config.engine)
     summary = summarize_plan(made, dataset, estimate, generation_warnings(config, dataset))
     if as_json:
         print_json(asdict(summary))
@@ -51,38 +51,33 @@ def plan(
 def generate(
     config_file: ConfigFile,
     overrides: Set = None,
-    part: Annotated[
-        str, typer.Option(metavar="i/n", help="Make the i-th of n parts; start one process for each.")
-    ] = "1/1",
     reuse: Annotated[list[Path] | None, typer.Option(metavar="RUN", help="Take equal images from another run.")] = None,
     overwrite: Annotated[bool, typer.Option(help="Delete the run's images and start anew.")] = False,
     retry_failed: Annotated[bool, typer.Option(help="Try rows again that failed before.")] = False,
+    part: Annotated[str | None, typer.Option(hidden=True)] = None,
 ) -> None:
     """Make the images of a config; the same command resumes after any interruption.
 
-    Example: augcond generate photos.yaml --part 2/8
+    Example: augcond generate photos.yaml
     """
     from augcond.cli.tables import print_summary
     from augcond.pipeline import generate as run
 
+    if part is not None:
+        raise ConfigError(
+            "--part is no more: start the same command without it, as often and on as many machines as you like; each "
+            "makes the shards that no other has claimed"
+        )
     config = load_run_config(config_file, overrides)
     with logged(config), show_progress("images") as progress:
         summary = run(
             config,
-            part=_part(part),
             reuse=reuse or (),
             overwrite=overwrite,
             retry_failed=retry_failed,
             progress=progress,
         )
     print_summary(summary, config.run, console())
-
-
-def _part(text: str) -> tuple[int, int]:
-    part, _, parts = text.partition("/")
-    if not (part.isdecimal() and parts.isdecimal()):
-        raise ConfigError(f"--part {text!r}: expected i/n with 1 <= i <= n, such as 2/8")
-    return int(part), int(parts)
 
 
 def status(run: RunPath, as_json: AsJson = False) -> None:

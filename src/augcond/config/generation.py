@@ -220,11 +220,12 @@ class OutputConfig(Section, decides="images"):
     """How generated images are stored."""
 
     format: Literal["auto", "png", "webp", "jpeg"] = "auto"
-    """auto: lossless png up to 64 pixels, webp above."""
+    """auto: lossless png up to 64 pixels, jpeg above (docs/performance.md has bytes, time and what a network thinks of
+    it); a run that was begun when it stood for webp goes on with it."""
     quality: Annotated[int, Field(ge=1, le=100)] = 90
-    effort: Annotated[int, Field(ge=0, le=6), Setting(neutral=4)] = 4
-    """Of the webp encoder; 2 takes half the time of 4, at the same size and nearly the same quality
-    (docs/performance.md)."""
+    effort: Annotated[Annotated[int, Field(ge=0, le=6)] | None, Setting(neutral=4)] = None
+    """Of the webp encoder, 0 to 6; where null 2, which takes half the time of 4 at the same size and nearly the same
+    quality, and in a run that was begun with another what it was begun with."""
     size: Annotated[int, Field(ge=8)] | None = None
     """Edge length at which to store; as generated where null."""
 
@@ -234,6 +235,10 @@ class EngineConfig(Section):
 
     name: str = "local"
     """What runs the shards, or `module:object` of one's own."""
+    workers: int | Literal["auto"] = "auto"
+    address: str | None = None
+    """Of engine.name: ray: `auto` (the cluster that this machine belongs to), `HOST:6379`, `ray://HOST:10001`, or `local`
+    for one that is started here for as long; null: RAY_ADDRESS, or the cluster of this machine, or a local one."""
     max_failed_share: Share = 0.5
     """A shard in which a larger share of rows failed is kept, and stops the job with an error."""
     shard_size: Annotated[int, Field(ge=1)] = 256

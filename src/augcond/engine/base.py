@@ -14,11 +14,10 @@ from augcond.config import RunConfig
 from augcond.engine.faults import most_failed
 from augcond.engine.feeding import Materials
 from augcond.engine.work import Work
-from augcond.errors import ConfigError, RunError
+from augcond.errors import RunError
 from augcond.progress import NoProgress, Progress
 from augcond.store.commit import ShardMarker
 from augcond.store.folder import RunFolder
-from augcond.store.locks import part_lock
 from augcond.store.plans import RunPlan
 
 logger = logging.getLogger(__name__)
@@ -36,8 +35,6 @@ class Job:
         folder: the run.
         plan: its plan, with the fingerprint of each shard; it lies in the folder.
         materials: what rows are made with.
-        part: this process makes the shards whose number is `part` - 1 modulo `parts`.
-        parts: number of processes that share the run.
         retry_failed: make shards anew that hold failed rows; their other rows are taken over.
         reuse: other run folders; rows that they hold already are taken over.
     """
@@ -46,29 +43,13 @@ class Job:
     folder: RunFolder
     plan: RunPlan
     materials: Materials
-    part: int = 1
-    parts: int = 1
     retry_failed: bool = False
     reuse: tuple[Path, ...] = ()
     progress: Progress = field(default_factory=NoProgress)
 
-    def __post_init__(self) -> None:
-        if not 1 <= self.part <= self.parts:
-            raise ConfigError(f"--part {self.part}/{self.parts}: expected i/n with 1 <= i <= n, such as 2/8")
-
-    def is_mine(self, shard: int) -> bool:
-        """Return whether `shard` belongs to this job's part."""
-        return shard % self.parts == self.part - 1
-
-    def pending(self) -> Work:
-        """Return the shards of this part that are not done: plan minus valid markers."""
-        shards = tuple(
-            number
-            for number, marker in enumerate(self.folder.markers(self.plan))
-            if self.is_mine(number) and (marker is None or (self.retry_failed and marker.failed))
-        )
-        own = (self.folder.path,) if self.retry_failed else ()
-        return Work(self.folder.path, self.config, shards, (*self.reuse, *own))
+    def work(self) -> Work:
+        """Return what workers need to know of it."""
+        return Work(self.folder.path, self.config, None, self.reuse, self.retry_failed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +58,7 @@ class Summary:
 
     Attributes:
         shards: number of shards committed.
-        skipped: number of shards of this part that were done before.
+        skipped: number of the other shards of the plan: done before, or by other workers.
         ok: images made.
         failed: rows without an image.
         reasons: how many rows failed for which reason.
@@ -96,10 +77,9 @@ class Engine(ABC):
     """Has the pending shards of a job made; subclasses decide where and in which order."""
 
     def run(self, job: Job) -> Summary:
-        """Make and commit every pending shard of the job's part.
+        """Make and commit every pending shard that no other worker makes; all are done in the end.
 
         Raises:
-            RunLockedError: another process works on this part.
             RunError: most rows of a shard failed; the shard is committed, with its reasons.
         """
         markers: list[ShardMarker] = []
@@ -109,20 +89,13 @@ class Engine(ABC):
             _log_shard(number, marker)
             _stop_if_most_failed(job, number, marker)
 
-        with part_lock(job.folder.locks, job.part, job.parts):
-            job.folder.remove_temporary_shards(job.is_mine)
-            work = job.pending()
-            mine = sum(map(job.is_mine, range(len(job.plan.fingerprints))))
-            bounds = job.plan.plan.bounds()
-            job.progress.start(sum(bounds[number][1] - bounds[number][0] for number in work.shards))
-            logger.info("%d of %d shards to do", len(work.shards), mine)
-            self.schedule(job, work, on_shard)
+        self.schedule(job, job.work(), on_shard)
         reasons: Counter[str] = Counter()
         for marker in markers:
             reasons.update(marker.reasons)
         return Summary(
             shards=len(markers),
-            skipped=mine - len(work.shards),
+            skipped=len(job.plan.fingerprints) - len(markers),
             ok=sum(m.ok for m in markers),
             failed=sum(m.failed for m in markers),
             reasons=dict(reasons.most_common()),
@@ -131,7 +104,7 @@ class Engine(ABC):
 
     @abstractmethod
     def schedule(self, job: Job, work: Work, on_shard: Callable[[int, ShardMarker], None]) -> None:
-        """Have `work` done by `do_work`, whole or cut up, and tell `on_shard` of every shard that is committed."""
+        """Have `work` done by `do_work`, in as many processes as you like, and tell `on_shard` of what they commit."""
 
 
 def load_engine(name: str) -> Engine:

@@ -10,7 +10,7 @@ from augcond.store.commit import ShardMarker
 
 
 class LocalEngine(Engine):
-    """Makes shards in this process; several processes share a run with `--part i/n`."""
+    """Makes shards in this process."""
 
     def schedule(self, job: Job, work: Work, on_shard: Callable[[int, ShardMarker], None]) -> None:
         """Do all of it here, with what this process has loaded."""

@@ -1,14 +1,16 @@
 """Making shards, wherever that is: what is sent there, and what is done with it.
 
-What travels is a run folder, shard numbers and a config; plan, reader and generator are loaded where they are used.
+What travels is a run folder and a config; plan, reader and generator are loaded where they are used. Which shards it
+makes, a worker finds out itself, by claiming them (`augcond.store.claims`).
 """
 
 from __future__ import annotations
 
+import logging
 import platform
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -28,31 +30,37 @@ from augcond.errors import GeneratorError, RunMismatchError
 from augcond.generators import load_generator
 from augcond.planning import PlanRow
 from augcond.progress import NoProgress, Progress
-from augcond.store.commit import ShardFacts, ShardMarker, commit_shard
+from augcond.store.claims import PACE, TRAINING, Claims, Tally
+from augcond.store.commit import ShardFacts, ShardMarker, commit_shard, parse_marker
 from augcond.store.folder import RunFolder
 from augcond.store.images import ImageFormat
+from augcond.store.pending import ClaimedShard, PendingShards, tidy
 from augcond.store.plans import RunPlan
 from augcond.store.reuse import ReusableRows
 from augcond.store.shards import shard_tables
+
+logger = logging.getLogger(__name__)
 
 _LIBRARIES = ("augcond", "torch", "torchvision", "diffusers", "transformers", "pillow", "numpy", "pyarrow")
 
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """Shards to make; it can be pickled and done in any process that sees the run folder.
+    """What a worker needs to know; it can be pickled, and done by any number of processes that see the run folder.
 
     Attributes:
         run: the run folder, with its plan.
         config: of the run.
-        shards: their numbers.
+        shards: the numbers of those that are to be made; all that are pending where None.
         reuse: run folders; rows that they hold already are taken.
+        retry_failed: make shards anew that hold failed rows; their other rows are taken over.
     """
 
     run: Path
     config: RunConfig
-    shards: tuple[int, ...]
+    shards: tuple[int, ...] | None = None
     reuse: tuple[Path, ...] = ()
+    retry_failed: bool = False
 
 
 def do_work(
@@ -62,15 +70,17 @@ def do_work(
     plan: RunPlan | None = None,
     materials: Materials | None = None,
     progress: Progress | None = None,
+    others: bool = True,
 ) -> None:
-    """Make and commit every shard of `work`; whoever calls this holds them against other processes.
+    """Claim, make and commit shards of `work` until all are done, by this worker or others; those of the dead, too.
 
     Args:
         work: what is to be done.
-        on_shard: told of each shard once it is committed; what it raises ends the work.
+        on_shard: told of each shard once this worker has committed it; what it raises ends the work.
         plan: of the run; read from its folder where None.
         materials: what rows are made with; loaded where None.
-        progress: is told how many rows are made.
+        progress: is told how many rows are to be made, and how many are.
+        others: whether it is told of what other workers make, too: not where somebody adds up several of them.
 
     Raises:
         RunMismatchError: the generator that is loaded here is not the one that the run was planned with.
@@ -80,23 +90,48 @@ def do_work(
     """
     folder = RunFolder(work.run)
     plan = plan or folder.read_plan()
-    bench = _Bench(
-        folder,
-        plan,
-        materials or load_materials(work.config, folder, plan),
-        BatchSize(work.config.engine.batch_size),
-        _reusable(work, folder, plan),
-        progress or NoProgress(),
-        work.config.engine.max_failed_share,
-    )
+    materials = materials or load_materials(work.config, folder, plan)
+    reusable = _reusable(work, folder, plan)
     settings = work.config.engine
     with (
+        folder.claims() as claims,
         torch_threads(settings.threads),
-        Feeding(bench.materials, settings.feeding_threads, settings.max_memory_gb) as feeding,
+        Feeding(materials, settings.feeding_threads, settings.max_memory_gb, reducing=plan.reducing) as feeding,
         _Committer(on_shard) as committer,
     ):
+        claims.tally.device = str(getattr(materials.generator, "device", ""))
+        told = _Tallied(progress or NoProgress(), claims.tally, others=others)
+        tidy(folder, claims, finished=False)
+        pending = PendingShards(
+            folder,
+            plan,
+            claims,
+            only=work.shards,
+            retry_failed=work.retry_failed,
+            on_done=lambda marker: told.by_others(marker.rows, marker.failed),
+        )
+        bounds = plan.plan.bounds()
+        told.start(sum(bounds[number][1] - bounds[number][0] for number in pending.numbers))
+        logger.info("%d of %d shards to do", len(pending), len(bounds))
+        bench = _Bench(
+            folder,
+            plan,
+            materials,
+            claims,
+            pending,
+            BatchSize(settings.batch_size),
+            reusable,
+            told,
+            settings.max_failed_share,
+        )
         try:
-            _make_shards(work.shards, bench, feeding, committer)
+            while True:
+                _make_shards(bench, feeding, committer)
+                if not len(pending):
+                    break
+                # Others hold what is left: they commit it, or die.
+                time.sleep(PACE.poll)
+            tidy(folder, claims, finished=work.shards is None)
         except SystemExit as error:
             # It would end the program without a word, with 0 even as if all were done.
             raise GeneratorError(
@@ -146,30 +181,58 @@ def library_versions() -> dict[str, str]:
     return {"python": platform.python_version(), **{name: version(name) for name in _LIBRARIES}}
 
 
+class _Tallied:
+    """A progress that counts what this worker has made, too."""
+
+    def __init__(self, progress: Progress, tally: Tally, *, others: bool) -> None:
+        self._progress, self._tally, self._others = progress, tally, others
+        self._since = time.monotonic()
+
+    def start(self, total: int, what: str | None = None) -> None:
+        """`total` rows are to be made; see `Progress`."""
+        self._since = time.monotonic()
+        self._progress.start(total, what)
+
+    def advance(self, made: int, failed: int) -> None:
+        """This worker has made `made` more; see `Progress`."""
+        self._tally.images += made
+        self._tally.seconds = time.monotonic() - self._since
+        self._progress.advance(made, failed)
+
+    def by_others(self, made: int, failed: int) -> None:
+        """Other workers have made `made` more."""
+        if self._others:
+            self._progress.advance(made, failed)
+
+
 @dataclass(frozen=True, slots=True)
 class _Bench:
     folder: RunFolder
     plan: RunPlan
     materials: Materials
+    claims: Claims
+    pending: PendingShards
     batch_size: BatchSize
     reusable: ReusableRows | None
-    progress: Progress
+    progress: _Tallied
     max_failed_share: float
 
 
 def _reusable(work: Work, folder: RunFolder, plan: RunPlan) -> ReusableRows | None:
-    if not work.reuse:
-        return None
-    return ReusableRows(plan, folder.read_source_facts(plan.versions), [RunFolder(path) for path in work.reuse])
+    runs = [RunFolder(path) for path in work.reuse]
+    if work.retry_failed:
+        runs.append(folder)
+    return ReusableRows(plan, folder.read_source_facts(plan.versions), runs) if runs else None
 
 
 class _Shard:
     """A shard, from when its first row is readied until it is committed."""
 
-    def __init__(self, number: int, bench: _Bench) -> None:
-        self.number = number
+    def __init__(self, claimed: ClaimedShard, bench: _Bench) -> None:
+        self.number = claimed.number
+        self._claimed = claimed
         self._bench = bench
-        self._rows = bench.plan.plan.shard(number)
+        self._rows = bench.plan.plan.shard(self.number)
         self._reused = bench.reusable(self._rows) if bench.reusable else {}
         self.missing = [row for row in self._rows if row.key not in self._reused]
         self._notes: tuple[str, ...] = ()
@@ -204,16 +267,15 @@ class _Shard:
         self._seconds = seconds
         self._threads = torch.get_num_threads()
 
-    def commit(self) -> ShardMarker:
-        """Write the shard and its marker."""
+    def commit(self) -> ShardMarker | None:
+        """Write the shard and its marker, and give the claim back; None where another worker was quicker."""
         bench, plan, notes = self._bench, self._bench.plan, self._notes
         by_key = {row.row.key: row for row in self._making.made} | self._reused
         if self._reused:
             notes += ("1 row reused" if len(self._reused) == 1 else f"{len(self._reused)} rows reused",)
         marker = commit_shard(
             shard_tables([by_key[row.key] for row in self._rows], plan.classes, plan.columns),
-            bench.folder.shard_path(self.number),
-            bench.folder.marker_path(self.number),
+            bench.folder.shard_files(self.number, self._claimed.claim.attempt),
             ShardFacts(
                 fingerprint=plan.fingerprints[self.number],
                 batch_size=self._batch_size,
@@ -222,32 +284,51 @@ class _Shard:
                 seconds=self._seconds,
                 versions=library_versions(),
             ),
+            self._holds_good,
+            lambda: TRAINING not in bench.claims.names(),
         )
-        bench.folder.unfit_path(self.number).unlink(missing_ok=True)
+        bench.claims.give_back(self._claimed.claim)
+        if marker is None:
+            logger.info("shard %05d: another worker was quicker", self.number)
+            bench.pending.put_back(self.number)
         return marker
+
+    def _holds_good(self, data: bytes) -> bool:
+        folder, fingerprint = self._bench.folder, self._bench.plan.fingerprints[self.number]
+        replaced = self._claimed.replaces
+        if replaced is not None and parse_marker(data, folder.marker_path(self.number)) == replaced:
+            return False
+        return folder.holds_good(self.number, data, fingerprint)
 
 
 class _Shards:
-    """Shards in the order in which they are made; each is opened as soon as its rows are readied."""
+    """Shards as this worker claims them, while there are any; each is opened as soon as its rows are readied."""
 
-    def __init__(self, numbers: Sequence[int], bench: _Bench) -> None:
-        self._numbers, self._bench = numbers, bench
-        self._opened: dict[int, _Shard] = {}
+    def __init__(self, bench: _Bench) -> None:
+        self._bench = bench
+        self._opened: deque[_Shard] = deque()
+        self._unread: deque[_Shard] = deque()
+        self._ended = False
 
     def __iter__(self) -> Iterator[_Shard]:
-        for number in self._numbers:
-            self._open(number)
-            yield self._opened.pop(number)
+        while self._opened or self._open():
+            yield self._opened.popleft()
 
     def missing(self) -> Iterator[PlanRow]:
         """Yield the rows of all shards that are to be made."""
-        for number in self._numbers:
-            yield from self._open(number).missing
+        while self._unread or self._open():
+            yield from self._unread.popleft().missing
 
-    def _open(self, number: int) -> _Shard:
-        if number not in self._opened:
-            self._opened[number] = _Shard(number, self._bench)
-        return self._opened[number]
+    def _open(self) -> bool:
+        # What comes free after the end was reached is for the next round: its rows must come in one order for both.
+        claimed = None if self._ended else self._bench.pending.take()
+        if claimed is None:
+            self._ended = True
+            return False
+        shard = _Shard(claimed, self._bench)
+        self._opened.append(shard)
+        self._unread.append(shard)
+        return True
 
 
 class _Committer:
@@ -256,7 +337,7 @@ class _Committer:
     def __init__(self, on_shard: Callable[[int, ShardMarker], None]) -> None:
         self._on_shard = on_shard
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="committing")
-        self._handed_in: deque[tuple[int, Future[ShardMarker]]] = deque()
+        self._handed_in: deque[tuple[int, Future[ShardMarker | None]]] = deque()
         self._since = time.monotonic()
 
     def __enter__(self) -> Self:
@@ -276,12 +357,14 @@ class _Committer:
     def tell(self, *, leave: int) -> None:
         """Tell of the shards that are committed, and wait for all but the last `leave`."""
         while self._handed_in and (len(self._handed_in) > leave or self._handed_in[0][1].done()):
-            number, marker = self._handed_in.popleft()
-            self._on_shard(number, marker.result())
+            number, committed = self._handed_in.popleft()
+            marker = committed.result()
+            if marker is not None:
+                self._on_shard(number, marker)
 
 
-def _make_shards(numbers: Sequence[int], bench: _Bench, feeding: Feeding, committer: _Committer) -> None:
-    shards = _Shards(numbers, bench)
+def _make_shards(bench: _Bench, feeding: Feeding, committer: _Committer) -> None:
+    shards = _Shards(bench)
     ahead = feeding.ahead(shards.missing())
     before: _Shard | None = None  # its last images are encoded while the first batch of the next shard is made
     for shard in shards:

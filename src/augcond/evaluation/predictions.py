@@ -10,7 +10,7 @@ import pyarrow as pa
 from augcond.errors import CorruptRunError
 from augcond.evaluation.metrics import Predictions
 from augcond.sealed import read_table, write_table
-from augcond.store.folder import FILES
+from augcond.store.names import FILES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from augcond.errors import CorruptRunError, RunError
 from augcond.sealed import read_json, write_json
-from augcond.store.folder import FILES
+from augcond.store.names import FILES
 from augcond.training.arms import REAL_ONLY, ArmKind, HeldOut, Seeds
 
 if TYPE_CHECKING:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from augcond.conditioning.base import Conditioning
+    from augcond.conditioning.framing import Framing
     from augcond.config import GeneratorConfig
 
 Input = Literal["text", "image", "initial-image"]
@@ -74,6 +75,8 @@ class Generator(ABC):
         embedding_shape: shape of one image embedding, (D,) or (T, D); (0,) without an image encoder.
         image_size: height and width of the generated images in pixels.
         inputs: what recipes may condition it by; other recipes are refused before any work is done.
+        framing: what `view` does, where that is to resize and to crop: pictures more than 3.8 times as large as the
+            view are then shown by it, and JPEGs decoded no further than that takes; None: `view` is given whole ones.
     """
 
     inputs: ClassVar[frozenset[Input]] = frozenset({"text", "image"})
@@ -82,6 +85,7 @@ class Generator(ABC):
     encoder_size: int
     embedding_shape: tuple[int, ...]
     image_size: tuple[int, int]
+    framing: Framing | None = None
 
     @property
     def native_size(self) -> tuple[int, int] | None:

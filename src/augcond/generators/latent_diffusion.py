@@ -84,6 +84,12 @@ class LatentDiffusion(Generator):
     def _denoiser_of(self, pipeline: Any) -> Denoiser:
         return UNetDenoiser(pipeline.unet, self._config.cache)
 
+    @property
+    def denoiser(self) -> nn.Module:
+        """The network that predicts noise, in the dtype in which it runs."""
+        network: nn.Module = self._denoiser.network
+        return network
+
     @staticmethod
     def _vae_of(pipeline: Any) -> Any:
         return pipeline.vae
@@ -94,7 +100,7 @@ class LatentDiffusion(Generator):
 
     def _use_image_encoder(self, encoder: ImageEncoder) -> None:
         self._image_encoder = encoder
-        self.encoder_size, self.embedding_shape = encoder.size, encoder.shape
+        self.encoder_size, self.embedding_shape, self.framing = encoder.size, encoder.shape, encoder.framing
 
     def _use_text_encoders(self, *text_encoders: nn.Module) -> None:
         self._text_encoders = text_encoders

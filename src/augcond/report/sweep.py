@@ -16,7 +16,7 @@ from augcond.report.facts import disk_use
 from augcond.report.figures import drawing, inline_svg, save_figure
 from augcond.report.page import SweepPage, render_sweep
 from augcond.store import RunFolder
-from augcond.store.folder import FILES
+from augcond.store.names import FILES
 
 _MOST_BARS = 60
 """Up to so many gains are drawn; the table has all."""

@@ -24,7 +24,7 @@ from augcond.config.base import counted
 from augcond.errors import ConfigError, CorruptRunError, LeakError, RunError
 from augcond.generators.checked import embed_prompts
 from augcond.sealed import read_json, read_table, write_json, write_table
-from augcond.store.folder import FILES
+from augcond.store.names import FILES
 from augcond.training.arm_images import RunImages
 from augcond.training.arms import REAL_ONLY, Arm
 from augcond.training.image_sets import synthetic_images

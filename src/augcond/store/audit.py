@@ -15,8 +15,9 @@ from augcond.files import TEMPORARY, file_sha256
 from augcond.planning import PlanRow
 from augcond.progress import NoProgress, Progress
 from augcond.store.commit import ShardMarker
-from augcond.store.folder import FILES, RunFolder
+from augcond.store.folder import RunFolder
 from augcond.store.images import decode_stored
+from augcond.store.names import FILES
 from augcond.store.plans import RunPlan
 from augcond.store.shards import COLUMNS, FAILED, OK, shard_columns, shard_rows
 from augcond.store.verifying import set_aside_model, verify_files
@@ -136,9 +137,9 @@ def _sum(folder: RunFolder, cells: Sequence[tuple[RunFolder, Audit]]) -> Audit:
     )
 
 
-def _repair(folder: RunFolder, shards: Sequence[int], models: Sequence[Path]) -> Iterator[str]:
-    for number in shards:
-        folder.set_aside(number)
+def _repair(folder: RunFolder, shards: Sequence[tuple[int, ShardMarker]], models: Sequence[Path]) -> Iterator[str]:
+    for number, marker in shards:
+        folder.set_aside(number, marker)
         yield f"shard {number:05d} does not count as done any more: augcond generate makes it anew"
     for model in models:
         set_aside_model(model)
@@ -169,7 +170,7 @@ class _Shards:
     ok: int = 0
     failed: int = 0
     problems: list[str] = field(default_factory=list)
-    unfit: list[int] = field(default_factory=list)
+    unfit: list[tuple[int, ShardMarker]] = field(default_factory=list)
 
 
 def _audit_shards(folder: RunFolder, plan: RunPlan, sources: dict[str, tuple[int, str]], progress: Progress) -> _Shards:
@@ -195,7 +196,7 @@ def _audit_shards(folder: RunFolder, plan: RunPlan, sources: dict[str, tuple[int
             marker = now
             problems = list(_shard_problems(folder, plan, number, marker, sources))
         found.problems += (f"shard {number:05d}: {text}" for text in problems)
-        found.unfit += [number] if problems else []
+        found.unfit += [(number, marker)] if problems else []
         found.ok += marker.ok
         found.failed += marker.failed
         progress.advance(1, 0)
@@ -207,8 +208,11 @@ def _stray_files(folder: RunFolder, plan: RunPlan) -> Iterator[str]:
         path.name for n in range(len(plan.fingerprints)) for path in (folder.shard_path(n), folder.marker_path(n))
     }
     unfit = {folder.unfit_path(n).name for n in range(len(plan.fingerprints))}
+    claimed = folder.claims().names()
     # A copy may lack the folder, where no shard is done.
     for path in sorted(folder.shards.glob("*")):
+        if path.name.partition(".")[0] in claimed:
+            continue  # a worker is at it
         if path.name.endswith(TEMPORARY):
             yield f"temporary file {path.name}: a process was killed or is at work; augcond generate removes it"
         elif path.name in unfit:

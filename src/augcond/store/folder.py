@@ -3,98 +3,37 @@
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Final, Literal, NoReturn
+from typing import Final, NoReturn
+from uuid import uuid4
 
 import pyarrow as pa
 
 from augcond.config import RunConfig, kept_text, load_kept_config
 from augcond.datasets import Dataset, RejectedFile
 from augcond.datasets.base import HeldOut
-from augcond.datasets.splits import MEND_SPLIT
 from augcond.errors import CorruptRunError, RunError
 from augcond.files import TEMPORARY, is_special, known_sha256, links_outside, sync_folder, write_atomically
 from augcond.sealed import read_table, write_table
-from augcond.store.commit import ShardMarker, read_marker
+from augcond.store.claims import Claims
+from augcond.store.commit import ShardFiles, ShardMarker, discard, parse_marker, read_marker, take_away
 from augcond.store.fingerprint import SourceFacts
-from augcond.store.plans import MEND_PLAN, RunPlan, plan_from_table, plan_to_table, sources_sha256
-
-
-@dataclass(frozen=True, slots=True)
-class RunFile:
-    """One kind of file in a run folder.
-
-    Attributes:
-        pattern: its path in the run folder; names in braces stand for what tells several of a kind apart.
-        goes: whether it goes when a run is made anew: images, and what was made of them.
-        seal: how it says itself whether it is what was written (`augcond.sealed`); None where it does not.
-        mend: what is to be done where it is not.
-    """
-
-    pattern: str
-    goes: bool = True
-    seal: Literal["json", "parquet", "safetensors"] | None = None
-    mend: str = ""
-
-    @property
-    def glob(self) -> str:
-        """Matches all files of the kind."""
-        return re.sub(r"\{.*?\}", "*", self.pattern)
-
-
-CARD, WEIGHTS, CHECKPOINT = "model.json", "model.safetensors", "checkpoint.safetensors"
-UNFIT_CARD = "model.unfit.json"
-"""The files of a model, in the folder of its arm and training seed."""
-_MODEL = "models/{arm}/seed-{seed}/"
+from augcond.store.names import FILES
+from augcond.store.operations import REAL
+from augcond.store.plans import (
+    RunPlan,
+    plan_fingerprints,
+    plan_from_table,
+    plan_to_table,
+    sources_sha256,
+)
 
 _WARNINGS = b"augcond.warnings"
 """In the metadata of `sources.parquet`: what looked wrong with the real images."""
-
-_TRAIN = "augcond train trains it anew"
-_SCREEN = "the next augcond train screens anew"
-_EVALUATE = "run augcond evaluate again"
-_DECODE = "the next command decodes every image again"
-
-FILES: Final[Mapping[str, RunFile]] = {
-    # What goes, in this order: a crash in between leaves shards without a plan, which the next plan ignores.
-    "plan": RunFile("plan.parquet", seal="parquet", mend=MEND_PLAN),
-    "sources": RunFile("sources.parquet", seal="parquet", mend="augcond generate writes it anew"),
-    "config": RunFile("config.yaml", mend="augcond generate CONFIG writes it anew"),
-    "shard": RunFile("shards/{number:05d}.parquet", mend="augcond generate makes it anew"),
-    "marker": RunFile("shards/{number:05d}.done.json", seal="json", mend="augcond generate makes its shard anew"),
-    "marker set aside": RunFile("shards/{number:05d}.unfit.json"),
-    "split": RunFile("split.json", seal="json", mend=MEND_SPLIT),
-    "screening": RunFile("screening.json", seal="json", mend=_SCREEN),
-    "margins": RunFile("screening.parquet", seal="parquet", mend=_SCREEN),
-    "card": RunFile(_MODEL + CARD, seal="json", mend=_TRAIN),
-    "card set aside": RunFile(_MODEL + UNFIT_CARD),
-    "weights": RunFile(_MODEL + WEIGHTS, mend=_TRAIN),
-    "checkpoint": RunFile(_MODEL + CHECKPOINT, seal="safetensors", mend=_TRAIN),
-    "predictions": RunFile("predictions/{on}/{arm}/seed-{seed}.parquet", seal="parquet", mend=_EVALUATE),
-    "results": RunFile("results.json", seal="json", mend=_EVALUATE),
-    "validation": RunFile("validation.json", seal="json", mend=_EVALUATE),
-    "mapped": RunFile("cache/{recipe}.arrow"),
-    "page": RunFile("report/index.html"),
-    "figure": RunFile("report/figures/{name}"),
-    "picture": RunFile("report/images/{name}"),
-    "list of the report": RunFile("report/.augcond-files.txt"),
-    # What stays: what decoding found of the real images, and who works here.
-    "decoded": RunFile("decoded.parquet", goes=False, seal="parquet", mend=_DECODE),
-    "decoded held-out": RunFile("decoded-{on}.parquet", goes=False, seal="parquet", mend=_DECODE),
-    "lock": RunFile("locks/{name}.lock", goes=False),
-    "log": RunFile("log.txt", goes=False),
-    # The folder of a sweep, which is no run of its own, but holds runs.
-    "sweep": RunFile("sweep.json", goes=False, seal="json", mend="run augcond sweep again"),
-    "sweep table": RunFile("sweep.{ending}", goes=False),
-    "cell": RunFile("cells/{kind}/{point}/seed-{seed}", goes=False),
-}
-"""Every file of a run, and of a sweep; a folder stands for all that is in it."""
 
 _RESULTS: Final[Mapping[HeldOut, str]] = {"test": "results", "validation": "validation"}
 
@@ -104,8 +43,8 @@ class RunFolder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.shards = self.shard_path(0).parent
-        self.locks = self.lock_path("plan").parent
+        self.shards = self._file("shard", number=0).parent
+        self.locks = self._file("claim", name="plan").parent
         self.config_path = self._file("config")
         self.plan_path = self._file("plan")
         self.sources_path = self._file("sources")
@@ -121,8 +60,14 @@ class RunFolder:
         return self.path / FILES[kind].pattern.format(**which)
 
     def shard_path(self, number: int) -> Path:
-        """Return the path of shard `number`."""
-        return self._file("shard", number=number)
+        """Return the path of shard `number`, which its marker names; the plain name where it has none."""
+        marker = read_marker(self.marker_path(number))
+        return self._file("shard", number=number) if marker is None else self.shards / marker.file
+
+    def shard_files(self, number: int, attempt: str) -> ShardFiles:
+        """Return the files of an attempt at shard `number`."""
+        plain = self._file("shard", number=number)
+        return ShardFiles(plain, self.marker_path(number), self.unfit_path(number), attempt)
 
     def marker_path(self, number: int) -> Path:
         """Return the path of the done marker of shard `number`."""
@@ -132,9 +77,14 @@ class RunFolder:
         """Return where the marker of shard `number` is set aside once the shard is not what was committed."""
         return self._file("marker set aside", number=number)
 
-    def lock_path(self, name: str) -> Path:
-        """Return the path of a lock."""
-        return self._file("lock", name=name)
+    def claims(self) -> Claims:
+        """Return what this process is a worker of the run by, within its context."""
+        return Claims(self.locks, self._remove_attempt)
+
+    def _remove_attempt(self, name: str, attempt: str) -> None:
+        """Delete what an attempt at a shard left unfinished; what else can be claimed leaves nothing."""
+        if name.isdecimal():
+            discard(self.shard_files(int(name), attempt))
 
     def decoded_path(self, on: HeldOut | None = None) -> Path:
         """Return where it is kept what decoding found of the images to learn from, or of those held out."""
@@ -257,6 +207,11 @@ class RunFolder:
             raise RunError(f"{self.path} is no run: it has no plan.parquet (augcond generate CONFIG makes it)")
         return plan_from_table(read_table(self.plan_path, FILES["plan"].mend).content, self.plan_path)
 
+    def plans(self, run_plan: RunPlan) -> bool:
+        """Return whether the plan that lies here has the shards of `run_plan`, and maybe more behind them."""
+        now = plan_fingerprints(self.plan_path)
+        return tuple(now[: len(run_plan.fingerprints)]) == run_plan.fingerprints
+
     def write_plan(self, run_plan: RunPlan, config: RunConfig, dataset: Dataset) -> None:
         """Write the config, the sources and, last and atomically, the plan."""
         self.write_config(config)
@@ -321,14 +276,40 @@ class RunFolder:
         marker = read_marker(self.marker_path(number))
         if marker is None or marker.fingerprint != fingerprint:
             return None
-        path = self.shard_path(number)
-        if not path.exists() or path.stat().st_size != marker.bytes:
-            return None
-        return marker
+        return marker if self._is_there(marker) else None
+
+    def _is_there(self, marker: ShardMarker) -> bool:
+        return REAL.size(self.shards / marker.file) == marker.bytes
 
     def markers(self, run_plan: RunPlan) -> list[ShardMarker | None]:
         """Return the marker of every shard, None where it is not done."""
-        return [self.done(number, fingerprint) for number, fingerprint in enumerate(run_plan.fingerprints)]
+        # One look at the folder: a run that has begun lacks most of them.
+        names = set(REAL.names(self.shards))
+        return [
+            self.done(number, fingerprint) if self.marker_path(number).name in names else None
+            for number, fingerprint in enumerate(run_plan.fingerprints)
+        ]
+
+    def holds_good(self, number: int, data: bytes, fingerprint: str) -> bool:
+        """Return whether a marker of shard `number` is to be left alone by a worker that makes it as `fingerprint`.
+
+        Args:
+            number: of the shard.
+            data: contents of the marker; whether the plan is still the one that the worker has is asked after they were
+                read, because markers of a newer plan come after it.
+            fingerprint: that the plan gave the shard when the worker read it.
+        """
+        marker = parse_marker(data, self.marker_path(number))
+        if marker is None or not self._is_there(marker):
+            return False
+        return marker.fingerprint == fingerprint or marker.fingerprint == self._fingerprint_now(number)
+
+    def _fingerprint_now(self, number: int) -> str | None:
+        try:
+            fingerprints = plan_fingerprints(self.plan_path)
+        except CorruptRunError:
+            return None
+        return fingerprints[number] if number < len(fingerprints) else None
 
     def verified_markers(self, run_plan: RunPlan) -> list[ShardMarker | None]:
         """Return what `markers` does, for who reads the images: the bytes of every shard are compared with its marker.
@@ -342,31 +323,34 @@ class RunFolder:
         with ThreadPoolExecutor() as threads:
             intact = threads.map(self.is_intact, range(len(markers)), markers)
             unfit = [number for number, fits in enumerate(intact) if not fits]
-        # Another process may have made it anew meanwhile.
-        unfit = [number for number in unfit if not self.is_intact(number, read_marker(self.marker_path(number)))]
-        if unfit:
-            self._refuse(unfit)
+        for number in unfit:
+            # Another process may have made it anew meanwhile.
+            markers[number] = read_marker(self.marker_path(number))
+        if unfit := [number for number in unfit if not self.is_intact(number, markers[number])]:
+            self._refuse(unfit, markers)
         return markers
 
     def is_intact(self, number: int, marker: ShardMarker | None) -> bool:
         """Return whether shard `number` has the bytes that its marker says, if it has one."""
-        path = self.shard_path(number)
         try:
-            return marker is None or known_sha256(path) == marker.sha256
+            return marker is None or known_sha256(self.shards / marker.file) == marker.sha256
         except FileNotFoundError:
             return False
 
-    def set_aside(self, number: int) -> None:
-        """Keep the marker of a shard that is not what was committed under another name: it is not done any more."""
-        with suppress(FileNotFoundError):
-            self.marker_path(number).replace(self.unfit_path(number))
+    def set_aside(self, number: int, marker: ShardMarker | None) -> None:
+        """Keep `marker`, of a shard that is not what was committed, under another name: it is not done any more."""
+        data = REAL.read(self.marker_path(number))
+        if data is not None and parse_marker(data, self.marker_path(number)) == marker:
+            files = self.shard_files(number, uuid4().hex)
+            if take_away(files, data) is not None:
+                REAL.move(files.old_marker, files.unfit)
 
-    def _refuse(self, unfit: Sequence[int]) -> NoReturn:
+    def _refuse(self, unfit: Sequence[int], markers: Sequence[ShardMarker | None]) -> NoReturn:
         names = ", ".join(self.shard_path(number).name for number in unfit)
         what = f"{names} in {self.shards}: not what was committed (the sha256 of the marker is another)"
         try:
             for number in unfit:
-                self.set_aside(number)
+                self.set_aside(number, markers[number])
         except OSError as error:
             raise CorruptRunError(f"{what}. Delete it there, and augcond generate makes it anew ({error})") from error
         raise CorruptRunError(f"{what}. It does not count as done any more: augcond generate makes it anew")
@@ -375,13 +359,6 @@ class RunFolder:
         """Delete half-written files of the plan and its sources; call it while no other process writes those."""
         for path in self.path.glob(f"*{TEMPORARY}"):
             path.unlink(missing_ok=True)
-
-    def remove_temporary_shards(self, mine: Callable[[int], bool]) -> None:
-        """Delete what a killed process left half-written, of the shards for which `mine(number)` holds."""
-        for path in self.shards.glob(f"*{TEMPORARY}"):
-            number = path.name.split(".", 1)[0]
-            if number.isdigit() and mine(int(number)):
-                path.unlink(missing_ok=True)
 
 
 def _sources_table(dataset: Dataset) -> pa.Table:

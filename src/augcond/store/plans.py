@@ -12,22 +12,27 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from augcond.conditioning.framing import is_large
 from augcond.config.moved import called_today
 from augcond.datasets import Dataset
 from augcond.errors import CorruptRunError, RunError, RunMismatchError
 from augcond.files import is_special
 from augcond.planning import PLAN_SCHEMA, Plan, grow_plan
 from augcond.store.fingerprint import (
+    LARGE,
     PATH_VERSIONS,
     SourceFacts,
+    changed_paths,
     differences,
     outdated_shards,
     shard_fingerprints,
     spelled_out,
+    versions_of,
 )
 from augcond.store.shards import GenerationSettings
 
 if TYPE_CHECKING:
+    from augcond.generators import Generator
     from augcond.store.folder import RunFolder
 
 logger = logging.getLogger(__name__)
@@ -66,6 +71,11 @@ class RunPlan:
     fingerprints: tuple[str, ...]
     versions: Mapping[str, int]
     native_size: tuple[int, int] | None
+
+    @property
+    def reducing(self) -> bool:
+        """Whether sources much larger than they are shown are decoded at a fraction of their size."""
+        return self.versions.get(LARGE, 1) > 1
 
 
 def plan_run(
@@ -164,16 +174,33 @@ def sources_sha256(path: Path) -> str | None:
     Raises:
         CorruptRunError: the plan is damaged.
     """
+    found: str | None = _about(path).get("sources_sha256")
+    return found
+
+
+def plan_fingerprints(path: Path) -> list[str]:
+    """Return the fingerprints of the shards of the plan at `path`, none where there is no plan.
+
+    Raises:
+        CorruptRunError: the plan is damaged.
+    """
+    found: list[str] = _about(path).get("fingerprints", [])
+    return found
+
+
+def _about(path: Path) -> dict[str, Any]:
+    """Return what the plan at `path` says beside its rows."""
     try:
         if is_special(path):
             raise ValueError("it is no file")
-        about = (pq.read_schema(path).metadata or {}).get(_METADATA_KEY, b"{}")
-        found: str | None = json.loads(about).get("sources_sha256")
+        about = json.loads((pq.read_schema(path).metadata or {}).get(_METADATA_KEY, b"{}"))
+        if not isinstance(about, dict):
+            raise ValueError("it says nothing of itself")
     except FileNotFoundError:
-        return None
+        return {}
     except (OSError, ValueError, pa.ArrowException) as error:
         raise CorruptRunError(f"{path} cannot be read: {error}. {MEND_PLAN}") from error
-    return found
+    return about
 
 
 def settle_plan(folder: RunFolder, wanted: RunPlan, dataset: Dataset, *, shard_size: int) -> RunPlan:
@@ -213,14 +240,25 @@ def _gone_on(existing: RunPlan, grown: RunPlan, sources: SourceFacts) -> RunPlan
         logger.warning(
             "%d shards hold images that this version computes otherwise (%s): they are made anew",
             len(outdated),
-            ", ".join(path for path, version in PATH_VERSIONS.items() if existing.versions.get(path, 1) != version),
+            ", ".join(changed_paths(existing.versions)),
         )
+    versions = versions_of(existing.versions)
     fingerprints = existing.fingerprints
     if outdated or len(grown.plan) > len(existing.plan):
-        now = shard_fingerprints(grown.plan, existing.settings, sources)
+        now = shard_fingerprints(grown.plan, existing.settings, replace(sources, versions=versions))
         stay = set(range(len(fingerprints))) - set(outdated)
         fingerprints = tuple(fingerprints[n] if n in stay else name for n, name in enumerate(now))
-    return replace(grown, settings=existing.settings, fingerprints=fingerprints)
+    return replace(grown, settings=existing.settings, fingerprints=fingerprints, versions=versions)
+
+
+def mark_large(dataset: Dataset, generator: Generator) -> Dataset:
+    """Return `dataset` whose images say whether they are much larger than `generator` shows them."""
+    shown = min(edge for edge in (generator.encoder_size, *generator.image_size) if edge)
+    images = tuple(
+        replace(image, paths=(*image.paths, LARGE)) if is_large((image.width, image.height), shown) else image
+        for image in dataset.images
+    )
+    return replace(dataset, images=images)
 
 
 def source_facts(dataset: Dataset) -> SourceFacts:

@@ -15,7 +15,8 @@ from safetensors import SafetensorError, safe_open
 from augcond.errors import ConfigError, CorruptRunError, RunError
 from augcond.files import TEMPORARY, is_special, known_sha256
 from augcond.sealed import SEAL, fits, read_json, read_table
-from augcond.store.folder import CARD, FILES, UNFIT_CARD, WEIGHTS, RunFolder
+from augcond.store.folder import RunFolder
+from augcond.store.names import CARD, FILES, UNFIT_CARD, WEIGHTS
 from augcond.store.plans import sources_sha256
 
 _BY_THEMSELVES: Final = ("shard", "marker", "marker set aside", "cell")

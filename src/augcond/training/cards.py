@@ -18,7 +18,8 @@ from augcond.config.base import with_neutral
 from augcond.errors import CorruptRunError, RunError
 from augcond.files import TEMPORARY, write_atomically
 from augcond.sealed import BLANK, SEAL, fits, read_json, seal, write_json
-from augcond.store.folder import CARD, CHECKPOINT, FILES, UNFIT_CARD, WEIGHTS, RunFolder
+from augcond.store.folder import RunFolder
+from augcond.store.names import CARD, CHECKPOINT, FILES, UNFIT_CARD, WEIGHTS
 from augcond.training.arms import ArmKind, Seeds
 
 if TYPE_CHECKING:

@@ -17,8 +17,7 @@ from augcond.config.base import counted, setting_of, with_neutral
 from augcond.errors import ConfigError, RunMismatchError, TrainingError
 from augcond.files import file_sha256
 from augcond.progress import Interrupted, NoProgress
-from augcond.store.folder import CARD, CHECKPOINT, WEIGHTS
-from augcond.store.locks import exclusive
+from augcond.store.names import CARD, CHECKPOINT, WEIGHTS
 from augcond.store.verifying import model_flaw, set_aside_model
 from augcond.training.arm_images import RunImages
 from augcond.training.arms import Arm, Seeds, arms_of
@@ -64,22 +63,20 @@ def train_arms(
     seeds = experiment.config.training.training_seeds
     images = RunImages(experiment, dropped, steps.between)
     rank = find_rank(experiment.config.training)
-    lock = experiment.folder.lock_path(f"train-{rank.number}")
-    with exclusive(lock, f"another process trains {experiment.folder.path}: wait for it"):
-        # All of them before the first: what is wrong with the last arm shows now, not in some hours.
-        jobs = [(arm, _card(images, arm, seed)) for arm in arms for seed in seeds]
-        found = [_existing(images, arm, card, overwrite=overwrite) for arm, card in jobs]
-        left = [arm for (arm, _), done in zip(jobs, found, strict=True) if done is None]
-        for arm in arms:
-            if arm in left:
-                _check(images, arm)
-        if rank.number == 0:
-            for (_, card), done in zip(jobs, found, strict=True):
-                if done is None:
-                    _clear(experiment, card)
-        rank.wait()
-        steps.start(sum(arm.config.steps for arm in left))
-        return [done or _train(images, arm, card, steps) for (arm, card), done in zip(jobs, found, strict=True)]
+    # All of them before the first: what is wrong with the last arm shows now, not in some hours.
+    jobs = [(arm, _card(images, arm, seed)) for arm in arms for seed in seeds]
+    found = [_existing(images, arm, card, overwrite=overwrite) for arm, card in jobs]
+    left = [arm for (arm, _), done in zip(jobs, found, strict=True) if done is None]
+    for arm in arms:
+        if arm in left:
+            _check(images, arm)
+    if rank.number == 0:
+        for (_, card), done in zip(jobs, found, strict=True):
+            if done is None:
+                _clear(experiment, card)
+    rank.wait()
+    steps.start(sum(arm.config.steps for arm in left))
+    return [done or _train(images, arm, card, steps) for (arm, card), done in zip(jobs, found, strict=True)]
 
 
 def train_one(images: RunImages, arm: Arm, seed: int) -> tuple[Model, ModelCard]:

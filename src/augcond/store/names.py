@@ -1,0 +1,82 @@
+"""Every file of a run folder: its name, whether it goes, how it says that it is whole, and what mends it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from augcond.datasets.splits import MEND_SPLIT
+from augcond.store.plans import MEND_PLAN
+
+
+@dataclass(frozen=True, slots=True)
+class RunFile:
+    """One kind of file in a run folder.
+
+    Attributes:
+        pattern: its path in the run folder; names in braces stand for what tells several of a kind apart.
+        goes: whether it goes when a run is made anew: images, and what was made of them.
+        seal: how it says itself whether it is what was written (`augcond.sealed`); None where it does not.
+        mend: what is to be done where it is not.
+    """
+
+    pattern: str
+    goes: bool = True
+    seal: Literal["json", "parquet", "safetensors"] | None = None
+    mend: str = ""
+
+    @property
+    def glob(self) -> str:
+        """Matches all files of the kind."""
+        return re.sub(r"\{.*?\}", "*", self.pattern)
+
+
+CARD, WEIGHTS, CHECKPOINT = "model.json", "model.safetensors", "checkpoint.safetensors"
+UNFIT_CARD = "model.unfit.json"
+"""The files of a model, in the folder of its arm and training seed."""
+_MODEL = "models/{arm}/seed-{seed}/"
+
+_TRAIN = "augcond train trains it anew"
+_SCREEN = "the next augcond train screens anew"
+_EVALUATE = "run augcond evaluate again"
+_DECODE = "the next command decodes every image again"
+
+FILES: Final[Mapping[str, RunFile]] = {
+    # What goes, in this order: a crash in between leaves shards without a plan, which the next plan ignores.
+    "plan": RunFile("plan.parquet", seal="parquet", mend=MEND_PLAN),
+    "sources": RunFile("sources.parquet", seal="parquet", mend="augcond generate writes it anew"),
+    "config": RunFile("config.yaml", mend="augcond generate CONFIG writes it anew"),
+    "shard": RunFile("shards/{number:05d}.parquet", mend="augcond generate makes it anew"),
+    "shard made again": RunFile("shards/{number:05d}.{attempt}.parquet", mend="augcond generate makes it anew"),
+    "marker": RunFile("shards/{number:05d}.done.json", seal="json", mend="augcond generate makes its shard anew"),
+    "marker set aside": RunFile("shards/{number:05d}.unfit.json"),
+    "split": RunFile("split.json", seal="json", mend=MEND_SPLIT),
+    "screening": RunFile("screening.json", seal="json", mend=_SCREEN),
+    "margins": RunFile("screening.parquet", seal="parquet", mend=_SCREEN),
+    "card": RunFile(_MODEL + CARD, seal="json", mend=_TRAIN),
+    "card set aside": RunFile(_MODEL + UNFIT_CARD),
+    "weights": RunFile(_MODEL + WEIGHTS, mend=_TRAIN),
+    "checkpoint": RunFile(_MODEL + CHECKPOINT, seal="safetensors", mend=_TRAIN),
+    "predictions": RunFile("predictions/{on}/{arm}/seed-{seed}.parquet", seal="parquet", mend=_EVALUATE),
+    "results": RunFile("results.json", seal="json", mend=_EVALUATE),
+    "validation": RunFile("validation.json", seal="json", mend=_EVALUATE),
+    "mapped": RunFile("cache/{recipe}.arrow"),
+    "page": RunFile("report/index.html"),
+    "figure": RunFile("report/figures/{name}"),
+    "picture": RunFile("report/images/{name}"),
+    "list of the report": RunFile("report/.augcond-files.txt"),
+    # What stays: what decoding found of the real images, and who works here.
+    "decoded": RunFile("decoded.parquet", goes=False, seal="parquet", mend=_DECODE),
+    "decoded held-out": RunFile("decoded-{on}.parquet", goes=False, seal="parquet", mend=_DECODE),
+    "claim": RunFile("locks/{name}.claim", goes=False),
+    "worker": RunFile("locks/{worker}.worker", goes=False),
+    "lock": RunFile("locks/{name}.lock", goes=False),  # of 0.1
+    "log": RunFile("log.txt", goes=False),
+    # The folder of a sweep, which is no run of its own, but holds runs.
+    "sweep": RunFile("sweep.json", goes=False, seal="json", mend="run augcond sweep again"),
+    "sweep table": RunFile("sweep.{ending}", goes=False),
+    "cell": RunFile("cells/{kind}/{point}/seed-{seed}", goes=False),
+}
+"""Every file of a run, and of a sweep; a folder stands for all that is in it."""

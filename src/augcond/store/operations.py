@@ -1,0 +1,139 @@
+"""What claims and commits do to files, one operation at a time: each is whole or has not happened, wherever it is seen.
+
+All that two processes may do at once to one run goes through here, so that tests can let them take turns at it.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from pathlib import Path
+
+from augcond.files import file_sha256, sync_folder
+
+_NO_LINKS = (errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP, errno.EMLINK, errno.EXDEV)
+"""What file systems without hard links answer: vfat, FUSE mounts of object stores."""
+
+
+class FileOperations:
+    """The operations on real files."""
+
+    def publish(self, temporary: Path, path: Path) -> bool:
+        """Give a small finished file its name, unless that is taken: of several that publish at `path`, one succeeds.
+
+        Where there are hard links, `path` is there whole or not at all. Elsewhere it is written in place, and a process
+        that is killed leaves a part of it; who finds it may move it away, and then nothing was published.
+
+        Raises:
+            FileNotFoundError: `temporary` is gone.
+        """
+        try:
+            os.link(temporary, path)
+        except FileExistsError:
+            # On NFS a link may be made and its answer lost; the second try finds the first one's.
+            return _are_one(temporary, path)
+        except OSError as error:
+            if error.errno not in _NO_LINKS:
+                raise
+            return self._write_in_place(temporary.read_bytes(), path)
+        return True
+
+    def _write_in_place(self, data: bytes, path: Path) -> bool:
+        try:
+            descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
+        except FileExistsError:
+            return False
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(descriptor)
+            try:
+                return os.path.samestat(os.fstat(descriptor), path.stat())
+            except FileNotFoundError:
+                return False
+
+    def link(self, temporary: Path, path: Path) -> bool:
+        """Give a large finished file a second name, unless that is taken or there are no links here.
+
+        Raises:
+            FileNotFoundError: `temporary` is gone.
+        """
+        try:
+            os.link(temporary, path)
+        except FileExistsError:
+            return _are_one(temporary, path)
+        except OSError as error:
+            if error.errno not in _NO_LINKS:
+                raise
+            return False
+        return True
+
+    def write(self, path: Path, data: bytes, *, durable: bool = True) -> None:
+        """Write a file of a name that nobody else writes to; `durable`: so that it outlives a power cut."""
+        with path.open("wb") as file:
+            file.write(data)
+            file.flush()
+            if durable:
+                os.fsync(file.fileno())
+
+    def read(self, path: Path) -> bytes | None:
+        """Return the bytes of a file, None where there is none; of a pipe, which may never end, nothing."""
+        try:
+            descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+        except FileNotFoundError:
+            return None
+        with os.fdopen(descriptor, "rb") as file:
+            return file.read() if stat.S_ISREG(os.fstat(descriptor).st_mode) else b""
+
+    def sha256(self, path: Path) -> str | None:
+        """Return the hex digest of a file's bytes, None where there is none."""
+        try:
+            return file_sha256(path)
+        except FileNotFoundError:
+            return None
+
+    def size(self, path: Path) -> int | None:
+        """Return the size of a file in bytes, None where there is none."""
+        try:
+            return path.stat().st_size
+        except FileNotFoundError:
+            return None
+
+    def move(self, path: Path, to: Path) -> bool:
+        """Rename a file to a name that nobody else writes to; return whether it was there."""
+        try:
+            path.replace(to)
+        except FileNotFoundError:
+            return False
+        return True
+
+    def rename(self, path: Path, to: Path) -> None:
+        """Do what `move` does with a file that has to be there.
+
+        Raises:
+            FileNotFoundError: it is not.
+        """
+        path.replace(to)
+
+    def sync(self, folder: Path) -> None:
+        """Make the names in `folder` survive a power cut."""
+        sync_folder(folder)
+
+    def remove(self, path: Path) -> None:
+        """Delete a file, if it is there."""
+        path.unlink(missing_ok=True)
+
+    def names(self, folder: Path) -> list[str]:
+        """Return the names in a folder, sorted."""
+        return sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+
+
+def _are_one(one: Path, other: Path) -> bool:
+    try:
+        return one.samefile(other)
+    except FileNotFoundError:
+        return False
+
+
+REAL = FileOperations()
