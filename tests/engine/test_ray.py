@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -214,6 +215,15 @@ def test_leaving_waits_for_actors_that_drop_what_they_have(crew):
     leaving.leave()
     assert leaving.ray.told == [news(ended=True)] and leaving.ray.killed == 1
     assert leaving._wanted() == 1 and not leaving._on_gpus()
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:{port}", "ray://127.0.0.1:{port}"])
+def test_a_cluster_that_is_not_there_is_not_waited_for(tmp_path, address):
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        address = address.format(port=probe.getsockname()[1])
+    with pytest.raises(RunError, match=rf"no Ray cluster at '{address}' .*ray start --head"):
+        generate(ray_config(tmp_path, address))
 
 
 def test_ray_that_is_not_there_is_named(tmp_path, monkeypatch):

@@ -41,6 +41,8 @@ _NEWS = 1.0
 """Seconds for which an actor waits for something to tell before it answers that there is nothing."""
 _LOOK = 5.0
 """Seconds between two looks at how large the cluster is."""
+_ANSWERING = 10.0
+"""Seconds that a cluster has to answer at its address."""
 _LEAVING = 10.0
 """Seconds that actors have to end by themselves."""
 _RESTARTING = 0.5
@@ -178,8 +180,9 @@ def _connected(config: EngineConfig) -> Iterator[Any]:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
+        _knock(config.address or os.environ.get("RAY_ADDRESS", ""))
         ray.init(address=config.address, log_to_driver=False, logging_level=logging.WARNING)
-    except (ConnectionError, RuntimeError, ValueError) as error:
+    except (OSError, RuntimeError, ValueError) as error:
         raise RunError(
             f"engine.address: no Ray cluster at {config.address!r} ({str(error).strip().splitlines()[0]}): start one "
             "with ray start --head, or leave the key out for one on this machine"
@@ -191,6 +194,17 @@ def _connected(config: EngineConfig) -> Iterator[Any]:
         yield ray
     finally:
         ray.shutdown()
+
+
+def _knock(address: str) -> None:
+    """Raise where nobody listens at an address with a port: Ray would wait for minutes.
+
+    Raises:
+        OSError: nobody does.
+    """
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if host and port.isdecimal():
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_ANSWERING).close()
 
 
 @dataclass(slots=True)
