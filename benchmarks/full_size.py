@@ -152,7 +152,7 @@ def measure(folder: Path) -> None:
     conditioning = Conditioning(embeddings, torch.tensor([True]), ("a photo of a cat",))
     with _timed(f"{STEPS} guided steps of one image, and its decoding", seconds):
         generated = generator.generate(conditioning, [1])
-    own_size = [generator._unet.config.sample_size * generator._vae_scale] * 2
+    own_size = [generator._denoiser.network.config.sample_size * generator._vae_scale] * 2
     text = generator._prompts.encode(conditioning.prompts)
     result = {
         "what": "Stable Diffusion 2.1 unCLIP, true dimensions, random weights",
@@ -160,7 +160,7 @@ def measure(folder: Path) -> None:
         "disk_gb": round(sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) / 1e9, 2),
         "dtypes": {
             "on disk": "float16",
-            "unet": str(generator._unet.dtype),
+            "unet": str(generator._denoiser.network.dtype),
             "vae": str(generator._vae.dtype),
             "text_encoder": str(generator._text_encoders[0].dtype),
             "embeddings": str(embeddings.dtype),

@@ -26,10 +26,10 @@ from augcond.planning import Plan, make_plan
 from augcond.progress import NoProgress, Progress, Stage, no_stage
 from augcond.screening.screen import screened_out
 from augcond.store.claims import PLAN, training_claim
-from augcond.store.fingerprint import image_settings
+from augcond.store.fingerprint import as_begun, image_settings
 from augcond.store.folder import RunFolder
 from augcond.store.images import ImageFormat
-from augcond.store.plans import RunPlan, plan_run, settle_plan
+from augcond.store.plans import RunPlan, mark_large, plan_run, settle_plan
 from augcond.store.shards import GenerationSettings
 from augcond.torch_state import in_its_own_state
 from augcond.training.arms import HeldOut, arms_of
@@ -73,6 +73,8 @@ def generate(
     ensure_ready(config, {"generate"})
     folder = RunFolder(config.run)
     folder.create()
+    if folder.plan_path.exists() and not overwrite:
+        config = as_begun(config, folder.read_plan().settings)
     with folder.claims() as claims:
         with claims.held(PLAN):
             # Of several processes that start together one decodes the images, and the others take its word.
@@ -84,7 +86,8 @@ def generate(
         with claims.held(PLAN):
             check_test_images(config, pool, split, dataset)
         plan = plan_for(config, dataset)
-        generator = load_generator(config.generator)
+        generator = load_generator(config.generator, images=len(plan))
+        dataset = mark_large(dataset, generator)
         run_plan, materials = assemble(config, dataset, plan, generator)
         with claims.held(PLAN):
             if overwrite:

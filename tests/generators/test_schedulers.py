@@ -10,10 +10,10 @@ from augcond.generators.schedulers import SchedulerFactory, learns_variance
 
 NAMES = [
     *("ddim", "ddpm", "deis", "dpmsolver++", "dpmsolver++-sde", "dpmsolver++-single", "euler", "euler-ancestral"),
-    *("heun", "kdpm2", "kdpm2-ancestral", "lms", "pndm", "unipc"),
+    *("heun", "kdpm2", "kdpm2-ancestral", "lcm", "lms", "pndm", "tcd", "unipc"),
 ]
 # Those that draw noise while they denoise.
-STOCHASTIC = ["ddpm", "dpmsolver++-sde", "euler-ancestral", "kdpm2-ancestral"]
+STOCHASTIC = ["ddpm", "dpmsolver++-sde", "euler-ancestral", "kdpm2-ancestral", "lcm", "tcd"]
 
 
 @pytest.fixture(scope="module")
@@ -36,8 +36,6 @@ def own():
         *NAMES,
         "dpmsolver++-karras",
         "euler-karras",
-        "LCMScheduler",
-        "TCDScheduler",
         "SASolverScheduler",
         "DDPMParallelScheduler",
     ],
@@ -72,7 +70,7 @@ def test_the_models_noise_schedule_is_taken_over(own):
     assert len(scheduler.timesteps) == 5
 
 
-@pytest.mark.parametrize("name", ["ddim", "ddpm", "LCMScheduler", "TCDScheduler"])
+@pytest.mark.parametrize("name", ["ddim", "ddpm", "lcm", "tcd"])
 def test_latents_are_not_clipped_as_if_they_were_pixels(own, name):
     assert SchedulerFactory(name, own, 4).new("cpu").config.clip_sample is False
 

@@ -96,12 +96,12 @@ def do_work(
     with (
         folder.claims() as claims,
         torch_threads(settings.threads),
-        Feeding(materials, settings.feeding_threads, settings.max_memory_gb) as feeding,
+        Feeding(materials, settings.feeding_threads, settings.max_memory_gb, reducing=plan.reducing) as feeding,
         _Committer(on_shard) as committer,
     ):
         claims.tally.device = str(getattr(materials.generator, "device", ""))
         told = _Tallied(progress or NoProgress(), claims.tally, others=others)
-        tidy(folder, claims)
+        tidy(folder, claims, finished=False)
         pending = PendingShards(
             folder,
             plan,
@@ -131,7 +131,7 @@ def do_work(
                     break
                 # Others hold what is left: they commit it, or die.
                 time.sleep(PACE.poll)
-            tidy(folder, claims)
+            tidy(folder, claims, finished=work.shards is None)
         except SystemExit as error:
             # It would end the program without a word, with 0 even as if all were done.
             raise GeneratorError(
@@ -146,7 +146,7 @@ def load_materials(config: RunConfig, folder: RunFolder, plan: RunPlan) -> Mater
     Raises:
         RunMismatchError: the generator is not the one that the run was planned with.
     """
-    generator = load_generator(config.generator)
+    generator = load_generator(config.generator, images=len(plan.plan))
     identity = generator.identity
     for planned, found in (
         (plan.columns.generator, f"{identity.name}:{identity.model}"),

@@ -220,7 +220,10 @@ class Claims:
         path = self._claim_path(name)
         temporary = path.with_name(f"{path.name}.{claim.attempt}.{self.worker}{TEMPORARY}")
         self._operations.write(temporary, claim.to_bytes(), durable=False)
-        taken = self._operations.publish(temporary, path)
+        try:
+            taken = self._operations.publish(temporary, path)
+        except FileNotFoundError:
+            taken = False  # somebody believed us dead, and cleared up
         self._operations.remove(temporary)
         if taken:
             self._held[name] = claim
@@ -252,8 +255,8 @@ class Claims:
         if not at_once and now - self._buried < self._pace.beat:
             return
         self._buried = now
-        claims = self.claimed()
-        workers = {name.removesuffix(WORKER) for name in self._operations.names(self._folder) if name.endswith(WORKER)}
+        claims, names = self.claimed(), self._operations.names(self._folder)
+        workers = {name.removesuffix(WORKER) for name in names if name.endswith(WORKER)}
         for worker in workers - {self.worker}:
             if self.is_dead(worker):
                 self._bury(worker, claims)
@@ -261,6 +264,9 @@ class Claims:
             lost = claim.worker not in workers and claim.worker != self.worker
             if lost and self._stands_still(f"{claim.name} {claim.attempt}", claim.to_bytes()):
                 self._remove(claim)
+        for name in names:
+            if name.endswith(TEMPORARY) and name.split(".")[-2] not in workers and self._stands_still(name, b""):
+                self._operations.remove(self._folder / name)
 
     def _bury(self, worker: str, claims: dict[str, Claim]) -> None:
         for claim in claims.values():

@@ -158,8 +158,7 @@ def commit_shard(
             return None  # somebody believed this worker dead, and cleared up
         finally:
             # A full disk needs the room, and what has no name yet is worth nothing.
-            for path in (files.temporary, files.new_marker):
-                path.unlink(missing_ok=True)
+            discard(files)
     except OSError as error:
         named = error.filename if error.filename and TEMPORARY not in str(error.filename) else files.shard
         raise RunError(
@@ -182,7 +181,8 @@ def publish_shard(
     """
     path = _publish_file(files, marker.sha256, operations)
     marker = replace(marker, file=path.name)
-    operations.write(files.new_marker, sealed_json(asdict(marker)))
+    data = sealed_json(asdict(marker))
+    operations.write(files.new_marker, data)
     operations.sync(path.parent)
     replaced: list[Path] = []
     while not operations.publish(files.new_marker, files.marker):
@@ -202,10 +202,20 @@ def publish_shard(
     if unfit is not None:
         replaced.append(files.shard.with_name(named_file(unfit, files)))
         operations.remove(files.unfit)
-    if may_remove():
+    # Who was stopped for long may find that the run was made anew meanwhile.
+    if may_remove() and operations.read(files.marker) == data:
         for old in {*replaced, files.shard} - {path}:
             operations.remove(old)
     return marker
+
+
+def discard(files: ShardFiles, operations: FileOperations = REAL) -> None:
+    """Delete what of an attempt has no name yet.
+
+    What has one is left to `tidy` where its worker died before its marker: it may be stopped, and about to publish it.
+    """
+    for path in (files.temporary, files.new_marker, files.old_marker):
+        operations.remove(path)
 
 
 def take_away(files: ShardFiles, judged: bytes, operations: FileOperations = REAL) -> bytes | None:

@@ -20,7 +20,7 @@ from augcond.errors import CorruptRunError, RunError
 from augcond.files import TEMPORARY, is_special, known_sha256, links_outside, sync_folder, write_atomically
 from augcond.sealed import read_table, write_table
 from augcond.store.claims import Claims
-from augcond.store.commit import ShardFiles, ShardMarker, parse_marker, read_marker, take_away
+from augcond.store.commit import ShardFiles, ShardMarker, discard, parse_marker, read_marker, take_away
 from augcond.store.fingerprint import SourceFacts
 from augcond.store.names import FILES
 from augcond.store.operations import REAL
@@ -84,11 +84,7 @@ class RunFolder:
     def _remove_attempt(self, name: str, attempt: str) -> None:
         """Delete what an attempt at a shard left unfinished; what else can be claimed leaves nothing."""
         if name.isdecimal():
-            files = self.shard_files(int(name), attempt)
-            for path in (files.temporary, files.new_marker, files.old_marker):
-                path.unlink(missing_ok=True)
-            if self.shard_path(int(name)) != files.own:
-                files.own.unlink(missing_ok=True)
+            discard(self.shard_files(int(name), attempt))
 
     def decoded_path(self, on: HeldOut | None = None) -> Path:
         """Return where it is kept what decoding found of the images to learn from, or of those held out."""
@@ -281,11 +277,6 @@ class RunFolder:
         if marker is None or marker.fingerprint != fingerprint:
             return None
         return marker if self._is_there(marker) else None
-
-    def is_committed(self, number: int) -> bool:
-        """Return whether shard `number` has a marker, of whatever plan, and the file that it names."""
-        marker = read_marker(self.marker_path(number))
-        return marker is not None and self._is_there(marker)
 
     def _is_there(self, marker: ShardMarker) -> bool:
         return REAL.size(self.shards / marker.file) == marker.bytes

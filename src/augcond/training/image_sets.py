@@ -125,7 +125,7 @@ class DecodedPixels:
         self._count = count
         self._opener = opener
         self._size = size
-        self._kept: Kept[Image.Image] = Kept(max_bytes, lambda image: BYTES_PER_PIXEL * image.width * image.height)
+        self._kept: Kept[int, Image.Image] = Kept(max_bytes, lambda image: BYTES_PER_PIXEL * image.width * image.height)
 
     def __len__(self) -> int:
         """Return the number of images."""
@@ -156,7 +156,7 @@ class DecodedPixels:
 
     def photo(self, position: int) -> Image.Image:
         """Return an image whole, RGB."""
-        return self._kept.get(str(position), lambda: self._opener(position))
+        return self._kept.get(position, lambda: self._opener(position))
 
 
 @dataclass(frozen=True, slots=True)

@@ -60,7 +60,7 @@ CHECKS: tuple[Check, ...] = (
         "compile",
         ".generator:look_at_compiling",
         needs=_GENERATOR,
-        matters=lambda config: config.generator.compile,
+        matters=lambda config: config.generator.compile is not False,
         advice="leave generator.compile false, or install what it needs (a C++ compiler; on CUDA Triton)",
         alone=True,
     ),
