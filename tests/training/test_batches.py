@@ -220,7 +220,7 @@ import signal, threading, time
 from contextlib import closing
 import torch
 from PIL import Image
-from augcond.__main__ import Stopped, _stop
+from augcond.interruption import Stopped, stop as _stop
 from augcond.config.training import AugmentConfig
 from augcond.training.batches import BatchSampler, BatchSettings, ImageInputs
 from augcond.training.devices import Rank
