@@ -1,8 +1,9 @@
 """Workers take turns at the file operations of claims and commits, in every order, and crash at every point.
 
-The code that runs is that of `store/claims.py` and `store/commit.py`, on files in memory. Each operation is a turn. All orders
-are tried: what has happened so far is a list of choices, which is played again from the start for each of them; a state
-(the files, and what each worker has been answered) that was there before is not looked at again.
+The code that runs is that of `store/claims.py` and `store/commit.py`, on files in memory. Each operation is a turn. All
+orders are tried: what has happened so far is a list of choices, which is played again from the start for each of them;
+a state (the files, and what each worker has been answered) that was there before is not looked at again. Where that
+would take minutes, a worker is left in mid-work for another one at most so many times (`switches`).
 """
 
 from __future__ import annotations
@@ -69,7 +70,7 @@ class Turns(FileOperations):
         if not created or self.disk.links:
             return created
         data = self._turn(lambda files: files.get(temporary))
-        # What is written goes to the file that was created, wherever that is by now: whoever found it empty moved it away.
+        # What is written goes to the file that was created: whoever found it empty may have moved it away.
         return self._turn(lambda files: files.get(path) == b"" and not files.update({path: data}))
 
     def link(self, temporary, path):
@@ -354,7 +355,7 @@ def test_of_two_that_replace_an_old_marker_one_wins(file):
 
 
 def test_where_there_are_no_links_one_wins_too():
-    assert explore(Scene((maker("w0", ONE), maker("w1", TWO)), links=False, holds=tells_the_truth)) > 100
+    assert explore(Scene((maker("w0", ONE), maker("w1", TWO)), links=False, switches=3, holds=tells_the_truth)) > 100
 
 
 def test_a_shard_that_is_set_aside_meanwhile_is_made_again():

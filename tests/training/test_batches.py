@@ -244,11 +244,8 @@ import signal, threading, time
 from contextlib import closing
 import torch
 from PIL import Image
-from augcond.__main__ import Stopped, _stop
-from augcond.config import DataConfig
+from augcond.interruption import Stopped, stop as _stop
 from augcond.config.training import AugmentConfig
-from augcond.datasets import load_dataset
-from augcond.datasets.contents import open_image
 from augcond.training.batches import BatchSampler, BatchSettings, ImageInputs
 from augcond.training.devices import Rank
 from augcond.training.image_sets import DecodedPixels, ImageSet
