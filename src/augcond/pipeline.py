@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from augcond.checks import EVERYTHING, ensure_ready
@@ -86,9 +87,14 @@ def generate(
         with claims.held(PLAN):
             check_test_images(config, pool, split, dataset)
         plan = plan_for(config, dataset)
-        generator = load_generator(config.generator, images=len(plan))
+        engine = load_engine(config.engine.name)
+        here = engine.makes_here(config)
+        # Where others make the rows, all that is asked of it here is what it is.
+        asked = config.generator if here else config.generator.model_copy(update={"device": "cpu", "compile": False})
+        generator = load_generator(asked, images=len(plan))
         dataset = mark_large(dataset, generator)
         run_plan, materials = assemble(config, dataset, plan, generator)
+        run_plan = replace(run_plan, threads=engine.threads(config))
         with claims.held(PLAN):
             if overwrite:
                 claims.refuse_others(f"other processes work on {folder.path}: stop them first")
@@ -96,12 +102,12 @@ def generate(
             settle_split(folder.split_path, split)
             run_plan = settle_plan(folder, run_plan, dataset, shard_size=config.engine.shard_size)
             folder.write_plan(run_plan, config, dataset)
-    summary = load_engine(config.engine.name).run(
+    summary = engine.run(
         Job(
             config=config,
             folder=folder,
             plan=run_plan,
-            materials=materials,
+            materials=materials if here else None,
             retry_failed=retry_failed,
             reuse=tuple(reuse),
             progress=progress or NoProgress(),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -13,7 +14,7 @@ import pytest
 import yaml
 
 from augcond.engine import ray as engine
-from augcond.errors import ConfigError, GeneratorError, MissingExtraError, RunError
+from augcond.errors import ConfigError, MissingExtraError, RunError
 from augcond.pipeline import generate
 from augcond.store import RunFolder
 from augcond.store.workers import workers_in
@@ -198,14 +199,11 @@ def test_a_worker_that_is_lost_again_and_again_is_given_up(crew):
     assert (again.ray.started, again.ray.killed) == (1, 1)
 
 
-def test_a_fault_of_a_gpu_is_tried_again_and_other_errors_are_not(crew):
-    lost = crew(news(ended=True, error=GeneratorError("the GPU failed")), news("b", ended=True))
-    lost.run()
-    assert (lost.ray.started, lost.ray.killed) == (2, 1)
+def test_an_error_that_an_actor_ends_with_is_not_tried_again(crew):
     wrong = crew(news(ended=True, error=ConfigError("not on this node")))
     with pytest.raises(ConfigError, match="not on this node"):
         wrong.run()
-    assert wrong.ray.started == 1
+    assert (wrong.ray.started, wrong.ray.killed) == (1, 1)
 
 
 def test_leaving_waits_for_actors_that_drop_what_they_have(crew):
@@ -214,6 +212,15 @@ def test_leaving_waits_for_actors_that_drop_what_they_have(crew):
     leaving.leave()
     assert leaving.ray.told == [news(ended=True)] and leaving.ray.killed == 1
     assert leaving._wanted() == 1 and not leaving._on_gpus()
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:{port}", "ray://127.0.0.1:{port}"])
+def test_a_cluster_that_is_not_there_is_not_waited_for(tmp_path, address):
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        address = address.format(port=probe.getsockname()[1])
+    with pytest.raises(RunError, match=rf"no Ray cluster at '{address}' .*ray start --head"):
+        generate(ray_config(tmp_path, address))
 
 
 def test_ray_that_is_not_there_is_named(tmp_path, monkeypatch):

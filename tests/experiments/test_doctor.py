@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -142,7 +143,7 @@ def test_a_file_system_whose_flock_fails_or_locks_nobody_out(tmp_path, monkeypat
 
 
 def test_a_file_system_that_replaces_or_creates_badly(tmp_path, monkeypatch):
-    for look in (disk.look_at_folder, disk.look_at_renames, disk.look_at_exclusive_create):
+    for look in (disk.look_at_folder, disk.look_at_renames, disk.look_at_publishing):
         assert look(subject_in(tmp_path)).status == "ok"
 
     def copy(self, target):
@@ -153,9 +154,17 @@ def test_a_file_system_that_replaces_or_creates_badly(tmp_path, monkeypatch):
     monkeypatch.setattr(Path, "replace", copy)
     assert "while a file was replaced" in disk.look_at_renames(subject_in(tmp_path)).detail
     monkeypatch.undo()
-    monkeypatch.setattr(disk.os, "O_EXCL", 0)
+
+    def no_links(temporary, path):
+        raise OSError(errno.EPERM, "no links")
+
+    monkeypatch.setattr(os, "link", no_links)
+    (tmp_path / "without").mkdir()
+    found = disk.look_at_publishing(subject_in(tmp_path / "without"))
+    assert (found.status, found.measured["links"]) == ("ok", False)
+    monkeypatch.setattr(os, "O_EXCL", 0)
     (tmp_path / "again").mkdir()
-    assert "not created by exactly one" in disk.look_at_exclusive_create(subject_in(tmp_path / "again")).detail
+    assert "not published by exactly one" in disk.look_at_publishing(subject_in(tmp_path / "again")).detail
     nowhere = Subject(config_in(tmp_path), Path("/proc"), None)
     with pytest.raises(PermissionError, match="no folder can be made there"):
         disk.look_at_folder(nowhere)

@@ -1,8 +1,10 @@
 """The Ray engine: workers as actors over a cluster, one per GPU. What travels is a folder and a config, never images.
 
-Actors do what any worker does: they claim shards in the run folder, which all nodes see, and commit them there. So the
-driver knows nothing that matters. It starts actors, hears what they committed and how far they are, and starts those
-anew that are lost; if it is killed, Ray ends its actors, and the next driver goes on where the folder stands.
+An actor does what `augcond generate` does with one worker (`engine/workers.py`): a child process claims shards in the
+run folder, which all nodes see, and commits them there; where it dies, of a GPU's fault or for want of memory, the actor
+starts it again. So the driver knows nothing that matters. It starts actors, hears what they committed and how far they
+are, and replaces those that are lost; if it is killed, Ray ends its actors, their children end with them, and the next
+driver goes on where the folder stands.
 """
 
 from __future__ import annotations
@@ -23,14 +25,15 @@ from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from augcond.engine.base import Engine, Job
-from augcond.engine.work import Work, do_work
-from augcond.errors import AugcondError, GeneratorError, MissingExtraError, RunError
+from augcond.engine.work import Work
+from augcond.engine.workers import Workers
+from augcond.errors import AugcondError, MissingExtraError, RunError
 from augcond.progress import log_to
 from augcond.store.commit import ShardMarker
 from augcond.store.folder import RunFolder
 
 if TYPE_CHECKING:
-    from augcond.config import EngineConfig
+    from augcond.config import EngineConfig, RunConfig
 
 logger = logging.getLogger(__name__)
 
@@ -41,6 +44,8 @@ _NEWS = 1.0
 """Seconds for which an actor waits for something to tell before it answers that there is nothing."""
 _LOOK = 5.0
 """Seconds between two looks at how large the cluster is."""
+_ANSWERING = 10.0
+"""Seconds that a cluster has to answer at its address."""
 _LEAVING = 10.0
 """Seconds that actors have to end by themselves."""
 _RESTARTING = 0.5
@@ -73,7 +78,7 @@ class _Dropped(BaseException):
 
 
 class Worker:
-    """What an actor is: a worker in a thread, and what it has to tell.
+    """What an actor is: a worker in a child process, listened to by a thread, and what it has to tell.
 
     Args:
         work: what is to be done.
@@ -89,22 +94,25 @@ class Worker:
         self._told: queue.SimpleQueue[tuple[int, int] | tuple[int, ShardMarker] | AugcondError | None] = (
             queue.SimpleQueue()
         )
-        threading.Thread(target=self._do, name="working", daemon=True).start()
+        threading.Thread(target=self._do, name="listening", daemon=True).start()
 
     def _do(self) -> None:
-        end: AugcondError | None = None
+        work, end = self._work, None
+        folder, host = RunFolder(work.run), socket.gethostname()
         try:
-            with log_to(RunFolder(self._work.run).log_path):
-                do_work(
-                    self._work, lambda number, marker: self._told.put((number, marker)), progress=self, others=False
-                )
+            with log_to(folder.log_path):
+                job = Job(work.config, folder, folder.read_plan(), None, work.retry_failed, work.reuse, self)
+                Workers(job, work, 1, self._shard, count_others=False).run()
         except _Dropped:
             pass
         except AugcondError as error:
-            end = type(error)(f"{error} (a worker on {socket.gethostname()})")
+            end = type(error)(f"{error} (a worker on {host})")
         except BaseException as error:  # a folder that this node does not see, a library that it lacks
-            end = RunError(f"{type(error).__name__} of a worker on {socket.gethostname()}: {error}")
+            end = RunError(f"{type(error).__name__} of a worker on {host}: {error}")
         self._told.put(end)
+
+    def _shard(self, number: int, marker: ShardMarker) -> None:
+        self._told.put((number, marker))
 
     def start(self, total: int, what: str | None = None) -> None:
         """Do nothing: the driver knows how much there is to do."""
@@ -120,7 +128,7 @@ class Worker:
             raise _Dropped
 
     def drop(self) -> None:
-        """Have what is in hand dropped after the batch that is being made, and claims given back."""
+        """Have what is in hand dropped, and claims given back, once the next batch is made."""
         self._dropped = True
 
     def news(self) -> News:
@@ -143,6 +151,14 @@ class Worker:
 
 class RayEngine(Engine):
     """Has workers run as actors: one per GPU of the cluster; where it has none, one per `engine.threads` cores."""
+
+    def makes_here(self, config: RunConfig) -> bool:
+        """Return that the driver makes nothing."""
+        return False
+
+    def threads(self, config: RunConfig) -> int | None:
+        """Return the cores that each worker is given."""
+        return config.engine.threads or 1
 
     def schedule(self, job: Job, work: Work, on_shard: Callable[[int, ShardMarker], None]) -> None:
         """Start actors, and hear of what they commit, until all is done.
@@ -178,8 +194,9 @@ def _connected(config: EngineConfig) -> Iterator[Any]:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
+        _knock(config.address or os.environ.get("RAY_ADDRESS", ""))
         ray.init(address=config.address, log_to_driver=False, logging_level=logging.WARNING)
-    except (ConnectionError, RuntimeError, ValueError) as error:
+    except (OSError, RuntimeError, ValueError) as error:
         raise RunError(
             f"engine.address: no Ray cluster at {config.address!r} ({str(error).strip().splitlines()[0]}): start one "
             "with ray start --head, or leave the key out for one on this machine"
@@ -191,6 +208,17 @@ def _connected(config: EngineConfig) -> Iterator[Any]:
         yield ray
     finally:
         ray.shutdown()
+
+
+def _knock(address: str) -> None:
+    """Raise where nobody listens at an address with a port: Ray would wait for minutes.
+
+    Raises:
+        OSError: nobody does.
+    """
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if host and port.isdecimal():
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_ANSWERING).close()
 
 
 @dataclass(slots=True)
@@ -322,11 +350,9 @@ class _Crew:
             self.on_shard(number, marker)
         before, member.life = member.life, news.life
         if news.error is not None:
-            # After a fault of its GPU nothing can be computed in that process; other errors are there to stay.
-            self.ray.kill(member.actor)
-            if not isinstance(news.error, GeneratorError):
-                member.losses = MOST_LOSSES
-            self._lose(member, news.error, anew=True)
+            # The actor has tried again what another try may mend.
+            member.losses = MOST_LOSSES
+            self._lose(member, news.error, anew=False)
         elif before not in (None, news.life):
             self._lose(member, RunError("a worker was lost, and Ray started it anew"), anew=False)
         elif not news.ended:

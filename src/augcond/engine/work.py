@@ -10,7 +10,7 @@ import logging
 import platform
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -30,14 +30,14 @@ from augcond.errors import GeneratorError, RunMismatchError
 from augcond.generators import load_generator
 from augcond.planning import PlanRow
 from augcond.progress import NoProgress, Progress
-from augcond.store.claims import PACE, TRAINING, Claims, Tally
+from augcond.store.claims import PACE, Claims, Tally
 from augcond.store.commit import ShardFacts, ShardMarker, commit_shard, parse_marker
 from augcond.store.folder import RunFolder
 from augcond.store.images import ImageFormat
 from augcond.store.pending import ClaimedShard, PendingShards, tidy
 from augcond.store.plans import RunPlan
 from augcond.store.reuse import ReusableRows
-from augcond.store.shards import shard_tables
+from augcond.store.shards import ShardRow, shard_tables
 
 logger = logging.getLogger(__name__)
 
@@ -67,20 +67,20 @@ def do_work(
     work: Work,
     on_shard: Callable[[int, ShardMarker], None],
     *,
-    plan: RunPlan | None = None,
-    materials: Materials | None = None,
+    loaded: tuple[RunPlan, Materials] | None = None,
     progress: Progress | None = None,
-    others: bool = True,
+    on_begin: Callable[[int], None] = lambda number: None,
+    count_others: bool = True,
 ) -> None:
     """Claim, make and commit shards of `work` until all are done, by this worker or others; those of the dead, too.
 
     Args:
         work: what is to be done.
         on_shard: told of each shard once this worker has committed it; what it raises ends the work.
-        plan: of the run; read from its folder where None.
-        materials: what rows are made with; loaded where None.
+        loaded: the plan of the run and what rows are made with; read and loaded where None.
         progress: is told how many rows are to be made, and how many are.
-        others: whether it is told of what other workers make, too: not where somebody adds up several of them.
+        on_begin: told of each shard whose first rows go to the generator.
+        count_others: whether `progress` is told of what other workers commit, too.
 
     Raises:
         RunMismatchError: the generator that is loaded here is not the one that the run was planned with.
@@ -89,18 +89,17 @@ def do_work(
             end it.
     """
     folder = RunFolder(work.run)
-    plan = plan or folder.read_plan()
-    materials = materials or load_materials(work.config, folder, plan)
+    plan, materials = loaded or load(work)
     reusable = _reusable(work, folder, plan)
     settings = work.config.engine
     with (
         folder.claims() as claims,
-        torch_threads(settings.threads),
+        torch_threads(settings.threads or plan.threads),
         Feeding(materials, settings.feeding_threads, settings.max_memory_gb, reducing=plan.reducing) as feeding,
         _Committer(on_shard) as committer,
     ):
         claims.tally.device = str(getattr(materials.generator, "device", ""))
-        told = _Tallied(progress or NoProgress(), claims.tally, others=others)
+        told = _Tallied(progress or NoProgress(), claims.tally)
         tidy(folder, claims, finished=False)
         pending = PendingShards(
             folder,
@@ -108,7 +107,7 @@ def do_work(
             claims,
             only=work.shards,
             retry_failed=work.retry_failed,
-            on_done=lambda marker: told.by_others(marker.rows, marker.failed),
+            on_done=lambda marker: told.by_others(marker.rows, marker.failed) if count_others else None,
         )
         bounds = plan.plan.bounds()
         told.start(sum(bounds[number][1] - bounds[number][0] for number in pending.numbers))
@@ -126,7 +125,7 @@ def do_work(
         )
         try:
             while True:
-                _make_shards(bench, feeding, committer)
+                _make_shards(bench, feeding, committer, on_begin)
                 if not len(pending):
                     break
                 # Others hold what is left: they commit it, or die.
@@ -140,12 +139,14 @@ def do_work(
             ) from error
 
 
-def load_materials(config: RunConfig, folder: RunFolder, plan: RunPlan) -> Materials:
-    """Return what the rows of `plan`, of the run in `folder`, are made with; no image is opened yet.
+def load(work: Work) -> tuple[RunPlan, Materials]:
+    """Return the plan of the run, and what its rows are made with; no image is opened yet.
 
     Raises:
         RunMismatchError: the generator is not the one that the run was planned with.
     """
+    config, folder = work.config, RunFolder(work.run)
+    plan = folder.read_plan()
     generator = load_generator(config.generator, images=len(plan.plan))
     identity = generator.identity
     for planned, found in (
@@ -155,7 +156,7 @@ def load_materials(config: RunConfig, folder: RunFolder, plan: RunPlan) -> Mater
         if planned != found:
             raise RunMismatchError(f"the run was planned with the generator {planned}, and {found} is what lies here")
     recorded = {key: sha256 for key, (_, sha256) in folder.read_sources().items()}
-    return Materials(
+    return plan, Materials(
         RecordedReader(list_images(config.data).reader, recorded),
         DecodeSettings.of(config.data),
         config.conditioning,
@@ -184,8 +185,8 @@ def library_versions() -> dict[str, str]:
 class _Tallied:
     """A progress that counts what this worker has made, too."""
 
-    def __init__(self, progress: Progress, tally: Tally, *, others: bool) -> None:
-        self._progress, self._tally, self._others = progress, tally, others
+    def __init__(self, progress: Progress, tally: Tally) -> None:
+        self._progress, self._tally = progress, tally
         self._since = time.monotonic()
 
     def start(self, total: int, what: str | None = None) -> None:
@@ -201,8 +202,7 @@ class _Tallied:
 
     def by_others(self, made: int, failed: int) -> None:
         """Other workers have made `made` more."""
-        if self._others:
-            self._progress.advance(made, failed)
+        self._progress.advance(made, failed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,40 +265,57 @@ class _Shard:
         """Wait for the last images to be encoded; the shard took so long."""
         self._making.settle(leave=0)
         self._seconds = seconds
-        self._threads = torch.get_num_threads()
 
     def commit(self) -> ShardMarker | None:
         """Write the shard and its marker, and give the claim back; None where another worker was quicker."""
-        bench, plan, notes = self._bench, self._bench.plan, self._notes
+        bench, notes = self._bench, self._notes
         by_key = {row.row.key: row for row in self._making.made} | self._reused
         if self._reused:
             notes += ("1 row reused" if len(self._reused) == 1 else f"{len(self._reused)} rows reused",)
-        marker = commit_shard(
-            shard_tables([by_key[row.key] for row in self._rows], plan.classes, plan.columns),
-            bench.folder.shard_files(self.number, self._claimed.claim.attempt),
-            ShardFacts(
-                fingerprint=plan.fingerprints[self.number],
-                batch_size=self._batch_size,
-                threads=self._threads,
-                notes=notes,
-                seconds=self._seconds,
-                versions=library_versions(),
-            ),
-            self._holds_good,
-            lambda: TRAINING not in bench.claims.names(),
-        )
+        made = MadeRows([by_key[row.key] for row in self._rows], self._batch_size, notes, self._seconds)
+        marker = commit_rows(made, self._claimed, bench.folder, bench.plan)
         bench.claims.give_back(self._claimed.claim)
         if marker is None:
-            logger.info("shard %05d: another worker was quicker", self.number)
             bench.pending.put_back(self.number)
         return marker
 
-    def _holds_good(self, data: bytes) -> bool:
-        folder, fingerprint = self._bench.folder, self._bench.plan.fingerprints[self.number]
-        replaced = self._claimed.replaces
-        if replaced is not None and parse_marker(data, folder.marker_path(self.number)) == replaced:
+
+@dataclass(frozen=True, slots=True)
+class MadeRows:
+    """The rows of a shard; beside them see `ShardMarker`."""
+
+    rows: Sequence[ShardRow]
+    batch_size: int
+    notes: tuple[str, ...]
+    seconds: float
+
+
+def commit_rows(made: MadeRows, claimed: ClaimedShard, folder: RunFolder, plan: RunPlan) -> ShardMarker | None:
+    """Commit the rows of a claimed shard; see `commit_shard`."""
+    number, fingerprint = claimed.number, plan.fingerprints[claimed.number]
+
+    def holds_good(data: bytes) -> bool:
+        if claimed.replaces is not None and parse_marker(data, folder.marker_path(number)) == claimed.replaces:
             return False
-        return folder.holds_good(self.number, data, fingerprint)
+        return folder.holds_good(number, data, fingerprint)
+
+    marker = commit_shard(
+        shard_tables(made.rows, plan.classes, plan.columns),
+        folder.shard_files(number, claimed.claim.attempt),
+        ShardFacts(
+            fingerprint=fingerprint,
+            batch_size=made.batch_size,
+            threads=torch.get_num_threads(),
+            notes=made.notes,
+            seconds=made.seconds,
+            versions=library_versions(),
+        ),
+        holds_good,
+        lambda: not folder.is_being_trained,
+    )
+    if marker is None:
+        logger.info("shard %05d: another worker was quicker", number)
+    return marker
 
 
 class _Shards:
@@ -363,11 +380,12 @@ class _Committer:
                 self._on_shard(number, marker)
 
 
-def _make_shards(bench: _Bench, feeding: Feeding, committer: _Committer) -> None:
+def _make_shards(bench: _Bench, feeding: Feeding, committer: _Committer, on_begin: Callable[[int], None]) -> None:
     shards = _Shards(bench)
     ahead = feeding.ahead(shards.missing())
     before: _Shard | None = None  # its last images are encoded while the first batch of the next shard is made
     for shard in shards:
+        on_begin(shard.number)
         for _ in shard.make(feeding, ahead):
             if before is not None:
                 committer.add(before)

@@ -19,7 +19,7 @@ from augcond.datasets.base import HeldOut
 from augcond.errors import CorruptRunError, RunError
 from augcond.files import TEMPORARY, is_special, known_sha256, links_outside, sync_folder, write_atomically
 from augcond.sealed import read_table, write_table
-from augcond.store.claims import Claims
+from augcond.store.claims import TRAINING, Claims
 from augcond.store.commit import ShardFiles, ShardMarker, discard, parse_marker, read_marker, take_away
 from augcond.store.fingerprint import SourceFacts
 from augcond.store.names import FILES
@@ -289,6 +289,11 @@ class RunFolder:
             self.done(number, fingerprint) if self.marker_path(number).name in names else None
             for number, fingerprint in enumerate(run_plan.fingerprints)
         ]
+
+    @property
+    def is_being_trained(self) -> bool:
+        """Whether a training reads the images, so that no shard may go."""
+        return self._file("claim", name=TRAINING).exists()
 
     def holds_good(self, number: int, data: bytes, fingerprint: str) -> bool:
         """Return whether a marker of shard `number` is to be left alone by a worker that makes it as `fingerprint`.

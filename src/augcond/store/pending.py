@@ -146,8 +146,8 @@ def tidy_shards(
             unclear.setdefault(int(number), []).append(name)
     if not finished or TRAINING in claimed:
         return
-    for number, found in unclear.items():
-        files = files_of(number)
+    for place, found in unclear.items():
+        files = files_of(place)
         # Most shards have their plain file alone, and no marker need be read for it.
         if found != [files.shard.name] and (data := operations.read(files.marker)) is not None:
             named = named_file(data, files)

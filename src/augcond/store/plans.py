@@ -60,6 +60,8 @@ class RunPlan:
             later leave it alone.
         versions: of the paths of computation (`fingerprint.PATH_VERSIONS`) that the shards are made with.
         native_size: height and width at which the weights make images by themselves; None where that is not known.
+        threads: of PyTorch on a CPU, for each worker whose config says nothing else; None for as many as there are
+            cores. It decides the last bits, so that all workers of a run have as many as its first ones.
     """
 
     plan: Plan
@@ -71,6 +73,7 @@ class RunPlan:
     fingerprints: tuple[str, ...]
     versions: Mapping[str, int]
     native_size: tuple[int, int] | None
+    threads: int | None = None
 
     @property
     def reducing(self) -> bool:
@@ -127,6 +130,7 @@ def plan_from_table(table: pa.Table, path: Path) -> RunPlan:
             fingerprints=tuple(values["fingerprints"]),
             versions=values.get("versions", {}),
             native_size=None if size is None else (size[0], size[1]),
+            threads=values.get("threads"),
         )
         _check_rows(run_plan)
         return run_plan
@@ -164,6 +168,7 @@ def plan_to_table(run_plan: RunPlan, sources: str) -> pa.Table:
         "fingerprints": run_plan.fingerprints,
         "versions": dict(run_plan.versions),
         "native_size": run_plan.native_size,
+        **({} if run_plan.threads is None else {"threads": run_plan.threads}),
     }
     return run_plan.plan.table.replace_schema_metadata({_METADATA_KEY: json.dumps(metadata).encode()})
 
@@ -248,7 +253,9 @@ def _gone_on(existing: RunPlan, grown: RunPlan, sources: SourceFacts) -> RunPlan
         now = shard_fingerprints(grown.plan, existing.settings, replace(sources, versions=versions))
         stay = set(range(len(fingerprints))) - set(outdated)
         fingerprints = tuple(fingerprints[n] if n in stay else name for n, name in enumerate(now))
-    return replace(grown, settings=existing.settings, fingerprints=fingerprints, versions=versions)
+    # A run of one worker may go on with several.
+    threads = existing.threads or grown.threads
+    return replace(grown, settings=existing.settings, fingerprints=fingerprints, versions=versions, threads=threads)
 
 
 def mark_large(dataset: Dataset, generator: Generator) -> Dataset:

@@ -47,7 +47,7 @@ CHECKS: tuple[Check, ...] = (
     Check("devices", ".machine:look_at_devices"),
     Check("run folder", ".disk:look_at_folder", advice=_UNWRITABLE),
     Check("rename is atomic", ".disk:look_at_renames", needs="run folder"),
-    Check("exclusive create", ".disk:look_at_exclusive_create", needs="run folder"),
+    Check("publishing", ".disk:look_at_publishing", needs="run folder"),
     # Claims do without it.
     Check("flock", ".disk:look_at_flock", needs="run folder", matters=lambda config: False),
     Check(_GENERATOR, ".generator:look_at_generator"),
