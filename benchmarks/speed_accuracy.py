@@ -8,8 +8,8 @@
 
 On the built-in world: the long tail and few shots (k = 2 and 4), for `text` and `dropout`, each with the settings that
 the evidence (`benchmarks/evidence`) tuned, and with 8 seeds. A unit is one run, as in the evidence: generated, trained
-and judged by augcond, then one JSON record in benchmarks/results/speed_accuracy/. Units of `time` make 48 images in each
-of the twelve ways, in turn, so that none has a quieter machine than another. Several processes share the work.
+and judged by augcond, then one JSON record in benchmarks/results/speed_accuracy/. Units of `time` make 48 images in
+each of the twelve ways, in turn, so that none has a quieter machine than another. Several processes share the work.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.evidence.campaign import Campaign
-from benchmarks.evidence.estimate import Rates, work_of
+from benchmarks.evidence.estimate import Rates, Work, work_of
 from benchmarks.evidence.locks import exclusive
 from benchmarks.evidence.measured import Measured, Row
 from benchmarks.evidence.measuring import Measuring
@@ -255,12 +255,16 @@ def _is_there(plan: Plan, measuring: Measuring, name: str, work: Unit | int) -> 
 def estimate(plan: Plan, measuring: Measuring) -> None:
     """Print what is left."""
     left = [work for _, work in pending(plan, measuring) if isinstance(work, Unit)]
-    # Images of 20 guided steps are 40 calls; one process of one thread makes 320 calls a second on an idle core.
-    calls = {point.name: point.calls[0] + 0.4 * point.calls[1] for point in plan.points}
+    # A process of one thread calls the UNet 320 times a second on an idle core; outer layers take 0.4 of that.
+    rates = {point.name: 320 / (point.calls[0] + 0.4 * point.calls[1]) for point in plan.points}
+    amounts: dict[str, Work] = {}
     hours = 0.0
-    for point in plan.points:
-        mine = [unit for unit in left if unit.name.split("/")[-2] == point.name]
-        hours += work_of(mine).hours(Rates(images=320 / calls[point.name], step=0.04, overhead=6.0))
+    for unit in left:
+        *cell, point, seed = unit.name.split("/")
+        key = "/".join((*cell, seed))
+        if key not in amounts:  # as many images and steps in every way to sample
+            amounts[key] = work_of([unit])
+        hours += amounts[key].hours(Rates(images=rates[point], step=0.04, overhead=6.0))
     sys.stdout.write(f"{len(left)} units left; about {hours:.1f} hours of one process of one thread on an idle core\n")
 
 
@@ -290,14 +294,17 @@ def lines(plan: Plan) -> list[Line]:
     measured = Measured(record for record in records if not record["unit"].startswith("time/"))
     found = []
     for point in plan.points:
-        rows = _rows(plan, measured, point, RECIPES)
-        if not rows:
+        rows = {recipes: _rows(plan, measured, point, recipes) for recipes in (RECIPES, *((one,) for one in RECIPES))}
+        if not rows[RECIPES]:
             continue
+        to_default = {
+            recipes: None if point == DEFAULT else paired(mine, _rows(plan, measured, DEFAULT, recipes))
+            for recipes, mine in rows.items()
+        }
         seconds = [times[point.name] for times in timed if point.name in times]
-        accuracy = statistics.fmean(row.mean() or 0.0 for row in rows)
-        own = {recipe: _difference(plan, measured, point, (recipe,)) for recipe in RECIPES}
-        both = _difference(plan, measured, point, RECIPES)
-        found.append(Line(point, statistics.median(seconds) if seconds else None, accuracy, both, own))
+        accuracy = statistics.fmean(row.mean() or 0.0 for row in rows[RECIPES])
+        own = {recipe: to_default[recipe,] for recipe in RECIPES}
+        found.append(Line(point, statistics.median(seconds) if seconds else None, accuracy, to_default[RECIPES], own))
     return found
 
 
@@ -306,20 +313,17 @@ def _rows(plan: Plan, measured: Measured, point: Point, recipes: Sequence[str]) 
     return [row for where in named if (row := measured.row(*where)) is not None]
 
 
-def _difference(plan: Plan, measured: Measured, point: Point, recipes: Sequence[str]) -> Difference | None:
-    """Return the difference to the default over the mean of the cells, paired over seeds and test images."""
-    mine, base = (_pooled(_rows(plan, measured, each, recipes)) for each in (point, DEFAULT))
-    if point == DEFAULT or not mine.keys() & base.keys():
+def paired(mine: Sequence[Row], base: Sequence[Row]) -> Difference | None:
+    """Return the difference of the mean accuracies of two lists of rows, paired over seeds and test images."""
+    pair = {"this": _pooled(mine), "default": _pooled(base)}
+    if not pair["this"].keys() & pair["default"].keys():
         return None
-    found = compare("this", "default", {"this": mine, "default": base}, EvaluationConfig())
+    found = compare("this", "default", pair, EvaluationConfig())
     return with_intervals([one for one in found if one.metric == "overall"])[0]
 
 
 def _pooled(rows: Sequence[Row]) -> dict[Seeds, SeedPredictions]:
-    """Return the predictions of all rows as those of one model per seed that all have: its accuracy is their mean.
-
-    Every cell has the same test images, so that each counts alike.
-    """
+    """Return the predictions of all rows as those of one model per common seed; all have as many test images."""
     import numpy as np
 
     trained = [row.trained() for row in rows]
@@ -354,13 +358,8 @@ def show(plan: Plan, figure: Path) -> None:
 
 def frontier(found: Sequence[Line]) -> list[Point]:
     """Return the points than which none is both faster and as accurate, the fastest first."""
-    best: list[Point] = []
-    highest = -math.inf
-    for line in sorted((line for line in found if line.seconds is not None), key=lambda one: one.seconds or 0.0):
-        if line.accuracy > highest:
-            highest = line.accuracy
-            best.append(line.point)
-    return best
+    timed = sorted((line for line in found if line.seconds is not None), key=lambda line: line.seconds or 0.0)
+    return [line.point for at, line in enumerate(timed) if all(one.accuracy < line.accuracy for one in timed[:at])]
 
 
 def _interval(difference: Difference | None) -> str:

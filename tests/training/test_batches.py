@@ -13,13 +13,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from augcond.config import DataConfig
 from augcond.config.training import AugmentConfig
+from augcond.datasets import load_dataset
+from augcond.datasets.contents import open_image
 from augcond.errors import DatasetError, TrainingError
 from augcond.training import ahead
 from augcond.training.augmentation import BatchAugmentation, read_crops
 from augcond.training.batches import BatchSampler, BatchSettings, ImageInputs, effective_counts
 from augcond.training.devices import Rank
-from augcond.training.image_sets import DecodedPixels, ImageSet, MemoryPixels
+from augcond.training.image_sets import DecodedPixels, ImageSet, MemoryPixels, real_images
 
 
 def sampler(real=50, synthetic=80, size=16, share=0.5, mix="exact", seed=0, steps=40):
@@ -132,6 +135,27 @@ def inputs(augment, counts=(9, 12), *, kept=False):
     made = BatchSampler(*counts, BatchSettings(8, 0.5, "exact"), 0, 6)
     sets = tuple(photos(count, kept=kept, whole=config.crop == "photo") for count in counts)
     return ImageInputs(sets, made, config, size, 3, seed=5)
+
+
+def test_crops_of_large_photographs_are_taken_from_as_few_pixels_as_they_need(tmp_path):
+    rng = np.random.default_rng(0)
+    smooth = Image.fromarray(rng.integers(0, 256, (9, 12, 3), dtype=np.uint8)).resize((1200, 900))
+    (tmp_path / "a").mkdir()
+    for name, orientation in (("as-it-lies.jpg", 1), ("turned.jpg", 6)):
+        exif = Image.Exif()
+        exif[0x0112] = orientation
+        smooth.save(tmp_path / "a" / name, quality=95, exif=exif)
+    dataset = load_dataset(DataConfig(path=tmp_path))
+    pixels = real_images(dataset, 64, 1e9, photos=True).pixels
+    crops = np.array([[0.9, 1.0, 0.3, 0.6], [0.04, 1.2, 0.7, 0.1]])  # at a quarter of the size, and whole
+    for position in range(2):
+        taken, of_all = np.empty((2, 2, 3, 64, 64), np.uint8)
+        read_crops(pixels, np.array([position, position]), crops, taken)
+        decoded = DecodedPixels(1, lambda _, key=dataset.images[position].key: open_image(dataset, key), 64)
+        read_crops(decoded, np.array([0, 0]), crops, of_all)
+        assert abs(taken[0].astype(int) - of_all[0]).mean() < 1.5
+        assert not np.array_equal(taken[0], of_all[0])
+        assert np.array_equal(taken[1], of_all[1])
 
 
 class InThisThread(ThreadPoolExecutor):

@@ -67,7 +67,8 @@ class LatentDiffusion(Generator):
         self._native_size = _image_size(None, self._denoiser.native, self._vae_scale, self._size_step())
         self.image_size = _image_size(config.size, self._denoiser.native, self._vae_scale, self._size_step())
         self._guidance = Guidance(config.guidance_scale, config.guidance_interval)
-        self._schedulers = SchedulerFactory(config.scheduler, pipeline.scheduler, config.steps)
+        timing = self._denoiser.timing(config.steps, *self._latent_size())
+        self._schedulers = SchedulerFactory(config.scheduler, pipeline.scheduler, config.steps, timing)
         self._device = resolve_device(config.device)
         self._dtype = resolve_dtype(config, self._device)
         self._image_encoder: ImageEncoder | None = None
@@ -93,6 +94,10 @@ class LatentDiffusion(Generator):
     @staticmethod
     def _vae_of(pipeline: Any) -> Any:
         return pipeline.vae
+
+    def _latent_size(self) -> tuple[int, int]:
+        height, width = self.image_size
+        return height // self._vae_scale, width // self._vae_scale
 
     def _size_step(self) -> int:
         """Return of how many pixels image edges are multiples."""
@@ -181,8 +186,7 @@ class LatentDiffusion(Generator):
         self, conditioning: Conditioning, seeds: Sequence[int], strength: float | None, *, cached: bool
     ) -> Tensor:
         generators = [torch_stream(seed, INITIAL_NOISE) for seed in seeds]
-        height, width = (edge // self._vae_scale for edge in self.image_size)
-        noise = initial_latents(self._denoiser.latent_shape(height, width), generators).to(self._device)
+        noise = initial_latents(self._denoiser.latent_shape(*self._latent_size()), generators).to(self._device)
         scheduler = self._schedulers.new(self._device)
         return denoise(
             self._denoiser.begin(),

@@ -12,8 +12,10 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from augcond.datasets.contents import open_image
+from augcond.conditioning.framing import scale_for
+from augcond.datasets.contents import open_image, open_reduced
 from augcond.datasets.decoding import available_cores
+from augcond.datasets.reduced import whole
 from augcond.engine.sources import BYTES_PER_PIXEL, Kept
 from augcond.files import replacing
 from augcond.progress import NoProgress
@@ -25,7 +27,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
 
+    from augcond.conditioning.framing import Picture
     from augcond.datasets import Dataset
+    from augcond.datasets.reduced import Box, Reduced
     from augcond.progress import Progress
     from augcond.store import RunFolder
     from augcond.training.synthetic import SyntheticRows
@@ -65,8 +69,8 @@ class Pixels(Protocol):
         """Write the images at these positions into `out`, uint8, (B, 3, S, S), in the calling thread."""
         ...
 
-    def photo(self, position: int) -> Image.Image:
-        """Return an image whole, RGB, of whatever shape it is; shared, so nobody may change it.
+    def photo(self, position: int) -> Picture:
+        """Return an image of whatever shape it is, of which parts are shown.
 
         Raises:
             LookupError: only squares are kept.
@@ -106,9 +110,22 @@ class MemoryPixels:
         """Write the images at these positions into `out`, uint8, (B, 3, S, S)."""
         np.take(self.images.numpy(), positions, axis=0, out=out, mode="clip")
 
-    def photo(self, position: int) -> Image.Image:
+    def photo(self, position: int) -> Picture:
         """Raise LookupError: only squares are kept."""
         raise LookupError(f"image {position} is kept as a square")
+
+
+@dataclass(frozen=True, slots=True)
+class Reducible:
+    """How images are decoded at a fraction of their size.
+
+    Attributes:
+        size: width and height of the one at a position; None of one that cannot be.
+        opener: gives the one at a position, decoded at one over a scale of its size.
+    """
+
+    size: Callable[[int], tuple[int, int] | None]
+    opener: Callable[[int, int], Reduced]
 
 
 class DecodedPixels:
@@ -118,14 +135,25 @@ class DecodedPixels:
         count: number of images.
         opener: gives the one at a position, decoded, RGB.
         size: edge length S in pixels.
-        max_bytes: of whole images that are kept, decoded.
+        max_bytes: of photographs that are kept, decoded as far as their parts took.
+        reducible: of photographs.
     """
 
-    def __init__(self, count: int, opener: Callable[[int], Image.Image], size: int, max_bytes: float = 0) -> None:
+    def __init__(
+        self,
+        count: int,
+        opener: Callable[[int], Image.Image],
+        size: int,
+        max_bytes: float = 0,
+        reducible: Reducible | None = None,
+    ) -> None:
         self._count = count
         self._opener = opener
         self._size = size
-        self._kept: Kept[int, Image.Image] = Kept(max_bytes, lambda image: BYTES_PER_PIXEL * image.width * image.height)
+        self._reducible = reducible
+        self._kept: Kept[tuple[int, int], Reduced] = Kept(
+            max_bytes, lambda kept: BYTES_PER_PIXEL * kept.image.width * kept.image.height
+        )
 
     def __len__(self) -> int:
         """Return the number of images."""
@@ -152,11 +180,34 @@ class DecodedPixels:
     def read(self, positions: np.ndarray, out: np.ndarray) -> None:
         """Write the images at these positions into `out`, uint8, (B, 3, S, S), in the calling thread."""
         for position, place in zip(positions.tolist(), out, strict=True):
-            _write_square(self.photo(position), place)
+            _write_square(self._opener(position), place)
 
-    def photo(self, position: int) -> Image.Image:
-        """Return an image whole, RGB."""
-        return self._kept.get(position, lambda: self._opener(position))
+    def photo(self, position: int) -> Picture:
+        """Return an image of whatever shape it is, of which parts are shown."""
+        size = self._reducible and self._reducible.size(position)
+        return _Photo(self, position, size) if size else self.decoded(position, 1)
+
+    def decoded(self, position: int, scale: int) -> Reduced:
+        """Return a photograph, decoded at 1 / `scale` of its size; it is shared, so nobody may change it."""
+
+        def compute() -> Reduced:
+            if scale == 1 or self._reducible is None:
+                return whole(self._opener(position))
+            return self._reducible.opener(position, scale)
+
+        return self._kept.get((position, scale), compute)
+
+
+@dataclass(frozen=True, slots=True)
+class _Photo:
+    """A photograph that is decoded as far as the part that is shown takes."""
+
+    pixels: DecodedPixels
+    position: int
+    size: tuple[int, int]
+
+    def show(self, box: Box, size: tuple[int, int], resample: Image.Resampling, *, alone: bool) -> Image.Image:
+        return self.pixels.decoded(self.position, scale_for(box, size)).show(box, size, resample, alone=alone)
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,12 +285,12 @@ class _Chosen:
     def read(self, positions: np.ndarray, out: np.ndarray) -> None:
         self.pixels.read(self.positions[positions], out)
 
-    def photo(self, position: int) -> Image.Image:
+    def photo(self, position: int) -> Picture:
         return self.pixels.photo(int(self.positions[position]))
 
 
 def real_images(
-    dataset: Dataset, size: int, max_bytes: float, progress: Progress | None = None, *, whole: bool = False
+    dataset: Dataset, size: int, max_bytes: float, progress: Progress | None = None, *, photos: bool = False
 ) -> ImageSet:
     """Return the images of `dataset` as squares of `size` pixels.
 
@@ -248,19 +299,24 @@ def real_images(
         size: edge length in pixels.
         max_bytes: of memory; where they would take more, decoded, each is decoded whenever it is asked for.
         progress: is told how many are decoded into memory.
-        whole: they are asked for whole, too: those that were last are kept so, as many as fit.
+        photos: they are asked for as photographs, too: these are kept, decoded as far as was needed, as many as fit.
     """
 
     def opener(position: int) -> Image.Image:
         return open_image(dataset, dataset.images[position].key)
 
+    def jpeg_size(position: int) -> tuple[int, int] | None:
+        image = dataset.images[position]
+        return (image.width, image.height) if "jpeg" in image.paths else None
+
+    reducible = Reducible(jpeg_size, lambda position, scale: open_reduced(dataset, dataset.images[position].key, scale))
     count = len(dataset.images)
     return ImageSet(
         keys=tuple(image.key for image in dataset.images),
         labels=torch.tensor([image.label for image in dataset.images], dtype=torch.int64),
         pixels=(
-            DecodedPixels(count, opener, size, max_bytes if whole else 0)
-            if whole or not _fit(count, size, max_bytes)
+            DecodedPixels(count, opener, size, max_bytes if photos else 0, reducible)
+            if photos or not _fit(count, size, max_bytes)
             else MemoryPixels(_decoded(range(count), count, opener, size, progress))
         ),
     )
@@ -306,7 +362,7 @@ def synthetic_images(
     max_bytes: float,
     progress: Progress | None = None,
     *,
-    whole: bool = False,
+    photos: bool = False,
 ) -> ImageSet:
     """Return the images at `positions` as squares of `size` pixels.
 
@@ -320,10 +376,10 @@ def synthetic_images(
         size: edge length in pixels.
         max_bytes: of memory.
         progress: is told how many are decoded into memory.
-        whole: see `real_images`.
+        photos: see `real_images`.
     """
     pixels: Pixels
-    if not whole and _fit(len(positions), size, max_bytes):
+    if not photos and _fit(len(positions), size, max_bytes):
         encoded_images = _encoded(folder, rows, positions)
         pixels = MemoryPixels(_decoded(encoded_images, len(positions), decode_stored, size, progress))
     else:
@@ -333,7 +389,7 @@ def synthetic_images(
         def opener(position: int) -> Image.Image:
             return decode_stored(encoded[position].as_py())
 
-        pixels = DecodedPixels(len(positions), opener, size, max_bytes if whole else 0)
+        pixels = DecodedPixels(len(positions), opener, size, max_bytes if photos else 0)
     return ImageSet(tuple(rows.keys[p] for p in positions), torch.from_numpy(rows.labels[positions]), pixels)
 
 
