@@ -214,6 +214,7 @@ def test_an_error_that_an_actor_ends_with_is_not_tried_again(crew):
 def test_leaving_waits_for_actors_that_drop_what_they_have(crew):
     leaving = crew(news(), news(), news(ended=True))
     leaving._grow()
+    next(iter(leaving._asked.values())).life = "a"
     leaving.leave()
     assert leaving.ray.told == [news(ended=True)] and leaving.ray.killed == 1
     assert leaving._wanted() == leaving._cores() == 1 and not leaving._on_gpus()
