@@ -22,7 +22,8 @@ from augcond.training import ahead
 from augcond.training.augmentation import BatchAugmentation, read_crops
 from augcond.training.batches import BatchSampler, BatchSettings, ImageInputs, effective_counts
 from augcond.training.devices import Rank
-from augcond.training.image_sets import DecodedPixels, ImageSet, MemoryPixels, real_images
+from augcond.training.image_sets import ImageSet, real_images
+from augcond.training.pixels import DecodedPixels, MemoryPixels
 
 
 def sampler(real=50, synthetic=80, size=16, share=0.5, mix="exact", seed=0, steps=40):
@@ -192,7 +193,7 @@ def test_batches_are_those_of_seed_and_step_with_any_number_of_workers(monkeypat
     seen = []
     for count in (0, 1, 2):
         pool = ThreadPoolExecutor(count) if count else InThisThread()
-        for module in ("ahead", "augmentation", "image_sets"):
+        for module in ("ahead", "augmentation", "image_sets", "pixels"):
             monkeypatch.setattr(f"augcond.training.{module}.workers", lambda pool=pool: pool)
         source = inputs(augment, kept=kept)
         # A resumed training begins anywhere.
@@ -248,7 +249,8 @@ from augcond.interruption import Stopped, stop as _stop
 from augcond.config.training import AugmentConfig
 from augcond.training.batches import BatchSampler, BatchSettings, ImageInputs
 from augcond.training.devices import Rank
-from augcond.training.image_sets import DecodedPixels, ImageSet
+from augcond.training.image_sets import ImageSet
+from augcond.training.pixels import DecodedPixels
 
 def opener(position):
     time.sleep(0.01)

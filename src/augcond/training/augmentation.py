@@ -27,7 +27,7 @@ from augcond.training.ahead import workers
 if TYPE_CHECKING:
     from augcond.conditioning.framing import Picture
     from augcond.config.training import AugmentConfig
-    from augcond.training.image_sets import Pixels
+    from augcond.training.pixels import Pixels
 
 T = TypeVar("T", float, np.ndarray)
 
