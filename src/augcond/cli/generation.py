@@ -87,11 +87,9 @@ def generate(
 def status(
     run: RunPath,
     as_json: AsJson = False,
-    pending: Annotated[
-        bool, typer.Option("--pending", help="Print the number of shards to do, and nothing else.")
-    ] = False,
+    pending: Annotated[bool, typer.Option("--pending", help="Print how many shards are left, for scripts.")] = False,
 ) -> None:
-    """Show how many images are done, failed (by reason) and left, with rate, time left, and the workers that are at it.
+    """Show how many images are done, failed (by reason) and left, with rate, time left, and who is at it.
 
     Example: augcond status runs/my-photos
     """
