@@ -187,12 +187,13 @@ def test_workers_go_by_devices_memory_and_cores(tmp_path, monkeypatch):
     monkeypatch.setattr(machine, "memory", lambda: (2**40, 2**40))
     monkeypatch.setattr(machine, "available_cores", lambda: 32)
     found = machine.propose_workers(subject_in(tmp_path))
-    assert (found.status, found.measured["workers"], found.measured["threads"]) == ("ok", 8, 4)
+    assert (found.status, found.measured["workers"], found.measured["cores_each"]) == ("ok", 8, 4)
     monkeypatch.setattr(machine, "available_cores", lambda: 8)
     assert "give the job 16 cores" in machine.propose_workers(subject_in(tmp_path)).advice
     monkeypatch.setattr(machine, "memory", lambda: (2**33, 2**33))
     found = machine.propose_workers(subject_in(tmp_path, engine={"max_memory_gb": 3}))
-    assert found.status == "failed" and found.measured["workers"] < 8
+    assert found.status == "failed" and f"else set engine.workers: {found.measured['workers']}" in found.advice
+    assert 1 <= found.measured["workers"] < 8
 
 
 def test_a_gpu_that_pytorch_does_not_see_is_a_failure(tmp_path, monkeypatch):
