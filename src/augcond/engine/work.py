@@ -7,6 +7,7 @@ makes, a worker finds out itself, by claiming them (`augcond.store.claims`).
 from __future__ import annotations
 
 import logging
+import os
 import platform
 import time
 from collections import deque
@@ -28,6 +29,7 @@ from augcond.engine.feeding import Ahead, Feeding, Materials
 from augcond.engine.rows import BatchSize, Making, count_for
 from augcond.errors import GeneratorError, RunMismatchError
 from augcond.generators import load_generator
+from augcond.generators.devices import resolve_device
 from augcond.planning import PlanRow
 from augcond.progress import NoProgress, Progress
 from augcond.store.claims import PACE, Claims, Tally
@@ -98,7 +100,8 @@ def do_work(
         Feeding(materials, settings.feeding_threads, settings.max_memory_gb, reducing=plan.reducing) as feeding,
         _Committer(on_shard) as committer,
     ):
-        claims.tally.device = str(getattr(materials.generator, "device", ""))
+        claims.tally.device = _device(work.config)
+        claims.beat()
         told = _Tallied(progress or NoProgress(), claims.tally)
         tidy(folder, claims, finished=False)
         pending = PendingShards(
@@ -163,6 +166,13 @@ def load(work: Work) -> tuple[RunPlan, Materials]:
         generator,
         ImageFormat.resolve(config.output, generator.image_size),
     )
+
+
+def _device(config: RunConfig) -> str:
+    """Return what a worker says it makes images on."""
+    device = str(resolve_device(config.generator.device))
+    shown = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return f"{device} ({shown})" if shown and device.startswith("cuda") else device
 
 
 @contextmanager

@@ -20,7 +20,7 @@ from augcond.errors import CorruptRunError, RunError
 from augcond.files import TEMPORARY, is_special, known_sha256, links_outside, sync_folder, write_atomically
 from augcond.sealed import read_table, write_table
 from augcond.store.claims import TRAINING, Claims
-from augcond.store.commit import ShardFiles, ShardMarker, discard, parse_marker, read_marker, take_away
+from augcond.store.commit import ShardFiles, ShardMarker, discard, parse_marker, read_marker
 from augcond.store.fingerprint import SourceFacts
 from augcond.store.names import FILES
 from augcond.store.operations import REAL
@@ -347,7 +347,7 @@ class RunFolder:
         data = REAL.read(self.marker_path(number))
         if data is not None and parse_marker(data, self.marker_path(number)) == marker:
             files = self.shard_files(number, uuid4().hex)
-            if take_away(files, data) is not None:
+            if REAL.take_away(files.marker, data, files.old_marker) is not None:
                 REAL.move(files.old_marker, files.unfit)
 
     def _refuse(self, unfit: Sequence[int], markers: Sequence[ShardMarker | None]) -> NoReturn:
