@@ -13,6 +13,7 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from augcond.checks import EVERYTHING, ensure_ready
 from augcond.conditioning import check_conditioning
@@ -30,7 +31,7 @@ from augcond.store.claims import PLAN, training_claim
 from augcond.store.fingerprint import image_settings
 from augcond.store.folder import RunFolder
 from augcond.store.images import ImageFormat
-from augcond.store.plans import RunPlan, plan_run, settle_plan
+from augcond.store.plans import RunPlan, digest_inputs, plan_run, settle_plan
 from augcond.store.shards import GenerationSettings
 from augcond.torch_state import in_its_own_state
 from augcond.training.arms import HeldOut, arms_of
@@ -84,26 +85,31 @@ def generate(
         dataset = source_images(config, pool, split)
         with claims.held(PLAN):
             check_test_images(config, pool, split, dataset)
-        plan = plan_for(config, dataset)
         engine = load_engine(config.engine.name)
         here = engine.makes_here(config)
         # Where others make the rows, all that is asked of it here is what it is.
         generator = load_generator(config.generator if here else config.generator.model_copy(update={"device": "cpu"}))
-        run_plan, materials = assemble(config, dataset, plan, generator)
-        run_plan = replace(run_plan, threads=engine.threads(config))
+        threads = engine.threads(config)
+        inputs = digest_inputs(config, dataset, generator, _image_settings(config, dataset, generator), threads)
         with claims.held(PLAN):
             if overwrite:
                 claims.refuse_others(f"other processes work on {folder.path}: stop them first")
                 folder.clear()
             settle_split(folder.split_path, split)
-            run_plan = settle_plan(folder, run_plan, dataset, shard_size=config.engine.shard_size)
-            folder.write_plan(run_plan, config, dataset)
+            run_plan = folder.read_plan_of(inputs)
+            if run_plan is not None:
+                folder.write_config(config)
+            else:
+                wanted = plan_in_full(config, dataset, plan_for(config, dataset), generator)
+                wanted = replace(wanted, threads=threads, inputs=inputs)
+                run_plan = settle_plan(folder, wanted, dataset, shard_size=config.engine.shard_size)
+                folder.write_plan(run_plan, config, dataset)
     summary = engine.run(
         Job(
             config=config,
             folder=folder,
             plan=run_plan,
-            materials=materials if here else None,
+            materials=materials_of(config, dataset, generator) if here else None,
             retry_failed=retry_failed,
             reuse=tuple(reuse),
             progress=progress or NoProgress(),
@@ -237,20 +243,34 @@ def plan_for(config: RunConfig, dataset: Dataset) -> Plan:
 
 def assemble(config: RunConfig, dataset: Dataset, plan: Plan, generator: Generator) -> tuple[RunPlan, Materials]:
     """Return `plan` with the settings and fingerprints of its shards, and what its rows are made with."""
+    return plan_in_full(config, dataset, plan, generator), materials_of(config, dataset, generator)
+
+
+def plan_in_full(config: RunConfig, dataset: Dataset, plan: Plan, generator: Generator) -> RunPlan:
+    """Return `plan` with the settings and fingerprints of its shards."""
     check_recipes(config.generator, config.conditioning, generator)
-    image_format = ImageFormat.resolve(config.output, generator.image_size)
     identity = generator.identity
-    run_plan = plan_run(
+    return plan_run(
         plan,
-        image_settings(config, identity, dataset.decoding, image_format, generator.image_size),
+        _image_settings(config, dataset, generator),
         GenerationSettings(
             guidance_scale=config.generator.guidance_scale,
             steps=config.generator.steps,
             generator=f"{identity.name}:{identity.model}",
             revision=identity.revision,
-            extension=image_format.extension,
+            extension=ImageFormat.resolve(config.output, generator.image_size).extension,
         ),
         dataset,
         generator.image_size if config.generator.size is None else generator.native_size,
     )
-    return run_plan, Materials(dataset.reader, dataset.decoding, config.conditioning, generator, image_format)
+
+
+def materials_of(config: RunConfig, dataset: Dataset, generator: Generator) -> Materials:
+    """Return what the rows of a run are made with."""
+    image_format = ImageFormat.resolve(config.output, generator.image_size)
+    return Materials(dataset.reader, dataset.decoding, config.conditioning, generator, image_format)
+
+
+def _image_settings(config: RunConfig, dataset: Dataset, generator: Generator) -> dict[str, Any]:
+    image_format = ImageFormat.resolve(config.output, generator.image_size)
+    return image_settings(config, generator.identity, dataset.decoding, image_format, generator.image_size)
