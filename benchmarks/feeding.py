@@ -4,6 +4,8 @@
     python -m benchmarks.feeding --against COMMIT   # alternating pairs with the code of another commit
     python -m benchmarks.feeding --recipes image --seconds 0.3 --rows 48 --sources 12 --pairs 1    # a short look
 
+Each case is written as soon as it is measured; called again with `--resume`, those that are there are left out.
+
 Every case is a process of its own: the local engine makes `--rows` images (at least as many as take 48 seconds) from
 photographs of 12 megapixels (or `--edges 4000 2000 500`), which this script makes and keeps in `--photos`. Views are
 those of CLIP's own image processor at 224 pixels, images of 768 pixels are stored in the default format. Told are,
@@ -28,7 +30,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from benchmarks.writing import write_result
+from benchmarks.writing import RESULTS, write_result
 from PIL import Image
 
 ROOT = Path(__file__).parents[1]
@@ -38,13 +40,14 @@ RECIPES = (*UNMIXED, *MIXED, *(f"{recipe}-dropout" for recipe in MIXED))
 CLASSES = 10
 LONGEST = 48.0
 """Seconds of the generator for each case, at least."""
+LIMITS = {"wall / generator": {"0.3": 1.05, "0.1": 1.15}, "processor ms per image": 150, "MB": 1500}
 
 
 def write_photographs(root: Path, count: int, edge: int) -> None:
     """Write `count` different JPEG files, `edge` x 3/4 `edge` pixels, with as much detail as photographs have."""
     rng = np.random.default_rng(0)
     height, width = edge * 3 // 4, edge
-    base = rng.normal(0.0, 6.5, (height, width, 3)).astype(np.float32)
+    base = rng.normal(0.0, 8.0, (height, width, 3)).astype(np.float32)
     for cells, weight in ((6, 0.6), (40, 0.25), (300, 0.15)):
         noise = Image.fromarray(rng.integers(0, 256, (cells, cells, 3), dtype=np.uint8))
         base += weight * np.asarray(noise.resize((width, height), Image.Resampling.BICUBIC), dtype=np.float32)
@@ -53,9 +56,9 @@ def write_photographs(root: Path, count: int, edge: int) -> None:
         path = root / f"class {number % CLASSES}" / f"{number:04d}.jpg"
         if not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True)
-            # Other pictures at the cost of one: each is shifted, and has its own light.
+            # Other pictures at the cost of one: each is shifted, and has its own colours.
             shifted = np.roll(picture, rng.integers(0, (height, width)), (0, 1))
-            Image.fromarray(np.roll(shifted, number, 2) // (1 + number % 2)).save(path, quality=90)
+            Image.fromarray(np.roll(shifted[:: 1 - 2 * (number % 2)], number, 2)).save(path, quality=90)
 
 
 def measure(photos: Path, recipe: str, seconds: float, rows: int, *settings: str) -> dict[str, Any]:
@@ -121,6 +124,10 @@ def source_of(commit: str, folder: Path) -> Path:
         archive.extractall(folder, filter="data")
     for name in ("waiting.py", "fake.py"):
         shutil.copy(ROOT / "src/augcond/testing" / name, folder / "src/augcond/testing" / name)
+    if not (folder / "src/augcond/conditioning/framing.py").exists():
+        waiting = folder / "src/augcond/testing/waiting.py"
+        lines = waiting.read_text(encoding="utf-8").splitlines(keepends=True)
+        waiting.write_text("".join(line for line in lines if "framing" not in line), encoding="utf-8")
     return folder / "src"
 
 
@@ -136,44 +143,40 @@ def main() -> None:
     parser.add_argument("--against")
     parser.add_argument("--photos", type=Path, default=Path(tempfile.gettempdir()) / "augcond-photographs")
     parser.add_argument("--engine", nargs="*", default=[], help="of this code's config, such as batch_size=8")
+    parser.add_argument("--resume", action="store_true", help="leave out cases that the result file holds")
     parser.add_argument("--one", nargs="+")
     options = parser.parse_args()
     if options.one:
         photos, recipe, seconds, rows, *settings = options.one
         sys.stdout.write(json.dumps(measure(Path(photos), recipe, float(seconds), int(rows), *settings)) + "\n")
         return
+    result = RESULTS / "feeding.json"
+    cases: list[dict[str, Any]] = json.loads(result.read_text())["cases"] if options.resume and result.exists() else []
     with tempfile.TemporaryDirectory() as folder:
         sources = {"this": ROOT / "src"}
         if options.against:
             sources[options.against] = source_of(options.against, Path(folder))
-        cases = []
         for edge in options.edges:
             photos = options.photos / f"{options.sources} of {edge}"
             write_photographs(photos, options.sources, edge)
             for seconds in options.seconds:
                 rows = max(options.rows, round(LONGEST / seconds)) if options.rows >= 160 else options.rows
                 for recipe in options.recipes:
+                    case: dict[str, Any] = {"recipe": recipe, "edge": edge, "seconds": seconds, "rows": rows}
+                    case |= {"sources": options.sources, "pairs": options.pairs}
+                    if any(case.items() <= done.items() and sources.keys() <= done.keys() for done in cases):
+                        continue
                     found: dict[str, list[dict[str, Any]]] = {name: [] for name in sources}
                     for _ in range(options.pairs):
                         for name, source in sources.items():
                             own = options.engine if name == "this" else []
                             found[name].append(measure_apart(source, photos, recipe, seconds, rows, *own))
-                    case: dict[str, Any] = {"recipe": recipe, "edge": edge, "seconds": seconds, "rows": rows}
                     for name, runs in found.items():
                         case[name] = {key: round(statistics.median(run[key] for run in runs), 2) for key in runs[0]}
+                    case["load_average"] = round(os.getloadavg()[0], 2)
                     sys.stderr.write(f"{case}\n")
                     cases.append(case)
-    write_result(
-        "feeding",
-        {
-            "cores": len(os.sched_getaffinity(0)),
-            "sources": options.sources,
-            "pairs": options.pairs,
-            "load_average": round(os.getloadavg()[0], 2),
-            "cases": cases,
-            "limits": {"wall / generator": {"0.3": 1.05, "0.1": 1.15}, "processor ms per image": 150, "MB": 1500},
-        },
-    )
+                    write_result("feeding", {"cores": len(os.sched_getaffinity(0)), "cases": cases, "limits": LIMITS})
 
 
 if __name__ == "__main__":

@@ -24,14 +24,14 @@ from augcond.engine import Job, Materials, Summary, load_engine
 from augcond.evaluation.evaluator import evaluate_models
 from augcond.evaluation.results import Results
 from augcond.generators import Generator, check_recipes, load_generator
-from augcond.planning import Plan, make_plan
+from augcond.planning import Plan, checked_amounts, make_plan
 from augcond.progress import NoProgress, Progress, Stage, no_stage
 from augcond.screening.screen import screened_out
 from augcond.store.claims import PLAN, training_claim
-from augcond.store.fingerprint import image_settings
+from augcond.store.fingerprint import as_begun, image_settings
 from augcond.store.folder import RunFolder
 from augcond.store.images import ImageFormat
-from augcond.store.plans import RunPlan, digest_inputs, plan_run, settle_plan
+from augcond.store.plans import RunPlan, digest_inputs, mark_large, plan_run, recorded_settings, settle_plan
 from augcond.store.shards import GenerationSettings
 from augcond.torch_state import in_its_own_state
 from augcond.training.arms import HeldOut, arms_of
@@ -75,6 +75,8 @@ def generate(
     ensure_ready(config, {"generate"})
     folder = RunFolder(config.run)
     folder.create()
+    if folder.plan_path.exists() and not overwrite:
+        config = as_begun(config, recorded_settings(folder.plan_path))
     with folder.claims() as claims:
         with claims.held(PLAN):
             # Of several processes that start together one decodes the images, and the others take its word.
@@ -85,10 +87,13 @@ def generate(
         dataset = source_images(config, pool, split)
         with claims.held(PLAN):
             check_test_images(config, pool, split, dataset)
+        count = count_rows(config, dataset)
         engine = load_engine(config.engine.name)
         here = engine.makes_here(config)
         # Where others make the rows, all that is asked of it here is what it is.
-        generator = load_generator(config.generator if here else config.generator.model_copy(update={"device": "cpu"}))
+        asked = config.generator if here else config.generator.model_copy(update={"device": "cpu", "compile": False})
+        generator = load_generator(asked, images=count)
+        dataset = mark_large(dataset, generator)
         threads = engine.threads(config)
         inputs = digest_inputs(config, dataset, generator, _image_settings(config, dataset, generator), threads)
         with claims.held(PLAN):
@@ -222,8 +227,8 @@ def load_training_images(config: RunConfig, *, cache: Path | None = None, progre
     return source_images(config, pool, draw_split(config, pool))
 
 
-def plan_for(config: RunConfig, dataset: Dataset) -> Plan:
-    """Return the plan of a run on `dataset`.
+def count_rows(config: RunConfig, dataset: Dataset) -> int:
+    """Return how many rows the plan of a run on `dataset` has.
 
     Raises:
         ConfigError: a parameter of the conditioning does not apply to the run's recipes, or the generator does not take
@@ -232,6 +237,17 @@ def plan_for(config: RunConfig, dataset: Dataset) -> Plan:
     """
     check_conditioning(config.conditioning)
     check_recipes(config.generator, config.conditioning)
+    return sum(checked_amounts(dataset, config.plan, config.conditioning)) * len(config.conditioning.recipe_names)
+
+
+def plan_for(config: RunConfig, dataset: Dataset) -> Plan:
+    """Return the plan of a run on `dataset`.
+
+    Raises:
+        ConfigError: see `count_rows`.
+        PlanError: see there, too.
+    """
+    count_rows(config, dataset)
     return make_plan(
         dataset,
         config.plan,

@@ -112,6 +112,7 @@ def test_from_folder_to_export(project, augcond):
     assert "7/7 images read" in err
     assert "12 images by text, embed-mixup" in out
     assert "of disk, from 4 images timed" in out
+    assert "which is what a job that is stopped loses at most" in out
     assert not (project / "run").exists()
 
     code, out, err = augcond("generate", "c.yaml")

@@ -16,7 +16,7 @@ from augcond.errors import RunMismatchError
 from augcond.pipeline import generate, train
 from augcond.store import RunFolder, audit_run, fingerprint, plans
 from tests.datasets.bombs import grey_16
-from tests.datasets.photos import P3, SRGB, colour_profile, encode
+from tests.datasets.photos import P3, SRGB, colour_profile, encode, picture
 from tests.toy import shard_bytes, toy_config, toy_dataset
 from tests.training.toys import toy_run
 
@@ -207,3 +207,52 @@ def test_rows_of_an_earlier_version_are_not_taken_over(photos, tmp_path, monkeyp
     # `text` shows no image to the encoder: its rows are what they were.
     assert summary.ok == 40
     assert set(notes) == {("1 row reused",)}
+
+
+def test_a_run_begun_before_large_jpegs_were_reduced_goes_on_as_it_began(tmp_path, monkeypatch):
+    def config(run, per_class=2):
+        return toy_config(
+            tmp_path,
+            dict.fromkeys("ab", 2),
+            conditioning={"recipe": ["text", "image", "mixup", "real-guidance"]},
+            plan={"per_class": per_class},
+            engine={"shard_size": 4, "batch_size": 4},
+            run=tmp_path / run,
+        )
+
+    config("x")  # writes the photos
+    for number in range(2):
+        large = picture(np.random.default_rng(number), 131, 97 + number)
+        (tmp_path / "photos" / "b" / f"{number}.png").write_bytes(encode(large, "JPEG"))
+    with monkeypatch.context() as patch:
+        for module in (fingerprint, plans):
+            patch.setattr(module, "PATH_VERSIONS", {**fingerprint.PATH_VERSIONS, "large": 1})
+        generate(config("before"))
+        generate(config("all before", 4))
+    generate(config("now", 4))
+    begun = shard_bytes(config("before").run)
+    assert generate(config("before", 4)).skipped == len(begun) > 0
+    before, now = (shard_bytes(config(run, 4).run) for run in ("before", "now"))
+    assert begun.items() <= before.items()
+    assert before == shard_bytes(config("all before", 4).run)
+    names = [RunFolder(config(run).run).read_plan().fingerprints for run in ("before", "now")]
+    other = [number for number, (old, new) in enumerate(zip(*names, strict=True)) if old != new]
+    rows = RunFolder(config("now").run).read_plan().plan
+    assert {row.class_id for number in other for row in rows.shard(number) if row.source_keys} == {"b"}
+    assert {name for name in now if now[name] != before[name]} == {f"{number:05d}.parquet" for number in other}
+
+
+def test_a_run_goes_on_in_the_format_that_it_was_begun_in(tmp_path):
+    def config(per_class, **output):
+        kept = {"generator": {"name": "fake", "size": 68}, "plan": {"per_class": per_class}}
+        return toy_config(tmp_path, {"a": 2}, conditioning={"recipe": ["text"]}, output=output, **kept)
+
+    generate(config(1, format="webp", effort=4))  # what auto stood for, before there were efforts
+    assert generate(config(2)).ok == 1
+    settings = RunFolder(tmp_path / "run").read_plan().settings["output"]
+    assert settings == {"format": "webp", "quality": 90, "size": 68}
+    with pytest.raises(RunMismatchError, match=r"output\.format: the run has 'webp', this config 'jpeg'"):
+        generate(config(2, format="jpeg"))
+    generate(config(2), overwrite=True)
+    assert RunFolder(tmp_path / "run").read_plan().settings["output"] == {**settings, "format": "jpeg"}
+    assert generate(config(2)).shards == 0

@@ -12,13 +12,17 @@ from safetensors.torch import save_file
 
 import augcond.__main__ as program
 from augcond.assets import WORLD
-from augcond.config import ConditioningConfig, load_config, parse_config
+from augcond.config import ConditioningConfig, EngineConfig, PlanConfig, load_config, parse_config
 from augcond.datasets import decoding
-from augcond.experiments.forecast import forecast
+from augcond.engine import Materials
+from augcond.experiments.forecast import LONGEST_SHARD, Estimate, estimate_cost, forecast, summarize_plan
 from augcond.experiments.rates import generation_costs
+from augcond.planning import make_plan
+from augcond.store.images import ImageFormat
+from augcond.testing import FakeGenerator
 from augcond.training.networks import build_classifier
 from tests.datasets import layouts
-from tests.toy import write_photos
+from tests.toy import toy_dataset, write_photos
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 
@@ -213,3 +217,31 @@ def test_the_built_in_world(monkeypatch, capsys):
     out = capsys.readouterr().out
     assert "496 real training images of 10 classes" in out
     assert "generation: no published rate for this model; augcond plan CONFIG times a few images" in out
+
+
+@pytest.mark.parametrize(
+    ("seconds", "better"),
+    [(1.17, None), (1.18, 240), (3.0, 96), (18.0, 16), (400.0, 16)],  # by hand: 300 s, in batches of 16
+)
+def test_a_shard_of_more_than_five_minutes_is_too_large(seconds, better):
+    found = Estimate(10_000, 16, seconds, 1.0, shard_size=256, batch_size=16)
+    assert found.shard_seconds == 256 * seconds
+    assert found.better_shard_size == better
+    assert better in (None, 16) or better * seconds <= LONGEST_SHARD
+
+
+@pytest.mark.parametrize(("per_class", "batches"), [(1, [2, 2]), (2, [3, 3]), (9, [3, 3])])
+def test_two_batches_are_made_to_time_one(per_class, batches):
+    class Counting(FakeGenerator):
+        def generate(self, conditioning, seeds):
+            made.append(len(seeds))
+            return super().generate(conditioning, seeds)
+
+    made = []
+    dataset, conditioning = toy_dataset({"a": 2, "b": 3}), ConditioningConfig(recipe=("image",))
+    plan = make_plan(dataset, PlanConfig(per_class=per_class), conditioning, prompts=("x",))
+    materials = Materials(dataset.reader, dataset.decoding, conditioning, Counting(), ImageFormat("png", 90, None))
+    found = estimate_cost(plan, materials, EngineConfig(batch_size=3, shard_size=4))
+    assert made == batches
+    assert (found.images, found.timed_images, found.shard_size) == (len(plan), batches[0], min(4, len(plan)))
+    assert summarize_plan(plan, dataset, found).shard_seconds == found.shard_seconds > 0

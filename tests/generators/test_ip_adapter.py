@@ -147,13 +147,13 @@ def test_the_unconditional_image_input(make, monkeypatch, version, kind):
     generator = make(version, kind, steps=1, scheduler="ddim", guidance_scale=4.0)
     conditioning = rows(generator, without={1})
     calls = []
-    forward = generator._unet.forward
+    forward = generator._denoiser.network.forward
 
     def recorded(sample, *args, **kwargs):
         calls.append(kwargs["added_cond_kwargs"]["image_embeds"])
         return forward(sample, *args, **kwargs)
 
-    monkeypatch.setattr(generator._unet, "forward", recorded)
+    monkeypatch.setattr(generator._denoiser.network, "forward", recorded)
     generator.generate(conditioning, SEEDS)
     ((embeddings,),) = calls
     unconditional, conditional = embeddings.chunk(2)
@@ -189,7 +189,7 @@ def test_xl_takes_zeros_for_no_negative_prompt_and_an_embedding_for_one(make, pi
 
 def test_xl_decodes_in_float32_where_its_config_says_so(make):
     generator = make("xl", dtype="float16", steps=1)
-    assert generator._unet.dtype == torch.float16
+    assert generator._denoiser.network.dtype == torch.float16
     assert generator._vae.dtype == torch.float32
 
 

@@ -99,13 +99,13 @@ def test_the_unconditional_image_input_is_the_zero_images_embedding(make, prior,
     generator = make(steps=1, scheduler="ddim", guidance_scale=4.0)
     conditioning = rows(without={1})
     calls = []
-    forward = generator._unet.forward
+    forward = generator._denoiser.network.forward
 
     def recorded(sample, *args, **kwargs):
         calls.append(kwargs["added_cond_kwargs"]["image_embeds"])
         return forward(sample, *args, **kwargs)
 
-    monkeypatch.setattr(generator._unet, "forward", recorded)
+    monkeypatch.setattr(generator._denoiser.network, "forward", recorded)
     generator.generate(conditioning, SEEDS)
     unconditional, conditional = calls[0].chunk(2)
     none = prior.get_zero_embed(5).detach()

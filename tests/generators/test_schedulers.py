@@ -10,10 +10,10 @@ from augcond.generators.schedulers import SchedulerFactory, learns_variance
 
 NAMES = [
     *("ddim", "ddpm", "deis", "dpmsolver++", "dpmsolver++-sde", "dpmsolver++-single", "euler", "euler-ancestral"),
-    *("heun", "kdpm2", "kdpm2-ancestral", "lms", "pndm", "unipc"),
+    *("heun", "kdpm2", "kdpm2-ancestral", "lcm", "lms", "pndm", "tcd", "unipc"),
 ]
 # Those that draw noise while they denoise.
-STOCHASTIC = ["ddpm", "dpmsolver++-sde", "euler-ancestral", "kdpm2-ancestral"]
+STOCHASTIC = ["ddpm", "dpmsolver++-sde", "euler-ancestral", "kdpm2-ancestral", "lcm", "tcd"]
 
 
 @pytest.fixture(scope="module")
@@ -36,8 +36,6 @@ def own():
         *NAMES,
         "dpmsolver++-karras",
         "euler-karras",
-        "LCMScheduler",
-        "TCDScheduler",
         "SASolverScheduler",
         "DDPMParallelScheduler",
     ],
@@ -72,7 +70,7 @@ def test_the_models_noise_schedule_is_taken_over(own):
     assert len(scheduler.timesteps) == 5
 
 
-@pytest.mark.parametrize("name", ["ddim", "ddpm", "LCMScheduler", "TCDScheduler"])
+@pytest.mark.parametrize("name", ["ddim", "ddpm", "lcm", "tcd"])
 def test_latents_are_not_clipped_as_if_they_were_pixels(own, name):
     assert SchedulerFactory(name, own, 4).new("cpu").config.clip_sample is False
 
@@ -121,7 +119,7 @@ def test_noise_that_cannot_be_seeded_per_row_is_refused(own, monkeypatch):
         ("dpmsolver+", r"generator\.scheduler: no scheduler 'dpmsolver\+'; did you mean 'dpmsolver\+\+'\?.*ddim"),
         ("UNet2DConditionModel", "no scheduler 'UNet2DConditionModel'"),
         ("SchedulerMixin", "SchedulerMixin does not denoise"),
-        ("FlowMatchEulerDiscreteScheduler", "does not denoise models of this kind"),
+        ("FlowMatchEulerDiscreteScheduler", "this model was not trained by flow matching, so it takes default, ddim"),
         ("DPMSolverMultistepInverseScheduler", "does not denoise models of this kind"),
         ("ddim-karras", "DDIMScheduler has no -karras variant"),
         ("DPMSolverSDEScheduler", "cannot be used with this model|no scheduler"),

@@ -121,9 +121,9 @@ def test_rows_with_and_without_an_initial_image_share_a_batch(make):
 def test_steps_before_the_start_are_not_done_and_do_not_count_for_the_interval(make, monkeypatch):
     generator = make(scheduler="ddim", steps=8, guidance_scale=3.0, guidance_interval=(0.0, 0.75))
     calls = []
-    forward = generator._unet.forward
+    forward = generator._denoiser.network.forward
     monkeypatch.setattr(
-        generator._unet,
+        generator._denoiser.network,
         "forward",
         lambda sample, *args, **kw: calls.append(len(sample)) or forward(sample, *args, **kw),
     )
@@ -142,13 +142,13 @@ def test_autoencoders_without_a_distribution(tmp_path):
 def test_a_row_from_an_image_is_retried_from_its_image(make, monkeypatch):
     generator = make(dtype="bfloat16", steps=2, guidance_scale=1.0)
     expected = make(dtype="float32", steps=2, guidance_scale=1.0).generate(from_images(), SEEDS)
-    forward = generator._unet.forward
+    forward = generator._denoiser.network.forward
 
     def spoiled(sample, *args, **kwargs):
         (result,) = forward(sample, *args, **kwargs)
         return (result * float("nan"),) if sample.dtype != torch.float32 else (result,)
 
-    monkeypatch.setattr(generator._unet, "forward", spoiled)
+    monkeypatch.setattr(generator._denoiser.network, "forward", spoiled)
     generated = generator.generate(from_images(), SEEDS)
     assert generated.errors == (None,) * 4
     assert (generated.images.int() - expected.images.int()).abs().max() <= 8
@@ -157,13 +157,13 @@ def test_a_row_from_an_image_is_retried_from_its_image(make, monkeypatch):
 def test_stable_unclip_starts_from_images_too(tiny_generator, conditioning, monkeypatch):
     generator = tiny_generator(scheduler="ddim", guidance_scale=3.0)
     labels = []
-    forward = generator._unet.forward
+    forward = generator._denoiser.network.forward
 
     def recorded(sample, *args, **kwargs):
         labels.append(kwargs["class_labels"])
         return forward(sample, *args, **kwargs)
 
-    monkeypatch.setattr(generator._unet, "forward", recorded)
+    monkeypatch.setattr(generator._denoiser.network, "forward", recorded)
     initial = [None, *(InitialImage(picture, 0.5) for picture in pictures(2)), None]
     with_image = torch.tensor([True, False, False, False])
     mixed = Conditioning(

@@ -17,13 +17,16 @@ PIXELS = np.random.default_rng(0).integers(0, 256, (12, 10, 3), dtype=np.uint8).
 def test_effort_is_that_of_the_webp_encoder_and_4_what_it_was_before_there_was_one():
     buffer = io.BytesIO()
     Image.fromarray(PIXELS).save(buffer, "WEBP", quality=90)
-    before = ImageFormat.resolve(OutputConfig(), PIXELS.shape[:2])
-    assert before.name == "webp"
+    before = ImageFormat.resolve(OutputConfig(format="webp", effort=4), PIXELS.shape[:2])
     assert encode_image(PIXELS, before) == buffer.getvalue()
-    quick = ImageFormat.resolve(OutputConfig(effort=0), PIXELS.shape[:2])
-    assert encode_image(PIXELS, quick) != buffer.getvalue()
-    assert "effort" not in counted(OutputConfig(), "images")
+    quick = ImageFormat.resolve(OutputConfig(format="webp"), PIXELS.shape[:2])
+    assert quick.effort == 2 and encode_image(PIXELS, quick) != buffer.getvalue()
+    assert "effort" not in counted(OutputConfig(effort=4), "images")
     assert counted(OutputConfig(effort=0), "images")["effort"] == 0
+
+
+def test_small_images_are_stored_without_loss_and_larger_ones_as_jpeg():
+    assert [ImageFormat.resolve(OutputConfig(), (edge, edge)).name for edge in (64, 65)] == ["png", "jpeg"]
 
 
 @pytest.mark.parametrize("name", ["png", "jpeg"])

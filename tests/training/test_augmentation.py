@@ -2,12 +2,18 @@
 
 import platform
 
+import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from torchvision.transforms import v2
 
 from augcond.config.training import AugmentConfig
 from augcond.errors import ConfigError
-from augcond.training.augmentation import BatchAugmentation, mix_inputs
+from augcond.training.augmentation import BatchAugmentation, mix_inputs, read_crops
+from augcond.training.pixels import DecodedPixels
 
 IMAGES = torch.randint(0, 256, (6, 3, 16, 16), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 
@@ -93,6 +99,49 @@ def test_a_cpu_gives_in_any_pieces_what_a_device_gives_at_once(config):
     if platform.machine() == "x86_64":
         # Elsewhere compilers fuse the multiplications and additions of torchvision's kernel.
         assert torch.equal(pieces, at_once)
+
+
+def a_map(width, height):
+    """Return a photograph whose red says how far right, and whose green how far down a pixel lies."""
+    across, down = np.meshgrid(np.arange(width), np.arange(height))
+    return Image.fromarray(np.stack([across, down, 0 * across], axis=-1).astype(np.uint8))
+
+
+def crop_of(photo, crop, size=16):
+    pixels = DecodedPixels(1, lambda position: photo, size)
+    out = np.empty((1, 3, size, size), np.uint8)
+    read_crops(pixels, np.array([0]), np.array([crop], float), out)
+    return torch.from_numpy(out[0])
+
+
+def test_a_crop_of_a_photograph_is_that_of_torchvision():
+    noise = np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8)
+    for photo in (a_map(60, 40), Image.fromarray(noise)):
+        ours = crop_of(photo, (0.25, 1.5, 0.5, 0.5))  # 30 x 20 pixels from the middle
+        theirs = v2.functional.resized_crop(photo, 10, 15, 20, 30, [16, 16], antialias=True)
+        # Theirs does not see what lies beyond the box, which half a pixel of the rim is blended with.
+        inner = (v2.functional.pil_to_tensor(theirs).int() - ours.int())[:, 1:-1, 1:-1]
+        assert inner.abs().max() <= 1
+
+
+@given(
+    shape=st.tuples(st.integers(1, 250), st.integers(1, 250)),
+    scale=st.tuples(st.floats(0.01, 1), st.floats(0.01, 1)).map(sorted),
+    seed=st.integers(0, 99),
+)
+@settings(max_examples=60, deadline=None)
+def test_crops_of_photographs_lie_within_and_have_the_area_that_was_drawn(shape, scale, seed):
+    augment = BatchAugmentation(AugmentConfig(crop="photo", scale=tuple(scale)), 16)
+    (share, ratio, across, down), *_ = augment.draw(1, 16, seed, "x").crops
+    assert scale[0] <= share <= scale[1]
+    assert 3 / 4 <= ratio <= 4 / 3
+    photo = a_map(*shape)
+    width = min((share * shape[0] * shape[1] * ratio) ** 0.5, shape[0])
+    height = min((share * shape[0] * shape[1] / ratio) ** 0.5, shape[1])
+    middle = (across * (shape[0] - width) + width / 2, down * (shape[1] - height) + height / 2)
+    seen = crop_of(photo, (share, ratio, across, down))[:2].float().mean((1, 2))
+    # The value of a pixel is where its left edge lies; values are rounded.
+    assert seen.tolist() == pytest.approx([place - 0.5 for place in middle], abs=1.1)
 
 
 def test_wrong_transforms_name_their_key():

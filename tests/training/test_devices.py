@@ -1,11 +1,15 @@
 """Processes, devices and precision: what is trained depends on the config, and on nothing around it."""
 
+import socket
+from datetime import timedelta
+
 import pytest
 import torch
 from accelerate import Accelerator
 from torch import nn
 
 from augcond.errors import ConfigError
+from augcond.training import devices
 from augcond.training.devices import Precision, find_rank
 from augcond.training.loop import fit
 from tests.training.toys import toy_settings, toy_task
@@ -66,3 +70,23 @@ def test_processes_that_were_started_for_gpus_do_not_train_on_the_cpu(monkeypatc
         find_rank(toy_settings())
     with pytest.raises(ConfigError, match=r"training\.batch_size: 9 images cannot be shared out over 2 processes"):
         find_rank(toy_settings(device="auto", batch_size=9))
+
+
+def test_processes_that_do_not_come_are_not_waited_for_without_a_word(monkeypatch, caplog):
+    for name in ("TORCHELASTIC_RUN_ID", "MASTER_ADDR", "MASTER_PORT", "RANK"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(ConfigError, match=r"WORLD_SIZE=2 .* RANK, MASTER_ADDR, MASTER_PORT is not set: .* or unset"):
+        find_rank(toy_settings())
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    for name, value in (("RANK", "0"), ("MASTER_ADDR", "127.0.0.1"), ("MASTER_PORT", str(port))):
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(devices, "_PATIENCE", timedelta(seconds=1))
+    with pytest.raises(ConfigError, match=r"the others did not come to 127.* within 1 s .* --processes N"):
+        find_rank(toy_settings())
+    assert f"waiting for the others at 127.0.0.1:{port}" in caplog.text
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "a launcher's")
+    with devices._meeting(cpu=True):
+        pass

@@ -1,11 +1,16 @@
 """Linear probes: features that are computed once, of an encoder that does not move."""
 
+from dataclasses import replace
+
 import torch
+from PIL import Image
 from safetensors.torch import save_file
 
+from augcond.config.training import AugmentConfig
 from augcond.training.batches import BatchSampler, BatchSettings, EncodedInputs, ImageInputs
 from augcond.training.devices import find_rank
 from augcond.training.networks import build_classifier
+from augcond.training.pixels import DecodedPixels
 from augcond.training.probes import BackboneEncoder, FrozenEncoder, LinearHead, plain_features, view_features
 from tests.training.toys import SIZE, toy_images, toy_settings
 
@@ -27,6 +32,12 @@ def test_a_frozen_backbone_does_not_move(tmp_path):
     assert plain.shape == (12, 128)
     assert views.shape == (3, 12, 128)
     assert not torch.equal(views[0], views[1])
+    pixels = DecodedPixels(12, lambda place: Image.new("RGB", (3 * SIZE, SIZE), (9 * place, 0, 0)), SIZE)
+    photos = replace(images, pixels=pixels)
+    of_photos = view_features(encoder, photos, AugmentConfig(crop="photo"), SIZE, 2, seed=0)
+    assert of_photos.shape == (2, 12, 128)
+    # Of plain colours, any crop is what the whole is.
+    torch.testing.assert_close(of_photos[0], plain_features(encoder, photos), rtol=0, atol=1e-4)
     assert not network.training
     for name, tensor in network.state_dict().items():
         assert torch.equal(tensor, before[name]), name

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from augcond.checks.look import Look, Problem, raised, to_fetch, tried
 from augcond.conditioning import check_conditioning
 from augcond.errors import AugcondError, ConfigError, GeneratorError, RunError
-from augcond.generators import check_recipes, find_family
+from augcond.generators import check_options, check_recipes, find_family
 from augcond.generators.loading import WeightsOrigin, cached_file, find_pipeline, local_folder
 from augcond.progress import format_bytes
 from augcond.store import RunFolder
@@ -30,7 +30,7 @@ def check_names(look: Look) -> Iterator[Problem]:
     """The generator, and whether it and the recipes go together."""
     config = look.config
     if look.uses_generator:
-        yield from raised("generator.name", tried(partial(find_family, config.generator.name)))
+        yield from raised("generator.name", tried(partial(check_options, config.generator)))
     if "generate" in look.work:
         yield from raised("conditioning", tried(partial(check_conditioning, config.conditioning)))
         yield from raised("conditioning", tried(partial(check_recipes, config.generator, config.conditioning)))
@@ -70,7 +70,7 @@ def _find(weights: NeededWeights, name: str) -> Path | None:
         return find_pipeline(origin, weights.layout)
     if weights.file.endswith(_PICKLED):
         raise ConfigError(f"{key}.weights: {weights.file!r} is not a safetensors file; pickled weights are not loaded")
-    folder = local_folder(origin, "h94/IP-Adapter")
+    folder = local_folder(origin, weights.example)
     if folder is not None and not (folder / weights.file).is_file():
         raise GeneratorError(f"{key}.weights: {weights.model} has no file {weights.file}; name one that it has")
     return folder

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import typer
 
-from augcond.cli import data, experiments, generation
+from augcond.cli import data, experiments, generation, machines
 
 __all__ = ["app"]
 
@@ -36,5 +36,7 @@ for _command in (
     experiments.sweep,
     experiments.power,
     experiments.report,
+    machines.launch,
+    machines.doctor,
 ):
     app.command()(_command)

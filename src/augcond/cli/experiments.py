@@ -58,23 +58,35 @@ def train(
     run: RunPath,
     overrides: Set = None,
     overwrite: Annotated[bool, typer.Option(help="Train models anew that were trained with other settings.")] = False,
+    processes: Annotated[
+        int | None,
+        typer.Option(min=1, help="Train each model on so many GPUs together; each takes a share of the batch."),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Train classifiers: real images only, and real with the synthetic ones of each recipe; resumes by itself.
 
     Refuses synthetic images whose sources are no training images of the split, and training images that are test or
-    validation images too. For many GPUs: accelerate launch -m augcond train RUN
+    validation images too. On several GPUs: --processes; on several machines: torchrun ... -m augcond train RUN
 
     Example: augcond train runs/my-photos --set training.seeds=5
     """
     from augcond.cli.tables import print_models
+    from augcond.experiments.launch import Together, idle_gpus, train_together
     from augcond.pipeline import train as train_run
 
     config = load_run_config(run, overrides)
+    together = Together(run, tuple(overrides or ()), overwrite=overwrite, as_json=as_json)
+    if processes is not None and processes > 1:
+        raise typer.Exit(train_together(config, together, processes))
+    hint = None if processes else idle_gpus(config, together)
+    if hint is not None:
+        say(hint)
+    first = os.environ.get("RANK", "0") == "0"  # of several processes that train together one is heard
     with logged(config), show_progress("training steps") as progress:
-        cards = train_run(config, overwrite=overwrite, progress=progress)
-    if os.environ.get("RANK", "0") != "0":
-        return  # one of several processes that train together: the first one prints
+        cards = train_run(config, overwrite=overwrite, progress=progress if first else None)
+    if not first:
+        return
     if as_json:
         print_json([asdict(card) for card in cards])
     else:

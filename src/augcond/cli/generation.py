@@ -40,7 +40,7 @@ def plan(
     estimate = None
     if timing and len(made):
         _, materials = assemble(config, dataset, made, load_generator(config.generator))
-        estimate = estimate_cost(made, materials, config.engine.batch_size)
+        estimate = estimate_cost(made, materials, config.engine)
     summary = summarize_plan(made, dataset, estimate, generation_warnings(config, dataset))
     if as_json:
         print_json(asdict(summary))

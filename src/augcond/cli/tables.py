@@ -51,6 +51,13 @@ def print_plan(summary: PlanSummary, console: Console) -> None:
             f"about {format_seconds(summary.seconds)} with one process and {format_bytes(summary.bytes)} of disk, "
             f"from {summary.timed_images} images timed on this machine"
         )
+    if summary.shard_seconds is not None and summary.shard_size is not None:
+        shard = f"a shard of {summary.shard_size:,} takes about {format_seconds(summary.shard_seconds)}"
+        lost = "which is what a job that is stopped loses at most"
+        if summary.better_shard_size is None:
+            console.print(f"{shard}, {lost}")
+        else:
+            console.print(f"{shard}, {lost}: engine.shard_size={summary.better_shard_size} loses five minutes")
     _print_warnings(summary.warnings, console)
 
 

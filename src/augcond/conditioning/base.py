@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from PIL.Image import Image
     from torch import Tensor
 
+    from augcond.conditioning.framing import Picture
+
 
 class Viewer(Protocol):
     """What conditioning needs of a generator; every `augcond.generators.base.Generator` is one."""
@@ -23,6 +25,18 @@ class Viewer(Protocol):
 
     def view(self, image: Image) -> Tensor:
         """Return the whole `image` (RGB) as the encoder's own preprocessing shows it, (3, S, S) in [0, 1]."""
+        ...
+
+
+class Shown(Protocol):
+    """Views of a row's sources as they are, which need not be decoded whole for them."""
+
+    def whole_view(self, index: int) -> Tensor:
+        """Return the generator's whole view of the source at that place, (3, S, S) in [0, 1]."""
+        ...
+
+    def picture(self, index: int) -> Picture:
+        """Return the source at that place, of which any part can be shown."""
         ...
 
 

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from PIL.Image import Image
     from torch import Tensor
 
-    from augcond.conditioning.base import Viewer
+    from augcond.conditioning.base import Shown, Viewer
+    from augcond.conditioning.framing import Picture
     from augcond.config import ConditioningConfig
 
 # PyTorch is imported by the functions that compute: planning, --help and status look recipes up and need none of it.
@@ -178,7 +179,7 @@ def prepare(
     source_keys: Sequence[str],
     seed: int,
     generator: Viewer,
-    whole_view: Callable[[int], Tensor] | None = None,
+    shown: Shown | None = None,
 ) -> Prepared:
     """Return the views of one row that the image encoder has to see, what was drawn, and what to start from.
 
@@ -196,8 +197,7 @@ def prepare(
         source_keys: the sources' keys, one per image.
         seed: the row's seed; nothing else decides what is drawn.
         generator: gives the whole view, the edge length of the encoder's input, and the size of the images it makes.
-        whole_view: gives the generator's whole view of the source at a place in `images`, as it is, (3, S, S), where it
-            is known without computing it anew.
+        shown: gives views of the sources as they are, where none of `augment:` changes them, without all of `images`.
 
     Raises:
         ConfigError: a transform of `augment:` is wrong or does not apply to one of the images, or the recipe's own
@@ -209,6 +209,7 @@ def prepare(
 
     from augcond.conditioning.augment import build_augment
     from augcond.conditioning.views import initial_view, random_crop
+    from augcond.datasets.reduced import whole
 
     count = recipe.source_count(settings)
     if len(images) < count or len(source_keys) != len(images):
@@ -218,12 +219,19 @@ def prepare(
         )
     size = generator.encoder_size
     augment = build_augment(settings) if count else None
+    as_they_are = None if augment is not None else shown
+
+    def source(index: int) -> Image:
+        return images[index] if augment is None else augment(images[index], seed, index + 1)
+
+    def picture(index: int) -> Picture:
+        return whole(source(index)) if as_they_are is None else as_they_are.picture(index)
+
     if not recipe.with_image:
         none = torch.zeros(0, 3, size, size)
         if not recipe.initial:
             return Prepared(none, Draws())
-        first = images[0] if augment is None else augment(images[0], seed, 1)
-        initial = InitialImage(initial_view(first, generator.image_size), settings.strength)
+        initial = InitialImage(initial_view(picture(0), generator.image_size), settings.strength)
         return Prepared(none, _draws_of_first(recipe, count), initial)
 
     mixed = _is_mixed(recipe, settings, seed)
@@ -232,14 +240,12 @@ def prepare(
     for index in range(count if mixed else 1):
         position = index + 1  # as in x1, x2
         cropped = recipe.pixels is not None or source_keys[index] in source_keys[:index]
-        if whole_view is not None and augment is None and not cropped:
-            views.append(whole_view(index))
-            continue
-        source = images[index] if augment is None else augment(images[index], seed, position)
         if cropped:
-            views.append(random_crop(source, size, settings, seed, position))
+            views.append(random_crop(picture(index), size, settings, seed, position))
+        elif as_they_are is not None:
+            views.append(as_they_are.whole_view(index))
         else:
-            views.append(checked_view(generator.view(source), size))
+            views.append(checked_view(generator.view(source(index)), size))
     stacked = torch.stack(views)
     if recipe.pixels is None or not mixed:
         return Prepared(stacked, draws)

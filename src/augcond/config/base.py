@@ -173,12 +173,18 @@ def _kept(section: Section, decides: tuple[Decides, ...], *, counts: bool) -> It
         if isinstance(value, Section) and setting.by == "value":
             # It may hold keys of several kinds; it stands there even where it holds none of these.
             yield key, dict(_kept(value, decides, counts=counts))
+        elif _are_sections(value) and setting.by == "value":
+            yield key, [dict(_kept(each, decides, counts=counts)) for each in value]
         elif (
             setting.decides in decides
             and (setting.by == "value") == counts
             and (setting.neutral is ABSENT or plain[key] != setting.neutral)
         ):
             yield key, plain[key]
+
+
+def _are_sections(value: Any) -> bool:
+    return isinstance(value, tuple) and bool(value) and all(isinstance(each, Section) for each in value)
 
 
 def with_neutral(section: type[Section], values: Mapping[str, Any]) -> dict[str, Any]:

@@ -5,7 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, SerializeAsAny, ValidationError, ValidationInfo, field_validator, model_validator
+from pydantic import (
+    Field,
+    SerializeAsAny,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from augcond import registry
 from augcond.config.base import (
@@ -108,6 +115,28 @@ class ConditioningConfig(Section, decides="images"):
         return tuple(registry.short_name(name) for name in self.recipe)
 
 
+class CacheConfig(Section, decides="images"):
+    """Keep a UNet's deep features from one step to the next, and compute its outer layers only (arXiv 2312.00858)."""
+
+    interval: Annotated[int, Field(ge=1)] = 3
+    """Every so many steps everything is computed; 1: at every step, as without a cache."""
+    branch: Annotated[int, Field(ge=0)] = 0
+    """Up to which skip connection the outer layers are computed at every step; 0: the outermost alone, the fastest."""
+
+
+class LoraConfig(Section, decides="images"):
+    """A low-rank change of the weights: a style, a domain, or a way to sample in few steps."""
+
+    model: Annotated[str, _CHECKPOINT]
+    """A hub id or a local folder."""
+    weights: str = "pytorch_lora_weights.safetensors"
+    """The safetensors file in there."""
+    revision: Annotated[str | None, _IDENTITY] = None
+    """Commit hash, tag or branch on the hub; recorded as the commit hash it stands for."""
+    scale: float = 1.0
+    """How strongly it counts: 1 as trained, 0 not at all."""
+
+
 class GeneratorConfig(Section, decides="images"):
     """Which pretrained generator, and how it samples."""
 
@@ -124,12 +153,20 @@ class GeneratorConfig(Section, decides="images"):
     scheduler: str = "dpmsolver++"
     """ddim, dpmsolver++, euler, pndm, ... (some with -karras), or the class name of any diffusers scheduler;
     `default`: the model's own."""
+    cache: Annotated[CacheConfig | None, Setting(neutral=None)] = None
+    """Compute deep features every few steps only; null: at every step."""
+    lora: Annotated[tuple[LoraConfig, ...], Setting(neutral=[])] = ()
+    """LoRAs that are merged into the weights, of Stable Diffusion and SDXL."""
+    vae: Annotated[str | None, Setting(by="contents", path="checkpoint", neutral=None)] = None
+    """Another autoencoder: `tiny` for the tiny one of this family, a local folder, or a hub id, with @ and a revision
+    behind it where it is to be another than the newest; the checkpoint's own where null."""
     size: Annotated[int, Field(ge=8)] | None = None
     """Edge length at which to generate; the model's own where null."""
     dtype: Annotated[Literal["auto", "float32", "float16", "bfloat16"], NOTHING] = "auto"
     """auto: float16 on CUDA, float32 elsewhere."""
     device: Annotated[str, NOTHING] = "auto"
-    compile: Annotated[bool, NOTHING] = False
+    compile: Annotated[bool | Literal["auto"], NOTHING] = False
+    """Compile the denoiser as it is first called; auto: where the images that are planned are worth the time."""
     own: SerializeAsAny[Section] = Section()
     """Settings that only this family has; docs/generators.md has them, and those of a family of one's own are its
     own."""
@@ -165,6 +202,12 @@ class GeneratorConfig(Section, decides="images"):
         except ValidationError as error:
             raise WrongSection(kind, error) from error
 
+    @field_validator("cache")
+    @classmethod
+    def _of_use(cls, cache: CacheConfig | None) -> CacheConfig | None:
+        # Images are the same, so they are one run.
+        return None if cache is not None and cache.interval == 1 else cache
+
     @field_validator("guidance_interval")
     @classmethod
     def _ordered(cls, interval: tuple[float, float]) -> tuple[float, float]:
@@ -177,11 +220,12 @@ class OutputConfig(Section, decides="images"):
     """How generated images are stored."""
 
     format: Literal["auto", "png", "webp", "jpeg"] = "auto"
-    """auto: lossless png up to 64 pixels, webp above."""
+    """auto: lossless png up to 64 pixels, jpeg above (docs/performance.md has bytes, time and what a network thinks of
+    it); a run that was begun when it stood for webp goes on with it."""
     quality: Annotated[int, Field(ge=1, le=100)] = 90
-    effort: Annotated[int, Field(ge=0, le=6), Setting(neutral=4)] = 4
-    """Of the webp encoder; 2 takes half the time of 4, at the same size and nearly the same quality
-    (docs/performance.md)."""
+    effort: Annotated[Annotated[int, Field(ge=0, le=6)] | None, Setting(neutral=4)] = None
+    """Of the webp encoder, 0 to 6; where null 2, which takes half the time of 4 at the same size and nearly the same
+    quality, and in a run that was begun with another what it was begun with."""
     size: Annotated[int, Field(ge=8)] | None = None
     """Edge length at which to store; as generated where null."""
 
@@ -191,6 +235,9 @@ class EngineConfig(Section):
 
     name: str = "local"
     """What runs the shards, or `module:object` of one's own."""
+    address: str | None = None
+    """Of engine.name: ray: `auto` (the cluster that this machine belongs to), `HOST:6379`, `ray://HOST:10001`, or `local`
+    for one that is started here for as long; null: RAY_ADDRESS, or the cluster of this machine, or a local one."""
     max_failed_share: Share = 0.5
     """A shard in which a larger share of rows failed is kept, and stops the job with an error."""
     workers: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"

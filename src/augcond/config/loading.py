@@ -203,6 +203,11 @@ def relative_paths(values: dict[str, Any], base: Path) -> dict[str, Any]:
     return values
 
 
+def paths_in(config: RunConfig) -> list[tuple[str, Path]]:
+    """Return every path of a config, by the full name of its key."""
+    return [(found.name, found.path) for found in _paths_in(RunConfig, config.model_dump())]
+
+
 def _absolute_paths(values: dict[str, Any], base: Path) -> dict[str, Any]:
     values = copy.deepcopy(values)
     for found in _paths_in(RunConfig, values):

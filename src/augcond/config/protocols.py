@@ -69,7 +69,7 @@ def _long_tail(builtin: bool) -> dict[str, Any]:
             "steps": 100_000,
             "checkpoint_every": 5_000,
             "augment": {
-                "crop": "resized",
+                "crop": "photo",
                 "scale": [0.08, 1.0],
                 "transforms": [{"name": "ColorJitter", "brightness": 0.4, "contrast": 0.4, "saturation": 0.4}],
             },

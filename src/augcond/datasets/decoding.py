@@ -103,7 +103,7 @@ def decode(data: bytes, settings: DecodeSettings) -> Image.Image:
         ConfigError: `settings.background` is no colour.
     """
     background = background_colour(settings)
-    with _short_reasons(data, settings), _opened(data, settings) as opened:
+    with short_reasons(data, settings), opened_image(data, settings) as opened:
         return _decode(opened, background)[0]
 
 
@@ -123,7 +123,7 @@ def examine(data: bytes, settings: DecodeSettings) -> Examined:
         ConfigError: as in `decode`.
     """
     background = background_colour(settings)
-    with _short_reasons(data, settings), _opened(data, settings) as opened:
+    with short_reasons(data, settings), opened_image(data, settings) as opened:
         if opened.image.format != "JPEG":
             image, paths = _decode(opened, background)
             return Examined(*image.size, paths, image)
@@ -132,7 +132,7 @@ def examine(data: bytes, settings: DecodeSettings) -> Examined:
         opened.image.draft("RGB", (GLIMPSE_EDGE, GLIMPSE_EDGE))
         opened.image.load()
         orientation = opened.header.orientation
-        small = _upright(_to_rgb(opened.image, background, opened.transform()), orientation)
+        small = upright(to_rgb(opened.image, background, opened.transform()), orientation)
         if orientation >= 5:
             width, height = height, width
         return Examined(width, height, paths, small)
@@ -192,7 +192,7 @@ def _open(data: bytes, settings: DecodeSettings) -> _Opened:
 
 
 @contextmanager
-def _opened(data: bytes, settings: DecodeSettings) -> Iterator[_Opened]:
+def opened_image(data: bytes, settings: DecodeSettings) -> Iterator[_Opened]:
     """Open an image, and wait until there is room for it."""
     opened = _open(data, settings)
     with _large_ones if opened.image.width * opened.image.height > _LARGE else nullcontext():
@@ -269,15 +269,17 @@ def _decode(opened: _Opened, background: tuple[int, int, int]) -> tuple[Image.Im
         "range": guessed,
         "profile": transform is not None,
     }
-    upright = _upright(_to_rgb(image, background, transform), orientation)
-    return upright, tuple(path for path, is_taken in taken.items() if is_taken)
+    turned = upright(to_rgb(image, background, transform), orientation)
+    return turned, tuple(path for path, is_taken in taken.items() if is_taken)
 
 
-def _upright(image: Image.Image, orientation: int) -> Image.Image:
+def upright(image: Image.Image, orientation: int) -> Image.Image:
+    """Return the image turned as its EXIF orientation says."""
     return image.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else image
 
 
-def _to_rgb(image: Image.Image, background: tuple[int, int, int], transform: ImageCmsTransform | None) -> Image.Image:
+def to_rgb(image: Image.Image, background: tuple[int, int, int], transform: ImageCmsTransform | None) -> Image.Image:
+    """Return a loaded image in mode RGB, sRGB, on the background where it is transparent."""
     if image.mode == "LAB":
         return lab_to_srgb(image)
     if not image.has_transparency_data:
@@ -297,7 +299,7 @@ def _in_srgb(image: Image.Image, transform: ImageCmsTransform) -> Image.Image:
 
 
 @contextmanager
-def _short_reasons(data: bytes, settings: DecodeSettings) -> Iterator[None]:
+def short_reasons(data: bytes, settings: DecodeSettings) -> Iterator[None]:
     """Turn every failure inside into an ImageError whose reason is alike for alike failures."""
     try:
         with quiet_pillow:

@@ -149,12 +149,21 @@ class Feeding:
         materials: what rows are made with.
         threads: that feed; one per core, up to 8, where None.
         max_memory_gb: of decoded sources and of views that are kept for the rows that use them next.
+        reducing: whether large sources may be decoded at a fraction of their size; see `Sources`.
     """
 
-    def __init__(self, materials: Materials, threads: int | None = None, max_memory_gb: float = MAX_MEMORY_GB) -> None:
+    def __init__(
+        self,
+        materials: Materials,
+        threads: int | None = None,
+        max_memory_gb: float = MAX_MEMORY_GB,
+        *,
+        reducing: bool = True,
+    ) -> None:
         self.materials = materials
         self.threads = Threads(threads)
-        self._sources = Sources(materials.reader, materials.decoding, materials.generator, max_memory_gb * 1e9)
+        reader, decoding, generator = materials.reader, materials.decoding, materials.generator
+        self._sources = Sources(reader, decoding, generator, max_memory_gb * 1e9, reducing=reducing)
 
     def __enter__(self) -> Self:
         quiet_pillow.__enter__()
@@ -171,16 +180,12 @@ class Feeding:
         return Ahead(rows, self._prepare, self.threads)
 
     def _prepare(self, row: PlanRow) -> Prepared | Unprepared:
-        unreadable = "source image unreadable"
-        try:
-            images = self._sources.row(row.source_keys)
-        except Exception as error:  # readers of one's own raise what they like
-            return Unprepared(error, unreadable)
+        images = self._sources.row(row.source_keys)
         settings, generator = self.materials.conditioning, self.materials.generator
         try:
             recipe = recipe_of_row(settings, row.recipe)
-            return prepare(recipe, settings, images, row.source_keys, row.seed, generator, images.view)
+            return prepare(recipe, settings, images, row.source_keys, row.seed, generator, images)
         except Unreadable as error:
-            return Unprepared(error.reason, unreadable)
+            return Unprepared(error.reason, "source image unreadable")
         except Exception as error:  # a transform that one image is too small for, a recipe of one's own
             return Unprepared(error, f"recipe {row.recipe}")

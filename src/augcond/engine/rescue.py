@@ -42,7 +42,10 @@ def make_row_by_row(
     settings, started = work.config.engine, time.monotonic()
     rows: list[ShardRow] = []
     # A thread that reads ahead would die for another row.
-    with torch_threads(settings.threads or plan.threads), Feeding(materials, 1, settings.max_memory_gb) as feeding:
+    with (
+        torch_threads(settings.threads or plan.threads),
+        Feeding(materials, 1, settings.max_memory_gb, reducing=plan.reducing) as feeding,
+    ):
         for row in plan.plan.shard(claimed.number):
             if row.key in fatal:
                 rows.append(ShardRow(row, None, error=FATAL))

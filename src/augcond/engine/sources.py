@@ -6,26 +6,34 @@ What is kept here is a function of the source alone, so that it never shows in a
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from concurrent.futures import Future
+from contextlib import contextmanager
+from dataclasses import dataclass
 from random import Random
 from typing import TYPE_CHECKING, Generic, TypeVar, overload
 
+from augcond.conditioning.framing import is_large, scale_for
 from augcond.conditioning.returned import checked_view
+from augcond.conditioning.views import as_view
 from augcond.datasets import DecodeSettings, Reader, decode
+from augcond.datasets.reduced import Box, Reduced, decode_reduced, jpeg_size
 
 if TYPE_CHECKING:
-    from PIL.Image import Image
+    from PIL.Image import Image, Resampling
     from torch import Tensor
 
+    from augcond.conditioning.framing import Picture
     from augcond.generators import Generator
 
+K = TypeVar("K", bound=Hashable)
 T = TypeVar("T")
 
-_OF_IMAGES = 2 / 3
-"""Share of the memory that decoded images get; the rest is for views, which are a hundred times smaller."""
+_OF_IMAGES, _OF_FILES = 0.62, 0.05
+"""Shares of the memory that decoded images and the files just read get; the rest is for views, which are a hundred
+times smaller than images."""
 
-_BYTES_PER_PIXEL = 4
+BYTES_PER_PIXEL = 4
 """Of an RGB image in Pillow."""
 
 
@@ -37,7 +45,7 @@ class Unreadable(Exception):
         self.reason = reason
 
 
-class Kept(Generic[T]):
+class Kept(Generic[K, T]):
     """Values by key, each computed by one thread while others wait, and dropped where they exceed a limit.
 
     Which are dropped is left to chance: sources are used in shuffled rounds, in which the one that was used last is the
@@ -51,16 +59,16 @@ class Kept(Generic[T]):
     def __init__(self, limit: float, size: Callable[[T], int]) -> None:
         self._limit, self._size = limit, size
         self._lock = threading.Lock()
-        self._values: dict[str, Future[T]] = {}
-        self._order: list[str] = []  # of the values that are there
+        self._values: dict[K, Future[T]] = {}
+        self._order: list[K] = []  # of the values that are there
         self._bytes = 0
         self._chance = Random(0)
 
-    def __contains__(self, key: str) -> bool:
+    def __contains__(self, key: K) -> bool:
         """Return whether the value is there, or is being computed."""
         return key in self._values
 
-    def get(self, key: str, compute: Callable[[], T]) -> T:
+    def get(self, key: K, compute: Callable[[], T]) -> T:
         """Return the value of `key`, computed unless it is there; what `compute` raises is not kept."""
         while True:
             with self._lock:
@@ -99,46 +107,78 @@ class Sources:
         decoding: how they become images.
         generator: gives whole views.
         limit: bytes of what is kept.
+        reducing: whether large sources may be decoded at a fraction of their size, and viewed by the generator's
+            framing, as runs do that were begun since that was possible.
     """
 
-    def __init__(self, reader: Reader, decoding: DecodeSettings, generator: Generator, limit: float) -> None:
-        self._reader, self._decoding, self._generator = reader, decoding, generator
-        self._images: Kept[Image] = Kept(
-            limit * _OF_IMAGES, lambda image: _BYTES_PER_PIXEL * image.width * image.height
+    def __init__(
+        self, reader: Reader, decoding: DecodeSettings, generator: Generator, limit: float, *, reducing: bool = True
+    ) -> None:
+        self._reader, self._decoding, self._generator, self._reducing = reader, decoding, generator, reducing
+        self._images: Kept[tuple[str, int], Reduced] = Kept(
+            limit * _OF_IMAGES, lambda kept: BYTES_PER_PIXEL * kept.image.width * kept.image.height
         )
-        self._views: Kept[Tensor] = Kept(limit * (1 - _OF_IMAGES), lambda view: view.nbytes)
+        self._files: Kept[str, bytes] = Kept(limit * _OF_FILES, len)
+        self._views: Kept[str, Tensor] = Kept(limit * (1 - _OF_IMAGES - _OF_FILES), lambda view: view.nbytes)
+        self._jpeg_sizes: dict[str, tuple[int, int] | None] = {}
 
-    def image(self, key: str) -> Image:
-        """Return the source, decoded; it is shared, so nobody may change it.
+    def image(self, key: str, scale: int) -> Reduced:
+        """Return the source, decoded at 1 / `scale` of its size; it is shared, so nobody may change it.
 
         Raises:
-            Exception: what the reader raises, or `ImageError`.
+            Unreadable: it cannot be read or decoded.
         """
-        return self._images.get(key, lambda: decode(self._reader.read(key), self._decoding))
+
+        def compute() -> Reduced:
+            if scale > 1:
+                return decode_reduced(self._file(key), self._decoding, scale)
+            image = decode(self._file(key), self._decoding)
+            return Reduced(image, image.size)
+
+        with _readable():
+            return self._images.get((key, scale), compute)
+
+    def jpeg_size(self, key: str) -> tuple[int, int] | None:
+        """Return width and height of a source that may be decoded reduced; None of one that may not.
+
+        Raises:
+            Unreadable: as `image` does.
+        """
+        if self._reducing and key not in self._jpeg_sizes:
+            with _readable():
+                self._jpeg_sizes[key] = jpeg_size(self._file(key), self._decoding)
+        return self._jpeg_sizes.get(key)
+
+    def _file(self, key: str) -> bytes:
+        return self._files.get(key, lambda: self._reader.read(key))
 
     def row(self, keys: Sequence[str]) -> RowSources:
-        """Return the sources of a row.
+        """Return the sources of a row; they are read when they are asked for."""
+        return RowSources(self, keys)
+
+    def view(self, key: str) -> Tensor:
+        """Return the generator's whole view of the source, (3, S, S); shared, as images are.
 
         Raises:
-            Exception: one of them cannot be read; see `image`.
+            Unreadable: as `image` does.
+            GeneratorError: the generator gives something else.
         """
-        return RowSources(self, keys, {key: self.image(key) for key in dict.fromkeys(keys) if key not in self._views})
-
-    def view(self, key: str, image: Callable[[], Image]) -> Tensor:
-        """Return the generator's whole view of the source, (3, S, S); shared, as images are."""
 
         def compute() -> Tensor:
+            framing, size, source = self._generator.framing, self._generator.encoder_size, _Source(self, key)
+            if self._reducing and framing is not None and is_large(source.size, size):
+                return as_view(framing.show(source))
             # A generator of one's own may change the image that it is given.
-            return checked_view(self._generator.view(image().copy()), self._generator.encoder_size)
+            return checked_view(self._generator.view(self.image(key, 1).image.copy()), size)
 
         return self._views.get(key, compute)
 
 
 class RowSources(Sequence["Image"]):
-    """The sources of a row in their order; those of which only the whole view is used may never be decoded."""
+    """The sources of a row in their order, decoded as far as they are used."""
 
-    def __init__(self, sources: Sources, keys: Sequence[str], decoded: dict[str, Image]) -> None:
-        self._sources, self._keys, self._decoded = sources, keys, decoded
+    def __init__(self, sources: Sources, keys: Sequence[str]) -> None:
+        self._sources, self._keys = sources, keys
 
     def __len__(self) -> int:
         """Return the number of sources."""
@@ -151,25 +191,48 @@ class RowSources(Sequence["Image"]):
     def __getitem__(self, index: slice) -> Sequence[Image]: ...
 
     def __getitem__(self, index: int | slice) -> Image | Sequence[Image]:
-        """Return a source, decoded.
+        """Return a source, decoded whole.
 
         Raises:
             Unreadable: it cannot be read any more.
         """
         if isinstance(index, slice):
             return [self[place] for place in range(*index.indices(len(self)))]
-        key = self._keys[index]
-        if key not in self._decoded:
-            try:
-                self._decoded[key] = self._sources.image(key)
-            except Exception as error:
-                raise Unreadable(error) from error
-        return self._decoded[key]
+        return self._sources.image(self._keys[index], 1).image
 
-    def view(self, index: int) -> Tensor:
+    def whole_view(self, index: int) -> Tensor:
         """Return the generator's whole view of a source, (3, S, S) in [0, 1], which nobody may change.
 
         Raises:
+            Unreadable: it cannot be read any more.
             GeneratorError: the generator gives something else.
         """
-        return self._sources.view(self._keys[index], lambda: self[index])
+        return self._sources.view(self._keys[index])
+
+    def picture(self, index: int) -> Picture:
+        """Return a source of which parts are shown; what asks for them may raise `Unreadable`."""
+        return _Source(self._sources, self._keys[index])
+
+
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """A source, decoded as far as the parts that are shown take."""
+
+    sources: Sources
+    key: str
+
+    @property
+    def size(self) -> tuple[int, int]:
+        return self.sources.jpeg_size(self.key) or self.sources.image(self.key, 1).size
+
+    def show(self, box: Box, size: tuple[int, int], resample: Resampling, *, alone: bool) -> Image:
+        scale = 1 if self.sources.jpeg_size(self.key) is None else scale_for(box, size)
+        return self.sources.image(self.key, scale).show(box, size, resample, alone=alone)
+
+
+@contextmanager
+def _readable() -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:  # readers of one's own raise what they like
+        raise Unreadable(error) from error

@@ -93,7 +93,7 @@ def do_work(
     with (
         folder.claims() as claims,
         torch_threads(settings.threads or plan.threads),
-        Feeding(materials, settings.feeding_threads, settings.max_memory_gb) as feeding,
+        Feeding(materials, settings.feeding_threads, settings.max_memory_gb, reducing=plan.reducing) as feeding,
         _Committer(on_shard) as committer,
     ):
         claims.tally.device = _device(work.config)
@@ -146,7 +146,7 @@ def load(work: Work) -> tuple[RunPlan, Materials]:
     """
     config, folder = work.config, RunFolder(work.run)
     plan = folder.read_plan()
-    generator = load_generator(config.generator)
+    generator = load_generator(config.generator, images=len(plan.plan))
     identity = generator.identity
     for planned, found in (
         (plan.columns.generator, f"{identity.name}:{identity.model}"),

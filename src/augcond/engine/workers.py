@@ -115,9 +115,19 @@ class Workers:
         work: what is to be done.
         count: of processes.
         on_shard: told of each shard that one of them has committed.
+        count_others: whether the progress is told of what workers elsewhere commit, too.
     """
 
-    def __init__(self, job: Job, work: Work, count: int, on_shard: Callable[[int, ShardMarker], None]) -> None:
+    def __init__(
+        self,
+        job: Job,
+        work: Work,
+        count: int,
+        on_shard: Callable[[int, ShardMarker], None],
+        *,
+        count_others: bool = True,
+    ) -> None:
+        self._count_others = count_others
         self._job, self._work, self._count, self._on_shard = job, _shared_out(work, count), count, on_shard
         self._devices = visible_devices(count)
         self._children: list[_Child] = []
@@ -217,7 +227,8 @@ class Workers:
             marker = folder.done(number, plan.fingerprints[number])
             if number in self._seen and marker is not None and marker != self._missing[number]:
                 del self._missing[number]
-                self._job.progress.advance(marker.rows, marker.failed)
+                if self._count_others:
+                    self._job.progress.advance(marker.rows, marker.failed)
         self._seen = set(found)
 
     def _ended(self, child: _Child, claims: Claims, code: int) -> None:

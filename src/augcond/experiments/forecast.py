@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING, get_args
 
 import numpy as np
@@ -18,13 +19,18 @@ from augcond.datasets import Dataset
 from augcond.datasets.base import HeldOut
 from augcond.datasets.benchmarks import BENCHMARK_NAMES, get_benchmark
 from augcond.datasets.benchmarks.imagenet_lt import official_counts
-from augcond.engine import BatchSize, Materials, generate_rows
+from augcond.datasets.decoding import available_cores
+from augcond.engine import BatchSize, Materials
+from augcond.engine.feeding import Feeding
+from augcond.engine.rows import Making
+from augcond.engine.work import torch_threads
 from augcond.errors import AugcondError, GeneratorError
 from augcond.experiments.rates import Cost, generation_costs, training_costs
 from augcond.planning import Plan, images_to_make
 
 if TYPE_CHECKING:
-    from augcond.config import RunConfig
+    from augcond.config import EngineConfig, RunConfig
+    from augcond.store.shards import ShardRow
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,12 +140,16 @@ class Estimate:
         timed_images: number of images that were made to find out.
         seconds_per_image: in batches of the configured size, without loading.
         bytes_per_image: as stored, without provenance columns.
+        shard_size: number of images of a shard.
+        batch_size: of a batch.
     """
 
     images: int
     timed_images: int
     seconds_per_image: float
     bytes_per_image: float
+    shard_size: int
+    batch_size: int
 
     @property
     def seconds(self) -> float:
@@ -151,22 +161,62 @@ class Estimate:
         """Bytes for the whole plan."""
         return self.images * self.bytes_per_image
 
+    @property
+    def shard_seconds(self) -> float:
+        """Seconds that a shard takes, which is what is lost at most when a job is stopped."""
+        return self.shard_size * self.seconds_per_image
 
-def estimate_cost(plan: Plan, materials: Materials, batch_size: int) -> Estimate:
-    """Make the first batch of the plan twice, time the second, and scale it up to the whole plan.
+    @property
+    def better_shard_size(self) -> int | None:
+        """Number of images, in whole batches, that take no more than `LONGEST_SHARD`; None where a shard does not."""
+        if self.shard_seconds <= LONGEST_SHARD:
+            return None
+        batches = int(LONGEST_SHARD / self.seconds_per_image) // self.batch_size
+        better = max(1, batches) * self.batch_size
+        return better if better < self.shard_size else None
+
+
+LONGEST_SHARD = 300.0
+"""Seconds; where a shard takes longer, a smaller one is proposed."""
+
+
+def estimate_cost(plan: Plan, materials: Materials, engine: EngineConfig) -> Estimate:
+    """Make the first two batches of the plan as `generate` does, time the second, and scale it up to the whole plan.
+
+    While the second is made, the first one's images are encoded. The rows of the second were readied while the first
+    was made, which takes longer than others do: so the time is at least what the processors had to do.
 
     Raises:
         GeneratorError: none of these images could be made.
     """
-    rows = [row for _, row in zip(range(batch_size), plan.rows(), strict=False)]
-    made = generate_rows(rows, materials, BatchSize(batch_size))
+    size = engine.batch_size
+    rows = list(islice(plan.rows(), 2 * size))
+    if len(rows) < 2 * size:
+        rows = 2 * rows[:size]  # the only batch, or the only one that is whole
+    size = len(rows) // 2
+    made: list[ShardRow] = []
+    with Feeding(materials, engine.feeding_threads, engine.max_memory_gb) as feeding, torch_threads(engine.threads):
+        processor, ahead, batches = time.process_time(), feeding.ahead(rows), BatchSize(size)
+        makings = [Making(size, feeding, ahead, batches, made.extend, lambda failed: False) for _ in range(2)]
+        for making in makings:
+            started = time.perf_counter()
+            while not making.complete:
+                making.step()
+        for making in makings:
+            making.settle(leave=0)
+        seconds = (time.perf_counter() - started) / size
+        processor = (time.process_time() - processor) / len(rows)
     sizes = [len(row.image) for row in made if row.image is not None]
     if not sizes:
-        raise GeneratorError(f"none of the first {len(rows)} images could be made: {made[0].error}")
-    started = time.perf_counter()
-    generate_rows(rows, materials, BatchSize(batch_size))
-    seconds = time.perf_counter() - started
-    return Estimate(len(plan), len(rows), seconds / len(rows), sum(sizes) / len(sizes))
+        raise GeneratorError(f"none of the first {size} images could be made: {made[0].error}")
+    return Estimate(
+        images=len(plan),
+        timed_images=size,
+        seconds_per_image=max(seconds, processor / available_cores()),
+        bytes_per_image=sum(sizes) / len(sizes),
+        shard_size=min(len(plan), engine.shard_size),
+        batch_size=engine.batch_size,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,6 +240,9 @@ class PlanSummary:
         seconds: estimated, with one process; None without timing.
         bytes: estimated size of the images; None without timing.
         timed_images: number of images made for the estimate.
+        shard_size: number of images of a shard.
+        shard_seconds: estimated, that a shard takes: what a job that is stopped loses at most; None without timing.
+        better_shard_size: one that takes five minutes, where `shard_size` takes longer; else None.
         warnings: what looks wrong, each with what to do.
     """
 
@@ -199,6 +252,9 @@ class PlanSummary:
     seconds: float | None
     bytes: float | None
     timed_images: int
+    shard_size: int | None
+    shard_seconds: float | None
+    better_shard_size: int | None
     warnings: tuple[str, ...] = ()
 
 
@@ -215,5 +271,8 @@ def summarize_plan(
         seconds=estimate.seconds if estimate else None,
         bytes=estimate.bytes if estimate else None,
         timed_images=estimate.timed_images if estimate else 0,
+        shard_size=estimate.shard_size if estimate else None,
+        shard_seconds=estimate.shard_seconds if estimate else None,
+        better_shard_size=estimate.better_shard_size if estimate else None,
         warnings=(*dataset.warnings, *warnings),
     )

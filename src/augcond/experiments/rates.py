@@ -83,6 +83,8 @@ def generation_costs(
         )
     if guided < 1:
         assumptions.append("a step without guidance takes half the time of one with it")
+    if config.cache is not None:
+        assumptions.append("generator.cache saves nothing: less in truth")
     return tuple(
         Cost("generation", device, steps / rate / 3600, rates.source, tuple(assumptions))
         for device, rate in rates.steps_per_second.items()

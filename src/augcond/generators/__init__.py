@@ -2,6 +2,7 @@
 
 from augcond.generators.base import Family, Generated, Generator, GeneratorIdentity, NeededWeights, Rates, own_settings
 from augcond.generators.families import (
+    check_options,
     check_recipes,
     find_family,
     generator_names,
@@ -18,6 +19,7 @@ __all__ = [
     "GeneratorIdentity",
     "NeededWeights",
     "Rates",
+    "check_options",
     "check_recipes",
     "find_family",
     "generator_names",

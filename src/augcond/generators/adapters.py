@@ -8,7 +8,6 @@ Source: IP-Adapter (arXiv 2308.06721).
 
 from __future__ import annotations
 
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Annotated, Any
@@ -17,19 +16,20 @@ from pydantic import Field
 
 from augcond.config.base import Section, Setting
 from augcond.errors import ConfigError, GeneratorError
-from augcond.generators.base import GeneratorIdentity, NeededWeights, checkpoint_weights
+from augcond.generators.autoencoders import TINY_SD
+from augcond.generators.base import GeneratorIdentity, NeededWeights
 from augcond.generators.loading import (
     WeightsOrigin,
     component_files,
+    errors_only,
     fetch,
     hash_files,
     local_folder,
     quiet_progress,
 )
+from augcond.generators.parts import needed_parts
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from augcond.config import GeneratorConfig
     from augcond.generators.base import PipelineFormat
 
@@ -80,11 +80,11 @@ class Adapter:
 
 
 def adapted_weights(
-    config: GeneratorConfig, layout: PipelineFormat, settings: AdapterConfig, default: str
+    config: GeneratorConfig, layout: PipelineFormat, settings: AdapterConfig, default: str, tiny_vae: str = TINY_SD
 ) -> tuple[NeededWeights, ...]:
     """Return what a generator with an adapter needs: its own checkpoint, and the adapter's weights."""
     weights = NeededWeights(f"{_KEY}.model", settings.model, settings.revision, settings.weights or default)
-    return *checkpoint_weights(config, layout), weights
+    return *needed_parts(config, layout, tiny_vae), weights
 
 
 def locate_adapter(name: str, settings: AdapterConfig, base: GeneratorIdentity, default: str) -> Adapter:
@@ -135,7 +135,7 @@ def attach_adapter(pipeline: Any, adapter: Adapter) -> None:
         )
     weights = PurePosixPath(adapter.weights)
     try:
-        with quiet_progress(), _errors_only():
+        with quiet_progress(), errors_only():
             encoder = CLIPVisionModelWithProjection.from_pretrained(
                 adapter.folder / adapter.image_encoder, use_safetensors=True, local_files_only=True
             ).eval()
@@ -157,19 +157,6 @@ def attach_adapter(pipeline: Any, adapter: Adapter) -> None:
         raise
     except Exception as error:  # from any library that reads a part of it
         raise GeneratorError(f"{_KEY}: {adapter.weights} cannot be loaded as an IP-Adapter: {error}") from error
-
-
-@contextmanager
-def _errors_only() -> Iterator[None]:
-    """Silence diffusers' warnings for a while: it casts the UNet itself, and warns of modules that do not exist."""
-    from diffusers.utils import logging
-
-    before = logging.get_verbosity()
-    logging.set_verbosity_error()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(before)
 
 
 def _image_encoder_for(weights: str) -> str:

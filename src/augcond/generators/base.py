@@ -17,12 +17,18 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from augcond.conditioning.base import Conditioning
+    from augcond.conditioning.framing import Framing
     from augcond.config import GeneratorConfig
 
 Input = Literal["text", "image", "initial-image"]
 """What a recipe conditions a generator by: a prompt alone, an image embedding, or an initial image and a prompt."""
 
 ALL_INPUTS: frozenset[Input] = frozenset({"text", "image", "initial-image"})
+
+Option = Literal["cache", "lora", "vae"]
+"""A key of `generator:` that only some families know."""
+
+ALL_OPTIONS: frozenset[Option] = frozenset({"cache", "lora", "vae"})
 
 
 Own = TypeVar("Own", bound=Section)
@@ -69,6 +75,8 @@ class Generator(ABC):
         embedding_shape: shape of one image embedding, (D,) or (T, D); (0,) without an image encoder.
         image_size: height and width of the generated images in pixels.
         inputs: what recipes may condition it by; other recipes are refused before any work is done.
+        framing: what `view` does, where that is to resize and to crop: pictures more than 3.8 times as large as the
+            view are then shown by it, and JPEGs decoded no further than that takes; None: `view` is given whole ones.
     """
 
     inputs: ClassVar[frozenset[Input]] = frozenset({"text", "image"})
@@ -77,6 +85,7 @@ class Generator(ABC):
     encoder_size: int
     embedding_shape: tuple[int, ...]
     image_size: tuple[int, int]
+    framing: Framing | None = None
 
     @property
     def native_size(self) -> tuple[int, int] | None:
@@ -142,6 +151,7 @@ class NeededWeights:
         revision: of the hub id.
         file: which file there tells that the weights are there.
         layout: what else a folder must hold that is a checkpoint in diffusers' pipeline layout; None where it is none.
+        example: a hub id of that kind, for messages.
     """
 
     key: str
@@ -149,6 +159,7 @@ class NeededWeights:
     revision: str | None
     file: str = "model_index.json"
     layout: PipelineFormat | None = None
+    example: str = "h94/IP-Adapter"
 
 
 def checkpoint_weights(config: GeneratorConfig, layout: PipelineFormat) -> tuple[NeededWeights, ...]:
@@ -179,6 +190,7 @@ class Family:
         load: makes the generator that a config stands for; imported libraries, weights and devices are its business.
         settings: of its own, as `generator.own`; a section without keys where it has none.
         inputs: what recipes may condition it by; None where only a loaded generator tells.
+        options: the keys that it knows of those that only some families do; others are refused where they are set.
         model: the usual hub id, as `generator.model`; empty where there are no weights.
         licence: of those weights.
         embedding: what an image embedding is, with its shape.
@@ -191,6 +203,7 @@ class Family:
     load: Callable[[GeneratorConfig], Generator]
     settings: type[Section] = Section
     inputs: frozenset[Input] | None = None
+    options: frozenset[Option] = frozenset()
     model: str = ""
     licence: str = ""
     embedding: str = ""

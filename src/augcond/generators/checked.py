@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from augcond.conditioning.framing import Framing
 from augcond.errors import GeneratorError
 from augcond.generators.base import Generated, Generator, GeneratorIdentity
 from augcond.generators.devices import out_of_memory_errors
@@ -39,6 +40,7 @@ def check_declared(generator: object, name: str) -> Generator:
         "embedding_shape": ("(D,) or (T, D)", lambda value: _are_counts(value, (1, 2), 0)),
         "image_size": ("(height, width) in pixels", lambda value: _are_counts(value, (2,), 1)),
         "inputs": ("a set of inputs", lambda value: isinstance(value, (set, frozenset))),
+        "framing": ("a Framing, or None", lambda value: value is None or isinstance(value, Framing)),
     }
     for attribute, (words, fits) in expected.items():
         value = getattr(generator, attribute, None)

@@ -1,14 +1,19 @@
-"""From noise to images: classifier-free guidance, the denoising loop, decoding, and what is wrong with an image."""
+"""From noise to images: classifier-free guidance, the denoising loop, decoding, and what is wrong with an image.
+
+The loop knows no network: it asks a `Denoiser` for predictions, and hands on conditions without looking into them.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-from augcond.generators.schedulers import learns_variance, step_arguments
+from augcond.generators.schedulers import learns_variance, network_input, noise_scale, noised, step_arguments
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from torch import Generator, Tensor
 
@@ -36,26 +41,19 @@ class Guidance:
 
 
 @dataclass(frozen=True, slots=True)
-class UNetConditions:
-    """What the UNet is told about each of B rows, on its device and in its dtype.
+class Conditions:
+    """What a network is told about each of B rows, on its device and in its dtype.
 
     Attributes:
-        text: prompt embeddings, (B, L, C), or None for a UNet that takes no prompt.
-        class_labels: of the UNet's class embedding, (B, E), or None where it has none.
-        added: its `added_cond_kwargs` by name: tensors (B, ...), or lists of them.
+        arguments: of its `forward` by name, beside the latents and the time step: tensors (B, ...), lists and mappings
+            of them, or None.
     """
 
-    text: Tensor | None = None
-    class_labels: Tensor | None = None
-    added: Mapping[str, Tensor | list[Tensor]] = field(default_factory=dict)
+    arguments: Mapping[str, Any]
 
-    def followed_by(self, other: UNetConditions) -> UNetConditions:
+    def followed_by(self, other: Conditions) -> Conditions:
         """Return these rows, then the rows of `other`, which must be conditions of the same kinds."""
-        return UNetConditions(
-            text=_followed_by(self.text, other.text),
-            class_labels=_followed_by(self.class_labels, other.class_labels),
-            added={name: _followed_by(value, other.added[name]) for name, value in self.added.items()},
-        )
+        return Conditions(_followed_by(self.arguments, other.arguments))
 
 
 def _followed_by(first: Any, second: Any) -> Any:
@@ -63,6 +61,8 @@ def _followed_by(first: Any, second: Any) -> Any:
 
     if first is None or second is None:
         return None
+    if isinstance(first, Mapping):
+        return {name: _followed_by(value, second[name]) for name, value in first.items()}
     if isinstance(first, list):
         return [_followed_by(one, other) for one, other in zip(first, second, strict=True)]
     return torch.cat([first, second])
@@ -70,10 +70,51 @@ def _followed_by(first: Any, second: Any) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class GuidedConditions:
-    """What guidance leads towards and away from, B rows each."""
+    """What guidance leads towards and away from, B rows each.
 
-    conditional: UNetConditions
-    unconditional: UNetConditions
+    Attributes:
+        conditional: what each row is to be.
+        unconditional: what guidance leads away from; None for a network that is told the scale instead of being asked
+            twice, so that no step is guided.
+    """
+
+    conditional: Conditions
+    unconditional: Conditions | None
+
+
+Predict: TypeAlias = "Callable[[Tensor, Tensor, Conditions], Tensor]"
+"""What a network predicts of noisy latents (B, C, ...) at a time step, under conditions of B rows; all float32."""
+
+
+class Denoiser(ABC):
+    """A network behind the loop.
+
+    Attributes:
+        network: the module itself, which is moved, cast and compiled.
+        native: height and width of the latents that it was trained on.
+    """
+
+    network: Any
+    native: tuple[int, int]
+
+    @abstractmethod
+    def latent_shape(self, height: int, width: int) -> tuple[int, ...]:
+        """Return the shape of one row's latents, of `height` times `width` places."""
+
+    def timing(self, steps: int, height: int, width: int) -> Mapping[str, Any]:
+        """Return what a scheduler's `set_timesteps` is told beside `steps`, for latents of that size.
+
+        Such as `mu`, by which models of flow matching shift the time with the number of tokens.
+        """
+        return {}
+
+    @abstractmethod
+    def begin(self) -> Predict:
+        """Return what predicts the steps of one loop, in order; what it keeps from step to step is that loop's alone.
+
+        In a guided step the rows are the unconditional ones, then the conditional ones; without guidance they are the
+        latter.
+        """
 
 
 def initial_latents(shape: tuple[int, ...], generators: Sequence[Generator]) -> Tensor:
@@ -88,7 +129,7 @@ class Start:
     """Where the denoising of B rows begins.
 
     Attributes:
-        latents: (B, C, h, w), float32, on the UNet's device, as noisy as the scheduler expects at `step`.
+        latents: (B, C, h, w), float32, on the network's device, as noisy as the scheduler expects at `step`.
         step: how many of the scheduler's time steps are left out.
     """
 
@@ -98,7 +139,7 @@ class Start:
 
 def start_from_noise(scheduler: Any, noise: Tensor) -> Start:
     """Return the start of rows that are made from standard normal `noise` (B, C, h, w) alone."""
-    return Start(noise * scheduler.init_noise_sigma)
+    return Start(noise * noise_scale(scheduler))
 
 
 def start_from_latents(scheduler: Any, latents: Tensor, noise: Tensor, strength: float) -> Start:
@@ -106,7 +147,7 @@ def start_from_latents(scheduler: Any, latents: Tensor, noise: Tensor, strength:
 
     Args:
         scheduler: fresh, with its time steps set; is told where it begins.
-        latents: of the images, as the UNet knows them, (B, C, h, w).
+        latents: of the images, as the denoiser knows them, (B, C, h, w).
         noise: standard normal, (B, C, h, w).
         strength: share of the steps that is done, in (0, 1]; rounded down to whole steps, at least one.
 
@@ -118,7 +159,7 @@ def start_from_latents(scheduler: Any, latents: Tensor, noise: Tensor, strength:
     if hasattr(scheduler, "set_begin_index"):
         scheduler.set_begin_index(step)
     first = scheduler.timesteps[step : step + 1].repeat(len(latents))
-    return Start(scheduler.add_noise(latents, noise, first), step)
+    return Start(noised(scheduler, latents, noise, first), step)
 
 
 def steps_done(steps: int, strength: float) -> int:
@@ -127,7 +168,7 @@ def steps_done(steps: int, strength: float) -> int:
 
 
 def denoise(
-    unet: Any,
+    predict: Predict,
     scheduler: Any,
     start: Start,
     conditions: GuidedConditions,
@@ -137,45 +178,33 @@ def denoise(
     """Return denoised latents, (B, C, h, w), float32.
 
     Args:
-        unet: a UNet2DConditionModel.
+        predict: of a denoiser, for this loop.
         scheduler: a fresh scheduler with its time steps set.
         start: the noisy latents, and the step from which they are denoised.
-        conditions: what the UNet is told about each row.
+        conditions: what the network is told about each row.
         guidance: how strong, and when; steps without it take half the time.
         generators: one per row, on the CPU; draw what the scheduler adds, if it does.
     """
     import torch
 
-    # Latents and the scheduler's arithmetic stay in float32, whatever the UNet runs in.
+    # Latents and the scheduler's arithmetic stay in float32, whatever the network runs in.
     latents = start.latents
     channels = latents.shape[1]
-    both = conditions.unconditional.followed_by(conditions.conditional)
+    both = conditions.unconditional and conditions.unconditional.followed_by(conditions.conditional)
     arguments = step_arguments(scheduler, generators)
     for step, timestep in enumerate(scheduler.timesteps[start.step :], start=start.step):
-        sample = scheduler.scale_model_input(latents, timestep)
-        if guidance.applies(step, len(scheduler.timesteps)):
-            unconditional, conditional = _predict(unet, torch.cat([sample, sample]), timestep, both).chunk(2)
+        sample = network_input(scheduler, latents, timestep)
+        if both is not None and guidance.applies(step, len(scheduler.timesteps)):
+            unconditional, conditional = predict(torch.cat([sample, sample]), timestep, both).chunk(2)
             prediction = unconditional + guidance.scale * (conditional - unconditional)
-            # A UNet that predicts a variance too does so after the channels of the latents; it is not guided.
+            # A network that predicts a variance too does so after the channels of the latents; it is not guided.
             prediction[:, channels:] = conditional[:, channels:]
         else:
-            prediction = _predict(unet, sample, timestep, conditions.conditional)
+            prediction = predict(sample, timestep, conditions.conditional)
         if not learns_variance(scheduler):
             prediction = prediction[:, :channels]
         latents = scheduler.step(prediction, timestep, latents, **arguments, return_dict=False)[0]
     return latents
-
-
-def _predict(unet: Any, sample: Tensor, timestep: Tensor, conditions: UNetConditions) -> Tensor:
-    prediction: Tensor = unet(
-        sample.to(unet.dtype),
-        timestep,
-        encoder_hidden_states=conditions.text,
-        class_labels=conditions.class_labels,
-        added_cond_kwargs=dict(conditions.added) or None,
-        return_dict=False,
-    )[0]
-    return prediction.float()
 
 
 def decode_latents(vae: Any, latents: Tensor) -> Tensor:
@@ -183,7 +212,7 @@ def decode_latents(vae: Any, latents: Tensor) -> Tensor:
 
     Args:
         vae: an AutoencoderKL or AutoencoderTiny.
-        latents: (B, C, h, w), as the UNet knows them.
+        latents: (B, C, h, w), as the denoiser knows them.
     """
     import torch
 
@@ -193,7 +222,7 @@ def decode_latents(vae: Any, latents: Tensor) -> Tensor:
 
 
 def encode_pixels(vae: Any, images: Tensor) -> Tensor:
-    """Return the latents of images, as the UNet knows them, (B, C, h, w), float32, in slices like `decode_latents`.
+    """Return the latents of images, as the denoiser knows them, (B, C, h, w), float32, in slices like `decode_latents`.
 
     The autoencoder's most likely latents: no noise is drawn, that of the start is all.
 

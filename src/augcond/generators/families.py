@@ -11,11 +11,12 @@ from augcond.conditioning import RECIPES, recipes_of
 from augcond.errors import AugcondError, ConfigError, GeneratorError
 from augcond.generators.base import Family
 from augcond.generators.checked import check_declared
+from augcond.generators.compiling import compilation_pays
 
 if TYPE_CHECKING:
     from augcond.conditioning import Recipe
     from augcond.config import ConditioningConfig, GeneratorConfig
-    from augcond.generators.base import Generator, Input
+    from augcond.generators.base import Generator, Input, Option
 
 logger = logging.getLogger(__name__)
 
@@ -60,13 +61,20 @@ def find_family(name: str) -> Family:
     return Family(load=found)
 
 
-def load_generator(config: GeneratorConfig) -> Generator:
+def load_generator(config: GeneratorConfig, *, images: int | None = None) -> Generator:
     """Load the generator that `config.name` stands for, with its weights on their device.
+
+    Args:
+        config: which generator, and how it samples.
+        images: how many it is to make, by which `compile: auto` decides; None where that is not known.
 
     Raises:
         ConfigError: no generator has this name, or it cannot do what the config asks for.
         GeneratorError: its weights cannot be loaded, or what is loaded is no generator.
     """
+    check_options(config)
+    if config.compile == "auto":
+        config = config.model_copy(update={"compile": compilation_pays(config, images)})
     family = find_family(config.name)
     try:
         loaded = family.load(config)
@@ -156,6 +164,25 @@ def _generator_entry(name: str) -> GeneratorEntry:
         settings=tuple(family.settings.model_fields),
         notes=family.notes,
     )
+
+
+_OPTION_WORDS: dict[Option, str] = {
+    "cache": "no cache",
+    "lora": "no LoRA",
+    "vae": "no other autoencoder",
+}
+
+
+def check_options(config: GeneratorConfig) -> None:
+    """Check that the generator knows every key that is set of those that only some families know.
+
+    Raises:
+        ConfigError: it does not.
+    """
+    known = find_family(config.name).options
+    for option, words in _OPTION_WORDS.items():
+        if getattr(config, option) and option not in known:
+            raise ConfigError(f"generator.{option}: {config.name} takes {words}; leave it out")
 
 
 def check_recipes(

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
+from PIL.Image import Resampling
+
+from augcond.conditioning.framing import Framing
 from augcond.errors import GeneratorError
 from augcond.generators.devices import out_of_memory_errors, place
 
@@ -30,6 +34,7 @@ class ImageEncoder:
     Attributes:
         size: edge length S in pixels of the model's input.
         shape: of one embedding.
+        framing: what the extractor does, where it resizes by its shorter edge or to a square, crops, and no more.
     """
 
     def __init__(
@@ -48,6 +53,7 @@ class ImageEncoder:
             self.shape = (1 + (config.image_size // config.patch_size) ** 2, config.hidden_size)
         self._tokens = tokens
         self._extractor = extractor
+        self.framing = framing_of(extractor, self.size)
         self._model = model
         self._device, self._dtype = device, dtype
         place(model, device, dtype)
@@ -88,3 +94,20 @@ class ImageEncoder:
             embeddings: Tensor = output.hidden_states[-2] if self._tokens else output.image_embeds
         # Tensors made in inference mode refuse changes in place; what leaves the generator is an ordinary tensor.
         return embeddings.float().cpu().clone()
+
+
+def framing_of(extractor: Any, size: int) -> Framing | None:
+    """Return what a CLIPImageProcessor does to a picture to view it at `size` pixels; None where that is more."""
+    resized = {key: edge for key, edge in dict(extractor.size).items() if edge is not None}
+    scaled = extractor.do_rescale and math.isclose(extractor.rescale_factor, 1 / 255)
+    plain = scaled and extractor.do_resize and extractor.do_center_crop and not getattr(extractor, "do_pad", False)
+    if not plain or min(resized.values()) < size or extractor.resample not in _FILTERS:
+        return None
+    if resized.keys() == {"shortest_edge"}:
+        return Framing(resized["shortest_edge"], size, Resampling(extractor.resample))
+    if resized.keys() == {"height", "width"}:
+        return Framing((resized["height"], resized["width"]), size, Resampling(extractor.resample))
+    return None
+
+
+_FILTERS = (Resampling.BILINEAR, Resampling.BICUBIC, Resampling.LANCZOS)

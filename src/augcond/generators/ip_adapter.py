@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING, Any
 
 from augcond.config.base import Section
 from augcond.generators.adapters import AdapterConfig, adapted_weights, attach_adapter, locate_adapter
-from augcond.generators.base import ALL_INPUTS, Family, PipelineFormat, own_settings
-from augcond.generators.denoising import GuidedConditions, UNetConditions
+from augcond.generators.base import ALL_INPUTS, ALL_OPTIONS, Family, PipelineFormat, own_settings
+from augcond.generators.denoising import GuidedConditions
 from augcond.generators.image_encoder import ImageEncoder
 from augcond.generators.latent_diffusion import LatentDiffusion
-from augcond.generators.loading import load_pipeline, locate_checkpoint
+from augcond.generators.parts import load_parts, locate_parts
 from augcond.generators.prompts import PromptEncoder
 from augcond.generators.stable_diffusion import SD_RATES, check_text_to_image
+from augcond.generators.unet import unet_conditions
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -107,8 +108,8 @@ class IPAdapter(AdaptedDiffusion):
         negative = self._prompts.encode([self._own.negative_prompt], cached=cached)
         image, no_image = self._image_inputs(conditioning, text.dtype)
         return GuidedConditions(
-            conditional=UNetConditions(text, added={"image_embeds": [image]}),
-            unconditional=UNetConditions(negative.expand_as(text), added={"image_embeds": [no_image]}),
+            conditional=unet_conditions(text, added={"image_embeds": [image]}),
+            unconditional=unet_conditions(negative.expand_as(text), added={"image_embeds": [no_image]}),
         )
 
 
@@ -119,9 +120,9 @@ def load_ip_adapter(config: GeneratorConfig) -> IPAdapter:
         ConfigError: a setting is wrong or does not go with this checkpoint.
         GeneratorError: the checkpoint or the adapter is missing, incomplete, or of another kind.
     """
-    checkpoint = locate_checkpoint(config, LAYOUT)
-    adapter = locate_adapter(config.name, own_settings(config, AdaptedSettings).adapter, checkpoint.identity, _ADAPTER)
-    pipeline = load_pipeline(checkpoint, LAYOUT)
+    parts = locate_parts(config, LAYOUT)
+    adapter = locate_adapter(config.name, own_settings(config, AdaptedSettings).adapter, parts.identity, _ADAPTER)
+    pipeline = load_parts(parts, LAYOUT)
     check_text_to_image(pipeline)
     attach_adapter(pipeline, adapter)
     return IPAdapter(pipeline, adapter, config)
@@ -135,6 +136,7 @@ FAMILY = Family(
     load=load_ip_adapter,
     settings=AdaptedSettings,
     inputs=IPAdapter.inputs,
+    options=ALL_OPTIONS,
     model=_MODEL,
     licence="CreativeML OpenRAIL-M; adapter h94/IP-Adapter: Apache-2.0",
     embedding="CLIP ViT-H/14: base (1024,), plus (257, 1280)",

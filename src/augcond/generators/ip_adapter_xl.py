@@ -9,13 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 from augcond.errors import GeneratorError
 from augcond.generators.adapters import adapted_weights, attach_adapter, locate_adapter
-from augcond.generators.base import ALL_INPUTS, Family, PipelineFormat, own_settings
-from augcond.generators.denoising import GuidedConditions, UNetConditions
+from augcond.generators.autoencoders import TINY_SDXL
+from augcond.generators.base import ALL_INPUTS, ALL_OPTIONS, Family, PipelineFormat, own_settings
+from augcond.generators.denoising import GuidedConditions
 from augcond.generators.devices import place
 from augcond.generators.ip_adapter import AdaptedDiffusion, AdaptedSettings
-from augcond.generators.loading import load_pipeline, locate_checkpoint
+from augcond.generators.parts import load_parts, locate_parts
 from augcond.generators.prompts import PromptEncoder
 from augcond.generators.stable_diffusion import check_text_to_image
+from augcond.generators.unet import unet_conditions
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -81,8 +83,10 @@ class IPAdapterXL(AdaptedDiffusion):
             negative, negative_pooled = self._encode([self._own.negative_prompt] * rows, cached=cached)
         sizes = self._sizes(rows)
         return GuidedConditions(
-            conditional=UNetConditions(text, added={"image_embeds": [image], "text_embeds": pooled, "time_ids": sizes}),
-            unconditional=UNetConditions(
+            conditional=unet_conditions(
+                text, added={"image_embeds": [image], "text_embeds": pooled, "time_ids": sizes}
+            ),
+            unconditional=unet_conditions(
                 negative, added={"image_embeds": [no_image], "text_embeds": negative_pooled, "time_ids": sizes}
             ),
         )
@@ -100,7 +104,7 @@ class IPAdapterXL(AdaptedDiffusion):
 
         height, width = self.image_size
         sizes = [height, width, 0, 0, height, width]
-        return torch.tensor([sizes], device=self._device, dtype=self._unet.dtype).repeat(rows, 1)
+        return torch.tensor([sizes], device=self._device, dtype=self._denoiser.network.dtype).repeat(rows, 1)
 
 
 def load_ip_adapter_xl(config: GeneratorConfig) -> IPAdapterXL:
@@ -110,9 +114,9 @@ def load_ip_adapter_xl(config: GeneratorConfig) -> IPAdapterXL:
         ConfigError: a setting is wrong or does not go with this checkpoint.
         GeneratorError: the checkpoint or the adapter is missing, incomplete, or of another kind.
     """
-    checkpoint = locate_checkpoint(config, LAYOUT)
-    adapter = locate_adapter(config.name, own_settings(config, AdaptedSettings).adapter, checkpoint.identity, _ADAPTER)
-    pipeline = load_pipeline(checkpoint, LAYOUT)
+    parts = locate_parts(config, LAYOUT, TINY_SDXL)
+    adapter = locate_adapter(config.name, own_settings(config, AdaptedSettings).adapter, parts.identity, _ADAPTER)
+    pipeline = load_parts(parts, LAYOUT)
     check_text_to_image(pipeline)
     attach_adapter(pipeline, adapter)
     return IPAdapterXL(pipeline, adapter, config)
@@ -137,13 +141,14 @@ def _check_components(pipeline: Any) -> None:
 
 
 def _weights(config: GeneratorConfig) -> tuple[NeededWeights, ...]:
-    return adapted_weights(config, LAYOUT, own_settings(config, AdaptedSettings).adapter, _ADAPTER)
+    return adapted_weights(config, LAYOUT, own_settings(config, AdaptedSettings).adapter, _ADAPTER, TINY_SDXL)
 
 
 FAMILY = Family(
     load=load_ip_adapter_xl,
     settings=AdaptedSettings,
     inputs=IPAdapterXL.inputs,
+    options=ALL_OPTIONS,
     model=_MODEL,
     licence="CreativeML Open RAIL++-M; adapter h94/IP-Adapter: Apache-2.0",
     embedding="CLIP ViT-bigG/14: base (1280,); ViT-H/14: plus (257, 1280)",

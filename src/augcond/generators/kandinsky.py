@@ -21,10 +21,11 @@ from augcond.generators.base import (
     checkpoint_weights,
     own_settings,
 )
-from augcond.generators.denoising import GuidedConditions, UNetConditions, rows_at_once
+from augcond.generators.denoising import GuidedConditions, rows_at_once
 from augcond.generators.image_encoder import ImageEncoder
 from augcond.generators.latent_diffusion import LatentDiffusion
 from augcond.generators.loading import WeightsOrigin, load_pipeline, locate_checkpoint, locate_pipeline, quiet_progress
+from augcond.generators.unet import unet_conditions
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -98,11 +99,11 @@ class Kandinsky(LatentDiffusion):
         import torch
 
         embeddings = torch.where(conditioning.with_image[:, None], conditioning.embeddings, self._no_image)
-        image = embeddings.to(self._device, self._unet.dtype)
+        image = embeddings.to(self._device, self._denoiser.network.dtype)
         no_image = self._no_image.to(image).expand_as(image)
         return GuidedConditions(
-            conditional=UNetConditions(added={"image_embeds": image}),
-            unconditional=UNetConditions(added={"image_embeds": no_image}),
+            conditional=unet_conditions(added={"image_embeds": image}),
+            unconditional=unet_conditions(added={"image_embeds": no_image}),
         )
 
     def _decode(self, latents: Tensor) -> Tensor:
@@ -169,6 +170,7 @@ FAMILY = Family(
     load=load_kandinsky,
     settings=KandinskySettings,
     inputs=Kandinsky.inputs,
+    options=frozenset({"cache"}),
     model=_MODEL,
     licence="Apache-2.0",
     embedding="CLIP ViT-bigG/14, (1280,)",

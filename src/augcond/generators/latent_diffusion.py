@@ -1,6 +1,6 @@
-"""What all generators share that denoise latents with a UNet: batches, starts, decoding, and the second try.
+"""What all generators share that denoise latents: batches, starts, decoding, and the second try.
 
-A generator says what its UNet is told about each row; this module makes the images of it. Rows that start from noise
+A generator says what its network is told about each row; this module makes the images of it. Rows that start from noise
 and rows that start from an image may stand in one batch: those with an equal start are denoised together.
 """
 
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from augcond.conditioning.streams import INITIAL_NOISE, torch_stream
 from augcond.errors import ConfigError
 from augcond.generators.base import Generated, Generator
+from augcond.generators.compiling import Compiled, Eager
 from augcond.generators.denoising import (
     Guidance,
     Start,
@@ -27,6 +28,7 @@ from augcond.generators.denoising import (
 )
 from augcond.generators.devices import out_of_memory_errors, place, resolve_device, resolve_dtype, upcast
 from augcond.generators.schedulers import SchedulerFactory
+from augcond.generators.unet import UNetDenoiser
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -37,16 +39,16 @@ if TYPE_CHECKING:
     from augcond.conditioning.base import Conditioning
     from augcond.config import GeneratorConfig
     from augcond.generators.base import GeneratorIdentity
-    from augcond.generators.denoising import GuidedConditions
+    from augcond.generators.denoising import Denoiser, GuidedConditions
     from augcond.generators.image_encoder import ImageEncoder
 
 
 class LatentDiffusion(Generator):
-    """A latent diffusion model behind the common interface; subclasses say what the UNet is told.
+    """A latent diffusion model behind the common interface; subclasses say what its network is told.
 
     Args:
-        pipeline: a diffusers pipeline with `unet`, `vae` and `scheduler`; the two models are moved to the device and
-            dtype of `config`.
+        pipeline: a diffusers pipeline with a denoiser (`unet`), `vae` and `scheduler`; the two models are moved to the
+            device and dtype of `config`.
         identity: which weights these are.
         config: how to sample.
 
@@ -59,30 +61,43 @@ class LatentDiffusion(Generator):
         self.encoder_size = 0
         self.embedding_shape = (0,)
         self._config = config
-        self._unet = pipeline.unet
+        self._denoiser = self._denoiser_of(pipeline)
         self._vae = self._vae_of(pipeline)
         self._vae_scale = vae_scale_factor(self._vae)
-        self._native_size = _image_size(None, self._unet.config.sample_size, self._vae_scale, self._size_step())
-        self.image_size = _image_size(config.size, self._unet.config.sample_size, self._vae_scale, self._size_step())
+        self._native_size = _image_size(None, self._denoiser.native, self._vae_scale, self._size_step())
+        self.image_size = _image_size(config.size, self._denoiser.native, self._vae_scale, self._size_step())
         self._guidance = Guidance(config.guidance_scale, config.guidance_interval)
-        self._schedulers = SchedulerFactory(config.scheduler, pipeline.scheduler, config.steps)
+        timing = self._denoiser.timing(config.steps, *self._latent_size())
+        self._schedulers = SchedulerFactory(config.scheduler, pipeline.scheduler, config.steps, timing)
         self._device = resolve_device(config.device)
         self._dtype = resolve_dtype(config, self._device)
         self._image_encoder: ImageEncoder | None = None
         self._text_encoders: tuple[nn.Module, ...] = ()
-        for model in (self._unet, self._vae):
+        for model in (self._denoiser.network, self._vae):
             place(model, self._device, self._dtype)
-        if config.compile:
-            self._unet.compile()
+        self._compiled = Compiled(self._denoiser.network, self._vae) if config.compile is True else Eager()
 
     @property
     def native_size(self) -> tuple[int, int]:
         """Height and width in pixels at which the checkpoint makes images where `generator.size` is null."""
         return self._native_size
 
+    def _denoiser_of(self, pipeline: Any) -> Denoiser:
+        return UNetDenoiser(pipeline.unet, self._config.cache)
+
+    @property
+    def denoiser(self) -> nn.Module:
+        """The network that predicts noise, in the dtype in which it runs."""
+        network: nn.Module = self._denoiser.network
+        return network
+
     @staticmethod
     def _vae_of(pipeline: Any) -> Any:
         return pipeline.vae
+
+    def _latent_size(self) -> tuple[int, int]:
+        height, width = self.image_size
+        return height // self._vae_scale, width // self._vae_scale
 
     def _size_step(self) -> int:
         """Return of how many pixels image edges are multiples."""
@@ -90,7 +105,7 @@ class LatentDiffusion(Generator):
 
     def _use_image_encoder(self, encoder: ImageEncoder) -> None:
         self._image_encoder = encoder
-        self.encoder_size, self.embedding_shape = encoder.size, encoder.shape
+        self.encoder_size, self.embedding_shape, self.framing = encoder.size, encoder.shape, encoder.framing
 
     def _use_text_encoders(self, *text_encoders: nn.Module) -> None:
         self._text_encoders = text_encoders
@@ -114,7 +129,7 @@ class LatentDiffusion(Generator):
 
     @abstractmethod
     def _conditions(self, conditioning: Conditioning, seeds: Sequence[int], *, cached: bool) -> GuidedConditions:
-        """Return what the UNet is told about each row, on its device and in its dtype.
+        """Return what the network is told about each row, on its device and in its dtype.
 
         Args:
             conditioning: what was asked for.
@@ -141,7 +156,7 @@ class LatentDiffusion(Generator):
         self._check_batch(conditioning, seeds)
         if len(seeds) == 0:
             return torch.zeros(0, 3, *self.image_size), []
-        with torch.inference_mode(), out_of_memory_errors():
+        with torch.inference_mode(), self._compiled.running(), out_of_memory_errors():
             latents = self._denoise(conditioning, seeds)
             images = self._decode(latents)
             errors = find_errors(latents, images)
@@ -160,23 +175,21 @@ class LatentDiffusion(Generator):
         for row, initial in enumerate(conditioning.initial or [None] * len(seeds)):
             groups.setdefault(None if initial is None else initial.strength, []).append(row)
         rows = [row for group in groups.values() for row in group]
-        denoised = torch.cat(
-            [
-                self._denoise_group(conditioning.take(group), [seeds[row] for row in group], strength, cached=cached)
-                for strength, group in groups.items()
-            ]
-        )
-        return denoised[torch.tensor(rows).argsort()]
+        denoised = []
+        for strength, group in groups.items():
+            filled = self._compiled.filled(group)
+            own = conditioning.take(filled), [seeds[row] for row in filled]
+            denoised.append(self._denoise_group(*own, strength, cached=cached)[: len(group)])
+        return torch.cat(denoised)[torch.tensor(rows).argsort()]
 
     def _denoise_group(
         self, conditioning: Conditioning, seeds: Sequence[int], strength: float | None, *, cached: bool
     ) -> Tensor:
         generators = [torch_stream(seed, INITIAL_NOISE) for seed in seeds]
-        height, width = (edge // self._vae_scale for edge in self.image_size)
-        noise = initial_latents((self._unet.config.in_channels, height, width), generators).to(self._device)
+        noise = initial_latents(self._denoiser.latent_shape(*self._latent_size()), generators).to(self._device)
         scheduler = self._schedulers.new(self._device)
         return denoise(
-            self._unet,
+            self._denoiser.begin(),
             scheduler,
             self._start(scheduler, conditioning, noise, strength),
             self._conditions(conditioning, seeds, cached=cached),
@@ -205,7 +218,8 @@ class LatentDiffusion(Generator):
         import torch
 
         try:
-            with out_of_memory_errors(), upcast(*self._text_encoders, self._unet, self._vae):
+            models = (*self._text_encoders, self._denoiser.network, self._vae)
+            with out_of_memory_errors(), self._compiled.paused(), upcast(*models):
                 images = self._decode(latents)
                 errors = find_errors(latents, images)
                 if errors != [None]:
@@ -230,9 +244,9 @@ class LatentDiffusion(Generator):
                 raise ValueError(f"initial images must be {expected}, not {tuple(initial.pixels.shape)}")
 
 
-def _image_size(size: int | None, sample_size: int | Sequence[int], vae_scale: int, step: int) -> tuple[int, int]:
+def _image_size(size: int | None, native: tuple[int, int], vae_scale: int, step: int) -> tuple[int, int]:
     if size is None:
-        height, width = (sample_size, sample_size) if isinstance(sample_size, int) else sample_size
+        height, width = native
         return height * vae_scale, width * vae_scale
     if size % step:
         near = max(step, round(size / step) * step)

@@ -366,3 +366,16 @@ def quiet_progress() -> Iterator[None]:
     finally:
         for log in active:
             log.enable_progress_bar()
+
+
+@contextmanager
+def errors_only() -> Iterator[None]:
+    """Silence diffusers' warnings for a while: it casts the UNet itself, and warns of modules that do not exist."""
+    from diffusers.utils import logging
+
+    before = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(before)

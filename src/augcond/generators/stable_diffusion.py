@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 from augcond.config.base import Section
 from augcond.errors import GeneratorError
-from augcond.generators.base import Family, PipelineFormat, Rates, checkpoint_weights, own_settings
-from augcond.generators.denoising import GuidedConditions, UNetConditions
+from augcond.generators.base import ALL_OPTIONS, Family, PipelineFormat, Rates, own_settings
+from augcond.generators.denoising import GuidedConditions
 from augcond.generators.latent_diffusion import LatentDiffusion
-from augcond.generators.loading import load_pipeline, locate_checkpoint
+from augcond.generators.parts import load_parts, locate_parts, needed_parts
 from augcond.generators.prompts import PromptEncoder
+from augcond.generators.unet import unet_conditions
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -83,7 +84,7 @@ class StableDiffusion(LatentDiffusion):
             raise ValueError("text-to-image Stable Diffusion takes no image embedding")
         text = self._prompts.encode(conditioning.prompts, cached=cached)
         negative = self._prompts.encode([self._own.negative_prompt], cached=cached)
-        return GuidedConditions(UNetConditions(text), UNetConditions(negative.expand_as(text)))
+        return GuidedConditions(unet_conditions(text), unet_conditions(negative.expand_as(text)))
 
 
 def load_stable_diffusion(config: GeneratorConfig) -> StableDiffusion:
@@ -93,9 +94,9 @@ def load_stable_diffusion(config: GeneratorConfig) -> StableDiffusion:
         ConfigError: a setting is wrong or does not go with this checkpoint.
         GeneratorError: the checkpoint is missing, incomplete, or of another kind.
     """
-    checkpoint = locate_checkpoint(config, LAYOUT)
-    pipeline = load_pipeline(checkpoint, LAYOUT)
-    return StableDiffusion(pipeline, checkpoint.identity, config)
+    parts = locate_parts(config, LAYOUT)
+    pipeline = load_parts(parts, LAYOUT)
+    return StableDiffusion(pipeline, parts.identity, config)
 
 
 def check_text_to_image(pipeline: Any) -> None:
@@ -119,6 +120,7 @@ FAMILY = Family(
     load=load_stable_diffusion,
     settings=StableDiffusionSettings,
     inputs=StableDiffusion.inputs,
+    options=ALL_OPTIONS,
     model=_MODEL,
     licence="CreativeML OpenRAIL-M",
     embedding="none",
@@ -126,5 +128,5 @@ FAMILY = Family(
     "(CreativeML Open RAIL++-M)",
     native_pixels=512,
     rates=SD_RATES,
-    weights=lambda config: checkpoint_weights(config, LAYOUT),
+    weights=lambda config: needed_parts(config, LAYOUT),
 )

@@ -16,14 +16,15 @@ from pydantic import Field
 from augcond.conditioning.streams import EMBEDDING_NOISE, torch_stream
 from augcond.config.base import Section
 from augcond.errors import ConfigError, GeneratorError
-from augcond.generators.base import ALL_INPUTS, Family, PipelineFormat, checkpoint_weights, own_settings
-from augcond.generators.denoising import GuidedConditions, UNetConditions
+from augcond.generators.base import ALL_INPUTS, ALL_OPTIONS, Family, PipelineFormat, own_settings
+from augcond.generators.denoising import GuidedConditions
 from augcond.generators.devices import place
 from augcond.generators.image_encoder import ImageEncoder
 from augcond.generators.latent_diffusion import LatentDiffusion
-from augcond.generators.loading import load_pipeline, locate_checkpoint
+from augcond.generators.parts import load_parts, locate_parts, needed_parts
 from augcond.generators.prompts import PromptEncoder
 from augcond.generators.stable_diffusion import SD_RATES
+from augcond.generators.unet import unet_conditions
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -118,8 +119,8 @@ class StableUnCLIP(LatentDiffusion):
         negative = self._prompts.encode([self._own.negative_prompt], cached=cached)
         vectors = self._image_vectors(conditioning, seeds).to(self._device, text.dtype)
         return GuidedConditions(
-            conditional=UNetConditions(text, vectors),
-            unconditional=UNetConditions(negative.expand_as(text), torch.zeros_like(vectors)),
+            conditional=unet_conditions(text, vectors),
+            unconditional=unet_conditions(negative.expand_as(text), torch.zeros_like(vectors)),
         )
 
     def _image_vectors(self, conditioning: Conditioning, seeds: Sequence[int]) -> Tensor:
@@ -170,9 +171,9 @@ def load_stable_unclip(config: GeneratorConfig) -> StableUnCLIP:
         ConfigError: a setting is wrong or does not go with this checkpoint.
         GeneratorError: the checkpoint is missing, incomplete, or of another kind.
     """
-    checkpoint = locate_checkpoint(config, LAYOUT)
-    pipeline = load_pipeline(checkpoint, LAYOUT)
-    return StableUnCLIP(pipeline, checkpoint.identity, config, _text_projection(checkpoint.folder))
+    parts = locate_parts(config, LAYOUT)
+    pipeline = load_parts(parts, LAYOUT)
+    return StableUnCLIP(pipeline, parts.identity, config, _text_projection(parts.folder))
 
 
 def _text_projection(folder: Path) -> Tensor | None:
@@ -210,11 +211,12 @@ FAMILY = Family(
     load=load_stable_unclip,
     settings=StableUnCLIPSettings,
     inputs=StableUnCLIP.inputs,
+    options=ALL_OPTIONS,
     model=_MODEL,
     licence="CreativeML Open RAIL++-M; the built-in checkpoint: Apache-2.0",
     embedding="CLIP ViT-H/14, (1024,)",
     notes="the published method's generator; generator.model: builtin is a tiny checkpoint of the same format",
     native_pixels=768,
     rates=SD_RATES,
-    weights=lambda config: checkpoint_weights(config, LAYOUT),
+    weights=lambda config: needed_parts(config, LAYOUT),
 )

@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from augcond.conditioning import RECIPES, recipes_of
-from augcond.config import RunConfig
+from augcond.config import OutputConfig, RunConfig
 from augcond.config.base import ABSENT, counted, find_setting
 from augcond.config.moved import as_of_0_1
 from augcond.datasets import DecodeSettings
@@ -27,10 +27,15 @@ from augcond.generators import GeneratorIdentity
 from augcond.planning import Plan
 from augcond.store.images import ImageFormat
 
-PATH_VERSIONS: Mapping[str, int] = {**DECODING_VERSIONS, "view": 1}
+LARGE = "large"
+PATH_VERSIONS: Mapping[str, int] = {**DECODING_VERSIONS, "view": 1, LARGE: 2}
 """Goes up whenever a change of this code makes other images of the same settings, for the path of computation that it
 changes, and then counts for the rows that take that path alone. Sources say which they take (`ImageRecord.paths`);
-`view` is taken by every row of a recipe that shows its sources to the image encoder."""
+`view` is taken by every row of a recipe that shows its sources to the image encoder, `large` by every row with a source
+that is much larger than it is shown (2: such a JPEG is decoded at a fraction of its size)."""
+
+KEPT_PATHS = frozenset({LARGE})
+"""Paths that can still be computed as before: a run goes on as it began. Of others its shards are made anew."""
 
 _CHUNK = 65_536
 """Rows whose definitions are text in memory at once."""
@@ -86,13 +91,30 @@ def image_settings(
         "data": {**counted(config.data, "real"), "background": decoding.background},
         "plan": counted(config.plan, "images"),
         "output": {
-            **counted(config.output, "images"),
+            **_output(config.output, image_format),
             "format": image_format.name,
             "quality": image_format.quality,
             "size": image_format.size or generated,
         },
         **({"recipes": revised} if revised else {}),
     }
+
+
+def _output(config: OutputConfig, image_format: ImageFormat) -> dict[str, Any]:
+    stored = counted(config, "images")
+    if config.effort is None:
+        stored.pop("effort")
+        if image_format.name == "webp":
+            stored["effort"] = image_format.effort
+    return stored
+
+
+def as_begun(config: RunConfig, settings: Mapping[str, Any]) -> RunConfig:
+    """Return `config` with what it leaves to augcond as the run that recorded `settings` was begun: defaults change."""
+    begun, output = settings["output"], config.output
+    format_ = begun["format"] if output.format == "auto" else output.format
+    effort = begun.get("effort", 4) if output.effort is None else output.effort
+    return config.model_copy(update={"output": output.model_copy(update={"format": format_, "effort": effort})})
 
 
 def spelled_out(settings: Mapping[str, Any], native_size: tuple[int, int] | None) -> dict[str, Any]:
@@ -185,12 +207,22 @@ def shard_fingerprints(plan: Plan, settings: Mapping[str, Any], sources: SourceF
 
 
 def outdated_shards(plan: Plan, sources: SourceFacts) -> list[int]:
-    """Return the shards with a row that takes a path whose version is another now than in `sources`."""
-    changed = {path: version for path, version in PATH_VERSIONS.items() if sources.versions.get(path, 1) != version}
+    """Return the shards with a row that takes a path which can no longer be computed in its version of `sources`."""
+    changed = {path: PATH_VERSIONS[path] for path in changed_paths(sources.versions)}
     if not changed:
         return []
     takes = np.array([bool(paths) for paths in row_paths(plan.table, sources.paths, changed)])
     return [number for number, (start, stop) in enumerate(plan.bounds()) if takes[start:stop].any()]
+
+
+def changed_paths(versions: Mapping[str, int]) -> list[str]:
+    """Return the paths that can no longer be computed in the `versions` that a run recorded."""
+    return [p for p, version in PATH_VERSIONS.items() if versions.get(p, 1) != version and p not in KEPT_PATHS]
+
+
+def versions_of(recorded: Mapping[str, int]) -> dict[str, int]:
+    """Return the versions of the paths that a run goes on with which recorded some."""
+    return {**PATH_VERSIONS, **{path: recorded.get(path, 1) for path in KEPT_PATHS}}
 
 
 def _digest(settings: Mapping[str, Any]) -> str:

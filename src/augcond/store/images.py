@@ -23,6 +23,10 @@ LARGEST_LOSSLESS = 64
 """Edge length in pixels up to which `auto` stores png: 1.2 million pngs of 768 pixels would be a terabyte."""
 
 
+EFFORT = 2
+"""Of the webp encoder, where the config says nothing else."""
+
+
 @dataclass(frozen=True, slots=True)
 class ImageFormat:
     """How images are stored.
@@ -37,7 +41,7 @@ class ImageFormat:
     name: str
     quality: int
     size: int | None
-    effort: int = 4
+    effort: int = EFFORT
 
     @property
     def extension(self) -> str:
@@ -48,8 +52,8 @@ class ImageFormat:
     def resolve(cls, config: OutputConfig, generated: tuple[int, int]) -> ImageFormat:
         """Return the format for images generated at `generated` (height, width) pixels."""
         edge = config.size or max(generated)
-        name = config.format if config.format != "auto" else ("png" if edge <= LARGEST_LOSSLESS else "webp")
-        return cls(name, config.quality, config.size, config.effort)
+        name = config.format if config.format != "auto" else ("png" if edge <= LARGEST_LOSSLESS else "jpeg")
+        return cls(name, config.quality, config.size, EFFORT if config.effort is None else config.effort)
 
 
 def encode_image(pixels: np.ndarray, image_format: ImageFormat) -> bytes:

@@ -14,18 +14,22 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from augcond.conditioning.framing import is_large
 from augcond.config.moved import called_today
 from augcond.datasets import Dataset
 from augcond.errors import CorruptRunError, RunError, RunMismatchError
 from augcond.files import is_special
 from augcond.planning import PLAN_SCHEMA, Plan, grow_plan
 from augcond.store.fingerprint import (
+    LARGE,
     PATH_VERSIONS,
     SourceFacts,
+    changed_paths,
     differences,
     outdated_shards,
     shard_fingerprints,
     spelled_out,
+    versions_of,
 )
 from augcond.store.shards import GenerationSettings
 
@@ -75,6 +79,11 @@ class RunPlan:
     native_size: tuple[int, int] | None
     threads: int | None = None
     inputs: str | None = None
+
+    @property
+    def reducing(self) -> bool:
+        """Whether sources much larger than they are shown are decoded at a fraction of their size."""
+        return self.versions.get(LARGE, 1) > 1
 
 
 def plan_run(
@@ -208,6 +217,18 @@ def sources_sha256(path: Path) -> str | None:
     return found
 
 
+def recorded_settings(path: Path) -> dict[str, Any]:
+    """Return the settings that the plan at `path` records; its rows are not read.
+
+    Raises:
+        CorruptRunError: the plan is damaged.
+    """
+    settings = _about(path).get("settings")
+    if not isinstance(settings, dict) or not isinstance(settings.get("output"), dict):
+        raise CorruptRunError(f"{path} was not written by augcond. {MEND_PLAN}")
+    return settings
+
+
 def plan_inputs(path: Path) -> str | None:
     """Return the digest of what the plan at `path` was made of; None where it does not say.
 
@@ -280,16 +301,27 @@ def _gone_on(existing: RunPlan, grown: RunPlan, sources: SourceFacts) -> RunPlan
         logger.warning(
             "%d shards hold images that this version computes otherwise (%s): they are made anew",
             len(outdated),
-            ", ".join(path for path, version in PATH_VERSIONS.items() if existing.versions.get(path, 1) != version),
+            ", ".join(changed_paths(existing.versions)),
         )
+    versions = versions_of(existing.versions)
     fingerprints = existing.fingerprints
     if outdated or len(grown.plan) > len(existing.plan):
-        now = shard_fingerprints(grown.plan, existing.settings, sources)
+        now = shard_fingerprints(grown.plan, existing.settings, replace(sources, versions=versions))
         stay = set(range(len(fingerprints))) - set(outdated)
         fingerprints = tuple(fingerprints[n] if n in stay else name for n, name in enumerate(now))
     # A run of one worker may go on with several.
     threads = existing.threads or grown.threads
-    return replace(grown, settings=existing.settings, fingerprints=fingerprints, threads=threads)
+    return replace(grown, settings=existing.settings, fingerprints=fingerprints, versions=versions, threads=threads)
+
+
+def mark_large(dataset: Dataset, generator: Generator) -> Dataset:
+    """Return `dataset` whose images say whether they are much larger than `generator` shows them."""
+    shown = min(edge for edge in (generator.encoder_size, *generator.image_size) if edge)
+    images = tuple(
+        replace(image, paths=(*image.paths, LARGE)) if is_large((image.width, image.height), shown) else image
+        for image in dataset.images
+    )
+    return replace(dataset, images=images)
 
 
 def source_facts(dataset: Dataset) -> SourceFacts:

@@ -54,6 +54,8 @@ class WaitingGenerator(FakeGenerator):
         from PIL import Image
         from transformers import CLIPImageProcessor
 
+        from augcond.generators.image_encoder import framing_of
+
         super().__init__(image_size=image_size, encoder_size=encoder_size, embedding_shape=embedding_shape)
         self.images = 0
         self.wall = self.processor = 0.0
@@ -61,6 +63,7 @@ class WaitingGenerator(FakeGenerator):
         self._first: tuple[float, float] | None = None
         edges = {"height": encoder_size, "width": encoder_size}
         self._extractor = CLIPImageProcessor(size={"shortest_edge": encoder_size}, crop_size=edges)
+        self.framing = framing_of(self._extractor, encoder_size)
         height, width = image_size
         rng = np.random.default_rng(0)
         picture = rng.normal(0.0, _GRAIN, (height, width, 3))

@@ -42,22 +42,22 @@ class RunImages:
         self.experiment = experiment
         self._progress = progress
         self._dropped = frozenset(dropped)
-        self._real: dict[int, ImageSet] = {}
-        self._added: tuple[object, dict[int, ImageSet]] | None = None
+        self._real: dict[tuple[int, bool], ImageSet] = {}
+        self._added: tuple[object, dict[tuple[int, bool], ImageSet]] | None = None
         self._added_sha256: dict[object, str] = {}
         self._judged: tuple[Dataset, int, ImageSet] | None = None
         self._encoders: dict[object, FrozenEncoder] = {}
         self._generator: Generator | None = None
 
-    def real(self, size: int) -> ImageSet:
-        """Return the training images of the split, at `size` pixels."""
-        if size not in self._real:
-            self._real[size] = self.load(self.experiment.training, size)
-        return self._real[size]
+    def real(self, size: int, *, photos: bool = False) -> ImageSet:
+        """Return the training images of the split, at `size` pixels, and where it is asked for, as photographs too."""
+        if (size, photos) not in self._real:
+            self._real[size, photos] = self.load(self.experiment.training, size, photos=photos)
+        return self._real[size, photos]
 
-    def load(self, dataset: Dataset, size: int) -> ImageSet:
-        """Return the images of `dataset` at `size` pixels."""
-        return real_images(dataset, size, self.experiment.max_bytes, self._progress)
+    def load(self, dataset: Dataset, size: int, *, photos: bool = False) -> ImageSet:
+        """Return the images of `dataset` at `size` pixels; see `real_images`."""
+        return real_images(dataset, size, self.experiment.max_bytes, self._progress, photos=photos)
 
     def judged(self, dataset: Dataset, arm: Arm, size: int, seed: int) -> ImageSet:
         """Return the images that a model of `arm` is judged on, by the protocol of the run.
@@ -75,7 +75,7 @@ class RunImages:
             return images
         return self.experiment.protocol.judged(images, lambda: self.added(arm, size), seed)
 
-    def added(self, arm: Arm, size: int) -> ImageSet:
+    def added(self, arm: Arm, size: int, *, photos: bool = False) -> ImageSet:
         """Return what `arm` is trained on beside the real images of the split.
 
         It is often a lot, so only that of the last arm is kept, at the sizes asked for.
@@ -86,21 +86,23 @@ class RunImages:
         key = (arm.recipe, arm.per_class)
         if self._added is None or self._added[0] != key:
             self._added = (key, {})
-        sizes = self._added[1]
-        if size not in sizes:
-            sizes[size] = self._load_added(arm, size)
-        return sizes[size]
+        forms = self._added[1]
+        if (size, photos) not in forms:
+            forms[size, photos] = self._load_added(arm, size, photos)
+        return forms[size, photos]
 
-    def _load_added(self, arm: Arm, size: int) -> ImageSet:
+    def _load_added(self, arm: Arm, size: int, photos: bool) -> ImageSet:
         run = self.experiment
         if arm.kind == "real-only":
-            return self.real(size).take([])
+            return self.real(size, photos=photos).take([])
         if arm.kind == "ceiling":
-            return self.load(subset(run.pool, self.added_keys(arm)), size)
+            return self.load(subset(run.pool, self.added_keys(arm)), size, photos=photos)
         positions = self._positions(arm, self._dropped)
         if not len(positions):
-            return self.real(size).take([])
-        return synthetic_images(run.folder, self._rows(arm), positions, size, run.max_bytes, self._progress)
+            return self.real(size, photos=photos).take([])
+        return synthetic_images(
+            run.folder, self._rows(arm), positions, size, run.max_bytes, self._progress, photos=photos
+        )
 
     def added_keys(self, arm: Arm) -> tuple[str, ...]:
         """Return the keys of what `arm` is trained on beside the real images of the split."""

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 from torch.nn import functional
 from torchvision.ops import roi_align
@@ -24,7 +25,11 @@ from augcond.errors import ConfigError
 from augcond.training.ahead import workers
 
 if TYPE_CHECKING:
+    from augcond.conditioning.framing import Picture
     from augcond.config.training import AugmentConfig
+    from augcond.training.pixels import Pixels
+
+T = TypeVar("T", float, np.ndarray)
 
 _ZOOM = 256 / 224
 """How much larger than the network's input images are kept for resized crops, as is usual for ImageNet."""
@@ -44,11 +49,14 @@ class Drawn:
         flipped: which are mirrored, bool, (B,).
         boxes: corners of resized crops, float32, (B, 4): left, top, right, bottom.
         offsets: rows and columns that padded images are shifted by, (B, 2).
+        crops: of whole photographs, whatever their shapes, float64, (B, 4): share of the area, width over height, and
+            where between left and right and between top and bottom, in [0, 1].
     """
 
     flipped: np.ndarray
     boxes: np.ndarray | None = None
     offsets: np.ndarray | None = None
+    crops: np.ndarray | None = None
 
 
 class BatchAugmentation:
@@ -78,6 +86,11 @@ class BatchAugmentation:
     def stored_size(self) -> int:
         """Edge length at which images are to be kept."""
         return round(self._size * _ZOOM) if self._config.crop == "resized" else self._size
+
+    @property
+    def of_photos(self) -> bool:
+        """Whether crops are taken from whole photographs where squares would be read, by `read_crops`."""
+        return self._config.crop == "photo"
 
     def __call__(self, images: Tensor, seed: int, purpose: str) -> Tensor:
         """Return augmented images, float, (B, 3, S, S) in [0, 1], of uint8 images (B, 3, stored_size, stored_size).
@@ -119,7 +132,7 @@ class BatchAugmentation:
             ConfigError: transforms made images of a size that the network does not take.
         """
         rng, margin = numpy_stream(seed, purpose), self._size // 8
-        boxes = offsets = None
+        boxes = offsets = crops = None
         if self._config.crop == "resized":
             boxes = _boxes(count, self._config.scale, edge, rng)
         elif edge != self._size:
@@ -128,7 +141,10 @@ class BatchAugmentation:
             )
         elif self._config.crop == "pad":
             offsets = rng.integers(0, 2 * margin + 1, (count, 2))
-        return Drawn(rng.random(count) < self._config.flip, boxes, offsets)
+        elif self.of_photos:
+            shares, places = _shares(count, self._config.scale, rng), rng.random((count, 2))
+            crops = np.concatenate([np.stack(shares, axis=1), places], axis=1)
+        return Drawn(rng.random(count) < self._config.flip, boxes, offsets, crops)
 
     def apply(self, images: np.ndarray, drawn: Drawn, piece: slice, out: np.ndarray) -> None:
         """Augment a piece of a batch in the calling thread.
@@ -165,6 +181,35 @@ class BatchAugmentation:
         return torch.where(flipped[:, None, None, None], floats.flip(-1), floats)
 
 
+def read_crops(pixels: Pixels, positions: np.ndarray, crops: np.ndarray, out: np.ndarray) -> None:
+    """Read a crop of each of these photographs in the calling thread.
+
+    Args:
+        pixels: the photographs.
+        positions: which, (B,).
+        crops: see `Drawn.crops`, (B, 4).
+        out: takes them, uint8, (B, 3, S, S).
+    """
+    for position, crop, place in zip(positions.tolist(), crops.tolist(), out, strict=True):
+        _crop_photo(pixels.photo(position), crop, place)
+
+
+def _crop_photo(photo: Picture, crop: tuple[float, float, float, float], out: np.ndarray) -> None:
+    """Crop as torchvision's RandomResizedCrop does with antialiasing.
+
+    A box that would reach beyond the photograph is cut to its width or height, where torchvision draws again.
+    """
+    share, ratio, across, down = crop
+    most_wide, most_high = photo.size
+    width, height = _edges(share * most_wide * most_high, ratio, most_wide, most_high)
+    left, top = across * (most_wide - width), down * (most_high - height)
+    # In floats the far edge may come to lie a hair outside, which Pillow refuses.
+    box = (left, top, min(left + width, most_wide), min(top + height, most_high))
+    size = out.shape[-1]
+    shown = photo.show(box, (size, size), Image.Resampling.BILINEAR, alone=False)
+    out[...] = np.asarray(shown).transpose(2, 0, 1)
+
+
 def mix_inputs(
     images: Tensor, labels: Tensor, classes: int, config: AugmentConfig, seed: int, purpose: str
 ) -> tuple[Tensor, Tensor]:
@@ -190,13 +235,21 @@ def _uint8(image: Tensor) -> Tensor:
 
 
 def _boxes(count: int, scale: tuple[float, float], edge: int, rng: np.random.Generator) -> np.ndarray:
-    """Return corner coordinates (count, 4) of random boxes: area share uniform in `scale`, ratio 3/4 to 4/3."""
-    area = rng.uniform(scale[0], scale[1], count) * edge**2
-    ratio = np.exp(rng.uniform(np.log(3 / 4), np.log(4 / 3), count))
-    width = np.minimum(np.sqrt(area * ratio), edge)
-    height = np.minimum(np.sqrt(area / ratio), edge)
+    """Return corner coordinates (count, 4) of random boxes in squares."""
+    area, ratio = _shares(count, scale, rng)
+    width, height = _edges(area * edge**2, ratio, edge, edge)
     left, top = rng.random(count) * (edge - width), rng.random(count) * (edge - height)
     return np.stack([left, top, left + width, top + height], axis=1).astype(np.float32)
+
+
+def _shares(count: int, scale: tuple[float, float], rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Return shares of the area, uniform in `scale`, and ratios of width to height, 3/4 to 4/3, uniform in the log."""
+    return rng.uniform(scale[0], scale[1], count), np.exp(rng.uniform(np.log(3 / 4), np.log(4 / 3), count))
+
+
+def _edges(area: T, ratio: T, most_wide: int, most_high: int) -> tuple[T, T]:
+    """Return width and height of boxes of `area` and `ratio`, cut to what there is."""
+    return np.minimum(np.sqrt(area * ratio), most_wide), np.minimum(np.sqrt(area / ratio), most_high)
 
 
 def _resized_crops(images: Tensor, boxes: Tensor, size: int) -> Tensor:

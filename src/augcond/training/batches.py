@@ -17,7 +17,7 @@ import torch
 from augcond.conditioning.streams import numpy_stream
 from augcond.errors import TrainingError
 from augcond.training.ahead import Ahead, spread
-from augcond.training.augmentation import PIECE, BatchAugmentation, mix_inputs
+from augcond.training.augmentation import PIECE, BatchAugmentation, mix_inputs, read_crops
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -98,11 +98,11 @@ class ImageInputs:
         labels = torch.cat([self._real.labels[real], self._synthetic.labels[synthetic]])
         count, edge, size = len(labels), self._real.pixels.edge, self._size
         augmented = rank.device.type == "cpu" and self._augment.in_pieces
-        drawn = self._augment.draw(count, edge, self._seed, f"augment-{_draws(step, rank)}") if augmented else None
+        drawn = self._augment.draw(count, edge, self._seed, f"augment-{_draws(step, rank)}")
         # What is pinned goes to the device while it computes.
         images = torch.empty(
-            (count, 3, size, size) if drawn else (count, 3, edge, edge),
-            dtype=torch.float32 if drawn else torch.uint8,
+            (count, 3, size, size) if augmented else (count, 3, edge, edge),
+            dtype=torch.float32 if augmented else torch.uint8,
             device="cpu",
             pin_memory=rank.device.type == "cuda",
         )
@@ -110,11 +110,17 @@ class ImageInputs:
 
         def fill(piece: slice) -> None:
             out = whole[piece]
-            read = np.empty((len(out), 3, edge, edge), np.uint8) if drawn else out
+            read = np.empty((len(out), 3, edge, edge), np.uint8) if augmented else out
             kept = max(0, min(len(real) - piece.start, len(out)))
-            self._real.pixels.read(real[piece], read[:kept])
-            self._synthetic.pixels.read(synthetic[piece.start + kept - len(real) :][: len(out) - kept], read[kept:])
-            if drawn:
+            first = piece.start + kept
+            chosen = synthetic[first - len(real) :][: len(out) - kept]
+            if drawn.crops is None:
+                self._real.pixels.read(real[piece], read[:kept])
+                self._synthetic.pixels.read(chosen, read[kept:])
+            else:
+                read_crops(self._real.pixels, real[piece], drawn.crops[piece.start : first], read[:kept])
+                read_crops(self._synthetic.pixels, chosen, drawn.crops[first : piece.stop], read[kept:])
+            if augmented:
                 self._augment.apply(read, drawn, piece, out)
 
         in_memory = self._real.pixels.in_memory and self._synthetic.pixels.in_memory

@@ -7,8 +7,12 @@ trace, and two trainings of different precision could not follow each other.
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -20,6 +24,11 @@ if TYPE_CHECKING:
     from torch.optim import Optimizer
 
     from augcond.config import TrainingConfig
+
+logger = logging.getLogger(__name__)
+
+_PATIENCE = timedelta(seconds=30)
+"""Until processes that no launcher looks after must have met."""
 
 _MIXED = {"fp16": torch.float16, "bf16": torch.bfloat16}
 
@@ -63,13 +72,15 @@ def find_rank(config: TrainingConfig) -> Rank:
     """Return which process this is, and its device.
 
     Raises:
-        ConfigError: the batch cannot be shared out evenly over the processes, or these were started for other devices.
+        ConfigError: the batch cannot be shared out evenly over the processes, these were started for other devices, or
+            the environment tells of processes that there are not.
     """
     from accelerate import PartialState
     from accelerate.utils import parse_flag_from_env
 
     cpu = config.device == "cpu" or parse_flag_from_env("ACCELERATE_USE_CPU")
-    state = PartialState(cpu=cpu)
+    with _meeting(cpu=cpu):
+        state = PartialState(cpu=cpu)
     if config.batch_size % state.num_processes:
         raise ConfigError(
             f"training.batch_size: {config.batch_size} images cannot be shared out over {state.num_processes} processes"
@@ -80,6 +91,51 @@ def find_rank(config: TrainingConfig) -> Rank:
             "use accelerate launch --cpu, or auto"
         )
     return Rank(state.process_index, state.num_processes, torch.device("cpu") if cpu else state.device)
+
+
+@contextmanager
+def _meeting(*, cpu: bool) -> Iterator[None]:
+    """Meet the processes that WORLD_SIZE tells of, where no launcher sees to that: PyTorch waits for them for long.
+
+    Some clusters set the variable for every shell.
+
+    Raises:
+        ConfigError: they do not come.
+    """
+    about = os.environ
+    count = about.get("WORLD_SIZE", "1")
+    # Without LOCAL_RANK, Accelerate takes no notice of it on GPUs.
+    alone = count == "1" or not (cpu or "LOCAL_RANK" in about)
+    if alone or "TORCHELASTIC_RUN_ID" in about or torch.distributed.is_initialized():
+        yield
+        return
+    said = f"WORLD_SIZE={count} in the environment says that {count} processes train together"
+    mend = (
+        "start them with augcond train RUN --processes N, torchrun or accelerate launch; or unset WORLD_SIZE, RANK and "
+        "LOCAL_RANK to train in one process"
+    )
+    missing = [name for name in ("RANK", "MASTER_ADDR", "MASTER_PORT") if not about.get(name)]
+    if missing:
+        raise ConfigError(f"{said}, and {', '.join(missing)} is not set: {mend}")
+    place = f"{about['MASTER_ADDR']}:{about['MASTER_PORT']}"
+    logger.warning("%s: waiting for the others at %s", said, place)
+    try:
+        store = torch.distributed.TCPStore(  # type: ignore[attr-defined]
+            about["MASTER_ADDR"],
+            int(about["MASTER_PORT"]),
+            int(count),
+            is_master=about["RANK"] == "0",
+            timeout=_PATIENCE,
+            multi_tenant=True,
+        )
+    except (RuntimeError, ValueError) as error:
+        raise ConfigError(
+            f"{said}, and the others did not come to {place} within {_PATIENCE.seconds} s "
+            f"({str(error).splitlines()[0]}): {mend}"
+        ) from error
+    # Kept until the group is there, which meets at the same place.
+    yield
+    del store
 
 
 class Precision:

@@ -15,7 +15,7 @@ from augcond.datasets.splits import draw_split, settle_split, subset
 from augcond.errors import ConfigError, RunMismatchError
 from augcond.generators import load_generator
 from augcond.store import RunFolder
-from augcond.store.fingerprint import differences
+from augcond.store.fingerprint import as_begun, differences
 from augcond.training.arms import HeldOut, arms_of, unused_real
 from augcond.training.guards import check_apart, check_look_alikes, check_sources
 from augcond.training.image_sets import ImageSet
@@ -113,14 +113,15 @@ def _check_generated(config: RunConfig, folder: RunFolder) -> None:
     Raises:
         RunMismatchError: naming what differs.
     """
-    made = folder.read_config()
+    recorded = folder.read_plan().settings
+    made, config = (as_begun(each, recorded) for each in (folder.read_config(), config))
     found = [*differences(_images_of(made), _images_of(config))]
     found += [f"conditioning.recipe: the run has no {recipe!r}" for recipe in _missing(made, config)]
     if not found and uncounted(made.generator, "images") != uncounted(config.generator, "images"):
         # Weights count by what they are: they may lie elsewhere now.
-        recorded = folder.read_plan().settings["generator"]
         identity = asdict(load_generator(config.generator).identity)
-        found += differences({"generator": {key: recorded[key] for key in identity}}, {"generator": identity})
+        weights = {key: recorded["generator"][key] for key in identity}
+        found += differences({"generator": weights}, {"generator": identity})
     if found:
         raise RunMismatchError(
             f"the images in {folder.path} are not those of this config ({'; '.join(found)}): generate these in another "

@@ -87,10 +87,16 @@ def _whole(images: RunImages, arm: Arm, seed: int) -> tuple[Model, Inputs]:
     config = arm.config
     classes = len(images.experiment.pool.classes)
     size = input_size(config)
-    stored = BatchAugmentation(config.augment, size).stored_size
-    real, added = images.real(stored), images.added(arm, stored)
+    real, added = _augmentable(images, arm, size)
     inputs = ImageInputs((real, added), _sampler(arm, real, added, seed), config.augment, size, classes, seed)
     return Model(build_classifier(config, classes, seed), size, _judge(config)), inputs
+
+
+def _augmentable(images: RunImages, arm: Arm, size: int) -> tuple[ImageSet, ImageSet]:
+    """Return the real images and those added to them, as augmentation to `size` pixels takes them."""
+    augmentation = BatchAugmentation(arm.config.augment, size)
+    stored, photos = augmentation.stored_size, augmentation.of_photos
+    return images.real(stored, photos=photos), images.added(arm, stored, photos=photos)
 
 
 def _judge(config: TrainingConfig) -> Callable[[nn.Module, ImageSet], Tensor]:
@@ -115,14 +121,14 @@ def _probe(images: RunImages, arm: Arm, seed: int) -> tuple[Model, Inputs]:
     encoder = images.encoder(arm.config)
     config, standardise = arm.config, arm.config.standardise
     if config.views == "fresh":
-        stored = BatchAugmentation(config.augment, encoder.size).stored_size
-        sets = images.real(stored), images.added(arm, stored)
+        sets = _augmentable(images, arm, encoder.size)
         fresh = ImageInputs(sets, _sampler(arm, *sets, seed), config.augment, encoder.size, classes, seed)
         head = LinearHead(encoder.plain(images.real(encoder.size)), classes, seed, standardise=standardise)
         return Model(head, encoder.size, _probe_judge(encoder)), EncodedInputs(fresh, encoder.encode)
     real, added = images.real(encoder.size), images.added(arm, encoder.size)
-    real_features = _features(images, arm, lambda size: images.real(size), encoder)
-    added_features = _features(images, arm, lambda size: images.added(arm, size), encoder, like=real_features)
+    augmentable = _augmentable(images, arm, encoder.size)
+    real_features = _features(real, augmentable[0], config, encoder)
+    added_features = _features(added, augmentable[1], config, encoder) if len(added) else real_features[:, :0]
     sampler = _sampler(arm, real, added, seed)
     inputs = FeatureInputs(real_features, real.labels, added_features, added.labels, sampler, seed)
     head = LinearHead(real_features.flatten(0, 1), classes, seed, standardise=standardise)
@@ -142,20 +148,9 @@ def _probe_judge(encoder: FrozenEncoder) -> Callable[[nn.Module, ImageSet], Tens
     return logits
 
 
-def _features(
-    images: RunImages,
-    arm: Arm,
-    load: Callable[[int], ImageSet],
-    encoder: FrozenEncoder,
-    like: Tensor | None = None,
-) -> Tensor:
-    """Return the plain features and those of the augmented views, (1 + views, N, D); empty without images."""
-    config = arm.config
-    plain = load(encoder.size)
-    if not len(plain) and like is not None:
-        return like[:, :0]
-    stored = load(BatchAugmentation(config.augment, encoder.size).stored_size)
-    views = encoder.views(stored, config.augment, int(config.views), _VIEW_SEED)
+def _features(plain: ImageSet, augmentable: ImageSet, config: TrainingConfig, encoder: FrozenEncoder) -> Tensor:
+    """Return the plain features and those of the augmented views, (1 + views, N, D)."""
+    views = encoder.views(augmentable, config.augment, int(config.views), _VIEW_SEED)
     return torch.cat([encoder.plain(plain)[None], views])
 
 

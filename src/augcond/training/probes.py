@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torchvision.transforms.v2 import functional as images_v2
 
 from augcond.conditioning.streams import seeded
 from augcond.generators.checked import embed_images, require_finite
-from augcond.training.augmentation import BatchAugmentation
+from augcond.training.ahead import workers
+from augcond.training.augmentation import BatchAugmentation, read_crops
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -93,13 +95,25 @@ def view_features(encode: Encode, images: ImageSet, augment: AugmentConfig, size
     """
     augmentation = BatchAugmentation(augment, size)
     return torch.stack(
-        [
-            torch.cat(
-                [encode(augmentation(batch, seed, f"view-{view}-{start}")) for start, batch in images.batches(_BATCH)]
-            )
-            for view in range(views)
-        ]
+        [torch.cat([encode(batch) for batch in _augmented(images, augmentation, seed, view)]) for view in range(views)]
     )
+
+
+def _augmented(images: ImageSet, augmentation: BatchAugmentation, seed: int, view: int) -> Iterator[Tensor]:
+    """Yield the batches of a view, float, (B, 3, S, S) in [0, 1]."""
+    if not augmentation.of_photos:
+        for start, batch in images.batches(_BATCH):
+            yield augmentation(batch, seed, f"view-{view}-{start}")
+        return
+    edge = augmentation.stored_size
+    for start in range(0, len(images), _BATCH):
+        places = np.arange(start, min(start + _BATCH, len(images)))
+        shares = cast("np.ndarray", augmentation.draw(len(places), edge, seed, f"view-{view}-{start}").crops)
+        crops = np.empty((len(places), 3, edge, edge), np.uint8)
+        read = partial(read_crops, images.pixels)
+        for _ in workers().map(read, places[:, None], shares[:, None], crops[:, None]):
+            pass
+        yield augmentation(torch.from_numpy(crops), seed, f"view-{view}-{start}")
 
 
 _REMEMBERED = 8
