@@ -2,9 +2,9 @@
 
 Builds UNet, OpenCLIP ViT-H towers and VAE at their real dimensions with random weights, saves them in float16 as a
 checkpoint, loads that through augcond, and takes a few steps. The images mean nothing; shapes, dtypes, memory and time
-to load are those of the real weights. Building and running are processes of their own, so that neither's memory counts
-for the other. Needs up to 16 GiB of memory, and 4 GB of disk for a while. Prints JSON and writes
-benchmarks/results/full_size.json.
+to load are those of the real weights. Then a call of the UNet for 768 pixels is timed, whole and with its deep features
+kept (`generator.cache`). Building and running are processes of their own: neither's memory counts for the other.
+Needs up to 16 GiB of memory, and 4 GB of disk for a while. Prints JSON and writes benchmarks/results/full_size.json.
 """
 
 from __future__ import annotations
@@ -24,13 +24,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from benchmarks.writing import write_result
+from benchmarks.writing import RESULTS, write_result
 from torch import nn
 
 MEMORY_GIB = 16
 DISK_GB = 10
 SIZE = 256
 STEPS = 2
+BRANCHES, CALLS = (0, 3), 2
 
 UNET: dict[str, Any] = {
     "sample_size": 96,
@@ -203,11 +204,58 @@ def _peak_gib() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 
 
+def time_denoiser() -> None:
+    """Time calls of the UNet for one image of 768 pixels, whole and of its outer layers, and write what was seen."""
+    import json
+
+    from augcond.config.generation import CacheConfig
+    from augcond.generators.unet import UNetDenoiser, unet_conditions
+
+    network: Any = _fill(networks()["unet"], torch.Generator().manual_seed(0)).float()
+    noise = torch.Generator().manual_seed(1)
+    sample = torch.randn(1, 4, UNET["sample_size"], UNET["sample_size"], generator=noise)
+    text = torch.randn(1, TEXT["max_position_embeddings"], UNET["cross_attention_dim"], generator=noise)
+    conditions = unet_conditions(text, torch.randn(1, UNET["projection_class_embeddings_input_dim"], generator=noise))
+    seconds: dict[str, float] = {}
+    with torch.inference_mode():
+        for branch in BRANCHES:
+            denoiser = UNetDenoiser(network, CacheConfig(interval=100, branch=branch))
+            calls: dict[str, list[float]] = {"whole": [], "outer": []}
+            for _ in range(CALLS):
+                predict = denoiser.begin()
+                for kind in ("whole", "outer"):
+                    started = time.process_time()
+                    predict(sample, torch.tensor(500), conditions)
+                    calls[kind].append(time.process_time() - started)
+            seconds |= {f"{kind}, branch {branch}": round(min(found), 2) for kind, found in calls.items()}
+    whole = min(found for name, found in seconds.items() if name.startswith("whole"))
+    outer = {branch: seconds[f"outer, branch {branch}"] / whole for branch in BRANCHES}
+    result = json.loads((RESULTS / "full_size.json").read_text(encoding="utf-8"))
+    result["one call of the UNet at 768 pixels"] = {
+        "processor seconds": seconds,
+        "outer layers over whole": {f"branch {branch}": round(share, 3) for branch, share in outer.items()},
+        "times faster": {
+            f"interval {interval}, branch {branch}": round(interval / (1 + (interval - 1) * share), 2)
+            for branch, share in outer.items()
+            for interval in (2, 3, 5)
+        },
+        "threads": torch.get_num_threads(),
+        "load_average": round(os.getloadavg()[0], 1),
+    }
+    write_result("full_size", result)
+
+
 def main() -> None:
     """Build, measure, and write the result."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--folder", type=Path, help="keep the checkpoint here, or use the one that is there")
+    parser.add_argument(
+        "--only-denoiser", action="store_true", help="time the UNet alone, into the result that is there"
+    )
     arguments = parser.parse_args()
+    if arguments.only_denoiser:
+        _run(time_denoiser)
+        return
     with tempfile.TemporaryDirectory() as temporary:
         folder = arguments.folder or Path(temporary) / "sd21-unclip"
         if not (folder / "model_index.json").is_file():
@@ -216,11 +264,12 @@ def main() -> None:
                 sys.exit(f"{folder.parent} has {free:.0f} GB free; {DISK_GB} GB are needed")
             _run(build, folder)
         _run(measure, folder)
+    _run(time_denoiser)
 
 
-def _run(work: Callable[[Path], None], folder: Path) -> None:
+def _run(work: Callable[..., None], *arguments: Path) -> None:
     """Run `work` in a process of its own."""
-    process = multiprocessing.get_context("spawn").Process(target=work, args=(folder,))
+    process = multiprocessing.get_context("spawn").Process(target=work, args=arguments)
     process.start()
     process.join()
     if process.exitcode != 0:

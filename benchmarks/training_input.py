@@ -137,7 +137,7 @@ def main() -> None:
         augmentation = BatchAugmentation(AUGMENT, SIZE)
         edge = augmentation.stored_size
         decoded, kept = (real_images(dataset, edge, most) for most in (0, 1e12))
-        photos, kept_photos = (real_images(dataset, SIZE, most, whole=True) for most in (0, 1e12))
+        photos, kept_photos = (real_images(dataset, SIZE, most, photos=True) for most in (0, 1e12))
         for position in range(len(kept_photos)):
             kept_photos.pixels.photo(position)
         runs: dict[str, list[dict[str, float]]] = {}

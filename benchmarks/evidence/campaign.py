@@ -121,7 +121,7 @@ class Campaign:
 
     def _choice(self, recipe: str) -> Unit:
         setting = Setting("few-shot", (synthetic(recipe),), SELECTION_SEED, self.scale.tuning_shots)
-        return self._unit(f"choice/few-shot/{recipe}", self._with_tuned(setting), ("validation",))
+        return self._unit(f"choice/few-shot/{recipe}", self.with_tuned(setting), ("validation",))
 
     def _screening(self, seed: int) -> Iterator[Unit]:
         for recipe in ("text", self.best_recipe("long-tail")):
@@ -133,7 +133,7 @@ class Campaign:
         recipes = dict.fromkeys(("image", self.best_recipe("few-shot")))
         for shots in self.scale.shots:
             for spec in (FEW_SHOT_REAL[0], *map(synthetic, recipes)):
-                setting = self._with_tuned(Setting("few-shot", (spec,), seed, shots, published=True))
+                setting = self.with_tuned(Setting("few-shot", (spec,), seed, shots, published=True))
                 # Its validation images are what it reports, so there is one table only.
                 yield self._unit(f"published/{spec.name}-k{shots}/seed-{seed}", setting, ("test",))
 
@@ -187,10 +187,10 @@ class Campaign:
             for leak in get_args(LeakName):
                 setting = Setting("few-shot", (synthetic("image"),), seed, shots, overrides={"leaks": [leak]})
                 name = f"leak/{leak}-k{shots}/seed-{seed}"
-                yield self._unit(name, self._with_tuned(setting), ("test",))
+                yield self._unit(name, self.with_tuned(setting), ("test",))
 
     def _measured(self, name: str, setting: Setting) -> Unit:
-        return self._unit(f"{name}/seed-{setting.seed}", self._with_tuned(setting), _BOTH)
+        return self._unit(f"{name}/seed-{setting.seed}", self.with_tuned(setting), _BOTH)
 
     def _unit(self, name: str, setting: Setting, judged: Sequence[HeldOut]) -> Unit:
         return make_unit(name, setting, self.scale, work=self.work, revision=self.revision, judged=judged)
@@ -236,7 +236,7 @@ class Campaign:
             best |= better
         return best
 
-    def _with_tuned(self, setting: Setting) -> Setting:
+    def with_tuned(self, setting: Setting) -> Setting:
         """Return a setting with what tuning chose for its arms; its own overrides go before that."""
         spec = setting.arms[0]
         if spec.tuned_as is None:

@@ -239,5 +239,10 @@ datasets = Registry(
 protocols = Registry("protocol", "leaks", "augcond.protocols", {"leaky": "augcond.published.leaks:LeakyProtocol"})
 """What stages may see beside what is honest (`augcond.datasets.protocol`); a config that names leaks asks for it."""
 
-engines = Registry("engine", "engine.name", "augcond.engines", {"local": "augcond.engine.local:LocalEngine"})
+engines = Registry(
+    "engine",
+    "engine.name",
+    "augcond.engines",
+    {"local": "augcond.engine.local:LocalEngine", "ray": "augcond.engine.ray:RayEngine"},
+)
 """What runs shards (`augcond.engine.Engine`)."""

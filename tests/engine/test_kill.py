@@ -38,7 +38,7 @@ def test_kill_after_every_batch(tmp_path, uninterrupted, nth):
 
 
 # The calls of one job: config, sources and plan are written first, then shard and marker of each of two shards. What is
-# linked are the worker's file, its claims (`plan` thrice), shards and markers.
+# linked are claims (`plan` thrice), shards and markers.
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
 @pytest.mark.parametrize(
     ("point", "nth"),
@@ -46,7 +46,7 @@ def test_kill_after_every_batch(tmp_path, uninterrupted, nth):
         *(("write", n) for n in (1, 2, 3, 4)),
         *(("fsync", n) for n in range(1, 19)),
         *(("rename", n) for n in range(1, 6)),
-        *(("link", n) for n in range(1, 12)),
+        *(("link", n) for n in range(1, 10)),
     ],
 )
 def test_kill_at_every_step_of_a_commit(tmp_path, uninterrupted, point, nth, after):

@@ -1,7 +1,23 @@
+import math
+
+import diffusers
 import pytest
 import torch
 
-from augcond.generators.denoising import Guidance, find_errors, initial_latents, to_uint8
+from augcond.errors import ConfigError
+from augcond.generators.denoising import (
+    Conditions,
+    Denoiser,
+    Guidance,
+    GuidedConditions,
+    denoise,
+    find_errors,
+    initial_latents,
+    start_from_latents,
+    start_from_noise,
+    to_uint8,
+)
+from augcond.generators.schedulers import SchedulerFactory
 
 
 @pytest.mark.parametrize(
@@ -45,3 +61,65 @@ def test_find_errors():
     images[3] = 0.2
     images[3, 2, 1, 1] = 0.3
     assert find_errors(latents, images) == ["non-finite latents", "non-finite image", "constant image", None, None]
+
+
+class Straight(Denoiser):
+    """Told its strength instead of being guided; predicts the way from a row's picture to noise."""
+
+    native = (4, 4)
+
+    def __init__(self):
+        self.network = torch.nn.Linear(1, 1)
+        self.calls = []
+
+    def latent_shape(self, height, width):
+        return height * width, 3  # tokens
+
+    def timing(self, steps, height, width):
+        return {"sigmas": [1 - step / steps for step in range(steps)], "mu": height * width / 16}
+
+    def begin(self):
+        def predict(sample, timestep, conditions):
+            self.calls.append((len(sample), float(timestep)))
+            return 0.3 * sample - conditions.arguments["picture"] * conditions.arguments["strength"][:, None, None]
+
+        return predict
+
+
+def test_the_loop_takes_flow_matching_and_embedded_guidance():
+    """Euler's steps of a model of tokens, with a shift that depends on their number, written out."""
+    denoiser, rows = Straight(), 3
+    own = diffusers.FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True)
+    factory = SchedulerFactory("flow-euler", own, 5, denoiser.timing(5, 4, 8))
+    generators = [torch.Generator().manual_seed(row) for row in range(rows)]
+    noise = initial_latents(denoiser.latent_shape(4, 8), generators)
+    picture, strength = torch.randn(rows, 32, 3), torch.tensor([1.0, 2.0, 4.0])
+    conditions = GuidedConditions(Conditions({"picture": picture, "strength": strength}), None)
+    sigmas = [math.exp(2) / (math.exp(2) + 1 / (1 - step / 5) - 1) for step in range(5)]
+
+    def euler(latents, skipped):
+        for now, then in zip(sigmas[skipped:], [*sigmas[skipped + 1 :], 0.0], strict=True):
+            latents = latents + (then - now) * (0.3 * latents - picture * strength[:, None, None])
+        return latents
+
+    scheduler = factory.new(torch.device("cpu"))
+    made = denoise(
+        denoiser.begin(), scheduler, start_from_noise(scheduler, noise), conditions, Guidance(5.0), generators
+    )
+    torch.testing.assert_close(made, euler(noise, 0), rtol=0, atol=1e-5)
+    assert [calls for calls, _ in denoiser.calls] == [rows] * 5  # never asked twice
+    scheduler, pixels = factory.new(torch.device("cpu")), torch.randn(rows, 32, 3)
+    start = start_from_latents(scheduler, pixels, noise, 0.6)
+    made = denoise(denoiser.begin(), scheduler, start, conditions, Guidance(5.0), generators)
+    expected = euler(sigmas[2] * noise + (1 - sigmas[2]) * pixels, 2)
+    torch.testing.assert_close(made, expected, rtol=0, atol=1e-5)
+
+
+def test_flow_matching_and_noise_do_not_mix():
+    flow, noise = diffusers.FlowMatchEulerDiscreteScheduler(), diffusers.DDIMScheduler()
+    with pytest.raises(ConfigError, match="was trained by flow matching, so it takes default, flow-euler, flow-heun"):
+        SchedulerFactory("dpmsolver++", flow, 4)
+    with pytest.raises(ConfigError, match="was not trained by flow matching, so it takes default, ddim"):
+        SchedulerFactory("flow-euler", noise, 4)
+    for name in ("default", "flow-heun"):
+        assert len(SchedulerFactory(name, flow, 4).new(torch.device("cpu")).timesteps) >= 4

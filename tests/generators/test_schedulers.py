@@ -119,7 +119,7 @@ def test_noise_that_cannot_be_seeded_per_row_is_refused(own, monkeypatch):
         ("dpmsolver+", r"generator\.scheduler: no scheduler 'dpmsolver\+'; did you mean 'dpmsolver\+\+'\?.*ddim"),
         ("UNet2DConditionModel", "no scheduler 'UNet2DConditionModel'"),
         ("SchedulerMixin", "SchedulerMixin does not denoise"),
-        ("FlowMatchEulerDiscreteScheduler", "does not denoise models of this kind"),
+        ("FlowMatchEulerDiscreteScheduler", "this model was not trained by flow matching, so it takes default, ddim"),
         ("DPMSolverMultistepInverseScheduler", "does not denoise models of this kind"),
         ("ddim-karras", "DDIMScheduler has no -karras variant"),
         ("DPMSolverSDEScheduler", "cannot be used with this model|no scheduler"),

@@ -401,10 +401,3 @@ def test_prompts_that_are_too_long_are_said_once(tiny_config, conditioning, capl
         generator.generate(long, SEEDS)
     messages = [record.getMessage().partition("has ")[2] for record in caplog.records]
     assert messages == ["42 tokens; what follows the first 24 is ignored"]
-
-
-@pytest.mark.slow
-def test_compiled_unet(tiny_generator, conditioning):
-    plain, _ = tiny_generator(steps=2).sample(conditioning, SEEDS)
-    compiled, _ = tiny_generator(steps=2, compile=True).sample(conditioning, SEEDS)
-    torch.testing.assert_close(compiled, plain, rtol=0, atol=1e-3)

@@ -13,7 +13,7 @@ from torchvision.transforms import v2
 from augcond.config.training import AugmentConfig
 from augcond.errors import ConfigError
 from augcond.training.augmentation import BatchAugmentation, mix_inputs, read_crops
-from augcond.training.image_sets import DecodedPixels
+from augcond.training.pixels import DecodedPixels
 
 IMAGES = torch.randint(0, 256, (6, 3, 16, 16), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 

@@ -13,13 +13,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from augcond.config import DataConfig
 from augcond.config.training import AugmentConfig
+from augcond.datasets import load_dataset
+from augcond.datasets.contents import open_image
 from augcond.errors import DatasetError, TrainingError
 from augcond.training import ahead
 from augcond.training.augmentation import BatchAugmentation, read_crops
 from augcond.training.batches import BatchSampler, BatchSettings, ImageInputs, effective_counts
 from augcond.training.devices import Rank
-from augcond.training.image_sets import DecodedPixels, ImageSet, MemoryPixels
+from augcond.training.image_sets import ImageSet, real_images
+from augcond.training.pixels import DecodedPixels, MemoryPixels
 
 
 def sampler(real=50, synthetic=80, size=16, share=0.5, mix="exact", seed=0, steps=40):
@@ -134,6 +138,27 @@ def inputs(augment, counts=(9, 12), *, kept=False):
     return ImageInputs(sets, made, config, size, 3, seed=5)
 
 
+def test_crops_of_large_photographs_are_taken_from_as_few_pixels_as_they_need(tmp_path):
+    rng = np.random.default_rng(0)
+    smooth = Image.fromarray(rng.integers(0, 256, (9, 12, 3), dtype=np.uint8)).resize((1200, 900))
+    (tmp_path / "a").mkdir()
+    for name, orientation in (("as-it-lies.jpg", 1), ("turned.jpg", 6)):
+        exif = Image.Exif()
+        exif[0x0112] = orientation
+        smooth.save(tmp_path / "a" / name, quality=95, exif=exif)
+    dataset = load_dataset(DataConfig(path=tmp_path))
+    pixels = real_images(dataset, 64, 1e9, photos=True).pixels
+    crops = np.array([[0.9, 1.0, 0.3, 0.6], [0.04, 1.2, 0.7, 0.1]])  # at a quarter of the size, and whole
+    for position in range(2):
+        taken, of_all = np.empty((2, 2, 3, 64, 64), np.uint8)
+        read_crops(pixels, np.array([position, position]), crops, taken)
+        decoded = DecodedPixels(1, lambda _, key=dataset.images[position].key: open_image(dataset, key), 64)
+        read_crops(decoded, np.array([0, 0]), crops, of_all)
+        assert abs(taken[0].astype(int) - of_all[0]).mean() < 1.5
+        assert not np.array_equal(taken[0], of_all[0])
+        assert np.array_equal(taken[1], of_all[1])
+
+
 class InThisThread(ThreadPoolExecutor):
     def map(self, call, *things):
         return map(call, *things)
@@ -168,7 +193,7 @@ def test_batches_are_those_of_seed_and_step_with_any_number_of_workers(monkeypat
     seen = []
     for count in (0, 1, 2):
         pool = ThreadPoolExecutor(count) if count else InThisThread()
-        for module in ("ahead", "augmentation", "image_sets"):
+        for module in ("ahead", "augmentation", "image_sets", "pixels"):
             monkeypatch.setattr(f"augcond.training.{module}.workers", lambda pool=pool: pool)
         source = inputs(augment, kept=kept)
         # A resumed training begins anywhere.
@@ -220,11 +245,12 @@ import signal, threading, time
 from contextlib import closing
 import torch
 from PIL import Image
-from augcond.__main__ import Stopped, _stop
+from augcond.interruption import Stopped, stop as _stop
 from augcond.config.training import AugmentConfig
 from augcond.training.batches import BatchSampler, BatchSettings, ImageInputs
 from augcond.training.devices import Rank
-from augcond.training.image_sets import DecodedPixels, ImageSet
+from augcond.training.image_sets import ImageSet
+from augcond.training.pixels import DecodedPixels
 
 def opener(position):
     time.sleep(0.01)

@@ -9,8 +9,8 @@ from safetensors.torch import save_file
 from augcond.config.training import AugmentConfig
 from augcond.training.batches import BatchSampler, BatchSettings, EncodedInputs, ImageInputs
 from augcond.training.devices import find_rank
-from augcond.training.image_sets import DecodedPixels
 from augcond.training.networks import build_classifier
+from augcond.training.pixels import DecodedPixels
 from augcond.training.probes import BackboneEncoder, FrozenEncoder, LinearHead, plain_features, view_features
 from tests.training.toys import SIZE, toy_images, toy_settings
 

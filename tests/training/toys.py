@@ -12,10 +12,11 @@ from torch import nn
 
 from augcond.config import RunConfig, TrainingConfig
 from augcond.training.batches import BatchSampler, BatchSettings, ImageInputs
-from augcond.training.image_sets import ImageSet, MemoryPixels
+from augcond.training.image_sets import ImageSet
 from augcond.training.loop import Task
 from augcond.training.losses import make_objective
 from augcond.training.networks import build_classifier
+from augcond.training.pixels import MemoryPixels
 from tests.toy import config_with
 
 CLASSES = 3

@@ -68,13 +68,15 @@ def preview(
     per_class: Annotated[int, typer.Option(min=1, help="Lines per class.")] = 1,
     overrides: Set = None,
 ) -> None:
-    """Draw a contact sheet: some sources, and what every recipe makes of them.
+    """Draw a contact sheet: some sources, and what every recipe makes of them, in at most 8 denoising steps.
 
     Example: augcond preview photos/train --class cat --class dog
+
+    --set generator.steps=20 takes as many.
     """
     from augcond.checks.prompts import generation_warnings
     from augcond.conditioning import RECIPES
-    from augcond.experiments.preview import contact_sheet
+    from augcond.experiments.preview import contact_sheet, in_few_steps
     from augcond.experiments.preview import preview as make
     from augcond.files import write_atomically
     from augcond.generators import load_generator, recipes_for
@@ -86,6 +88,8 @@ def preview(
     own = (name for name in asked.conditioning.recipe if name not in RECIPES)
     recipes = (*recipes_for(asked.generator.name), *own)
     config = data_config(data, (f"conditioning.recipe=[{', '.join(recipes)}]", *(overrides or ())))
+    if not any(override.startswith("generator.steps=") for override in overrides or ()):
+        config = in_few_steps(config)
     with show_progress("images") as progress:
         dataset = load_training_images(config, progress=progress)
         for warning in generation_warnings(config, dataset):

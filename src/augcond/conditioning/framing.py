@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from augcond.datasets.reduced import SCALES, Box, Reduced
+from augcond.datasets.reduced import SCALES, Box
 
 if TYPE_CHECKING:
     from PIL.Image import Image, Resampling
@@ -39,11 +39,6 @@ class Picture(Protocol):
                 picture does.
         """
         ...
-
-
-def whole(image: Image) -> Picture:
-    """Return a picture that lies decoded in memory."""
-    return Reduced(image, image.size)
 
 
 def scale_for(box: Box, size: tuple[int, int]) -> int:

@@ -208,8 +208,8 @@ def prepare(
     import torch
 
     from augcond.conditioning.augment import build_augment
-    from augcond.conditioning.framing import whole
     from augcond.conditioning.views import initial_view, random_crop
+    from augcond.datasets.reduced import whole
 
     count = recipe.source_count(settings)
     if len(images) < count or len(source_keys) != len(images):

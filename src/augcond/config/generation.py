@@ -165,7 +165,8 @@ class GeneratorConfig(Section, decides="images"):
     dtype: Annotated[Literal["auto", "float32", "float16", "bfloat16"], NOTHING] = "auto"
     """auto: float16 on CUDA, float32 elsewhere."""
     device: Annotated[str, NOTHING] = "auto"
-    compile: Annotated[bool, NOTHING] = False
+    compile: Annotated[bool | Literal["auto"], NOTHING] = False
+    """Compile the denoiser as it is first called; auto: where the images that are planned are worth the time."""
     own: SerializeAsAny[Section] = Section()
     """Settings that only this family has; docs/generators.md has them, and those of a family of one's own are its
     own."""
@@ -234,14 +235,21 @@ class EngineConfig(Section):
 
     name: str = "local"
     """What runs the shards, or `module:object` of one's own."""
+    address: str | None = None
+    """Where engine.name: ray finds its cluster: `auto` (this machine belongs to it), `HOST:6379`, `ray://HOST:10001` or
+    `local` (one is started here for as long); null: RAY_ADDRESS, or the cluster of this machine, or a local one."""
     max_failed_share: Share = 0.5
     """A shard in which a larger share of rows failed is kept, and stops the job with an error."""
+    workers: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
+    """Processes on this machine that make shards; auto: one per CUDA device that CUDA_VISIBLE_DEVICES shows, one on a
+    CPU; with engine.name: ray, one per GPU of the cluster. One is this very process; of several, those that die are
+    started again."""
     shard_size: Annotated[int, Field(ge=1)] = 256
     batch_size: Annotated[int, Field(ge=1)] = 16
     threads: Annotated[int, Field(ge=1)] | None = None
-    """Threads per worker for PyTorch on a CPU; all cores where null."""
+    """Threads per worker for PyTorch on a CPU; cores / workers where null, as settled with the plan of the run."""
     feeding_threads: Annotated[int, Field(ge=1)] | None = None
-    """Threads per worker that decode and prepare sources and encode images; one per core, up to 8, where null."""
+    """Threads per worker that decode and prepare sources and encode images; cores / workers, up to 8, where null."""
     max_memory_gb: Annotated[float, Field(ge=0)] = 1.0
     """Of decoded sources that a worker keeps for the rows that use them next."""
 

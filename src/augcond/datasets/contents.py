@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from augcond.datasets.base import Reader
 from augcond.datasets.decoding import available_cores, decode
+from augcond.datasets.reduced import Reduced, decode_reduced, whole
 from augcond.errors import ChangedImageError, DatasetError, ImageError
 
 if TYPE_CHECKING:
@@ -58,10 +59,25 @@ def open_image(dataset: Dataset, key: str) -> Image.Image:
     """Return a real image of `dataset`, decoded, for work that cannot do without it.
 
     Raises:
+        DatasetError: as `open_reduced`.
+    """
+    return open_reduced(dataset, key, 1).image
+
+
+def open_reduced(dataset: Dataset, key: str, scale: int) -> Reduced:
+    """Return a real image of `dataset`, decoded at 1 / `scale` of its size, for work that cannot do without it.
+
+    Args:
+        dataset: verified images.
+        key: of the image; of a JPEG, unless `scale` is 1.
+        scale: 1, or one of `SCALES`.
+
+    Raises:
         DatasetError: it can no longer be read, or is another image now; naming the file and the way out.
     """
     try:
-        return decode(dataset.reader.read(key), dataset.decoding)
+        data = dataset.reader.read(key)
+        return decode_reduced(data, dataset.decoding, scale) if scale > 1 else whole(decode(data, dataset.decoding))
     except ChangedImageError as error:
         raise DatasetError(
             f"real image {key}: {error}, though size and time of change are. Bring it back as it was; or, if it is "

@@ -60,6 +60,11 @@ class Reduced:
         return image.resize(size, resample, (left, top, right, bottom))
 
 
+def whole(image: Image) -> Reduced:
+    """Return a picture that lies decoded in memory."""
+    return Reduced(image, image.size)
+
+
 def jpeg_size(data: bytes, settings: DecodeSettings) -> tuple[int, int] | None:
     """Return width and height of a JPEG as `decode` gives it, read off its header; None of what is no JPEG.
 

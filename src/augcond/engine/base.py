@@ -34,7 +34,7 @@ class Job:
         config: of the run.
         folder: the run.
         plan: its plan, with the fingerprint of each shard; it lies in the folder.
-        materials: what rows are made with.
+        materials: what rows are made with; None where this process makes none.
         retry_failed: make shards anew that hold failed rows; their other rows are taken over.
         reuse: other run folders; rows that they hold already are taken over.
     """
@@ -42,7 +42,7 @@ class Job:
     config: RunConfig
     folder: RunFolder
     plan: RunPlan
-    materials: Materials
+    materials: Materials | None
     retry_failed: bool = False
     reuse: tuple[Path, ...] = ()
     progress: Progress = field(default_factory=NoProgress)
@@ -101,6 +101,14 @@ class Engine(ABC):
             reasons=dict(reasons.most_common()),
             seconds=sum(m.seconds for m in markers),
         )
+
+    def makes_here(self, config: RunConfig) -> bool:
+        """Return whether this process makes rows, and so needs the generator on its device."""
+        return True
+
+    def threads(self, config: RunConfig) -> int | None:
+        """Return how many threads PyTorch has on a CPU in each worker; None for as many as it likes."""
+        return config.engine.threads
 
     @abstractmethod
     def schedule(self, job: Job, work: Work, on_shard: Callable[[int, ShardMarker], None]) -> None:

@@ -7,14 +7,13 @@ makes, a worker finds out itself, by claiming them (`augcond.store.claims`).
 from __future__ import annotations
 
 import logging
-import platform
+import os
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Self
 
@@ -23,25 +22,24 @@ import torch
 from augcond.config import RunConfig
 from augcond.datasets import DecodeSettings, list_images
 from augcond.datasets.contents import RecordedReader
+from augcond.engine.commits import MadeRows, commit_rows
 from augcond.engine.faults import most_failed
 from augcond.engine.feeding import Ahead, Feeding, Materials
 from augcond.engine.rows import BatchSize, Making, count_for
 from augcond.errors import GeneratorError, RunMismatchError
 from augcond.generators import load_generator
+from augcond.generators.devices import resolve_device
 from augcond.planning import PlanRow
 from augcond.progress import NoProgress, Progress
-from augcond.store.claims import PACE, TRAINING, Claims, Tally
-from augcond.store.commit import ShardFacts, ShardMarker, commit_shard, parse_marker
+from augcond.store.claims import PACE, Claims, Tally
+from augcond.store.commit import ShardMarker
 from augcond.store.folder import RunFolder
 from augcond.store.images import ImageFormat
 from augcond.store.pending import ClaimedShard, PendingShards, tidy
 from augcond.store.plans import RunPlan
 from augcond.store.reuse import ReusableRows
-from augcond.store.shards import shard_tables
 
 logger = logging.getLogger(__name__)
-
-_LIBRARIES = ("augcond", "torch", "torchvision", "diffusers", "transformers", "pillow", "numpy", "pyarrow")
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,18 +65,20 @@ def do_work(
     work: Work,
     on_shard: Callable[[int, ShardMarker], None],
     *,
-    plan: RunPlan | None = None,
-    materials: Materials | None = None,
+    loaded: tuple[RunPlan, Materials] | None = None,
     progress: Progress | None = None,
+    on_begin: Callable[[int], None] = lambda number: None,
+    count_others: bool = True,
 ) -> None:
     """Claim, make and commit shards of `work` until all are done, by this worker or others; those of the dead, too.
 
     Args:
         work: what is to be done.
         on_shard: told of each shard once this worker has committed it; what it raises ends the work.
-        plan: of the run; read from its folder where None.
-        materials: what rows are made with; loaded where None.
-        progress: is told how many rows are to be made, and how many are, by whomever.
+        loaded: the plan of the run and what rows are made with; read and loaded where None.
+        progress: is told how many rows are to be made, and how many are.
+        on_begin: told of each shard whose first rows go to the generator.
+        count_others: whether `progress` is told of what other workers commit, too.
 
     Raises:
         RunMismatchError: the generator that is loaded here is not the one that the run was planned with.
@@ -87,27 +87,27 @@ def do_work(
             end it.
     """
     folder = RunFolder(work.run)
-    plan = plan or folder.read_plan()
-    materials = materials or load_materials(work.config, folder, plan)
+    plan, materials = loaded or load(work)
     reusable = _reusable(work, folder, plan)
     settings = work.config.engine
     with (
         folder.claims() as claims,
-        torch_threads(settings.threads),
+        torch_threads(settings.threads or plan.threads),
         Feeding(materials, settings.feeding_threads, settings.max_memory_gb, reducing=plan.reducing) as feeding,
         _Committer(on_shard) as committer,
     ):
+        claims.tally.device = _device(work.config)
+        claims.beat()
         feeding.embed_once(folder, plan)
-        claims.tally.device = str(getattr(materials.generator, "device", ""))
         told = _Tallied(progress or NoProgress(), claims.tally)
-        tidy(folder, claims)
+        tidy(folder, claims, finished=False)
         pending = PendingShards(
             folder,
             plan,
             claims,
             only=work.shards,
             retry_failed=work.retry_failed,
-            on_done=lambda marker: told.by_others(marker.rows, marker.failed),
+            on_done=lambda marker: told.by_others(marker.rows, marker.failed) if count_others else None,
         )
         bounds = plan.plan.bounds()
         told.start(sum(bounds[number][1] - bounds[number][0] for number in pending.numbers))
@@ -125,12 +125,12 @@ def do_work(
         )
         try:
             while True:
-                _make_shards(bench, feeding, committer)
+                _make_shards(bench, feeding, committer, on_begin)
                 if not len(pending):
                     break
                 # Others hold what is left: they commit it, or die.
                 time.sleep(PACE.poll)
-            tidy(folder, claims)
+            tidy(folder, claims, finished=work.shards is None)
         except SystemExit as error:
             # It would end the program without a word, with 0 even as if all were done.
             raise GeneratorError(
@@ -139,13 +139,15 @@ def do_work(
             ) from error
 
 
-def load_materials(config: RunConfig, folder: RunFolder, plan: RunPlan) -> Materials:
-    """Return what the rows of `plan`, of the run in `folder`, are made with; no image is opened yet.
+def load(work: Work) -> tuple[RunPlan, Materials]:
+    """Return the plan of the run, and what its rows are made with; no image is opened yet.
 
     Raises:
         RunMismatchError: the generator is not the one that the run was planned with.
     """
-    generator = load_generator(config.generator)
+    config, folder = work.config, RunFolder(work.run)
+    plan = folder.read_plan()
+    generator = load_generator(config.generator, images=len(plan.plan))
     identity = generator.identity
     for planned, found in (
         (plan.columns.generator, f"{identity.name}:{identity.model}"),
@@ -154,13 +156,20 @@ def load_materials(config: RunConfig, folder: RunFolder, plan: RunPlan) -> Mater
         if planned != found:
             raise RunMismatchError(f"the run was planned with the generator {planned}, and {found} is what lies here")
     recorded = {key: sha256 for key, (_, sha256) in folder.read_sources().items()}
-    return Materials(
+    return plan, Materials(
         RecordedReader(list_images(config.data).reader, recorded),
         DecodeSettings.of(config.data),
         config.conditioning,
         generator,
         ImageFormat.resolve(config.output, generator.image_size),
     )
+
+
+def _device(config: RunConfig) -> str:
+    """Return what a worker says it makes images on."""
+    device = str(resolve_device(config.generator.device))
+    shown = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return f"{device} ({shown})" if shown and device.startswith("cuda") else device
 
 
 @contextmanager
@@ -173,11 +182,6 @@ def torch_threads(count: int | None) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
-
-
-def library_versions() -> dict[str, str]:
-    """Return the versions of Python and of the libraries that decide an image's bytes."""
-    return {"python": platform.python_version(), **{name: version(name) for name in _LIBRARIES}}
 
 
 class _Tallied:
@@ -263,40 +267,19 @@ class _Shard:
         """Wait for the last images to be encoded; the shard took so long."""
         self._making.settle(leave=0)
         self._seconds = seconds
-        self._threads = torch.get_num_threads()
 
     def commit(self) -> ShardMarker | None:
         """Write the shard and its marker, and give the claim back; None where another worker was quicker."""
-        bench, plan, notes = self._bench, self._bench.plan, self._notes
+        bench, notes = self._bench, self._notes
         by_key = {row.row.key: row for row in self._making.made} | self._reused
         if self._reused:
             notes += ("1 row reused" if len(self._reused) == 1 else f"{len(self._reused)} rows reused",)
-        marker = commit_shard(
-            shard_tables([by_key[row.key] for row in self._rows], plan.classes, plan.columns),
-            bench.folder.shard_files(self.number, self._claimed.claim.attempt),
-            ShardFacts(
-                fingerprint=plan.fingerprints[self.number],
-                batch_size=self._batch_size,
-                threads=self._threads,
-                notes=notes,
-                seconds=self._seconds,
-                versions=library_versions(),
-            ),
-            self._holds_good,
-            lambda: TRAINING not in bench.claims.names(),
-        )
+        made = MadeRows([by_key[row.key] for row in self._rows], self._batch_size, notes, self._seconds)
+        marker = commit_rows(made, self._claimed, bench.folder, bench.plan)
         bench.claims.give_back(self._claimed.claim)
         if marker is None:
-            logger.info("shard %05d: another worker was quicker", self.number)
             bench.pending.put_back(self.number)
         return marker
-
-    def _holds_good(self, data: bytes) -> bool:
-        folder, fingerprint = self._bench.folder, self._bench.plan.fingerprints[self.number]
-        replaced = self._claimed.replaces
-        if replaced is not None and parse_marker(data, folder.marker_path(self.number)) == replaced:
-            return False
-        return folder.holds_good(self.number, data, fingerprint)
 
 
 class _Shards:
@@ -361,11 +344,12 @@ class _Committer:
                 self._on_shard(number, marker)
 
 
-def _make_shards(bench: _Bench, feeding: Feeding, committer: _Committer) -> None:
+def _make_shards(bench: _Bench, feeding: Feeding, committer: _Committer, on_begin: Callable[[int], None]) -> None:
     shards = _Shards(bench)
     ahead = feeding.ahead(shards.missing())
     before: _Shard | None = None  # its last images are encoded while the first batch of the next shard is made
     for shard in shards:
+        on_begin(shard.number)
         for _ in shard.make(feeding, ahead):
             if before is not None:
                 committer.add(before)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,16 @@ from augcond.torch_state import in_its_own_state
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+
+
+_FEW_STEPS = 8
+
+
+def in_few_steps(config: RunConfig) -> RunConfig:
+    """Return a config whose images take at most 8 denoising steps: enough to see what recipes make of sources."""
+    fewest = math.ceil(1 / config.conditioning.strength)  # what starts from an image does a share of them
+    steps = min(config.generator.steps, max(_FEW_STEPS, fewest))
+    return config.model_copy(update={"generator": config.generator.model_copy(update={"steps": steps})})
 
 
 @dataclass(frozen=True, slots=True)

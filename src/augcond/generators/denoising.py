@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from augcond.generators.schedulers import learns_variance, step_arguments
+from augcond.generators.schedulers import learns_variance, network_input, noise_scale, noised, step_arguments
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -101,6 +101,13 @@ class Denoiser(ABC):
     def latent_shape(self, height: int, width: int) -> tuple[int, ...]:
         """Return the shape of one row's latents, of `height` times `width` places."""
 
+    def timing(self, steps: int, height: int, width: int) -> Mapping[str, Any]:
+        """Return what a scheduler's `set_timesteps` is told beside `steps`, for latents of that size.
+
+        Such as `mu`, by which models of flow matching shift the time with the number of tokens.
+        """
+        return {}
+
     @abstractmethod
     def begin(self) -> Predict:
         """Return what predicts the steps of one loop, in order; what it keeps from step to step is that loop's alone.
@@ -132,7 +139,7 @@ class Start:
 
 def start_from_noise(scheduler: Any, noise: Tensor) -> Start:
     """Return the start of rows that are made from standard normal `noise` (B, C, h, w) alone."""
-    return Start(noise * scheduler.init_noise_sigma)
+    return Start(noise * noise_scale(scheduler))
 
 
 def start_from_latents(scheduler: Any, latents: Tensor, noise: Tensor, strength: float) -> Start:
@@ -152,7 +159,7 @@ def start_from_latents(scheduler: Any, latents: Tensor, noise: Tensor, strength:
     if hasattr(scheduler, "set_begin_index"):
         scheduler.set_begin_index(step)
     first = scheduler.timesteps[step : step + 1].repeat(len(latents))
-    return Start(scheduler.add_noise(latents, noise, first), step)
+    return Start(noised(scheduler, latents, noise, first), step)
 
 
 def steps_done(steps: int, strength: float) -> int:
@@ -186,7 +193,7 @@ def denoise(
     both = conditions.unconditional and conditions.unconditional.followed_by(conditions.conditional)
     arguments = step_arguments(scheduler, generators)
     for step, timestep in enumerate(scheduler.timesteps[start.step :], start=start.step):
-        sample = scheduler.scale_model_input(latents, timestep)
+        sample = network_input(scheduler, latents, timestep)
         if both is not None and guidance.applies(step, len(scheduler.timesteps)):
             unconditional, conditional = predict(torch.cat([sample, sample]), timestep, both).chunk(2)
             prediction = unconditional + guidance.scale * (conditional - unconditional)

@@ -11,6 +11,7 @@ from augcond.conditioning import RECIPES, recipes_of
 from augcond.errors import AugcondError, ConfigError, GeneratorError
 from augcond.generators.base import Family
 from augcond.generators.checked import check_declared
+from augcond.generators.compiling import compilation_pays
 
 if TYPE_CHECKING:
     from augcond.conditioning import Recipe
@@ -60,14 +61,20 @@ def find_family(name: str) -> Family:
     return Family(load=found)
 
 
-def load_generator(config: GeneratorConfig) -> Generator:
+def load_generator(config: GeneratorConfig, *, images: int | None = None) -> Generator:
     """Load the generator that `config.name` stands for, with its weights on their device.
+
+    Args:
+        config: which generator, and how it samples.
+        images: how many it is to make, by which `compile: auto` decides; None where that is not known.
 
     Raises:
         ConfigError: no generator has this name, or it cannot do what the config asks for.
         GeneratorError: its weights cannot be loaded, or what is loaded is no generator.
     """
     check_options(config)
+    if config.compile == "auto":
+        config = config.model_copy(update={"compile": compilation_pays(config, images)})
     family = find_family(config.name)
     try:
         loaded = family.load(config)
@@ -122,6 +129,7 @@ class GeneratorEntry:
         inputs: what it can be conditioned by; None where only the loaded generator tells.
         recipes: those of augcond's recipes that it takes.
         settings: keys of `generator.own`.
+        options: the keys of `generator` that only some families know, and it does.
         notes: what is particular about it.
         error: why it cannot be used; empty where it can.
     """
@@ -133,6 +141,7 @@ class GeneratorEntry:
     inputs: tuple[Input, ...] | None = None
     recipes: tuple[str, ...] = ()
     settings: tuple[str, ...] = ()
+    options: tuple[str, ...] = ()
     notes: str = ""
     error: str = ""
 
@@ -155,6 +164,7 @@ def _generator_entry(name: str) -> GeneratorEntry:
         inputs=None if family.inputs is None else tuple(sorted(family.inputs)),
         recipes=recipes_for(name),
         settings=tuple(family.settings.model_fields),
+        options=tuple(sorted(family.options)),
         notes=family.notes,
     )
 

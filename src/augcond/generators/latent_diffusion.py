@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from augcond.conditioning.streams import INITIAL_NOISE, torch_stream
 from augcond.errors import ConfigError
 from augcond.generators.base import Generated, Generator
+from augcond.generators.compiling import Compiled, Eager
 from augcond.generators.denoising import (
     Guidance,
     Start,
@@ -66,15 +67,15 @@ class LatentDiffusion(Generator):
         self._native_size = _image_size(None, self._denoiser.native, self._vae_scale, self._size_step())
         self.image_size = _image_size(config.size, self._denoiser.native, self._vae_scale, self._size_step())
         self._guidance = Guidance(config.guidance_scale, config.guidance_interval)
-        self._schedulers = SchedulerFactory(config.scheduler, pipeline.scheduler, config.steps)
+        timing = self._denoiser.timing(config.steps, *self._latent_size())
+        self._schedulers = SchedulerFactory(config.scheduler, pipeline.scheduler, config.steps, timing)
         self._device = resolve_device(config.device)
         self._dtype = resolve_dtype(config, self._device)
         self._image_encoder: ImageEncoder | None = None
         self._text_encoders: tuple[nn.Module, ...] = ()
         for model in (self._denoiser.network, self._vae):
             place(model, self._device, self._dtype)
-        if config.compile:
-            self._denoiser.network.compile()
+        self._compiled = Compiled(self._denoiser.network, self._vae) if config.compile is True else Eager()
 
     @property
     def native_size(self) -> tuple[int, int]:
@@ -93,6 +94,10 @@ class LatentDiffusion(Generator):
     @staticmethod
     def _vae_of(pipeline: Any) -> Any:
         return pipeline.vae
+
+    def _latent_size(self) -> tuple[int, int]:
+        height, width = self.image_size
+        return height // self._vae_scale, width // self._vae_scale
 
     def _size_step(self) -> int:
         """Return of how many pixels image edges are multiples."""
@@ -151,7 +156,7 @@ class LatentDiffusion(Generator):
         self._check_batch(conditioning, seeds)
         if len(seeds) == 0:
             return torch.zeros(0, 3, *self.image_size), []
-        with torch.inference_mode(), out_of_memory_errors():
+        with torch.inference_mode(), self._compiled.running(), out_of_memory_errors():
             latents = self._denoise(conditioning, seeds)
             images = self._decode(latents)
             errors = find_errors(latents, images)
@@ -170,20 +175,18 @@ class LatentDiffusion(Generator):
         for row, initial in enumerate(conditioning.initial or [None] * len(seeds)):
             groups.setdefault(None if initial is None else initial.strength, []).append(row)
         rows = [row for group in groups.values() for row in group]
-        denoised = torch.cat(
-            [
-                self._denoise_group(conditioning.take(group), [seeds[row] for row in group], strength, cached=cached)
-                for strength, group in groups.items()
-            ]
-        )
-        return denoised[torch.tensor(rows).argsort()]
+        denoised = []
+        for strength, group in groups.items():
+            filled = self._compiled.filled(group)
+            own = conditioning.take(filled), [seeds[row] for row in filled]
+            denoised.append(self._denoise_group(*own, strength, cached=cached)[: len(group)])
+        return torch.cat(denoised)[torch.tensor(rows).argsort()]
 
     def _denoise_group(
         self, conditioning: Conditioning, seeds: Sequence[int], strength: float | None, *, cached: bool
     ) -> Tensor:
         generators = [torch_stream(seed, INITIAL_NOISE) for seed in seeds]
-        height, width = (edge // self._vae_scale for edge in self.image_size)
-        noise = initial_latents(self._denoiser.latent_shape(height, width), generators).to(self._device)
+        noise = initial_latents(self._denoiser.latent_shape(*self._latent_size()), generators).to(self._device)
         scheduler = self._schedulers.new(self._device)
         return denoise(
             self._denoiser.begin(),
@@ -215,7 +218,8 @@ class LatentDiffusion(Generator):
         import torch
 
         try:
-            with out_of_memory_errors(), upcast(*self._text_encoders, self._denoiser.network, self._vae):
+            models = (*self._text_encoders, self._denoiser.network, self._vae)
+            with out_of_memory_errors(), self._compiled.paused(), upcast(*models):
                 images = self._decode(latents)
                 errors = find_errors(latents, images)
                 if errors != [None]:

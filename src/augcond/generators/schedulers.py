@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from augcond.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     import torch
     from torch import Tensor
@@ -35,6 +35,11 @@ _SHORT_NAMES: dict[str, tuple[str, dict[str, Any]]] = {
 }
 _KARRAS = "-karras"
 _LEARNED = ("learned", "learned_range")
+# Of models that were trained by flow matching, which schedulers of noise do not denoise, nor these the others'.
+_FLOW_NAMES: dict[str, tuple[str, dict[str, Any]]] = {
+    "flow-euler": ("FlowMatchEulerDiscreteScheduler", {}),
+    "flow-heun": ("FlowMatchHeunDiscreteScheduler", {}),
+}
 # They denoise the same way, though diffusers lists no compatible schedulers for them (they want distilled models).
 _ALSO_COMPATIBLE = frozenset({"LCMScheduler", "TCDScheduler"})
 
@@ -47,15 +52,17 @@ class SchedulerFactory:
             `-karras` appended, on the noise levels of Karras et al. (arXiv 2206.00364).
         own: the model's own scheduler; its noise schedule and prediction type are taken over.
         steps: number of denoising steps.
+        timing: what `set_timesteps` is told besides, such as a shift that depends on the size (`Denoiser.timing`).
 
     Raises:
         ConfigError: there is no such scheduler, it cannot denoise with this model or in so many steps (what comes out
             is not finite), or it draws noise that cannot be seeded per row.
     """
 
-    def __init__(self, name: str, own: Any, steps: int) -> None:
+    def __init__(self, name: str, own: Any, steps: int, timing: Mapping[str, Any] | None = None) -> None:
         self.name = name
         self._steps = steps
+        self._timing = dict(timing or {})
         self._template = own if name == "default" else _build(name, own)
         self._check_rows_are_independent()
 
@@ -63,7 +70,7 @@ class SchedulerFactory:
         """Return a scheduler with its time steps on `device`."""
         # Copied rather than built from its config, which logs the keys that do not apply every time.
         scheduler = copy.deepcopy(self._template)
-        scheduler.set_timesteps(self._steps, device=device)
+        scheduler.set_timesteps(self._steps, device=device, **self._timing)
         return scheduler
 
     def _check_rows_are_independent(self) -> None:
@@ -99,6 +106,28 @@ def step_arguments(scheduler: Any, generators: Sequence[torch.Generator]) -> dic
     return {}
 
 
+def noise_scale(scheduler: Any) -> Any:
+    """Return the standard deviation of the noise that denoising starts from."""
+    return getattr(scheduler, "init_noise_sigma", 1.0)
+
+
+def network_input(scheduler: Any, latents: Tensor, timestep: Tensor) -> Tensor:
+    """Return latents as the network is shown them; those of flow matching are shown as they are."""
+    if not hasattr(scheduler, "scale_model_input"):
+        return latents
+    scaled: Tensor = scheduler.scale_model_input(latents, timestep)
+    return scaled
+
+
+def noised(scheduler: Any, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
+    """Return the latents of images, (B, ...), as noisy as they are at `timesteps` (B,)."""
+    if hasattr(scheduler, "add_noise"):
+        found: Tensor = scheduler.add_noise(latents, noise, timesteps)
+    else:  # of flow matching, where noise takes the place of the image
+        found = scheduler.scale_noise(latents, timesteps, noise)
+    return found
+
+
 def learns_variance(scheduler: Any) -> bool:
     """Return whether `scheduler.step` wants the variance that the UNet predicts, after the noise, as channels."""
     import diffusers
@@ -112,10 +141,10 @@ def _denoise_stand_in(scheduler: Any, seeds: tuple[int, ...]) -> Tensor:
 
     generators = [torch.Generator().manual_seed(seed) for seed in seeds]
     noise = torch.cat([torch.randn(1, 1, 2, 2, generator=generator) for generator in generators])
-    latents: Tensor = noise * scheduler.init_noise_sigma
+    latents: Tensor = noise * noise_scale(scheduler)
     arguments = step_arguments(scheduler, generators)
     for timestep in scheduler.timesteps:
-        prediction = torch.tanh(scheduler.scale_model_input(latents, timestep))
+        prediction = torch.tanh(network_input(scheduler, latents, timestep))
         if learns_variance(scheduler):
             prediction = torch.cat([prediction, prediction], dim=1)
         latents = scheduler.step(prediction, timestep, latents, **arguments, return_dict=False)[0]
@@ -125,7 +154,7 @@ def _denoise_stand_in(scheduler: Any, seeds: tuple[int, ...]) -> Tensor:
 def _build(name: str, own: Any) -> Any:
     import diffusers
 
-    kind, options = _resolve(name)
+    kind, options = _resolve(name, flow=_is_flow(type(own)))
     known = inspect.signature(kind.__init__).parameters
     if "clip_sample" in known and "clip_sample" not in own.config:
         # Some schedulers clip to [-1, 1] unless told not to, which is meant for pixels and ruins latents.
@@ -147,11 +176,15 @@ def _build(name: str, own: Any) -> Any:
     return scheduler
 
 
-def _resolve(name: str) -> tuple[type[Any], dict[str, Any]]:
+def _is_flow(kind: type[Any]) -> bool:
+    return kind.__name__.startswith("FlowMatch")
+
+
+def _resolve(name: str, *, flow: bool) -> tuple[type[Any], dict[str, Any]]:
     import diffusers
 
     base = name.removesuffix(_KARRAS)
-    class_name, options = _SHORT_NAMES.get(base, (base, {}))
+    class_name, options = {**_SHORT_NAMES, **_FLOW_NAMES}.get(base, (base, {}))
     kind = getattr(diffusers, class_name, None)
     if not (isinstance(kind, type) and issubclass(kind, diffusers.SchedulerMixin)):
         known = ("default", *_SHORT_NAMES)
@@ -161,6 +194,12 @@ def _resolve(name: str) -> tuple[type[Any], dict[str, Any]]:
             f"generator.scheduler: no scheduler {name!r}; {hint}known: {', '.join(known)}, most of them with "
             f"{_KARRAS} too, and the class names of diffusers' schedulers"
         )
+    if flow != _is_flow(kind):
+        taken = ", ".join(("default", *(_FLOW_NAMES if flow else _SHORT_NAMES)))
+        how = "was" if flow else "was not"
+        raise ConfigError(f"generator.scheduler: this model {how} trained by flow matching, so it takes {taken}")
+    if flow:
+        return kind, options
     compatible = "DDIMScheduler" in getattr(kind, "_compatibles", ()) or class_name in _ALSO_COMPATIBLE
     if not compatible or "Inverse" in class_name:
         raise ConfigError(f"generator.scheduler: {class_name} does not denoise models of this kind")

@@ -28,8 +28,7 @@ from augcond.training.image_sets import ImageSet
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from PIL import Image
-
+    from augcond.conditioning.framing import Picture
     from augcond.config import RunConfig, SplitConfig
     from augcond.datasets import Dataset
 
@@ -125,7 +124,7 @@ class _Replaced:
             batch[torch.from_numpy(other >= 0)] = self.synthetic.pixels.batch(other[other >= 0])
         return batch
 
-    def photo(self, position: int) -> Image.Image:
+    def photo(self, position: int) -> Picture:
         other = int(self.replacement[position])
         return self.images.pixels.photo(position) if other < 0 else self.synthetic.pixels.photo(other)
 

@@ -158,8 +158,7 @@ def commit_shard(
             return None  # somebody believed this worker dead, and cleared up
         finally:
             # A full disk needs the room, and what has no name yet is worth nothing.
-            for path in (files.temporary, files.new_marker):
-                path.unlink(missing_ok=True)
+            discard(files)
     except OSError as error:
         named = error.filename if error.filename and TEMPORARY not in str(error.filename) else files.shard
         raise RunError(
@@ -182,7 +181,8 @@ def publish_shard(
     """
     path = _publish_file(files, marker.sha256, operations)
     marker = replace(marker, file=path.name)
-    operations.write(files.new_marker, sealed_json(asdict(marker)))
+    data = sealed_json(asdict(marker))
+    operations.write(files.new_marker, data)
     operations.sync(path.parent)
     replaced: list[Path] = []
     while not operations.publish(files.new_marker, files.marker):
@@ -193,7 +193,7 @@ def publish_shard(
             if path.name != named_file(found, files):
                 operations.remove(path)
             return None
-        taken = take_away(files, found, operations)
+        taken = operations.take_away(files.marker, found, files.old_marker)
         if taken is not None:
             replaced.append(files.shard.with_name(named_file(taken, files)))
             operations.remove(files.old_marker)
@@ -202,26 +202,20 @@ def publish_shard(
     if unfit is not None:
         replaced.append(files.shard.with_name(named_file(unfit, files)))
         operations.remove(files.unfit)
-    if may_remove():
+    # Who was stopped for long may find that the run was made anew meanwhile.
+    if may_remove() and operations.read(files.marker) == data:
         for old in {*replaced, files.shard} - {path}:
             operations.remove(old)
     return marker
 
 
-def take_away(files: ShardFiles, judged: bytes, operations: FileOperations = REAL) -> bytes | None:
-    """Rename the marker that was judged, and no other, to `files.old_marker`.
+def discard(files: ShardFiles, operations: FileOperations = REAL) -> None:
+    """Delete what of an attempt has no name yet.
 
-    Returns:
-        What lies there now; None where the marker had gone or become another, which stands.
+    What has one is left to `tidy` where its worker died before its marker: it may be stopped, and about to publish it.
     """
-    if not operations.move(files.marker, files.old_marker):
-        return None
-    taken = operations.read(files.old_marker)
-    # It became another between the two looks: it goes back, unless there is a third one by now.
-    if taken is not None and taken != judged and operations.publish(files.old_marker, files.marker):
-        operations.remove(files.old_marker)
-        return None
-    return judged if taken is None else taken
+    for path in (files.temporary, files.new_marker, files.old_marker):
+        operations.remove(path)
 
 
 def _publish_file(files: ShardFiles, sha256: str, operations: FileOperations) -> Path:

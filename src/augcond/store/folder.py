@@ -19,8 +19,8 @@ from augcond.datasets.base import HeldOut
 from augcond.errors import CorruptRunError, RunError
 from augcond.files import TEMPORARY, is_special, known_sha256, links_outside, sync_folder, write_atomically
 from augcond.sealed import read_table, write_table
-from augcond.store.claims import Claims
-from augcond.store.commit import ShardFiles, ShardMarker, parse_marker, read_marker, take_away
+from augcond.store.claims import TRAINING, Claims
+from augcond.store.commit import ShardFiles, ShardMarker, discard, parse_marker, read_marker
 from augcond.store.fingerprint import SourceFacts
 from augcond.store.names import FILES
 from augcond.store.operations import REAL
@@ -28,6 +28,7 @@ from augcond.store.plans import (
     RunPlan,
     plan_fingerprints,
     plan_from_table,
+    plan_inputs,
     plan_to_table,
     sources_sha256,
 )
@@ -84,11 +85,7 @@ class RunFolder:
     def _remove_attempt(self, name: str, attempt: str) -> None:
         """Delete what an attempt at a shard left unfinished; what else can be claimed leaves nothing."""
         if name.isdecimal():
-            files = self.shard_files(int(name), attempt)
-            for path in (files.temporary, files.new_marker, files.old_marker):
-                path.unlink(missing_ok=True)
-            if self.shard_path(int(name)) != files.own:
-                files.own.unlink(missing_ok=True)
+            discard(self.shard_files(int(name), attempt))
 
     def embeddings_path(self, number: int) -> Path:
         """Return the path of the embeddings of block `number` of the sources."""
@@ -215,6 +212,23 @@ class RunFolder:
             raise RunError(f"{self.path} is no run: it has no plan.parquet (augcond generate CONFIG makes it)")
         return plan_from_table(read_table(self.plan_path, FILES["plan"].mend).content, self.plan_path)
 
+    def read_plan_of(self, inputs: str) -> RunPlan | None:
+        """Return the plan that lies here if it was made of `inputs`, so that it need not be made and compared again.
+
+        Args:
+            inputs: hex digest of all that a plan is made of.
+
+        Raises:
+            CorruptRunError: `plan.parquet` is not what augcond wrote.
+        """
+        if plan_inputs(self.plan_path) != inputs:
+            return None
+        try:
+            self._sources(("key",))
+        except CorruptRunError:
+            return None  # which planning writes anew
+        return self.read_plan()
+
     def plans(self, run_plan: RunPlan) -> bool:
         """Return whether the plan that lies here has the shards of `run_plan`, and maybe more behind them."""
         now = plan_fingerprints(self.plan_path)
@@ -286,11 +300,6 @@ class RunFolder:
             return None
         return marker if self._is_there(marker) else None
 
-    def is_committed(self, number: int) -> bool:
-        """Return whether shard `number` has a marker, of whatever plan, and the file that it names."""
-        marker = read_marker(self.marker_path(number))
-        return marker is not None and self._is_there(marker)
-
     def _is_there(self, marker: ShardMarker) -> bool:
         return REAL.size(self.shards / marker.file) == marker.bytes
 
@@ -302,6 +311,11 @@ class RunFolder:
             self.done(number, fingerprint) if self.marker_path(number).name in names else None
             for number, fingerprint in enumerate(run_plan.fingerprints)
         ]
+
+    @property
+    def is_being_trained(self) -> bool:
+        """Whether a training reads the images, so that no shard may go."""
+        return self._file("claim", name=TRAINING).exists()
 
     def holds_good(self, number: int, data: bytes, fingerprint: str) -> bool:
         """Return whether a marker of shard `number` is to be left alone by a worker that makes it as `fingerprint`.
@@ -355,7 +369,7 @@ class RunFolder:
         data = REAL.read(self.marker_path(number))
         if data is not None and parse_marker(data, self.marker_path(number)) == marker:
             files = self.shard_files(number, uuid4().hex)
-            if take_away(files, data) is not None:
+            if REAL.take_away(files.marker, data, files.old_marker) is not None:
                 REAL.move(files.old_marker, files.unfit)
 
     def _refuse(self, unfit: Sequence[int], markers: Sequence[ShardMarker | None]) -> NoReturn:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from pathlib import Path
 
 from augcond.files import TEMPORARY
 from augcond.store.claims import TRAINING, Claim, Claims
-from augcond.store.commit import ShardMarker
+from augcond.store.commit import ShardFiles, ShardMarker, named_file
 from augcond.store.folder import RunFolder
-from augcond.store.operations import REAL
+from augcond.store.operations import REAL, FileOperations
 from augcond.store.plans import RunPlan
 
 
@@ -104,36 +105,52 @@ class PendingShards:
         return True
 
 
-def tidy(folder: RunFolder, claims: Claims) -> None:
-    """Delete files in `shards/` that nobody is at any more and no marker names, beside workers and readers.
+def tidy(folder: RunFolder, claims: Claims, *, finished: bool) -> None:
+    """Delete what nobody is at any more, beside workers and readers.
+
+    Args:
+        folder: the run.
+        claims: of this worker.
+        finished: whether all shards are done, so that no marker will be published any more: then the files that no
+            marker names go, too.
+    """
+    tidy_shards(folder.shards, lambda number: folder.shard_files(number, ""), claims, REAL, finished=finished)
+
+
+def tidy_shards(
+    shards: Path,
+    files_of: Callable[[int], ShardFiles],
+    claims: Claims,
+    operations: FileOperations,
+    *,
+    finished: bool,
+) -> None:
+    """Do what `tidy` does.
 
     A file of an attempt that is still at work has a claim, which was there before it and goes after it. So the files
     are listed first.
     """
     claims.bury_dead(at_once=True)
-    names = REAL.names(folder.shards)
+    names = operations.names(shards)
     claimed = claims.claimed()
     attempts = {claim.attempt for claim in claimed.values()}
-    files: dict[str, list[str]] = {}
+    unclear: dict[int, list[str]] = {}
     for name in names:
         number, *middle = name.split(".")[:-1] or [""]
         if not number.isdecimal() or number in claimed:
             continue
         if name.endswith(TEMPORARY):
             if middle and middle[-1] not in attempts:
-                REAL.remove(folder.shards / name)
-        elif name.endswith(".parquet") or name == folder.unfit_path(int(number)).name:
-            files.setdefault(number, []).append(name)
-    for number, found in files.items():
+                operations.remove(shards / name)
+        elif name.endswith(".parquet") or name == files_of(int(number)).unfit.name:
+            unclear.setdefault(int(number), []).append(name)
+    if not finished or TRAINING in claimed:
+        return
+    for place, found in unclear.items():
+        files = files_of(place)
         # Most shards have their plain file alone, and no marker need be read for it.
-        if found != [f"{number}.parquet"] and TRAINING not in claimed:
-            _tidy_shard(folder, int(number), found)
-
-
-def _tidy_shard(folder: RunFolder, number: int, names: list[str]) -> None:
-    named, unfit = folder.shard_path(number).name, folder.unfit_path(number).name
-    done = folder.is_committed(number)
-    for name in names:
-        # Until it is made anew, what was set aside stays, to be looked at.
-        if name != named and (done or (name != f"{number:05d}.parquet" and unfit not in names)):
-            REAL.remove(folder.shards / name)
+        if found != [files.shard.name] and (data := operations.read(files.marker)) is not None:
+            named = named_file(data, files)
+            for name in found if named in found else ():
+                if name != named:
+                    operations.remove(shards / name)

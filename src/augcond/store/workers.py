@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import os
 import socket
+import time
 from contextlib import suppress
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Final
 
@@ -40,12 +42,7 @@ class Place:
     @classmethod
     def here(cls) -> Place:
         """Return that of this process."""
-        boot, space = "", ""
-        with suppress(OSError):
-            boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-            space = str(Path("/proc/self/ns/pid").readlink())
-        pid = os.getpid()
-        return cls(socket.gethostname(), boot, space, pid, _state_of(pid)[1])
+        return _place_of(os.getpid())
 
     def is_alive(self) -> bool | None:
         """Return whether the system has such a process, stopped or not; None where this system cannot tell."""
@@ -60,6 +57,15 @@ class Place:
             pass  # of another user
         state, started = _state_of(self.pid)
         return state not in ("Z", "X") and (not started or not self.started or started == self.started)
+
+
+@lru_cache(maxsize=1)
+def _place_of(pid: int) -> Place:
+    boot, space = "", ""
+    with suppress(OSError):
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        space = str(Path("/proc/self/ns/pid").readlink())
+    return Place(socket.gethostname(), boot, space, pid, _state_of(pid)[1])
 
 
 def _state_of(pid: int) -> tuple[str, str]:
@@ -115,3 +121,11 @@ def workers_in(folder: Path) -> list[WorkerRecord]:
         if record is not None:
             records.append(record)
     return sorted(records, key=lambda record: (record.since, record.worker))
+
+
+def seconds_unheard(folder: Path, record: WorkerRecord) -> float:
+    """Return how long ago a worker last wrote its file, by clocks that may differ: to be shown, not to judge by."""
+    try:
+        return max(0.0, time.time() - (folder / f"{record.worker}{WORKER}").stat().st_mtime)
+    except FileNotFoundError:
+        return 0.0

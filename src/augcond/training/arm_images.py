@@ -49,15 +49,15 @@ class RunImages:
         self._encoders: dict[object, FrozenEncoder] = {}
         self._generator: Generator | None = None
 
-    def real(self, size: int, *, whole: bool = False) -> ImageSet:
-        """Return the training images of the split, at `size` pixels, and where it is asked for, whole too."""
-        if (size, whole) not in self._real:
-            self._real[size, whole] = self.load(self.experiment.training, size, whole=whole)
-        return self._real[size, whole]
+    def real(self, size: int, *, photos: bool = False) -> ImageSet:
+        """Return the training images of the split, at `size` pixels, and where it is asked for, as photographs too."""
+        if (size, photos) not in self._real:
+            self._real[size, photos] = self.load(self.experiment.training, size, photos=photos)
+        return self._real[size, photos]
 
-    def load(self, dataset: Dataset, size: int, *, whole: bool = False) -> ImageSet:
+    def load(self, dataset: Dataset, size: int, *, photos: bool = False) -> ImageSet:
         """Return the images of `dataset` at `size` pixels; see `real_images`."""
-        return real_images(dataset, size, self.experiment.max_bytes, self._progress, whole=whole)
+        return real_images(dataset, size, self.experiment.max_bytes, self._progress, photos=photos)
 
     def judged(self, dataset: Dataset, arm: Arm, size: int, seed: int) -> ImageSet:
         """Return the images that a model of `arm` is judged on, by the protocol of the run.
@@ -75,7 +75,7 @@ class RunImages:
             return images
         return self.experiment.protocol.judged(images, lambda: self.added(arm, size), seed)
 
-    def added(self, arm: Arm, size: int, *, whole: bool = False) -> ImageSet:
+    def added(self, arm: Arm, size: int, *, photos: bool = False) -> ImageSet:
         """Return what `arm` is trained on beside the real images of the split.
 
         It is often a lot, so only that of the last arm is kept, at the sizes asked for.
@@ -87,21 +87,21 @@ class RunImages:
         if self._added is None or self._added[0] != key:
             self._added = (key, {})
         forms = self._added[1]
-        if (size, whole) not in forms:
-            forms[size, whole] = self._load_added(arm, size, whole)
-        return forms[size, whole]
+        if (size, photos) not in forms:
+            forms[size, photos] = self._load_added(arm, size, photos)
+        return forms[size, photos]
 
-    def _load_added(self, arm: Arm, size: int, whole: bool) -> ImageSet:
+    def _load_added(self, arm: Arm, size: int, photos: bool) -> ImageSet:
         run = self.experiment
         if arm.kind == "real-only":
-            return self.real(size, whole=whole).take([])
+            return self.real(size, photos=photos).take([])
         if arm.kind == "ceiling":
-            return self.load(subset(run.pool, self.added_keys(arm)), size, whole=whole)
+            return self.load(subset(run.pool, self.added_keys(arm)), size, photos=photos)
         positions = self._positions(arm, self._dropped)
         if not len(positions):
-            return self.real(size, whole=whole).take([])
+            return self.real(size, photos=photos).take([])
         return synthetic_images(
-            run.folder, self._rows(arm), positions, size, run.max_bytes, self._progress, whole=whole
+            run.folder, self._rows(arm), positions, size, run.max_bytes, self._progress, photos=photos
         )
 
     def added_keys(self, arm: Arm) -> tuple[str, ...]:

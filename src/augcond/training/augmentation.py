@@ -25,8 +25,9 @@ from augcond.errors import ConfigError
 from augcond.training.ahead import workers
 
 if TYPE_CHECKING:
+    from augcond.conditioning.framing import Picture
     from augcond.config.training import AugmentConfig
-    from augcond.training.image_sets import Pixels
+    from augcond.training.pixels import Pixels
 
 T = TypeVar("T", float, np.ndarray)
 
@@ -193,17 +194,20 @@ def read_crops(pixels: Pixels, positions: np.ndarray, crops: np.ndarray, out: np
         _crop_photo(pixels.photo(position), crop, place)
 
 
-def _crop_photo(photo: Image.Image, crop: tuple[float, float, float, float], out: np.ndarray) -> None:
+def _crop_photo(photo: Picture, crop: tuple[float, float, float, float], out: np.ndarray) -> None:
     """Crop as torchvision's RandomResizedCrop does with antialiasing.
 
     A box that would reach beyond the photograph is cut to its width or height, where torchvision draws again.
     """
     share, ratio, across, down = crop
-    width, height = _edges(share * photo.width * photo.height, ratio, *photo.size)
-    left, top = across * (photo.width - width), down * (photo.height - height)
+    most_wide, most_high = photo.size
+    width, height = _edges(share * most_wide * most_high, ratio, most_wide, most_high)
+    left, top = across * (most_wide - width), down * (most_high - height)
     # In floats the far edge may come to lie a hair outside, which Pillow refuses.
-    box = (left, top, min(left + width, photo.width), min(top + height, photo.height))
-    out[...] = np.asarray(photo.resize(out.shape[:0:-1], Image.Resampling.BILINEAR, box=box)).transpose(2, 0, 1)
+    box = (left, top, min(left + width, most_wide), min(top + height, most_high))
+    size = out.shape[-1]
+    shown = photo.show(box, (size, size), Image.Resampling.BILINEAR, alone=False)
+    out[...] = np.asarray(shown).transpose(2, 0, 1)
 
 
 def mix_inputs(

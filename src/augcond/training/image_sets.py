@@ -4,30 +4,32 @@ from __future__ import annotations
 
 from contextlib import closing
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 import pyarrow as pa
 import torch
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor
 
-from augcond.datasets.contents import open_image
+from augcond.datasets.contents import open_image, open_reduced
 from augcond.datasets.decoding import available_cores
-from augcond.engine.sources import BYTES_PER_PIXEL, Kept
 from augcond.files import replacing
 from augcond.progress import NoProgress
 from augcond.store.images import decode_stored
 from augcond.store.shards import shard_rows
 from augcond.training.ahead import Ahead, batched, workers
+from augcond.training.pixels import DecodedPixels, MemoryPixels, Reducible, write_square
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
 
+    from augcond.conditioning.framing import Picture
     from augcond.datasets import Dataset
     from augcond.progress import Progress
     from augcond.store import RunFolder
+    from augcond.training.pixels import Pixels
     from augcond.training.synthetic import SyntheticRows
 
 
@@ -38,125 +40,6 @@ _AT_ONCE = 256
 
 _WORTH_TELLING = 1000
 """Fewer images are decoded before anybody would look for a bar."""
-
-
-class Pixels(Protocol):
-    """The pixels of some images; may be read by several threads at once."""
-
-    @property
-    def edge(self) -> int:
-        """Edge length S in pixels."""
-        ...
-
-    @property
-    def in_memory(self) -> bool:
-        """Whether reading them costs next to nothing."""
-        ...
-
-    def __len__(self) -> int:
-        """Return the number of images."""
-        ...
-
-    def batch(self, positions: Sequence[int] | np.ndarray) -> Tensor:
-        """Return the images at these positions, uint8, (B, 3, S, S), on the CPU, by all cores."""
-        ...
-
-    def read(self, positions: np.ndarray, out: np.ndarray) -> None:
-        """Write the images at these positions into `out`, uint8, (B, 3, S, S), in the calling thread."""
-        ...
-
-    def photo(self, position: int) -> Image.Image:
-        """Return an image whole, RGB, of whatever shape it is; shared, so nobody may change it.
-
-        Raises:
-            LookupError: only squares are kept.
-        """
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class MemoryPixels:
-    """Images in memory.
-
-    Attributes:
-        images: uint8, (N, 3, S, S).
-    """
-
-    images: Tensor
-
-    def __len__(self) -> int:
-        """Return the number of images."""
-        return len(self.images)
-
-    def batch(self, positions: Sequence[int] | np.ndarray) -> Tensor:
-        """Return the images at these positions, uint8, (B, 3, S, S)."""
-        return self.images[torch.as_tensor(np.asarray(positions, dtype=np.int64))]
-
-    @property
-    def edge(self) -> int:
-        """Edge length S in pixels."""
-        return self.images.shape[-1]
-
-    @property
-    def in_memory(self) -> bool:
-        """Whether reading them costs next to nothing: yes."""
-        return True
-
-    def read(self, positions: np.ndarray, out: np.ndarray) -> None:
-        """Write the images at these positions into `out`, uint8, (B, 3, S, S)."""
-        np.take(self.images.numpy(), positions, axis=0, out=out, mode="clip")
-
-    def photo(self, position: int) -> Image.Image:
-        """Raise LookupError: only squares are kept."""
-        raise LookupError(f"image {position} is kept as a square")
-
-
-class DecodedPixels:
-    """Images that are decoded whenever they are asked for, in threads.
-
-    Args:
-        count: number of images.
-        opener: gives the one at a position, decoded, RGB.
-        size: edge length S in pixels.
-        max_bytes: of whole images that are kept, decoded.
-    """
-
-    def __init__(self, count: int, opener: Callable[[int], Image.Image], size: int, max_bytes: float = 0) -> None:
-        self._count = count
-        self._opener = opener
-        self._size = size
-        self._kept: Kept[int, Image.Image] = Kept(max_bytes, lambda image: BYTES_PER_PIXEL * image.width * image.height)
-
-    def __len__(self) -> int:
-        """Return the number of images."""
-        return self._count
-
-    def batch(self, positions: Sequence[int] | np.ndarray) -> Tensor:
-        """Return the images at these positions, uint8, (B, 3, S, S)."""
-        places = np.asarray(positions, dtype=np.int64)
-        images = np.empty((len(places), 3, self._size, self._size), np.uint8)
-        for _ in workers().map(self.read, places[:, None], images[:, None]):
-            pass
-        return torch.from_numpy(images)
-
-    @property
-    def edge(self) -> int:
-        """Edge length S in pixels."""
-        return self._size
-
-    @property
-    def in_memory(self) -> bool:
-        """Whether reading them costs next to nothing: no."""
-        return False
-
-    def read(self, positions: np.ndarray, out: np.ndarray) -> None:
-        """Write the images at these positions into `out`, uint8, (B, 3, S, S), in the calling thread."""
-        for position, place in zip(positions.tolist(), out, strict=True):
-            _write_square(self.photo(position), place)
-
-    def photo(self, position: int) -> Image.Image:
-        """Return an image whole, RGB."""
-        return self._kept.get(position, lambda: self._opener(position))
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,12 +117,12 @@ class _Chosen:
     def read(self, positions: np.ndarray, out: np.ndarray) -> None:
         self.pixels.read(self.positions[positions], out)
 
-    def photo(self, position: int) -> Image.Image:
+    def photo(self, position: int) -> Picture:
         return self.pixels.photo(int(self.positions[position]))
 
 
 def real_images(
-    dataset: Dataset, size: int, max_bytes: float, progress: Progress | None = None, *, whole: bool = False
+    dataset: Dataset, size: int, max_bytes: float, progress: Progress | None = None, *, photos: bool = False
 ) -> ImageSet:
     """Return the images of `dataset` as squares of `size` pixels.
 
@@ -248,19 +131,24 @@ def real_images(
         size: edge length in pixels.
         max_bytes: of memory; where they would take more, decoded, each is decoded whenever it is asked for.
         progress: is told how many are decoded into memory.
-        whole: they are asked for whole, too: those that were last are kept so, as many as fit.
+        photos: they are asked for as photographs, too: these are kept, decoded as far as was needed, as many as fit.
     """
 
     def opener(position: int) -> Image.Image:
         return open_image(dataset, dataset.images[position].key)
 
+    def jpeg_size(position: int) -> tuple[int, int] | None:
+        image = dataset.images[position]
+        return (image.width, image.height) if "jpeg" in image.paths else None
+
+    reducible = Reducible(jpeg_size, lambda position, scale: open_reduced(dataset, dataset.images[position].key, scale))
     count = len(dataset.images)
     return ImageSet(
         keys=tuple(image.key for image in dataset.images),
         labels=torch.tensor([image.label for image in dataset.images], dtype=torch.int64),
         pixels=(
-            DecodedPixels(count, opener, size, max_bytes if whole else 0)
-            if whole or not _fit(count, size, max_bytes)
+            DecodedPixels(count, opener, size, max_bytes if photos else 0, reducible)
+            if photos or not _fit(count, size, max_bytes)
             else MemoryPixels(_decoded(range(count), count, opener, size, progress))
         ),
     )
@@ -281,21 +169,11 @@ def _decoded(
     done = 0
     for some in batched(encoded, _AT_ONCE):
         places = images[done : done + len(some)]
-        for _ in workers().map(lambda one, place: _write_square(opener(one), place), some, places):
+        for _ in workers().map(lambda one, place: write_square(opener(one), place), some, places):
             pass
         done += len(some)
         progress.advance(len(some), 0)
     return torch.from_numpy(images)
-
-
-def _write_square(image: Image.Image, out: np.ndarray) -> None:
-    """Write the largest centred square of `image` into `out`, uint8, (3, S, S)."""
-    size = out.shape[-1]
-    if image.size != (size, size):
-        image = ImageOps.fit(image, (size, size), Image.Resampling.BICUBIC)
-    bands = (image if image.mode == "RGB" else image.convert("RGB")).split()
-    for place, band in zip(out, bands, strict=True):
-        place[...] = np.asarray(band)
 
 
 def synthetic_images(
@@ -306,7 +184,7 @@ def synthetic_images(
     max_bytes: float,
     progress: Progress | None = None,
     *,
-    whole: bool = False,
+    photos: bool = False,
 ) -> ImageSet:
     """Return the images at `positions` as squares of `size` pixels.
 
@@ -320,10 +198,10 @@ def synthetic_images(
         size: edge length in pixels.
         max_bytes: of memory.
         progress: is told how many are decoded into memory.
-        whole: see `real_images`.
+        photos: see `real_images`.
     """
     pixels: Pixels
-    if not whole and _fit(len(positions), size, max_bytes):
+    if not photos and _fit(len(positions), size, max_bytes):
         encoded_images = _encoded(folder, rows, positions)
         pixels = MemoryPixels(_decoded(encoded_images, len(positions), decode_stored, size, progress))
     else:
@@ -333,7 +211,7 @@ def synthetic_images(
         def opener(position: int) -> Image.Image:
             return decode_stored(encoded[position].as_py())
 
-        pixels = DecodedPixels(len(positions), opener, size, max_bytes if whole else 0)
+        pixels = DecodedPixels(len(positions), opener, size, max_bytes if photos else 0)
     return ImageSet(tuple(rows.keys[p] for p in positions), torch.from_numpy(rows.labels[positions]), pixels)
 
 

@@ -95,8 +95,8 @@ def _whole(images: RunImages, arm: Arm, seed: int) -> tuple[Model, Inputs]:
 def _augmentable(images: RunImages, arm: Arm, size: int) -> tuple[ImageSet, ImageSet]:
     """Return the real images and those added to them, as augmentation to `size` pixels takes them."""
     augmentation = BatchAugmentation(arm.config.augment, size)
-    stored, whole = augmentation.stored_size, augmentation.of_photos
-    return images.real(stored, whole=whole), images.added(arm, stored, whole=whole)
+    stored, photos = augmentation.stored_size, augmentation.of_photos
+    return images.real(stored, photos=photos), images.added(arm, stored, photos=photos)
 
 
 def _judge(config: TrainingConfig) -> Callable[[nn.Module, ImageSet], Tensor]:

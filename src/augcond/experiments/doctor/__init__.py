@@ -47,7 +47,7 @@ CHECKS: tuple[Check, ...] = (
     Check("devices", ".machine:look_at_devices"),
     Check("run folder", ".disk:look_at_folder", advice=_UNWRITABLE),
     Check("rename is atomic", ".disk:look_at_renames", needs="run folder"),
-    Check("exclusive create", ".disk:look_at_exclusive_create", needs="run folder"),
+    Check("publishing", ".disk:look_at_publishing", needs="run folder"),
     # Claims do without it.
     Check("flock", ".disk:look_at_flock", needs="run folder", matters=lambda config: False),
     Check(_GENERATOR, ".generator:look_at_generator"),
@@ -60,7 +60,7 @@ CHECKS: tuple[Check, ...] = (
         "compile",
         ".generator:look_at_compiling",
         needs=_GENERATOR,
-        matters=lambda config: config.generator.compile,
+        matters=lambda config: config.generator.compile is not False,
         advice="leave generator.compile false, or install what it needs (a C++ compiler; on CUDA Triton)",
         alone=True,
     ),
@@ -68,12 +68,12 @@ CHECKS: tuple[Check, ...] = (
 """In the order in which they are made."""
 
 
-def examine(config: RunConfig, checks: Sequence[Check] = CHECKS, patience: float = PATIENCE) -> Iterator[Finding]:
+def examine(config: RunConfig, checks: Sequence[Check] | None = None, patience: float = PATIENCE) -> Iterator[Finding]:
     """Yield what each check finds, as soon as it is known.
 
     Args:
         config: the run; its generator and its folder are tried, its data are not read.
-        checks: which, in this order.
+        checks: which, in this order; all where None.
         patience: seconds for each.
     """
     found: dict[str, Finding] = {}
@@ -82,7 +82,7 @@ def examine(config: RunConfig, checks: Sequence[Check] = CHECKS, patience: float
         scratch = stack.enter_context(_scratch_in(near))
         cache = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="augcond-doctor-")))
         examiner = stack.enter_context(_Examiner(config, near, scratch, cache))
-        for check in checks:
+        for check in CHECKS if checks is None else checks:
             if check.needs is not None and found[check.needs].status != "ok":
                 finding = Finding("not possible here", f"the check of the {check.needs} did not come out well")
             else:

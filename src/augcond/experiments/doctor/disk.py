@@ -16,6 +16,7 @@ from pathlib import Path
 from augcond.experiments.doctor.findings import Finding, Subject
 from augcond.files import replacing, sync_folder
 from augcond.progress import format_bytes
+from augcond.store.operations import REAL
 
 _REPLACEMENTS = 200
 _RACES = 50
@@ -100,42 +101,47 @@ def look_at_renames(subject: Subject) -> Finding:
     return Finding("ok", f"{_REPLACEMENTS} replacements by rename, and whoever read saw a whole file")
 
 
-def look_at_exclusive_create(subject: Subject) -> Finding:
-    """Whether of all who create a file that must not exist exactly one succeeds."""
+def look_at_publishing(subject: Subject) -> Finding:
+    """Whether of all who publish a file at one name, as claims and markers are, exactly one succeeds."""
     folder = _scratch(subject)
     won = [0] * _RACES
     errors: list[OSError] = []
     start, lock = threading.Barrier(_RACERS), threading.Lock()
 
-    def race() -> None:
+    def race(racer: int) -> None:
         for number in range(_RACES):
+            own, path = folder / f"raced-{number}-{racer}", folder / f"raced-{number}"
+            REAL.write(own, b"published", durable=False)
             start.wait()
-            try:
-                os.close(os.open(folder / f"raced-{number}", os.O_CREAT | os.O_EXCL | os.O_WRONLY))
-            except FileExistsError:
-                continue
-            except OSError as error:
-                errors.append(error)
-                start.abort()
-                return
-            with lock:
-                won[number] += 1
+            if REAL.publish(own, path):
+                with lock:
+                    won[number] += 1
 
-    def racing() -> None:
-        with suppress(threading.BrokenBarrierError):
-            race()
+    def racing(racer: int) -> None:
+        try:
+            race(racer)
+        except threading.BrokenBarrierError:
+            pass
+        except OSError as error:
+            errors.append(error)
+            start.abort()
 
-    racers = [threading.Thread(target=racing) for _ in range(_RACERS)]
+    racers = [threading.Thread(target=racing, args=(racer,)) for racer in range(_RACERS)]
     for racer in racers:
         racer.start()
     for racer in racers:
         racer.join()
     if errors:
         raise errors[0]
+    (folder / "one").touch()
+    links = REAL.link(folder / "one", folder / "other")
+    how = "by hard links" if links else "by exclusive creation, as there are no hard links"
     if won != [1] * _RACES:
-        twice = sum(count != 1 for count in won)
-        return Finding("failed", f"{twice} of {_RACES} files were not created by exactly one of {_RACERS}", _ELSEWHERE)
-    return Finding("ok", f"{_RACES} files, each created by exactly one of {_RACERS} that tried (of this machine)")
+        wrong = sum(count != 1 for count in won)
+        detail = f"{wrong} of {_RACES} files were not published by exactly one of {_RACERS} ({how})"
+        return Finding("failed", detail, _ELSEWHERE, {"links": links})
+    detail = f"{_RACES} files, each published by exactly one of {_RACERS} of this machine that tried ({how})"
+    return Finding("ok", detail, measured={"links": links})
 
 
 def look_at_flock(subject: Subject) -> Finding:

@@ -1,0 +1,108 @@
+"""Several processes make one run: the bytes of one, whoever dies."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from augcond.config import kept_text
+from augcond.engine import workers
+from augcond.engine.rescue import FATAL
+from augcond.pipeline import generate
+from augcond.store import RunFolder, audit_run, run_status
+from augcond.store.shards import shard_rows
+from tests.engine.lethal import DEADLY, EVERY
+from tests.toy import Counted, shard_bytes, toy_config
+
+ENGINE = {"shard_size": 8, "batch_size": 4, "threads": 1}
+
+
+def rows_of(config):
+    folder = RunFolder(config.run)
+    numbers = range(len(folder.read_plan().fingerprints))
+    columns = ("key", "image", "seed", "status", "error")
+    return {row["key"]: row for number in numbers for row in shard_rows(folder.shard_path(number), columns)}
+
+
+def test_several_workers_make_the_bytes_of_one(tmp_path):
+    one = toy_config(tmp_path, engine=ENGINE)
+    generate(one)
+    several = toy_config(tmp_path, run=tmp_path / "several", engine={**ENGINE, "workers": 2})
+    told = Counted()
+    summary = generate(several, progress=told)
+    assert (summary.shards, summary.ok, told.done, told.total) == (5, 40, 40, 40)
+    assert shard_bytes(several.run) == shard_bytes(one.run)
+    assert audit_run(RunFolder(several.run)).problems == ()
+    assert not list((several.run / "locks").iterdir())
+
+
+def test_a_row_that_kills_is_found_and_the_others_are_made(tmp_path):
+    one = toy_config(tmp_path, engine=ENGINE)
+    generate(one)
+    config = toy_config(
+        tmp_path,
+        run=tmp_path / "lethal",
+        engine={**ENGINE, "workers": 2},
+        generator={"name": "tests.engine.lethal:lethal"},
+    )
+    told = Counted()
+    summary = generate(config, progress=told)
+    rows, whole = rows_of(config), rows_of(one)
+    deadly = [key for key, row in rows.items() if row["seed"] % EVERY == DEADLY]
+    assert 1 <= len(deadly) < workers.FEWEST_TO_STOP
+    assert summary.reasons == {FATAL: len(deadly)}
+    assert {key: row["image"] for key, row in rows.items() if row["status"] == "ok"} == {
+        key: row["image"] for key, row in whole.items() if key not in deadly
+    }
+    assert (told.done, told.failed) == (40, len(deadly))
+    assert audit_run(RunFolder(config.run)).problems == ()
+
+
+def test_a_signal_ends_all_of_them_and_gives_their_claims_back(tmp_path):
+    slow = {"name": "tests.engine.lethal:slow"}
+    config = toy_config(tmp_path, engine={**ENGINE, "workers": 2}, generator=slow, plan={"per_class": 40})
+    file = tmp_path / "config.yaml"
+    file.write_text(kept_text(config))
+    process = subprocess.Popen([sys.executable, "-m", "augcond", "generate", str(file)], stderr=subprocess.PIPE)
+    shards = config.run / "shards"
+    while process.poll() is None and len(list(shards.glob("*.done.json")) if shards.exists() else []) < 2:
+        time.sleep(0.05)
+    status = run_status(RunFolder(config.run))
+    assert len(status.working) == 2
+    assert {worker.device for worker in status.workers} == {"cpu"}
+    assert status.pending == status.shards - status.shards_done > 0
+    process.send_signal(signal.SIGUSR1)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 75, said
+    assert said.decode().count("stopped by SIGUSR1") == 1
+    assert not list((config.run / "locks").iterdir())
+    assert not list(shards.glob("*.tmp"))
+
+
+@pytest.mark.parametrize(
+    ("shown", "count", "devices"),
+    [
+        (None, 3, ["0", "1", "0"]),
+        ("5,GPU-7", 2, ["5", "GPU-7"]),
+        ("3", 2, ["3", "3"]),
+    ],
+)
+def test_devices_are_those_that_are_shown(monkeypatch, shown, count, devices):
+    monkeypatch.setattr(workers.torch.cuda, "device_count", lambda: 2 if shown is None else len(shown.split(",")))
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if shown is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", shown)
+    assert workers.visible_devices(count) == devices
+
+
+def test_one_per_device_and_the_cores_shared_out(tmp_path, monkeypatch):
+    config = toy_config(tmp_path)
+    assert workers.worker_count(config) == max(1, workers.torch.cuda.device_count())
+    monkeypatch.setattr(workers.torch.cuda, "device_count", lambda: 8)
+    monkeypatch.setattr(workers, "available_cores", lambda: 64)
+    assert workers.worker_count(config) == 8
+    assert [workers.threads_of(config, count) for count in (1, 8, 100)] == [None, 8, 1]
