@@ -88,6 +88,7 @@ def measure(photos: Path, recipe: str, seconds: float, rows: int, *settings: str
         run_plan, materials = assemble(config, dataset, plan_for(config, dataset), generator)
         run = RunFolder(config.run)
         run.create()
+        run.write_plan(run_plan, config, dataset)
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         summary = load_engine(config.engine.name).run(
             Job(config=config, folder=run, plan=run_plan, materials=materials)

@@ -88,6 +88,7 @@ def main() -> None:
 
         run = RunFolder(config.run)
         run.create()
+        run.write_plan(run_plan, config, dataset)
         job = Job(config=config, folder=run, plan=run_plan, materials=materials)
         started = time.perf_counter()
         summary = load_engine(config.engine.name).run(job)

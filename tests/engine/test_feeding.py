@@ -197,7 +197,7 @@ def test_images_are_encoded_while_the_generator_works_on_the_next_batch(monkeypa
 
 
 def test_a_shard_is_committed_while_the_next_one_is_made(tmp_path, monkeypatch):
-    commit = work.commit_shard
+    commit = work.commit_rows
     batches, committed = [], []
     second_shard = threading.Event()
 
@@ -214,7 +214,7 @@ def test_a_shard_is_committed_while_the_next_one_is_made(tmp_path, monkeypatch):
 
     whole = FakeGenerator.generate
     monkeypatch.setattr(FakeGenerator, "generate", generate_batch)
-    monkeypatch.setattr(work, "commit_shard", slow)
+    monkeypatch.setattr(work, "commit_rows", slow)
     progress = Counted()
     summary = generate(toy_config(tmp_path, engine={"shard_size": 8, "batch_size": 4}), progress=progress)
     assert len(committed) == summary.shards == 5
@@ -225,7 +225,7 @@ def test_what_a_commit_raises_ends_the_job(tmp_path, monkeypatch):
     def full(*args):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(work, "commit_shard", full)
+    monkeypatch.setattr(work, "commit_rows", full)
     config = toy_config(tmp_path)
     with pytest.raises(OSError, match="No space left"):
         generate(config)
