@@ -13,7 +13,7 @@ from augcond.config import kept_text
 from augcond.engine import workers
 from augcond.engine.rescue import FATAL
 from augcond.pipeline import generate
-from augcond.store import RunFolder, audit_run
+from augcond.store import RunFolder, audit_run, run_status
 from augcond.store.shards import shard_rows
 from tests.engine.lethal import DEADLY, EVERY
 from tests.toy import Counted, shard_bytes, toy_config
@@ -71,6 +71,10 @@ def test_a_signal_ends_all_of_them_and_gives_their_claims_back(tmp_path):
     shards = config.run / "shards"
     while process.poll() is None and len(list(shards.glob("*.done.json")) if shards.exists() else []) < 2:
         time.sleep(0.05)
+    status = run_status(RunFolder(config.run))
+    assert len(status.working) == 2
+    assert {worker.device for worker in status.workers} == {"cpu"}
+    assert status.pending == status.shards - status.shards_done > 0
     process.send_signal(signal.SIGUSR1)
     _, said = process.communicate(timeout=60)
     assert process.returncode == 75, said

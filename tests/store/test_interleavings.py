@@ -20,10 +20,11 @@ import pytest
 
 from augcond.sealed import sealed_json
 from augcond.store import claims as claims_module
-from augcond.store.claims import Claim, Claims, Pace
-from augcond.store.commit import ShardFiles, ShardMarker, discard, publish_shard, take_away
+from augcond.store.claims import Claims, Pace
+from augcond.store.commit import ShardFiles, ShardMarker, discard, publish_shard
 from augcond.store.operations import FileOperations
 from augcond.store.pending import tidy_shards
+from augcond.store.workers import Place, WorkerRecord
 
 LOCKS, SHARDS = Path("locks"), Path("shards")
 STILL = Pace(beat=1e9, stale=1e9, poll=0)
@@ -122,6 +123,7 @@ class Worker:
         self._program = program
         self.turns = Turns(disk, self._wait)
         self._own = greenlet.greenlet(self._run)
+        self._own.worker = name
         self.step()
 
     def _run(self) -> None:
@@ -148,6 +150,13 @@ class Worker:
         CRASHED.add(self.name)
         AT_WORK.discard(self.name)
         self.step()
+
+
+@pytest.fixture(autouse=True)
+def attempts(monkeypatch):
+    """Attempts are called as their workers: equal states have to be equal."""
+    name = lambda: getattr(greenlet.getcurrent(), "worker", "last")  # noqa: E731
+    monkeypatch.setattr(claims_module, "uuid4", lambda: SimpleNamespace(hex=f"{name():x<12}"))
 
 
 @dataclass
@@ -253,12 +262,6 @@ class Believing(Claims):
     def _clear_up(self, name: str, attempt: str) -> None:
         discard(files_of(attempt), self._turns)
 
-    def take(self, name: str) -> Claim | None:
-        # Equal states have to be equal, so that attempts are called as their workers.
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(claims_module, "uuid4", lambda: SimpleNamespace(hex=f"{self.worker:x<12}"))
-            return super().take(name)
-
     def is_dead(self, worker: str) -> bool:
         return self._dead is None or worker in self._dead
 
@@ -271,7 +274,7 @@ def worker(name: str, pixels: bytes, dead: set[str] | None):
 
     def program(turns: Turns) -> None:
         claims = Believing(name, turns, dead)
-        turns.write(LOCKS / f"{name}.worker", b"")
+        turns.write(LOCKS / f"{name}.worker", WorkerRecord(name, Place.here(), 0.0).to_bytes())
         claims.bury_dead(at_once=True)
         claim = claims.take("00000")
         if claim is not None:
@@ -387,7 +390,7 @@ def test_a_shard_that_is_set_aside_meanwhile_is_made_again(switches):
     def aside(turns: Turns) -> None:
         data = turns.read(files_of("").marker)
         files = files_of("audit")
-        if data is not None and take_away(files, data, turns) is not None:
+        if data is not None and turns.take_away(files.marker, data, files.old_marker) is not None:
             turns.move(files.old_marker, files.unfit)
 
     who = (maker("w0", ONE), maker("w1", TWO), aside)

@@ -58,6 +58,10 @@ def generate(
 ) -> None:
     """Make the images of a config; the same command resumes after any interruption.
 
+    Workers: on a machine with several GPUs, each has one (--set engine.workers=N for another number). The same command
+    in a second shell, or on another machine that sees the run folder, joins in: each worker makes what no other has
+    claimed. Stop any of them at any time, by Ctrl-C or kill -9: the others, or the next one, make what it was at.
+
     Example: augcond generate photos.yaml
     """
     from augcond.cli.tables import print_summary
@@ -80,8 +84,12 @@ def generate(
     print_summary(summary, config.run, console())
 
 
-def status(run: RunPath, as_json: AsJson = False) -> None:
-    """Show how many images are done, failed (by reason) and left, with rate and time left.
+def status(
+    run: RunPath,
+    as_json: AsJson = False,
+    pending: Annotated[bool, typer.Option("--pending", help="Print how many shards are left, for scripts.")] = False,
+) -> None:
+    """Show how many images are done, failed (by reason) and left, with rate, time left, and who is at it.
 
     Example: augcond status runs/my-photos
     """
@@ -90,7 +98,9 @@ def status(run: RunPath, as_json: AsJson = False) -> None:
 
     now = run_status(run_folder(run))
     if as_json:
-        print_json(asdict(now) | {"attempted": now.attempted})
+        print_json(asdict(now) | {"attempted": now.attempted, "pending": now.pending})
+    elif pending:
+        typer.echo(now.pending)
     else:
         print_status(now, console())
 

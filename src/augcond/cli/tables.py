@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
 from rich.box import SIMPLE_HEAD
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from augcond.experiments.forecast import Forecast, PlanSummary
     from augcond.generators.families import GeneratorEntry
     from augcond.store import Audit, RunStatus
+    from augcond.store.status import WorkerStatus
     from augcond.training.cards import ModelCard
 
 
@@ -164,8 +166,22 @@ def print_status(status: RunStatus, console: Console) -> None:
     _print_reasons(status.reasons, console)
     console.print(f"{status.shards_done:,} of {_counted(status.shards, 'shard')} done, {format_bytes(status.bytes)}")
     if status.images_per_second is not None and status.seconds_left is not None:
-        left = f", {format_seconds(status.seconds_left)} left with one process" if status.left else ""
+        by = _counted(len(status.working) or 1, "worker")
+        left = f", {format_seconds(status.seconds_left)} left with {by}" if status.left else ""
         console.print(f"{status.images_per_second:,.2f} images/s{left}")
+    for worker in status.workers:
+        console.print(_worker_line(worker), soft_wrap=True)
+    if status.lost:
+        console.print(f"claims of workers that are not known: {', '.join(status.lost)}", soft_wrap=True)
+
+
+def _worker_line(worker: WorkerStatus) -> str:
+    at = ", ".join(worker.shards) or "no shard"
+    rate = "" if worker.images_per_second is None else f", {worker.images_per_second:,.2f} images/s"
+    since = time.strftime("%Y-%m-%d %H:%M", time.localtime(worker.since))
+    gone = f"; gone for {format_seconds(worker.unheard)}: the next worker takes its claims over" if worker.stale else ""
+    where = f"{_visible(worker.host)} {worker.pid} {worker.device}".rstrip()
+    return f"worker on {where} since {since}: at {at}, {worker.images:,} images{rate}{gone}"
 
 
 def print_audit(audit: Audit, console: Console) -> None:

@@ -235,9 +235,17 @@ class Claims:
 
     def give_back(self, claim: Claim) -> None:
         """Give `claim` back; nothing happens where somebody believed us dead, and took it."""
-        if self.holds(claim):
-            self._operations.remove(self._claim_path(claim.name))
+        self._take_back(claim)
         self._held.pop(claim.name, None)
+
+    def _take_back(self, claim: Claim) -> None:
+        """Remove this claim, and none that another worker has made since."""
+        path = self._claim_path(claim.name)
+        data = self._operations.read(path)
+        if data is not None and Claim.from_bytes(claim.name, data) == claim:
+            aside = path.with_name(f"{path.name}.{uuid4().hex[:12]}.{self.worker}{TEMPORARY}")
+            self._operations.take_away(path, data, aside)
+            self._operations.remove(aside)
 
     def names(self) -> set[str]:
         """Return the names of what is claimed now, by whomever."""
@@ -257,8 +265,10 @@ class Claims:
         self._buried = now
         claims, names = self.claimed(), self._operations.names(self._folder)
         workers = {name.removesuffix(WORKER) for name in names if name.endswith(WORKER)}
+        busy = {claim.worker for claim in claims.values()}
         for worker in workers - {self.worker}:
-            if self.is_dead(worker):
+            # A file that is not whole is of one that died as it came; should it be on its way, it writes it again.
+            if self.is_dead(worker) or (worker not in busy and self._record_of(worker) is None):
                 self._bury(worker, claims)
         for claim in claims.values():
             lost = claim.worker not in workers and claim.worker != self.worker
@@ -281,17 +291,17 @@ class Claims:
         logger.info("the worker that claimed %s is gone: its claim is removed", claim.name)
         if claim.attempt:
             self._leftovers(claim.name, claim.attempt)
-        path = self._claim_path(claim.name)
-        # Another may have removed it before us, and a third one claimed it anew.
-        if Claim.from_bytes(claim.name, self._operations.read(path) or b"") == claim:
-            self._operations.remove(path)
+        self._take_back(claim)
 
     def is_dead(self, worker: str) -> bool:
         """Return whether `worker` has gone without a word; see the top of this module."""
         data = self._operations.read(self._folder / f"{worker}{WORKER}")
-        record = None if data is None else WorkerRecord.from_bytes(data)
+        record = WorkerRecord.from_bytes(data or b"")
         gone = record is not None and record.place.is_alive() is False
         return gone or self._stands_still(worker, data)
+
+    def _record_of(self, worker: str) -> WorkerRecord | None:
+        return WorkerRecord.from_bytes(self._operations.read(self._folder / f"{worker}{WORKER}") or b"")
 
     def _stands_still(self, what: str, data: bytes | None) -> bool:
         now = time.monotonic()

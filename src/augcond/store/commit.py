@@ -193,7 +193,7 @@ def publish_shard(
             if path.name != named_file(found, files):
                 operations.remove(path)
             return None
-        taken = take_away(files, found, operations)
+        taken = operations.take_away(files.marker, found, files.old_marker)
         if taken is not None:
             replaced.append(files.shard.with_name(named_file(taken, files)))
             operations.remove(files.old_marker)
@@ -216,22 +216,6 @@ def discard(files: ShardFiles, operations: FileOperations = REAL) -> None:
     """
     for path in (files.temporary, files.new_marker, files.old_marker):
         operations.remove(path)
-
-
-def take_away(files: ShardFiles, judged: bytes, operations: FileOperations = REAL) -> bytes | None:
-    """Rename the marker that was judged, and no other, to `files.old_marker`.
-
-    Returns:
-        What lies there now; None where the marker had gone or become another, which stands.
-    """
-    if not operations.move(files.marker, files.old_marker):
-        return None
-    taken = operations.read(files.old_marker)
-    # It became another between the two looks: it goes back, unless there is a third one by now.
-    if taken is not None and taken != judged and operations.publish(files.old_marker, files.marker):
-        operations.remove(files.old_marker)
-        return None
-    return judged if taken is None else taken
 
 
 def _publish_file(files: ShardFiles, sha256: str, operations: FileOperations) -> Path:

@@ -20,7 +20,7 @@ from augcond.errors import CorruptRunError, RunError
 from augcond.files import TEMPORARY, is_special, known_sha256, links_outside, sync_folder, write_atomically
 from augcond.sealed import read_table, write_table
 from augcond.store.claims import TRAINING, Claims
-from augcond.store.commit import ShardFiles, ShardMarker, discard, parse_marker, read_marker, take_away
+from augcond.store.commit import ShardFiles, ShardMarker, discard, parse_marker, read_marker
 from augcond.store.fingerprint import SourceFacts
 from augcond.store.names import FILES
 from augcond.store.operations import REAL
@@ -28,6 +28,7 @@ from augcond.store.plans import (
     RunPlan,
     plan_fingerprints,
     plan_from_table,
+    plan_inputs,
     plan_to_table,
     sources_sha256,
 )
@@ -85,6 +86,10 @@ class RunFolder:
         """Delete what an attempt at a shard left unfinished; what else can be claimed leaves nothing."""
         if name.isdecimal():
             discard(self.shard_files(int(name), attempt))
+
+    def embeddings_path(self, number: int) -> Path:
+        """Return the path of the embeddings of block `number` of the sources."""
+        return self._file("embeddings", number=number)
 
     def decoded_path(self, on: HeldOut | None = None) -> Path:
         """Return where it is kept what decoding found of the images to learn from, or of those held out."""
@@ -206,6 +211,23 @@ class RunFolder:
         if not self.plan_path.exists():
             raise RunError(f"{self.path} is no run: it has no plan.parquet (augcond generate CONFIG makes it)")
         return plan_from_table(read_table(self.plan_path, FILES["plan"].mend).content, self.plan_path)
+
+    def read_plan_of(self, inputs: str) -> RunPlan | None:
+        """Return the plan that lies here if it was made of `inputs`, so that it need not be made and compared again.
+
+        Args:
+            inputs: hex digest of all that a plan is made of.
+
+        Raises:
+            CorruptRunError: `plan.parquet` is not what augcond wrote.
+        """
+        if plan_inputs(self.plan_path) != inputs:
+            return None
+        try:
+            self._sources(("key",))
+        except CorruptRunError:
+            return None  # which planning writes anew
+        return self.read_plan()
 
     def plans(self, run_plan: RunPlan) -> bool:
         """Return whether the plan that lies here has the shards of `run_plan`, and maybe more behind them."""
@@ -347,7 +369,7 @@ class RunFolder:
         data = REAL.read(self.marker_path(number))
         if data is not None and parse_marker(data, self.marker_path(number)) == marker:
             files = self.shard_files(number, uuid4().hex)
-            if take_away(files, data) is not None:
+            if REAL.take_away(files.marker, data, files.old_marker) is not None:
                 REAL.move(files.old_marker, files.unfit)
 
     def _refuse(self, unfit: Sequence[int], markers: Sequence[ShardMarker | None]) -> NoReturn:
@@ -361,8 +383,11 @@ class RunFolder:
         raise CorruptRunError(f"{what}. It does not count as done any more: augcond generate makes it anew")
 
     def remove_temporary(self) -> None:
-        """Delete half-written files of the plan and its sources; call it while no other process writes those."""
-        for path in self.path.glob(f"*{TEMPORARY}"):
+        """Delete half-written files of the plan and its sources; call it while no other process writes those.
+
+        Those of embeddings too: who writes one meanwhile does without.
+        """
+        for path in (*self.path.glob(f"*{TEMPORARY}"), *self.embeddings_path(0).parent.glob(f"*{TEMPORARY}")):
             path.unlink(missing_ok=True)
 
 

@@ -108,6 +108,21 @@ class FileOperations:
             return False
         return True
 
+    def take_away(self, path: Path, judged: bytes, aside: Path) -> bytes | None:
+        """Rename a file of these contents, and no other, to `aside`, where nobody else writes.
+
+        Returns:
+            What lies there now; None where the file had gone or become another, which stays.
+        """
+        if not self.move(path, aside):
+            return None
+        taken = self.read(aside)
+        # It became another between the two looks: it goes back, unless there is a third one by now.
+        if taken is not None and taken != judged and self.publish(aside, path):
+            self.remove(aside)
+            return None
+        return judged if taken is None else taken
+
     def rename(self, path: Path, to: Path) -> None:
         """Do what `move` does with a file that has to be there.
 

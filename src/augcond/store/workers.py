@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import socket
+import time
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import lru_cache
@@ -120,3 +121,11 @@ def workers_in(folder: Path) -> list[WorkerRecord]:
         if record is not None:
             records.append(record)
     return sorted(records, key=lambda record: (record.since, record.worker))
+
+
+def seconds_unheard(folder: Path, record: WorkerRecord) -> float:
+    """Return how long ago a worker last wrote its file, by clocks that may differ: to be shown, not to judge by."""
+    try:
+        return max(0.0, time.time() - (folder / f"{record.worker}{WORKER}").stat().st_mtime)
+    except FileNotFoundError:
+        return 0.0
