@@ -53,6 +53,8 @@ VALUES = {
     "engine.max_failed_share": "0.9",
     "engine.shard_size": "4",
     "engine.batch_size": "4",
+    "engine.workers": "2",
+    "engine.address": "local",
     "engine.threads": "1",
     "engine.feeding_threads": "1",
     "engine.max_memory_gb": "0",
