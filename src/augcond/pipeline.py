@@ -13,6 +13,7 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from augcond.checks import EVERYTHING, ensure_ready
 from augcond.conditioning import check_conditioning
@@ -23,14 +24,14 @@ from augcond.engine import Job, Materials, Summary, load_engine
 from augcond.evaluation.evaluator import evaluate_models
 from augcond.evaluation.results import Results
 from augcond.generators import Generator, check_recipes, load_generator
-from augcond.planning import Plan, make_plan
+from augcond.planning import Plan, checked_amounts, make_plan
 from augcond.progress import NoProgress, Progress, Stage, no_stage
 from augcond.screening.screen import screened_out
 from augcond.store.claims import PLAN, training_claim
 from augcond.store.fingerprint import as_begun, image_settings
 from augcond.store.folder import RunFolder
 from augcond.store.images import ImageFormat
-from augcond.store.plans import RunPlan, mark_large, plan_run, settle_plan
+from augcond.store.plans import RunPlan, digest_inputs, mark_large, plan_run, recorded_settings, settle_plan
 from augcond.store.shards import GenerationSettings
 from augcond.torch_state import in_its_own_state
 from augcond.training.arms import HeldOut, arms_of
@@ -75,7 +76,7 @@ def generate(
     folder = RunFolder(config.run)
     folder.create()
     if folder.plan_path.exists() and not overwrite:
-        config = as_begun(config, folder.read_plan().settings)
+        config = as_begun(config, recorded_settings(folder.plan_path))
     with folder.claims() as claims:
         with claims.held(PLAN):
             # Of several processes that start together one decodes the images, and the others take its word.
@@ -86,28 +87,34 @@ def generate(
         dataset = source_images(config, pool, split)
         with claims.held(PLAN):
             check_test_images(config, pool, split, dataset)
-        plan = plan_for(config, dataset)
+        count = count_rows(config, dataset)
         engine = load_engine(config.engine.name)
         here = engine.makes_here(config)
         # Where others make the rows, all that is asked of it here is what it is.
         asked = config.generator if here else config.generator.model_copy(update={"device": "cpu", "compile": False})
-        generator = load_generator(asked, images=len(plan))
+        generator = load_generator(asked, images=count)
         dataset = mark_large(dataset, generator)
-        run_plan, materials = assemble(config, dataset, plan, generator)
-        run_plan = replace(run_plan, threads=engine.threads(config))
+        threads = engine.threads(config)
+        inputs = digest_inputs(config, dataset, generator, _image_settings(config, dataset, generator), threads)
         with claims.held(PLAN):
             if overwrite:
                 claims.refuse_others(f"other processes work on {folder.path}: stop them first")
                 folder.clear()
             settle_split(folder.split_path, split)
-            run_plan = settle_plan(folder, run_plan, dataset, shard_size=config.engine.shard_size)
-            folder.write_plan(run_plan, config, dataset)
+            run_plan = folder.read_plan_of(inputs)
+            if run_plan is not None:
+                folder.write_config(config)
+            else:
+                wanted = plan_in_full(config, dataset, plan_for(config, dataset), generator)
+                wanted = replace(wanted, threads=threads, inputs=inputs)
+                run_plan = settle_plan(folder, wanted, dataset, shard_size=config.engine.shard_size)
+                folder.write_plan(run_plan, config, dataset)
     summary = engine.run(
         Job(
             config=config,
             folder=folder,
             plan=run_plan,
-            materials=materials if here else None,
+            materials=materials_of(config, dataset, generator) if here else None,
             retry_failed=retry_failed,
             reuse=tuple(reuse),
             progress=progress or NoProgress(),
@@ -220,8 +227,8 @@ def load_training_images(config: RunConfig, *, cache: Path | None = None, progre
     return source_images(config, pool, draw_split(config, pool))
 
 
-def plan_for(config: RunConfig, dataset: Dataset) -> Plan:
-    """Return the plan of a run on `dataset`.
+def count_rows(config: RunConfig, dataset: Dataset) -> int:
+    """Return how many rows the plan of a run on `dataset` has.
 
     Raises:
         ConfigError: a parameter of the conditioning does not apply to the run's recipes, or the generator does not take
@@ -230,6 +237,17 @@ def plan_for(config: RunConfig, dataset: Dataset) -> Plan:
     """
     check_conditioning(config.conditioning)
     check_recipes(config.generator, config.conditioning)
+    return sum(checked_amounts(dataset, config.plan, config.conditioning)) * len(config.conditioning.recipe_names)
+
+
+def plan_for(config: RunConfig, dataset: Dataset) -> Plan:
+    """Return the plan of a run on `dataset`.
+
+    Raises:
+        ConfigError: see `count_rows`.
+        PlanError: see there, too.
+    """
+    count_rows(config, dataset)
     return make_plan(
         dataset,
         config.plan,
@@ -241,20 +259,34 @@ def plan_for(config: RunConfig, dataset: Dataset) -> Plan:
 
 def assemble(config: RunConfig, dataset: Dataset, plan: Plan, generator: Generator) -> tuple[RunPlan, Materials]:
     """Return `plan` with the settings and fingerprints of its shards, and what its rows are made with."""
+    return plan_in_full(config, dataset, plan, generator), materials_of(config, dataset, generator)
+
+
+def plan_in_full(config: RunConfig, dataset: Dataset, plan: Plan, generator: Generator) -> RunPlan:
+    """Return `plan` with the settings and fingerprints of its shards."""
     check_recipes(config.generator, config.conditioning, generator)
-    image_format = ImageFormat.resolve(config.output, generator.image_size)
     identity = generator.identity
-    run_plan = plan_run(
+    return plan_run(
         plan,
-        image_settings(config, identity, dataset.decoding, image_format, generator.image_size),
+        _image_settings(config, dataset, generator),
         GenerationSettings(
             guidance_scale=config.generator.guidance_scale,
             steps=config.generator.steps,
             generator=f"{identity.name}:{identity.model}",
             revision=identity.revision,
-            extension=image_format.extension,
+            extension=ImageFormat.resolve(config.output, generator.image_size).extension,
         ),
         dataset,
         generator.image_size if config.generator.size is None else generator.native_size,
     )
-    return run_plan, Materials(dataset.reader, dataset.decoding, config.conditioning, generator, image_format)
+
+
+def materials_of(config: RunConfig, dataset: Dataset, generator: Generator) -> Materials:
+    """Return what the rows of a run are made with."""
+    image_format = ImageFormat.resolve(config.output, generator.image_size)
+    return Materials(dataset.reader, dataset.decoding, config.conditioning, generator, image_format)
+
+
+def _image_settings(config: RunConfig, dataset: Dataset, generator: Generator) -> dict[str, Any]:
+    image_format = ImageFormat.resolve(config.output, generator.image_size)
+    return image_settings(config, generator.identity, dataset.decoding, image_format, generator.image_size)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Collection
 
+from augcond.engine.commits import MadeRows, commit_rows
 from augcond.engine.feeding import Feeding, Materials
 from augcond.engine.rows import BatchSize, generate_rows
-from augcond.engine.work import MadeRows, Work, commit_rows, torch_threads
+from augcond.engine.work import Work, torch_threads
 from augcond.store.commit import ShardMarker
 from augcond.store.folder import RunFolder
 from augcond.store.pending import ClaimedShard

@@ -8,14 +8,12 @@ from __future__ import annotations
 
 import logging
 import os
-import platform
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Self
 
@@ -24,6 +22,7 @@ import torch
 from augcond.config import RunConfig
 from augcond.datasets import DecodeSettings, list_images
 from augcond.datasets.contents import RecordedReader
+from augcond.engine.commits import MadeRows, commit_rows
 from augcond.engine.faults import most_failed
 from augcond.engine.feeding import Ahead, Feeding, Materials
 from augcond.engine.rows import BatchSize, Making, count_for
@@ -33,17 +32,14 @@ from augcond.generators.devices import resolve_device
 from augcond.planning import PlanRow
 from augcond.progress import NoProgress, Progress
 from augcond.store.claims import PACE, Claims, Tally
-from augcond.store.commit import ShardFacts, ShardMarker, commit_shard, parse_marker
+from augcond.store.commit import ShardMarker
 from augcond.store.folder import RunFolder
 from augcond.store.images import ImageFormat
 from augcond.store.pending import ClaimedShard, PendingShards, tidy
 from augcond.store.plans import RunPlan
 from augcond.store.reuse import ReusableRows
-from augcond.store.shards import ShardRow, shard_tables
 
 logger = logging.getLogger(__name__)
-
-_LIBRARIES = ("augcond", "torch", "torchvision", "diffusers", "transformers", "pillow", "numpy", "pyarrow")
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,11 +183,6 @@ def torch_threads(count: int | None) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def library_versions() -> dict[str, str]:
-    """Return the versions of Python and of the libraries that decide an image's bytes."""
-    return {"python": platform.python_version(), **{name: version(name) for name in _LIBRARIES}}
-
-
 class _Tallied:
     """A progress that counts what this worker has made, too."""
 
@@ -288,44 +279,6 @@ class _Shard:
         if marker is None:
             bench.pending.put_back(self.number)
         return marker
-
-
-@dataclass(frozen=True, slots=True)
-class MadeRows:
-    """The rows of a shard; beside them see `ShardMarker`."""
-
-    rows: Sequence[ShardRow]
-    batch_size: int
-    notes: tuple[str, ...]
-    seconds: float
-
-
-def commit_rows(made: MadeRows, claimed: ClaimedShard, folder: RunFolder, plan: RunPlan) -> ShardMarker | None:
-    """Commit the rows of a claimed shard; see `commit_shard`."""
-    number, fingerprint = claimed.number, plan.fingerprints[claimed.number]
-
-    def holds_good(data: bytes) -> bool:
-        if claimed.replaces is not None and parse_marker(data, folder.marker_path(number)) == claimed.replaces:
-            return False
-        return folder.holds_good(number, data, fingerprint)
-
-    marker = commit_shard(
-        shard_tables(made.rows, plan.classes, plan.columns),
-        folder.shard_files(number, claimed.claim.attempt),
-        ShardFacts(
-            fingerprint=fingerprint,
-            batch_size=made.batch_size,
-            threads=torch.get_num_threads(),
-            notes=made.notes,
-            seconds=made.seconds,
-            versions=library_versions(),
-        ),
-        holds_good,
-        lambda: not folder.is_being_trained,
-    )
-    if marker is None:
-        logger.info("shard %05d: another worker was quicker", number)
-    return marker
 
 
 class _Shards:

@@ -28,6 +28,7 @@ from augcond.store.plans import (
     RunPlan,
     plan_fingerprints,
     plan_from_table,
+    plan_inputs,
     plan_to_table,
     sources_sha256,
 )
@@ -206,6 +207,23 @@ class RunFolder:
         if not self.plan_path.exists():
             raise RunError(f"{self.path} is no run: it has no plan.parquet (augcond generate CONFIG makes it)")
         return plan_from_table(read_table(self.plan_path, FILES["plan"].mend).content, self.plan_path)
+
+    def read_plan_of(self, inputs: str) -> RunPlan | None:
+        """Return the plan that lies here if it was made of `inputs`, so that it need not be made and compared again.
+
+        Args:
+            inputs: hex digest of all that a plan is made of.
+
+        Raises:
+            CorruptRunError: `plan.parquet` is not what augcond wrote.
+        """
+        if plan_inputs(self.plan_path) != inputs:
+            return None
+        try:
+            self._sources(("key",))
+        except CorruptRunError:
+            return None  # which planning writes anew
+        return self.read_plan()
 
     def plans(self, run_plan: RunPlan) -> bool:
         """Return whether the plan that lies here has the shards of `run_plan`, and maybe more behind them."""

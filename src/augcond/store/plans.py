@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +34,7 @@ from augcond.store.fingerprint import (
 from augcond.store.shards import GenerationSettings
 
 if TYPE_CHECKING:
+    from augcond.config import RunConfig
     from augcond.generators import Generator
     from augcond.store.folder import RunFolder
 
@@ -62,6 +65,7 @@ class RunPlan:
         native_size: height and width at which the weights make images by themselves; None where that is not known.
         threads: of PyTorch on a CPU, for each worker whose config says nothing else; None for as many as there are
             cores. It decides the last bits, so that all workers of a run have as many as its first ones.
+        inputs: hex digest of all that it was made of; None where that is not known. See `RunFolder.read_plan_of`.
     """
 
     plan: Plan
@@ -74,6 +78,7 @@ class RunPlan:
     versions: Mapping[str, int]
     native_size: tuple[int, int] | None
     threads: int | None = None
+    inputs: str | None = None
 
     @property
     def reducing(self) -> bool:
@@ -100,6 +105,33 @@ def plan_run(
         versions=PATH_VERSIONS,
         native_size=native_size,
     )
+
+
+def digest_inputs(
+    config: RunConfig, dataset: Dataset, generator: Generator, settings: Mapping[str, Any], threads: int | None
+) -> str:
+    """Return the hex digest of all that a plan is made of, and of what makes it: equal ones give equal plans.
+
+    Args:
+        config: of the run; what of it defines no images counts too, which only costs making an equal plan again.
+        dataset: its real images.
+        generator: what makes the images.
+        settings: see `RunPlan`.
+        threads: see `RunPlan`.
+    """
+    sections = {"data", "plan", "conditioning", "prompt", "generator", "output"}
+    about = {
+        "version": [version("augcond"), FORMAT, dict(PATH_VERSIONS)],
+        "config": config.model_dump(mode="json", include=sections),
+        "engine": [config.engine.shard_size, threads],
+        "settings": settings,
+        "size": [generator.image_size, generator.native_size],
+        "dataset": [dataset.classes, dataset.class_names, dataset.warnings, list(map(asdict, dataset.rejected))],
+    }
+    digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode())
+    for image in dataset.images:
+        digest.update(repr((image.key, image.label, image.sha256, image.paths)).encode())
+    return digest.hexdigest()
 
 
 def plan_from_table(table: pa.Table, path: Path) -> RunPlan:
@@ -131,6 +163,7 @@ def plan_from_table(table: pa.Table, path: Path) -> RunPlan:
             versions=values.get("versions", {}),
             native_size=None if size is None else (size[0], size[1]),
             threads=values.get("threads"),
+            inputs=values.get("inputs"),
         )
         _check_rows(run_plan)
         return run_plan
@@ -168,7 +201,8 @@ def plan_to_table(run_plan: RunPlan, sources: str) -> pa.Table:
         "fingerprints": run_plan.fingerprints,
         "versions": dict(run_plan.versions),
         "native_size": run_plan.native_size,
-        **({} if run_plan.threads is None else {"threads": run_plan.threads}),
+        "threads": run_plan.threads,
+        "inputs": run_plan.inputs,
     }
     return run_plan.plan.table.replace_schema_metadata({_METADATA_KEY: json.dumps(metadata).encode()})
 
@@ -180,6 +214,28 @@ def sources_sha256(path: Path) -> str | None:
         CorruptRunError: the plan is damaged.
     """
     found: str | None = _about(path).get("sources_sha256")
+    return found
+
+
+def recorded_settings(path: Path) -> dict[str, Any]:
+    """Return the settings that the plan at `path` records; its rows are not read.
+
+    Raises:
+        CorruptRunError: the plan is damaged.
+    """
+    settings = _about(path).get("settings")
+    if not isinstance(settings, dict) or not isinstance(settings.get("output"), dict):
+        raise CorruptRunError(f"{path} was not written by augcond. {MEND_PLAN}")
+    return settings
+
+
+def plan_inputs(path: Path) -> str | None:
+    """Return the digest of what the plan at `path` was made of; None where it does not say.
+
+    Raises:
+        CorruptRunError: the plan is damaged.
+    """
+    found: str | None = _about(path).get("inputs")
     return found
 
 
