@@ -38,14 +38,14 @@ def test_kill_after_every_batch(tmp_path, uninterrupted, nth):
 
 
 # The calls of one job: config, sources and plan are written first, then shard and marker of each of two shards. What is
-# linked are claims (`plan` thrice), shards and markers.
+# linked are claims (`plan` thrice), shards and markers; renamed, too, are claims that are given back.
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
 @pytest.mark.parametrize(
     ("point", "nth"),
     [
         *(("write", n) for n in (1, 2, 3, 4)),
         *(("fsync", n) for n in range(1, 19)),
-        *(("rename", n) for n in range(1, 6)),
+        *(("rename", n) for n in range(1, 11)),
         *(("link", n) for n in range(1, 10)),
     ],
 )

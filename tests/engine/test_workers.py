@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -13,8 +14,10 @@ from augcond.config import kept_text
 from augcond.engine import workers
 from augcond.engine.rescue import FATAL
 from augcond.pipeline import generate
-from augcond.store import RunFolder, audit_run, run_status
+from augcond.store import RunFolder, audit_run, claims, run_status
+from augcond.store.claims import Pace
 from augcond.store.shards import shard_rows
+from tests.engine.killing import in_a_process, start
 from tests.engine.lethal import DEADLY, EVERY
 from tests.toy import Counted, shard_bytes, toy_config
 
@@ -81,6 +84,33 @@ def test_a_signal_ends_all_of_them_and_gives_their_claims_back(tmp_path):
     assert said.decode().count("stopped by SIGUSR1") == 1
     assert not list((config.run / "locks").iterdir())
     assert not list(shards.glob("*.tmp"))
+
+
+def impatient(config) -> None:
+    """Run `generate`, and believe who does not show that it lives for a second dead."""
+    claims.PACE = Pace(beat=0.1, stale=1.0, poll=0.05)
+    generate(config)
+
+
+def test_a_worker_that_was_stopped_for_long_and_wakes_up_harms_nothing(tmp_path):
+    one = toy_config(tmp_path, engine=ENGINE)
+    generate(one)
+    slow = {"name": "tests.engine.lethal:slow"}
+    config = toy_config(tmp_path, run=tmp_path / "stopped", engine=ENGINE, generator=slow)
+    folder = RunFolder(config.run)
+    stopped = start(impatient, config)
+    while not list(folder.locks.glob("0*.claim") if folder.locks.exists() else ()):
+        time.sleep(0.01)
+    os.kill(stopped.pid, signal.SIGSTOP)
+    assert in_a_process(impatient, config) == 0
+    made = shard_bytes(config.run)
+    assert made == shard_bytes(one.run)
+    os.kill(stopped.pid, signal.SIGCONT)
+    stopped.join(60)
+    assert stopped.exitcode == 0
+    assert shard_bytes(config.run) == made
+    assert audit_run(folder).problems == ()
+    assert not list(folder.locks.iterdir())
 
 
 @pytest.mark.parametrize(
