@@ -119,7 +119,8 @@ def digest_inputs(
         settings: see `RunPlan`.
         threads: see `RunPlan`.
     """
-    sections = {"data", "plan", "conditioning", "prompt", "generator", "output"}
+    # What is left to augcond of the output, a run that goes on has as it began.
+    sections = {"data", "plan", "conditioning", "prompt", "generator"}
     about = {
         "version": [version("augcond"), FORMAT, dict(PATH_VERSIONS)],
         "config": config.model_dump(mode="json", include=sections),
