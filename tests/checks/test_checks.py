@@ -139,6 +139,11 @@ WRONG = {
         "kandinsky-2.2 does not take a prompt alone",
         lambda _: {"generator": {"name": "kandinsky-2.2", "model": "some/where"}},
     ),
+    "key of another generator": (
+        ConfigError,
+        r"generator\.lora: kandinsky-2\.2 takes no LoRA; leave it out",
+        lambda _: {"generator": {"name": "kandinsky-2.2", "model": "some/where", "lora": [{"model": "some/style"}]}},
+    ),
     "parameter of another recipe": (
         ConfigError,
         r"conditioning\.sources: 3 does not apply to recipe image",

@@ -129,3 +129,22 @@ def test_budgets_are_the_same_for_every_arm(key):
     values = {"data": {"source": "builtin"}, "run": "r", "training": {"arms": [{"name": "a", "overrides": {key: 1}}]}}
     with pytest.raises(ConfigError, match=f"arm 'a': {key} is the same for every arm"):
         parse_config(values)
+
+
+def test_loras_count_by_file_and_scale_and_not_by_where_they_lie(tmp_path):
+    def config(*overrides, **generator):
+        values = {"data": {"source": "builtin"}, "run": "r", "generator": generator}
+        return parse_config(values, overrides, base=tmp_path).generator
+
+    entry = {"model": "./style", "weights": "a.safetensors", "scale": 0.5}
+    here, there = config(lora=[entry]), config(lora=[{**entry, "model": "someone/style", "revision": "main"}])
+    assert here.lora[0].model == str(tmp_path / "style")
+    assert counted(here, "images") == counted(there, "images")
+    assert counted(here, "images")["lora"] == [{"weights": "a.safetensors", "scale": 0.5}]
+    assert uncounted(here, "images") != uncounted(there, "images")
+    assert counted(config(lora=[]), "images") == counted(config(), "images")
+    # Interval 1 computes everything at every step: it is the run without a cache.
+    assert config("generator.cache.interval=1").cache is None
+    assert counted(config("generator.cache.branch=2"), "images")["cache"] == {"interval": 3, "branch": 2}
+    assert config(vae="./vae").vae == str(tmp_path / "vae")
+    assert "vae" not in counted(config(vae="tiny"), "images")

@@ -13,6 +13,7 @@ from contextlib import suppress
 import pytest
 import yaml
 
+from augcond.engine import Work
 from augcond.engine import ray as engine
 from augcond.errors import ConfigError, MissingExtraError, RunError
 from augcond.pipeline import generate
@@ -78,7 +79,7 @@ def test_an_actor_is_killed_and_another_goes_on(tmp_path):
     assert killed
     assert summary.ok == progress.total == 96
     assert shard_bytes(config.run) == expected_bytes(tmp_path)
-    assert not list(folder.locks.iterdir())
+    assert not list(folder.locks.glob("*.claim"))
     assert not ray.is_initialized() and signal.getsignal(signal.SIGTERM) is before
     assert generate(config).shards == 0  # without a cluster
 
@@ -104,7 +105,8 @@ def test_a_node_an_actor_and_the_driver_are_killed(tmp_path):
             return len(list(folder.shards.glob("*.done.json")))
 
         driver = drive()
-        wait_until(lambda: len(pids(folder)) == 3 and done() >= 1)
+        # Each node has an actor and its child.
+        wait_until(lambda: len(pids(folder)) == 6 and done() >= 1)
         actors = pids(folder)
         driver.kill()
         driver.communicate()
@@ -112,7 +114,7 @@ def test_a_node_an_actor_and_the_driver_are_killed(tmp_path):
         left = done()
         assert left < 6
         driver = drive()
-        wait_until(lambda: len(set(pids(folder)) - set(actors)) == 3 and done() >= left)
+        wait_until(lambda: len(set(pids(folder)) - set(actors)) == 6)
         cluster.remove_node(nodes[0], allow_graceful=False)
         os.kill(next(pid for pid in pids(folder) if pid not in actors and is_running(pid)), signal.SIGKILL)
         told, _ = driver.communicate(timeout=300)
@@ -120,7 +122,7 @@ def test_a_node_an_actor_and_the_driver_are_killed(tmp_path):
     finally:
         cluster.shutdown()
     assert shard_bytes(config.run) == expected_bytes(tmp_path)
-    assert not list(folder.locks.iterdir())
+    assert not list(folder.locks.glob("*.claim"))
 
 
 class Refs:
@@ -161,6 +163,9 @@ class Refs:
     def cluster_resources(self):
         return {"CPU": 1.0}
 
+    def nodes(self):
+        return [{"Alive": True, "Resources": {"CPU": 32.0, "GPU": 4.0}}]
+
 
 def news(life="a", *, shards=(), ended=False, error=None):
     return engine.News(life, 0, 0, tuple(shards), ended, error)
@@ -175,7 +180,7 @@ def crew(tmp_path, monkeypatch):
     def make(*told, committed=None):
         job = type("Job", (), {"config": config, "progress": Counted()})()
         committed = [] if committed is None else committed
-        return engine._Crew(Refs(*told), job, None, lambda number, marker: committed.append(number))
+        return engine._Crew(Refs(*told), job, Work(config.run, config), lambda number, marker: committed.append(number))
 
     return make
 
@@ -209,9 +214,12 @@ def test_an_error_that_an_actor_ends_with_is_not_tried_again(crew):
 def test_leaving_waits_for_actors_that_drop_what_they_have(crew):
     leaving = crew(news(), news(), news(ended=True))
     leaving._grow()
+    next(iter(leaving._asked.values())).life = "a"
     leaving.leave()
     assert leaving.ray.told == [news(ended=True)] and leaving.ray.killed == 1
-    assert leaving._wanted() == 1 and not leaving._on_gpus()
+    assert leaving._wanted() == leaving._cores() == 1 and not leaving._on_gpus()
+    leaving.ray.cluster_resources = lambda: {"CPU": 64.0, "GPU": 8.0}
+    assert leaving._wanted() == leaving._cores() == 8
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:{port}", "ray://127.0.0.1:{port}"])

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 import augcond.experiments.doctor as doctor
 from augcond.cli import app
 from augcond.config import parse_config
-from augcond.experiments.doctor import CHECKS, Check, disk, examine, generator, machine
+from augcond.experiments.doctor import CHECKS, Check, disk, generator, machine
 from augcond.experiments.doctor.findings import Subject
 from augcond.generators import Generated
 from augcond.testing import FakeGenerator
@@ -32,47 +32,56 @@ def subject_in(folder: Path, **sections):
     return Subject(config_in(folder, **sections), folder, folder)
 
 
-def test_one_check_that_goes_wrong_ends_no_other(tmp_path):
+def doctor_command(folder, *words):
+    (folder / "c.yaml").write_text(
+        "data: {source: builtin}\nrun: run\ngenerator: {name: fake, model: max_batch=3}\nengine: {batch_size: 4}\n"
+    )
+    result = CliRunner().invoke(app, ["doctor", str(folder / "c.yaml"), *words], catch_exceptions=False)
+    assert [path.name for path in folder.iterdir()] == ["c.yaml"]
+    return result
+
+
+def test_one_check_that_goes_wrong_ends_no_other(tmp_path, monkeypatch):
     checks = (
         Check("before", f"{DOING}:looks"),
         Check("still", f"{DOING}:looks"),
         Check("raising", f"{DOING}:raises", advice="do this"),
         Check("killed", f"{DOING}:dies", matters=lambda config: False),
         Check("without", f"{DOING}:looks", needs="killed"),
-        Check("broken", "no.such.module:looks"),
         Check("hanging", f"{DOING}:hangs"),
         Check("after", f"{DOING}:looks"),
     )
-    found = {finding.check: finding for finding in examine(config_in(tmp_path), checks, patience=3)}
-    assert [finding.status for finding in found.values()] == [
-        *("ok", "ok", "failed", "failed", "not possible here", "failed", "failed", "ok")
+    monkeypatch.setattr(doctor, "CHECKS", checks)
+    monkeypatch.setattr(doctor.examine, "__defaults__", (None, 3.0))
+    result = doctor_command(tmp_path, "--json")
+    printed = json.loads(result.stdout)
+    found = {entry["check"]: entry for entry in printed["checks"]}
+    assert [entry["status"] for entry in found.values()] == [
+        *("ok", "ok", "failed", "failed", "not possible here", "failed", "ok")
     ]
-    assert found["before"].measured == found["still"].measured != found["after"].measured
-    assert Path(found["after"].detail).parent == tmp_path  # the run folder is not there yet
-    assert (found["raising"].detail, found["raising"].advice) == ("ValueError: a library said so", "do this")
-    assert "killed by SIGKILL: out of memory" in found["killed"].detail
-    assert [name for name, finding in found.items() if finding.stops] == ["raising", "broken", "hanging"]
-    assert not list(tmp_path.iterdir())
+    assert found["before"]["measured"] == found["still"]["measured"] != found["after"]["measured"]
+    assert Path(found["after"]["detail"]).parent == tmp_path  # the run folder is not there yet
+    assert (found["raising"]["detail"], found["raising"]["advice"]) == ("ValueError: a library said so", "do this")
+    assert "killed by SIGKILL: out of memory" in found["killed"]["detail"]
+    assert "killed                 failed, and does not matter: the process" in result.stderr
+    assert (result.exit_code, printed["sound"]) == (1, False)
+    monkeypatch.setattr(doctor, "CHECKS", checks[3:4])
+    assert doctor_command(tmp_path).exit_code == 0
 
 
-def test_the_command_tries_everything_and_says_so_in_json(tmp_path, monkeypatch):
-    (tmp_path / "c.yaml").write_text(
-        "data: {source: builtin}\nrun: run\ngenerator: {name: fake, model: max_batch=3}\nengine: {batch_size: 4}\n"
-    )
-    result = CliRunner().invoke(app, ["doctor", str(tmp_path / "c.yaml"), "--json"])
-    found = json.loads(result.stdout)
+@pytest.mark.slow
+def test_the_command_tries_everything(tmp_path):
+    found = json.loads(doctor_command(tmp_path, "--json").stdout)
     statuses = {entry["check"]: entry["status"] for entry in found["checks"]}
     assert list(statuses) == [check.name for check in CHECKS]
     # The generator takes three rows at most, and the config says four.
-    assert (result.exit_code, found["sound"], statuses.pop("images per second")) == (1, False, "failed")
+    assert (found["sound"], statuses.pop("images per second")) == (False, "failed")
     assert statuses.pop("out of memory") == "failed"
     assert "failed" not in statuses.values()
     rate = next(entry for entry in found["checks"] if entry["check"] == "images per second")
     assert "set engine.batch_size: 2" in rate["advice"]
     workers = next(entry for entry in found["checks"] if entry["check"] == "workers")
     assert workers["measured"]["workers"] == max(1, torch.cuda.device_count())
-    assert "images per second      failed: " in result.stderr
-    assert [path.name for path in tmp_path.iterdir()] == ["c.yaml"]
 
 
 class Sharing(FakeGenerator):
@@ -99,6 +108,7 @@ def test_rows_that_depend_on_others_are_found(tmp_path, monkeypatch):
         assert (found.status, words in found.detail) == ("failed", True)
 
 
+@pytest.mark.slow
 def test_a_row_that_is_not_finite_is_made_again(tmp_path, monkeypatch):
     settings = {"steps": 2, "device": "cpu"}
     full = subject_in(tmp_path, generator=settings)
@@ -177,12 +187,13 @@ def test_workers_go_by_devices_memory_and_cores(tmp_path, monkeypatch):
     monkeypatch.setattr(machine, "memory", lambda: (2**40, 2**40))
     monkeypatch.setattr(machine, "available_cores", lambda: 32)
     found = machine.propose_workers(subject_in(tmp_path))
-    assert (found.status, found.measured["workers"], found.measured["threads"]) == ("ok", 8, 4)
+    assert (found.status, found.measured["workers"], found.measured["cores_each"]) == ("ok", 8, 4)
     monkeypatch.setattr(machine, "available_cores", lambda: 8)
     assert "give the job 16 cores" in machine.propose_workers(subject_in(tmp_path)).advice
     monkeypatch.setattr(machine, "memory", lambda: (2**33, 2**33))
     found = machine.propose_workers(subject_in(tmp_path, engine={"max_memory_gb": 3}))
-    assert found.status == "failed" and found.measured["workers"] < 8
+    assert found.status == "failed" and f"else set engine.workers: {found.measured['workers']}" in found.advice
+    assert 1 <= found.measured["workers"] < 8
 
 
 def test_a_gpu_that_pytorch_does_not_see_is_a_failure(tmp_path, monkeypatch):

@@ -31,8 +31,8 @@ class Viewer(Protocol):
 class Shown(Protocol):
     """Views of a row's sources as they are, which need not be decoded whole for them."""
 
-    def whole_view(self, index: int) -> Tensor:
-        """Return the generator's whole view of the source at that place, (3, S, S) in [0, 1]."""
+    def whole_view(self, index: int) -> Tensor | None:
+        """Return the generator's whole view of the source at that place, (3, S, S); None: its embedding is known."""
         ...
 
     def picture(self, index: int) -> Picture:
@@ -116,8 +116,16 @@ class Prepared:
         views: what to encode, float32, (n, 3, S, S) in [0, 1]; n is 0 for recipes without an image.
         draws: what was drawn so far; a share that is decided among embeddings is still None.
         initial: what the generator starts from; None for noise.
+        known: for each embedding that the row takes, the place of the source whose whole view it is of, where it is
+            known; None where it is that of the next of `views`. Empty where it is so for all.
     """
 
     views: Tensor
     draws: Draws
     initial: InitialImage | None = None
+    known: tuple[int | None, ...] = ()
+
+    @property
+    def embeddings(self) -> int:
+        """Number of embeddings that the row takes."""
+        return len(self.known) or len(self.views)

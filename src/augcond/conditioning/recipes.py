@@ -236,19 +236,23 @@ def prepare(
 
     mixed = _is_mixed(recipe, settings, seed)
     draws = _draw(recipe, settings, count, seed) if mixed else _draws_of_first(recipe, count)
-    views = []
+    views: list[Tensor] = []
+    known: list[int | None] = []
     for index in range(count if mixed else 1):
         position = index + 1  # as in x1, x2
         cropped = recipe.pixels is not None or source_keys[index] in source_keys[:index]
+        view: Tensor | None
         if cropped:
-            views.append(random_crop(picture(index), size, settings, seed, position))
+            view = random_crop(picture(index), size, settings, seed, position)
         elif as_they_are is not None:
-            views.append(as_they_are.whole_view(index))
+            view = as_they_are.whole_view(index)
         else:
-            views.append(checked_view(generator.view(source(index)), size))
-    stacked = torch.stack(views)
+            view = checked_view(generator.view(source(index)), size)
+        known.append(index if view is None else None)
+        views += [] if view is None else [view]
+    stacked = torch.stack(views) if views else torch.zeros(0, 3, size, size)
     if recipe.pixels is None or not mixed:
-        return Prepared(stacked, draws)
+        return Prepared(stacked, draws, known=tuple(known) if len(views) < len(known) else ())
     if callable(recipe.pixels):
         view, draws = _operate(recipe, recipe.pixels, stacked, settings, seed)
         return Prepared(view[None], draws)
@@ -277,8 +281,8 @@ def combine(
 
     from augcond.conditioning.drop import dropout, dropout_mask
 
-    if len(embeddings) != len(prepared.views):
-        raise ValueError(f"{len(prepared.views)} views have as many embeddings (got {len(embeddings)})")
+    if len(embeddings) != prepared.embeddings:
+        raise ValueError(f"{prepared.embeddings} views have as many embeddings (got {len(embeddings)})")
     if not recipe.with_image:
         return torch.zeros(embeddings.shape[1:]), prepared.draws
     embeddings = embeddings.float()

@@ -236,13 +236,14 @@ class EngineConfig(Section):
     name: str = "local"
     """What runs the shards, or `module:object` of one's own."""
     address: str | None = None
-    """Of engine.name: ray: `auto` (the cluster that this machine belongs to), `HOST:6379`, `ray://HOST:10001`, or `local`
-    for one that is started here for as long; null: RAY_ADDRESS, or the cluster of this machine, or a local one."""
+    """Where engine.name: ray finds its cluster: `auto` (this machine belongs to it), `HOST:6379`, `ray://HOST:10001` or
+    `local` (one is started here for as long); null: RAY_ADDRESS, or the cluster of this machine, or a local one."""
     max_failed_share: Share = 0.5
     """A shard in which a larger share of rows failed is kept, and stops the job with an error."""
     workers: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
     """Processes on this machine that make shards; auto: one per CUDA device that CUDA_VISIBLE_DEVICES shows, one on a
-    CPU. One is this very process; of several, those that die are started again."""
+    CPU; with engine.name: ray, one per GPU of the cluster. One is this very process; of several, those that die are
+    started again."""
     shard_size: Annotated[int, Field(ge=1)] = 256
     batch_size: Annotated[int, Field(ge=1)] = 16
     threads: Annotated[int, Field(ge=1)] | None = None

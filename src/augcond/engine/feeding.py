@@ -10,19 +10,29 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import ParamSpec, Self, TypeVar
+from typing import TYPE_CHECKING, ParamSpec, Self, TypeVar
 
 from augcond.conditioning import Prepared, prepare, recipe_of_row
 from augcond.config import ConditioningConfig
 from augcond.datasets import DecodeSettings, Reader
 from augcond.datasets.decoding import available_cores, quiet_pillow
+from augcond.engine.embeddings import Blocks, Embeddings, are_kept
 from augcond.engine.sources import Sources, Unreadable
 from augcond.generators import Generator
 from augcond.planning import PlanRow
 from augcond.store.images import ImageFormat
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from augcond.store.folder import RunFolder
+    from augcond.store.plans import RunPlan
+
 P = ParamSpec("P")
 R = TypeVar("R")
+
+UNREADABLE = "source image unreadable"
+"""Why a row fails."""
 
 BATCHES_AHEAD = 2
 """So many batches of rows are being readied at most while one is with the generator."""
@@ -162,8 +172,9 @@ class Feeding:
     ) -> None:
         self.materials = materials
         self.threads = Threads(threads)
+        self._limit = max_memory_gb * 1e9
         reader, decoding, generator = materials.reader, materials.decoding, materials.generator
-        self._sources = Sources(reader, decoding, generator, max_memory_gb * 1e9, reducing=reducing)
+        self._sources = Sources(reader, decoding, generator, self._limit, reducing=reducing)
 
     def __enter__(self) -> Self:
         quiet_pillow.__enter__()
@@ -174,6 +185,19 @@ class Feeding:
             self.threads.__exit__()
         finally:
             quiet_pillow.__exit__()
+
+    def embed_once(self, folder: RunFolder, plan: RunPlan) -> None:
+        """Have embeddings of whole views computed once for all rows of a run, and kept with it, if they are small."""
+        generator = self.materials.generator
+        if plan.embedding_once and are_kept(generator):
+            blocks = Blocks.of(folder, plan, self.materials.conditioning, generator)
+            self._sources.embeddings = Embeddings(blocks, self._sources, generator, self.threads, self._limit / 8)
+
+    def embedding(self, key: str) -> Tensor:
+        """Return the embedding of a source whose rows are prepared without its view."""
+        if self._sources.embeddings is None:
+            raise RuntimeError("embeddings are computed with each batch here")
+        return self._sources.embeddings.get(key)
 
     def ahead(self, rows: Iterable[PlanRow]) -> Ahead:
         """Return `rows` in their order, readied before they are asked for."""
@@ -186,6 +210,6 @@ class Feeding:
             recipe = recipe_of_row(settings, row.recipe)
             return prepare(recipe, settings, images, row.source_keys, row.seed, generator, images)
         except Unreadable as error:
-            return Unprepared(error.reason, "source image unreadable")
+            return Unprepared(error.reason, UNREADABLE)
         except Exception as error:  # a transform that one image is too small for, a recipe of one's own
             return Unprepared(error, f"recipe {row.recipe}")

@@ -1,10 +1,10 @@
 """The Ray engine: workers as actors over a cluster, one per GPU. What travels is a folder and a config, never images.
 
 An actor does what `augcond generate` does with one worker (`engine/workers.py`): a child process claims shards in the
-run folder, which all nodes see, and commits them there; where it dies, of a GPU's fault or for want of memory, the actor
-starts it again. So the driver knows nothing that matters. It starts actors, hears what they committed and how far they
-are, and replaces those that are lost; if it is killed, Ray ends its actors, their children end with them, and the next
-driver goes on where the folder stands.
+run folder, which all nodes see, and commits them there; where it dies, of a GPU's fault or for want of memory, the
+actor starts it again. So the driver knows nothing that matters. It starts actors, hears what they committed and how far
+they are, and replaces those that are lost; if it is killed, Ray ends its actors, their children end with them, and the
+next driver goes on where the folder stands.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from augcond.engine.base import Engine, Job
 from augcond.engine.work import Work
-from augcond.engine.workers import Workers
+from augcond.engine.workers import MOST_FEEDING, Workers
 from augcond.errors import AugcondError, MissingExtraError, RunError
 from augcond.progress import log_to
 from augcond.store.commit import ShardMarker
@@ -46,7 +46,7 @@ _LOOK = 5.0
 """Seconds between two looks at how large the cluster is."""
 _ANSWERING = 10.0
 """Seconds that a cluster has to answer at its address."""
-_LEAVING = 10.0
+_LEAVING = 20.0
 """Seconds that actors have to end by themselves."""
 _RESTARTING = 0.5
 """Seconds until an actor that is being started anew is asked again."""
@@ -73,10 +73,6 @@ class News:
     error: AugcondError | None
 
 
-class _Dropped(BaseException):
-    """What an actor has in hand is dropped; no fault of a row."""
-
-
 class Worker:
     """What an actor is: a worker in a child process, listened to by a thread, and what it has to tell.
 
@@ -89,7 +85,8 @@ class Worker:
         sys.path.extend(path for path in paths if path not in sys.path)
         self._work = work
         self._life = uuid4().hex
-        self._dropped = self._ended = False
+        self._ended = False
+        self._dropped = threading.Event()
         self._error: AugcondError | None = None
         self._told: queue.SimpleQueue[tuple[int, int] | tuple[int, ShardMarker] | AugcondError | None] = (
             queue.SimpleQueue()
@@ -102,9 +99,7 @@ class Worker:
         try:
             with log_to(folder.log_path):
                 job = Job(work.config, folder, folder.read_plan(), None, work.retry_failed, work.reuse, self)
-                Workers(job, work, 1, self._shard, count_others=False).run()
-        except _Dropped:
-            pass
+                Workers(job, work, 1, self._shard, count_others=False, is_dropped=self._dropped.is_set).run()
         except AugcondError as error:
             end = type(error)(f"{error} (a worker on {host})")
         except BaseException as error:  # a folder that this node does not see, a library that it lacks
@@ -118,18 +113,12 @@ class Worker:
         """Do nothing: the driver knows how much there is to do."""
 
     def advance(self, made: int, failed: int) -> None:
-        """Tell that `made` more rows are made.
-
-        Raises:
-            _Dropped: the driver wants no more.
-        """
+        """Tell that `made` more rows are made."""
         self._told.put((made, failed))
-        if self._dropped:
-            raise _Dropped
 
     def drop(self) -> None:
-        """Have what is in hand dropped, and claims given back, once the next batch is made."""
-        self._dropped = True
+        """Have what is in hand dropped, and claims given back."""
+        self._dropped.set()
 
     def news(self) -> News:
         """Return what is to be told, as soon as there is something."""
@@ -286,6 +275,8 @@ class _Crew:
         self._resting.clear()
         for member in members:
             member.actor.drop.remote()
+        # What never told anything is still being started, or waits for a node.
+        self._asked = {answer: member for answer, member in self._asked.items() if member.life is not None}
         deadline = time.monotonic() + _LEAVING
         while self._asked and (left := deadline - time.monotonic()) > 0:
             for answer in self.ray.wait(list(self._asked), timeout=left)[0]:
@@ -318,15 +309,27 @@ class _Crew:
         device = self.job.config.generator.device
         return device.startswith("cuda") or (device == "auto" and self.ray.cluster_resources().get("GPU", 0) > 0)
 
+    def _cores(self) -> int:
+        """Return how many cores of its node a worker has."""
+        threads = self.job.config.engine.threads or 1
+        nodes = [node["Resources"] for node in self.ray.nodes() if node["Alive"] and node["Resources"].get("GPU")]
+        if not nodes or not self._on_gpus():
+            return threads
+        return max(threads, int(min(node.get("CPU", 1) // node["GPU"] for node in nodes)))
+
     def _start(self) -> Any:
+        engine = self.job.config.engine
         options = {
             "num_gpus": int(self._on_gpus()),
-            "num_cpus": self.job.config.engine.threads or 1,
+            "num_cpus": engine.threads or 1,
             "max_restarts": -1,  # the driver counts
             "scheduling_strategy": "SPREAD",
         }
         paths = tuple(str(Path(path).resolve()) for path in sys.path if Path(path).is_dir())
-        return self.ray.remote(Worker).options(**options).remote(self.work, paths)
+        # An actor may use all cores of its node, as if it were alone there.
+        fed = engine.model_copy(update={"feeding_threads": engine.feeding_threads or min(MOST_FEEDING, self._cores())})
+        work = replace(self.work, config=self.work.config.model_copy(update={"engine": fed}))
+        return self.ray.remote(Worker).options(**options).remote(work, paths)
 
     def _ask(self, member: _Member) -> None:
         self._asked[member.actor.news.remote()] = member

@@ -16,7 +16,8 @@ import torch
 from augcond.conditioning import Conditioning, Draws, Prepared, Recipe, combine, recipe_of_row
 from augcond.config import ConditioningConfig
 from augcond.engine.faults import FEWEST_TO_STOP, Faults, one_line
-from augcond.engine.feeding import Ahead, Feeding, Materials, Readied, Unprepared
+from augcond.engine.feeding import UNREADABLE, Ahead, Feeding, Materials, Readied, Unprepared
+from augcond.engine.sources import Unreadable
 from augcond.generators.checked import embed_images, generate_images, require_finite
 from augcond.planning import PlanRow
 from augcond.progress import Progress
@@ -197,6 +198,7 @@ class _Maker:
     """
 
     def __init__(self, feeding: Feeding, is_hopeless: Callable[[int], bool]) -> None:
+        self._feeding = feeding
         self._materials = feeding.materials
         self._threads = feeding.threads
         self._is_hopeless = is_hopeless
@@ -293,19 +295,34 @@ class _Maker:
     def _condition(self, ready: Sequence[_Ready]) -> tuple[list[tuple[PlanRow, str]], list[_Conditioned]]:
         """Encode all views in one batch and combine each row's embeddings; return the rows that fail, and the rest."""
         encoded = embed_images(self._materials.generator, torch.cat([prepared.views for _, prepared in ready]))
-        per_row = torch.split(encoded, [len(prepared.views) for _, prepared in ready])
+        viewed = torch.split(encoded, [len(prepared.views) for _, prepared in ready])
         settings = self._materials.conditioning
         failures: list[tuple[PlanRow, str]] = []
         conditioned: list[_Conditioned] = []
-        for (row, prepared), own in zip(ready, per_row, strict=True):
+        for (row, prepared), views in zip(ready, viewed, strict=True):
             recipe = recipe_of_row(settings, row.recipe)
+            raised = "the generator"
             try:
+                own = self._embeddings(row, prepared, views)
+                raised = f"recipe {row.recipe}"
                 embedding, draws = combine(recipe, settings, require_finite(own, "encode_images"), prepared, row.seed)
-            except Exception as error:  # a recipe of one's own
-                failures.append((row, self._faults.reason(error, f"recipe {row.recipe}")))
+            except torch.OutOfMemoryError:
+                raise
+            except Unreadable as error:
+                failures.append((row, self._faults.reason(error.reason, UNREADABLE)))
+            except Exception as error:  # a recipe of one's own, or a generator
+                failures.append((row, self._faults.reason(error, raised)))
             else:
                 conditioned.append(_Conditioned(row, prepared, recipe, embedding, draws, with_image=len(own) > 0))
         return failures, conditioned
+
+    def _embeddings(self, row: PlanRow, prepared: Prepared, viewed: torch.Tensor) -> torch.Tensor:
+        """Return all embeddings of a row, of which `viewed` are those of its views."""
+        if not prepared.known:
+            return viewed
+        own = iter(viewed)
+        found = [next(own) if n is None else self._feeding.embedding(row.source_keys[n]) for n in prepared.known]
+        return torch.stack(found)
 
     def _store(self, each: _Conditioned, pixels: torch.Tensor, problem: str | None) -> None:
         if problem:

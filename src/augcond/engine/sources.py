@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from augcond.conditioning.framing import Picture
+    from augcond.engine.embeddings import Embeddings
     from augcond.generators import Generator
 
 K = TypeVar("K", bound=Hashable)
@@ -121,6 +122,8 @@ class Sources:
         self._files: Kept[str, bytes] = Kept(limit * _OF_FILES, len)
         self._views: Kept[str, Tensor] = Kept(limit * (1 - _OF_IMAGES - _OF_FILES), lambda view: view.nbytes)
         self._jpeg_sizes: dict[str, tuple[int, int] | None] = {}
+        self.embeddings: Embeddings | None = None
+        """Of whole views, where rows are not given these."""
 
     def image(self, key: str, scale: int) -> Reduced:
         """Return the source, decoded at 1 / `scale` of its size; it is shared, so nobody may change it.
@@ -200,13 +203,18 @@ class RowSources(Sequence["Image"]):
             return [self[place] for place in range(*index.indices(len(self)))]
         return self._sources.image(self._keys[index], 1).image
 
-    def whole_view(self, index: int) -> Tensor:
+    def whole_view(self, index: int) -> Tensor | None:
         """Return the generator's whole view of a source, (3, S, S) in [0, 1], which nobody may change.
+
+        None where its embedding is computed once for all rows; then it can be.
 
         Raises:
             Unreadable: it cannot be read any more.
             GeneratorError: the generator gives something else.
         """
+        if self._sources.embeddings is not None:
+            self._sources.embeddings.ready(self._keys[index])
+            return None
         return self._sources.view(self._keys[index])
 
     def picture(self, index: int) -> Picture:

@@ -98,6 +98,7 @@ def do_work(
     ):
         claims.tally.device = _device(work.config)
         claims.beat()
+        feeding.embed_once(folder, plan)
         told = _Tallied(progress or NoProgress(), claims.tally)
         tidy(folder, claims, finished=False)
         pending = PendingShards(

@@ -45,7 +45,7 @@ _LISTEN, _LOOK, _END = 0.5, 5.0, 60.0
 """Seconds: that one listens at most; between two looks at what workers elsewhere have committed; until a worker that
 was told to end is killed."""
 
-_MOST_FEEDING = 8
+MOST_FEEDING = 8
 """Threads that feed a worker."""
 
 _DEVICES = "CUDA_VISIBLE_DEVICES"
@@ -102,7 +102,7 @@ class _Child:
 def _shared_out(work: Work, count: int) -> Work:
     """Return `work` for one of so many workers on this machine."""
     engine = work.config.engine
-    feeding = engine.feeding_threads or min(_MOST_FEEDING, max(1, available_cores() // count))
+    feeding = engine.feeding_threads or min(MOST_FEEDING, max(1, available_cores() // count))
     shared = engine.model_copy(update={"feeding_threads": feeding})
     return replace(work, config=work.config.model_copy(update={"engine": shared}))
 
@@ -116,6 +116,7 @@ class Workers:
         count: of processes.
         on_shard: told of each shard that one of them has committed.
         count_others: whether the progress is told of what workers elsewhere commit, too.
+        is_dropped: whether they are to end, and to drop what they have in hand; asked again and again.
     """
 
     def __init__(
@@ -126,8 +127,9 @@ class Workers:
         on_shard: Callable[[int, ShardMarker], None],
         *,
         count_others: bool = True,
+        is_dropped: Callable[[], bool] = lambda: False,
     ) -> None:
-        self._count_others = count_others
+        self._count_others, self._is_dropped = count_others, is_dropped
         self._job, self._work, self._count, self._on_shard = job, _shared_out(work, count), count, on_shard
         self._devices = visible_devices(count)
         self._children: list[_Child] = []
@@ -155,7 +157,7 @@ class Workers:
             try:
                 for slot in range(self._count if self._missing else 0):
                     self._start(slot)
-                while self._children:
+                while self._children and not self._is_dropped():
                     self._listen(claims)
             finally:
                 self._end()

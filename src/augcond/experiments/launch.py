@@ -55,7 +55,13 @@ class Launch:
 
     def command(self, program: Sequence[str]) -> str:
         """Return the command of a worker, as a shell reads it."""
-        sets = [word for override in self.overrides for word in ("--set", override)]
+        # What is asked for is one machine of many, or a part of it, whatever the config says of a run on one.
+        here = {
+            "engine.name": ("local", self.config.engine.name),
+            "engine.workers": ("auto", self.config.engine.workers),
+        }
+        own = [f"{key}={usual}" for key, (usual, given) in here.items() if given != usual]
+        sets = [word for override in (*own, *self.overrides) for word in ("--set", override)]
         return shlex.join([*program, "generate", str(self.config_path.absolute()), *sets])
 
 

@@ -129,6 +129,7 @@ class GeneratorEntry:
         inputs: what it can be conditioned by; None where only the loaded generator tells.
         recipes: those of augcond's recipes that it takes.
         settings: keys of `generator.own`.
+        options: the keys of `generator` that only some families know, and it does.
         notes: what is particular about it.
         error: why it cannot be used; empty where it can.
     """
@@ -140,6 +141,7 @@ class GeneratorEntry:
     inputs: tuple[Input, ...] | None = None
     recipes: tuple[str, ...] = ()
     settings: tuple[str, ...] = ()
+    options: tuple[str, ...] = ()
     notes: str = ""
     error: str = ""
 
@@ -162,6 +164,7 @@ def _generator_entry(name: str) -> GeneratorEntry:
         inputs=None if family.inputs is None else tuple(sorted(family.inputs)),
         recipes=recipes_for(name),
         settings=tuple(family.settings.model_fields),
+        options=tuple(sorted(family.options)),
         notes=family.notes,
     )
 

@@ -27,14 +27,15 @@ from augcond.generators import GeneratorIdentity
 from augcond.planning import Plan
 from augcond.store.images import ImageFormat
 
-LARGE = "large"
-PATH_VERSIONS: Mapping[str, int] = {**DECODING_VERSIONS, "view": 1, LARGE: 2}
+LARGE, ONCE = "large", "once"
+PATH_VERSIONS: Mapping[str, int] = {**DECODING_VERSIONS, "view": 1, LARGE: 2, ONCE: 2}
 """Goes up whenever a change of this code makes other images of the same settings, for the path of computation that it
 changes, and then counts for the rows that take that path alone. Sources say which they take (`ImageRecord.paths`);
 `view` is taken by every row of a recipe that shows its sources to the image encoder, `large` by every row with a source
-that is much larger than it is shown (2: such a JPEG is decoded at a fraction of its size)."""
+that is much larger than it is shown (2: such a JPEG is decoded at a fraction of its size). `once` changes rounding
+alone, and counts for no row (2: embeddings of whole views are computed in blocks, once)."""
 
-KEPT_PATHS = frozenset({LARGE})
+KEPT_PATHS = frozenset({LARGE, ONCE})
 """Paths that can still be computed as before: a run goes on as it began. Of others its shards are made anew."""
 
 _CHUNK = 65_536
@@ -149,7 +150,7 @@ def row_fingerprints(rows: pa.Table, settings: Mapping[str, Any], sources: Sourc
     shared = _digest(settings)
     keys = pa.array(sources.sha256.keys(), pa.string())
     hashes = pa.array(sources.sha256.values(), pa.string())
-    later = {path: version for path, version in sources.versions.items() if version != 1}
+    later = {path: version for path, version in sources.versions.items() if version != 1 and path != ONCE}
     for start in range(0, rows.num_rows, _CHUNK):
         chunk = rows.slice(start, _CHUNK).combine_chunks()
         used = chunk["source_keys"].combine_chunks()

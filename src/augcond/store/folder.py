@@ -87,6 +87,10 @@ class RunFolder:
         if name.isdecimal():
             discard(self.shard_files(int(name), attempt))
 
+    def embeddings_path(self, number: int) -> Path:
+        """Return the path of the embeddings of block `number` of the sources."""
+        return self._file("embeddings", number=number)
+
     def decoded_path(self, on: HeldOut | None = None) -> Path:
         """Return where it is kept what decoding found of the images to learn from, or of those held out."""
         return self._file("decoded") if on is None else self._file("decoded held-out", on=on)
@@ -379,8 +383,11 @@ class RunFolder:
         raise CorruptRunError(f"{what}. It does not count as done any more: augcond generate makes it anew")
 
     def remove_temporary(self) -> None:
-        """Delete half-written files of the plan and its sources; call it while no other process writes those."""
-        for path in self.path.glob(f"*{TEMPORARY}"):
+        """Delete half-written files of the plan and its sources; call it while no other process writes those.
+
+        Those of embeddings too: who writes one meanwhile does without.
+        """
+        for path in (*self.path.glob(f"*{TEMPORARY}"), *self.embeddings_path(0).parent.glob(f"*{TEMPORARY}")):
             path.unlink(missing_ok=True)
 
 

@@ -22,6 +22,7 @@ from augcond.files import is_special
 from augcond.planning import PLAN_SCHEMA, Plan, grow_plan
 from augcond.store.fingerprint import (
     LARGE,
+    ONCE,
     PATH_VERSIONS,
     SourceFacts,
     changed_paths,
@@ -84,6 +85,11 @@ class RunPlan:
     def reducing(self) -> bool:
         """Whether sources much larger than they are shown are decoded at a fraction of their size."""
         return self.versions.get(LARGE, 1) > 1
+
+    @property
+    def embedding_once(self) -> bool:
+        """Whether the embeddings of whole views are computed once for all rows."""
+        return self.versions.get(ONCE, 1) > 1
 
 
 def plan_run(

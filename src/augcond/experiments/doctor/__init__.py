@@ -68,12 +68,12 @@ CHECKS: tuple[Check, ...] = (
 """In the order in which they are made."""
 
 
-def examine(config: RunConfig, checks: Sequence[Check] = CHECKS, patience: float = PATIENCE) -> Iterator[Finding]:
+def examine(config: RunConfig, checks: Sequence[Check] | None = None, patience: float = PATIENCE) -> Iterator[Finding]:
     """Yield what each check finds, as soon as it is known.
 
     Args:
         config: the run; its generator and its folder are tried, its data are not read.
-        checks: which, in this order.
+        checks: which, in this order; all where None.
         patience: seconds for each.
     """
     found: dict[str, Finding] = {}
@@ -82,7 +82,7 @@ def examine(config: RunConfig, checks: Sequence[Check] = CHECKS, patience: float
         scratch = stack.enter_context(_scratch_in(near))
         cache = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="augcond-doctor-")))
         examiner = stack.enter_context(_Examiner(config, near, scratch, cache))
-        for check in checks:
+        for check in CHECKS if checks is None else checks:
             if check.needs is not None and found[check.needs].status != "ok":
                 finding = Finding("not possible here", f"the check of the {check.needs} did not come out well")
             else:

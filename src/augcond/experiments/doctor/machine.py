@@ -187,38 +187,32 @@ def propose_workers(subject: Subject) -> Finding:
     """How many workers the devices, the memory and the cores are for; asked after images were made in this process."""
     import torch
 
+    from augcond.engine.workers import worker_count
+
     own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
     needed = own + int(subject.config.engine.max_memory_gb * 1e9)
     _, free = memory()
-    # What this process takes is free for a worker.
-    fit = max(1, int((free + own) * _MOST_MEMORY) // needed)
-    cores = available_cores()
+    asked = worker_count(subject.config)
+    # What this process takes is free for a worker; several have a parent, which loads the generator too.
+    room = int((free + own) * _MOST_MEMORY) - (own if asked > 1 else 0)
+    workers = min(asked, max(1, room // needed))
+    cores = max(1, available_cores() // workers)
     devices = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    workers = min(max(1, devices), fit)
-    per_worker = max(1, cores // workers)
-    measured: dict[str, Any] = {
-        "workers": workers,
-        "devices": devices,
-        "threads": per_worker,
-        "memory_bytes_each": needed,
-    }
-    if not subject.has_loaded:
-        measured["without"] = "the generator's weights"
+    measured = {"workers": workers, "devices": devices, "cores_each": cores, "memory_bytes_each": needed}
+    weights = "" if subject.has_loaded else " and what the weights take"
     detail = (
-        f"{workers} worker{'s' if workers > 1 else ''}: {devices or 'no'} GPU{'' if devices == 1 else 's'}, "
-        f"{format_bytes(needed)} of memory "
-        f"each{'' if subject.has_loaded else ' and what the weights take'}, {per_worker} cores each"
+        f"{workers} worker{'s' if workers > 1 else ''} on {devices or 'no'} GPU{'' if devices == 1 else 's'}, "
+        f"{format_bytes(needed)} of memory each{weights}, {cores} cores each"
     )
-    if workers < devices:
-        advice = (
-            f"memory is for {fit} only: lower engine.max_memory_gb, or give the job {format_bytes(devices * needed)}"
-        )
-        return Finding("failed", detail, advice, measured)
-    if devices and per_worker < CORES_PER_WORKER:
+    if workers < asked:
+        wanted = format_bytes(own + asked * needed)
+        advice = f"for {asked} workers lower engine.max_memory_gb, or give the job {wanted} of memory"
+        return Finding("failed", detail, f"{advice}; else set engine.workers: {workers}", measured)
+    if devices and cores < CORES_PER_WORKER:
         return Finding(
             "failed",
-            f"{detail}: too few to keep a GPU busy with photographs (docs/performance.md)",
-            f"give the job {CORES_PER_WORKER * workers} cores, smaller source images, or output.effort: 2",
+            f"{detail}: too few to keep a GPU busy with large photographs (docs/performance.md)",
+            f"give the job {CORES_PER_WORKER * workers} cores, or smaller source images",
             measured,
         )
     return Finding("ok", detail, measured=measured)
