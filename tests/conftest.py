@@ -2,6 +2,12 @@
 
 import os
 
+from hypothesis import settings
+
 # Test tensors are tiny: threads cost more than they give, and two test processes share two cores. Set before PyTorch
 # is imported, and inherited by the processes that tests start.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# How long an example takes says nothing: other processes share the cores.
+settings.register_profile("unhurried", deadline=None)
+settings.load_profile("unhurried")

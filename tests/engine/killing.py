@@ -8,6 +8,7 @@ import os
 import signal
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from augcond.config import RunConfig
 
@@ -35,11 +36,17 @@ def generate_and_kill(config: RunConfig, point: str, nth: int, *, after: bool = 
 
 def in_a_process(function: Callable[..., None], *arguments: object) -> int:
     """Call `function` in a process of its own, and return its exit code."""
-    process = _context.Process(target=function, args=arguments)
-    process.start()
+    process = start(function, *arguments)
     process.join(120)
     assert process.exitcode is not None, "the process hangs"
     return process.exitcode
+
+
+def start(function: Callable[..., None], *arguments: object) -> Any:
+    """Call `function` in a process of its own, and return that."""
+    process = _context.Process(target=function, args=arguments)
+    process.start()
+    return process
 
 
 def generate_alone(config: RunConfig) -> int:

@@ -196,3 +196,21 @@ def test_out_of_memory_is_noted_in_the_marker(tmp_path):
     marker = markers(config.run)["00000.done.json"]
     assert marker["batch_size"] == 3
     assert marker["notes"] == ["out of memory: batch size halved to 3"]
+
+
+def test_who_joins_a_run_takes_its_plan_as_it_is_if_it_was_made_of_the_same(tmp_path, monkeypatch):
+    config = toy_config(tmp_path)
+    generate(config)
+    plan = (config.run / "plan.parquet").read_bytes()
+
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("planned again")
+
+    monkeypatch.setattr("augcond.pipeline.make_plan", refuse)
+    assert generate(config).shards == 0
+    assert (config.run / "plan.parquet").read_bytes() == plan
+    with pytest.raises(AssertionError, match="planned again"):
+        generate(toy_config(tmp_path, plan={"per_class": 6}))
+    (config.data.path / "cat" / "0.png").write_bytes(png(1))
+    with pytest.raises(AssertionError, match="planned again"):
+        generate(config)

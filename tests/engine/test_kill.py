@@ -37,16 +37,17 @@ def test_kill_after_every_batch(tmp_path, uninterrupted, nth):
     assert_resumes(config, uninterrupted)
 
 
+COUNTS = {"write": 4, "rename": 10, "link": 9}
+
+
 # The calls of one job: config, sources and plan are written first, then shard and marker of each of two shards. What is
-# linked are claims (`plan` thrice), shards and markers.
-@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+# linked are claims (`plan` thrice), shards and markers; renamed, too, are claims that are given back.
 @pytest.mark.parametrize(
-    ("point", "nth"),
+    ("point", "nth", "after"),
     [
-        *(("write", n) for n in (1, 2, 3, 4)),
-        *(("fsync", n) for n in range(1, 19)),
-        *(("rename", n) for n in range(1, 6)),
-        *(("link", n) for n in range(1, 10)),
+        *((point, n, after) for point, count in COUNTS.items() for n in range(1, count + 1) for after in (False, True)),
+        # What comes after a sync is a rename or a link, or the next sync.
+        *(("fsync", n, False) for n in range(1, 19)),
     ],
 )
 def test_kill_at_every_step_of_a_commit(tmp_path, uninterrupted, point, nth, after):

@@ -23,9 +23,6 @@ from tests.toy import Counted, shard_bytes, toy_config
 
 ray = pytest.importorskip("ray", reason="the extra augcond[ray]")
 
-PLAN = {"per_class": 12}
-DELAY = {"name": "fake", "model": "delay=0.3"}
-
 
 @pytest.fixture(autouse=True)
 def _quiet_ray(monkeypatch):
@@ -34,21 +31,23 @@ def _quiet_ray(monkeypatch):
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
 
 
-def expected_bytes(tmp_path):
-    generate(toy_config(tmp_path, plan=PLAN, engine={"threads": 1}, run=tmp_path / "one"))
+def expected_bytes(tmp_path, per_class=12):
+    """Return the shards that one process makes."""
+    generate(toy_config(tmp_path, plan={"per_class": per_class}, engine={"threads": 1}, run=tmp_path / "one"))
     return shard_bytes(tmp_path / "one")
 
 
-def ray_config(tmp_path, address, **keys):
+def ray_config(tmp_path, address, *, per_class=12, delay=0.3, **keys):
     engine = {"name": "ray", "address": address, "threads": 1, "shard_size": 16, "batch_size": 6, **keys}
-    return toy_config(tmp_path, plan=PLAN, generator=DELAY, engine=engine)
+    generator = {"name": "fake", "model": f"delay={delay}"}
+    return toy_config(tmp_path, plan={"per_class": per_class}, generator=generator, engine=engine)
 
 
 def pids(folder):
     return [record.place.pid for record in workers_in(folder.locks) if record.place.pid != os.getpid()]
 
 
-def wait_until(is_so, seconds=120):
+def wait_until(is_so, seconds=300):
     deadline = time.monotonic() + seconds
     while not is_so():
         assert time.monotonic() < deadline
@@ -85,14 +84,15 @@ def test_an_actor_is_killed_and_another_goes_on(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1500)
 def test_a_node_an_actor_and_the_driver_are_killed(tmp_path):
     from ray.cluster_utils import Cluster
 
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
     try:
         nodes = [cluster.add_node(num_cpus=1) for _ in range(2)]
-        config = ray_config(tmp_path, cluster.address)
+        # Long enough that nobody is done before all have started, on a busy machine too.
+        config = ray_config(tmp_path, cluster.address, per_class=48, delay=1)
         folder = RunFolder(config.run)
         path = tmp_path / "c.yaml"
         path.write_text(yaml.safe_dump(config.model_dump(mode="json")))
@@ -105,23 +105,24 @@ def test_a_node_an_actor_and_the_driver_are_killed(tmp_path):
             return len(list(folder.shards.glob("*.done.json")))
 
         driver = drive()
-        # Each node has an actor and its child.
-        wait_until(lambda: len(pids(folder)) == 6 and done() >= 1)
+        wait_until(lambda: len(pids(folder)) >= 2 and done() >= 1)
         actors = pids(folder)
         driver.kill()
         driver.communicate()
         wait_until(lambda: not any(map(is_running, actors)))  # Ray ends what nobody listens to
         left = done()
-        assert left < 6
+        assert left < 24
         driver = drive()
+        # Each node has an actor and its child.
         wait_until(lambda: len(set(pids(folder)) - set(actors)) == 6)
+        assert done() < 24
         cluster.remove_node(nodes[0], allow_graceful=False)
         os.kill(next(pid for pid in pids(folder) if pid not in actors and is_running(pid)), signal.SIGKILL)
         told, _ = driver.communicate(timeout=300)
         assert driver.returncode == 0, told
     finally:
         cluster.shutdown()
-    assert shard_bytes(config.run) == expected_bytes(tmp_path)
+    assert shard_bytes(config.run) == expected_bytes(tmp_path, per_class=48)
     assert not list(folder.locks.glob("*.claim"))
 
 

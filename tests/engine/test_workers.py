@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -13,8 +14,10 @@ from augcond.config import kept_text
 from augcond.engine import workers
 from augcond.engine.rescue import FATAL
 from augcond.pipeline import generate
-from augcond.store import RunFolder, audit_run, run_status
+from augcond.store import RunFolder, audit_run, claims, run_status
+from augcond.store.claims import Pace
 from augcond.store.shards import shard_rows
+from tests.engine.killing import in_a_process, start
 from tests.engine.lethal import DEADLY, EVERY
 from tests.toy import Counted, shard_bytes, toy_config
 
@@ -40,6 +43,7 @@ def test_several_workers_make_the_bytes_of_one(tmp_path):
     assert not list((several.run / "locks").iterdir())
 
 
+@pytest.mark.slow
 def test_a_row_that_kills_is_found_and_the_others_are_made(tmp_path):
     one = toy_config(tmp_path, engine=ENGINE)
     generate(one)
@@ -64,23 +68,51 @@ def test_a_row_that_kills_is_found_and_the_others_are_made(tmp_path):
 
 def test_a_signal_ends_all_of_them_and_gives_their_claims_back(tmp_path):
     slow = {"name": "tests.engine.lethal:slow"}
-    config = toy_config(tmp_path, engine={**ENGINE, "workers": 2}, generator=slow, plan={"per_class": 40})
+    config = toy_config(tmp_path, engine={**ENGINE, "workers": 2}, generator=slow, plan={"per_class": 200})
     file = tmp_path / "config.yaml"
     file.write_text(kept_text(config))
     process = subprocess.Popen([sys.executable, "-m", "augcond", "generate", str(file)], stderr=subprocess.PIPE)
-    shards = config.run / "shards"
-    while process.poll() is None and len(list(shards.glob("*.done.json")) if shards.exists() else []) < 2:
+    folder = RunFolder(config.run)
+    while process.poll() is None:
+        # One may have made some shards before the other is there.
+        if folder.plan_path.exists() and len((status := run_status(folder)).working) == 2 and status.shards_done:
+            break
         time.sleep(0.05)
-    status = run_status(RunFolder(config.run))
-    assert len(status.working) == 2
     assert {worker.device for worker in status.workers} == {"cpu"}
     assert status.pending == status.shards - status.shards_done > 0
     process.send_signal(signal.SIGUSR1)
     _, said = process.communicate(timeout=60)
     assert process.returncode == 75, said
     assert said.decode().count("stopped by SIGUSR1") == 1
-    assert not list((config.run / "locks").iterdir())
-    assert not list(shards.glob("*.tmp"))
+    assert not list(folder.locks.iterdir())
+    assert not list(folder.shards.glob("*.tmp"))
+
+
+def impatient(config) -> None:
+    """Run `generate`, and believe who does not show that it lives for a second dead."""
+    claims.PACE = Pace(beat=0.1, stale=1.0, poll=0.05)
+    generate(config)
+
+
+def test_a_worker_that_was_stopped_for_long_and_wakes_up_harms_nothing(tmp_path):
+    one = toy_config(tmp_path, engine=ENGINE)
+    generate(one)
+    slow = {"name": "tests.engine.lethal:slow"}
+    config = toy_config(tmp_path, run=tmp_path / "stopped", engine=ENGINE, generator=slow)
+    folder = RunFolder(config.run)
+    stopped = start(impatient, config)
+    while not list(folder.locks.glob("0*.claim") if folder.locks.exists() else ()):
+        time.sleep(0.01)
+    os.kill(stopped.pid, signal.SIGSTOP)
+    assert in_a_process(impatient, config) == 0
+    made = shard_bytes(config.run)
+    assert made == shard_bytes(one.run)
+    os.kill(stopped.pid, signal.SIGCONT)
+    stopped.join(60)
+    assert stopped.exitcode == 0
+    assert shard_bytes(config.run) == made
+    assert audit_run(folder).problems == ()
+    assert not list(folder.locks.iterdir())
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 import augcond.experiments.doctor as doctor
 from augcond.cli import app
 from augcond.config import parse_config
-from augcond.experiments.doctor import CHECKS, Check, disk, generator, machine
+from augcond.experiments.doctor import CHECKS, Check, disk, generator, machine, together
 from augcond.experiments.doctor.findings import Subject
 from augcond.generators import Generated
 from augcond.testing import FakeGenerator
@@ -121,6 +121,15 @@ def test_a_row_that_is_not_finite_is_made_again(tmp_path, monkeypatch):
     with pytest.raises(Exception, match="an image could not be made: lost"):
         generator.look_at_second_try(half)
     assert generator.look_at_second_try(subject_in(tmp_path)).status == "not possible here"
+
+
+@pytest.mark.slow
+def test_processes_that_take_a_mean_together(tmp_path, monkeypatch):
+    assert together.look_at_training(subject_in(tmp_path)).status == "not possible here"
+    monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
+    assert together.mean_over(2) == ""
+    monkeypatch.setenv("GLOO_SOCKET_IFNAME", "none")
+    assert "Error" in together.mean_over(2)
 
 
 def test_batches_that_do_not_fit_are_halved(tmp_path, monkeypatch):

@@ -98,7 +98,7 @@ CACHED = [
 
 @pytest.mark.parametrize("sampling", CACHED, ids=lambda sampling: sampling["scheduler"])
 def test_kept_features_equal_those_put_back_into_whole_steps(tiny_config, conditioning, sampling):
-    config = tiny_config(**{"steps": 8, "cache": {"interval": 3}, **sampling})
+    config = tiny_config(**{"steps": 6, "cache": {"interval": 3}, **sampling})
     assert_equals_the_reference(config, conditioning, SEEDS)
 
 
@@ -113,15 +113,11 @@ def test_other_unets_keep_theirs(request, conditioning, family):
     torch.testing.assert_close(alone[0], together[2], rtol=0, atol=1e-5 * max(1.0, float(together.abs().max())))
 
 
-@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(order=st.permutations(range(4)), rows=st.integers(1, 4), interval=st.integers(2, 4), branch=st.integers(0, 3))
-def test_a_row_does_not_depend_on_its_batch(tiny_generator, conditioning, order, rows, interval, branch):
-    generator = tiny_generator(
-        cache={"interval": interval, "branch": branch},
-        guidance_interval=(0.2, 0.6),
-        scheduler="euler-ancestral",
-        steps=5,
-    )
+@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(order=st.permutations(range(4)), rows=st.integers(1, 3), cache=st.sampled_from([(2, 1), (3, 0)]))
+def test_a_row_does_not_depend_on_its_batch(tiny_generator, conditioning, order, rows, cache):
+    kept = {"interval": cache[0], "branch": cache[1]}
+    generator = tiny_generator(cache=kept, guidance_interval=(0.2, 0.6), scheduler="euler-ancestral", steps=5)
     everything, _ = generator.sample(conditioning, SEEDS)
     chosen = order[:rows]
     some, _ = generator.sample(conditioning.take(chosen), [SEEDS[row] for row in chosen])
@@ -132,7 +128,7 @@ def test_interval_1_is_no_cache(tiny_generator, tiny_config, conditioning):
     assert tiny_config(cache={"interval": 1, "branch": 2}) == tiny_config()
     # And whole steps have the bits of a UNet that was never taken apart.
     one = {"steps": 1, "scheduler": "ddim"}
-    for branch in range(4):
+    for branch in (0, 3):
         cached, _ = tiny_generator(**one, cache={"interval": 2, "branch": branch}).sample(conditioning, SEEDS)
         assert torch.equal(cached, tiny_generator(**one).sample(conditioning, SEEDS)[0])
 

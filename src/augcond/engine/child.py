@@ -17,7 +17,7 @@ from typing import Any
 from augcond.engine.rescue import make_row_by_row
 from augcond.engine.work import Work, do_work, load
 from augcond.errors import AugcondError
-from augcond.interruption import INTERRUPTED, catch, names
+from augcond.interruption import INTERRUPTED, catch, names, received
 from augcond.progress import log_to
 from augcond.store.commit import ShardMarker
 from augcond.store.folder import RunFolder
@@ -99,18 +99,23 @@ def main() -> int:
     try:
         with log_to(RunFolder(order.work.run).log_path):
             _work(order, told)
-    except AugcondError as error:
-        told.tell("error", error)
-        return FAILED
-    except OSError as error:
+    except (AugcondError, OSError) as error:
+        if isinstance(error, BrokenPipeError):
+            raise
         told.tell("error", error)
         return FAILED
     return 0
 
 
 if __name__ == "__main__":
+    code = INTERRUPTED
     try:
-        sys.exit(main())
+        code = main()
     except BrokenPipeError:
         # The parent is gone; what was committed is safe.
         os._exit(INTERRUPTED)
+    except BaseException:
+        # Whatever a library made of it: the signal is the reason.
+        if not received():
+            raise
+    sys.exit(code)

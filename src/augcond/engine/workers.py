@@ -242,7 +242,8 @@ class Workers:
             # What it had made and not committed is made again.
             self._job.progress.advance(-child.rows[0], -child.rows[1])
             why = str(child.error or _described(code))
-            logger.warning("worker %d has died at %s: %s", child.slot, child.at or "its start", why)
+            where = "its start" if child.at is None else f"shard {child.at}" if child.alone is None else child.at
+            logger.warning("worker %d has died at %s (%s), and is started again", child.slot, where, why)
             claims.bury_dead(at_once=True)
             self._failures[child.slot] += 1
             if self._failures[child.slot] > RESTARTS:

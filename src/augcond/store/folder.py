@@ -25,16 +25,15 @@ from augcond.store.fingerprint import SourceFacts
 from augcond.store.names import FILES
 from augcond.store.operations import REAL
 from augcond.store.plans import (
+    WARNINGS,
     RunPlan,
     plan_fingerprints,
     plan_from_table,
     plan_inputs,
     plan_to_table,
     sources_sha256,
+    sources_to_table,
 )
-
-_WARNINGS = b"augcond.warnings"
-"""In the metadata of `sources.parquet`: what looked wrong with the real images."""
 
 _RESULTS: Final[Mapping[HeldOut, str]] = {"test": "results", "validation": "validation"}
 
@@ -237,7 +236,7 @@ class RunFolder:
     def write_plan(self, run_plan: RunPlan, config: RunConfig, dataset: Dataset) -> None:
         """Write the config, the sources and, last and atomically, the plan."""
         self.write_config(config)
-        sources = write_table(self.sources_path, _sources_table(dataset))
+        sources = write_table(self.sources_path, sources_to_table(dataset))
         write_table(self.plan_path, plan_to_table(run_plan, sources))
 
     def read_sources(self) -> dict[str, tuple[int, str]]:
@@ -264,7 +263,7 @@ class RunFolder:
         Raises:
             CorruptRunError: `sources.parquet` is missing or damaged.
         """
-        found = (self._sources(("key",)).schema.metadata or {}).get(_WARNINGS)
+        found = (self._sources(("key",)).schema.metadata or {}).get(WARNINGS)
         return () if found is None else tuple(json.loads(found))
 
     def read_source_facts(self, versions: Mapping[str, int]) -> SourceFacts:
@@ -389,19 +388,3 @@ class RunFolder:
         """
         for path in (*self.path.glob(f"*{TEMPORARY}"), *self.embeddings_path(0).parent.glob(f"*{TEMPORARY}")):
             path.unlink(missing_ok=True)
-
-
-def _sources_table(dataset: Dataset) -> pa.Table:
-    rejected = dataset.rejected
-    table = pa.table(
-        {
-            "key": [i.key for i in dataset.images] + [r.key for r in rejected],
-            "label": pa.array([i.label for i in dataset.images] + [r.label for r in rejected], pa.int32()),
-            "sha256": pa.array([i.sha256 for i in dataset.images] + [None] * len(rejected), pa.string()),
-            "width": pa.array([i.width for i in dataset.images] + [None] * len(rejected), pa.int32()),
-            "height": pa.array([i.height for i in dataset.images] + [None] * len(rejected), pa.int32()),
-            "reason": pa.array([None] * len(dataset.images) + [r.reason for r in rejected], pa.string()),
-            "paths": pa.array([i.paths for i in dataset.images] + [None] * len(rejected), pa.list_(pa.string())),
-        }
-    )
-    return table.replace_schema_metadata({_WARNINGS: json.dumps(dataset.warnings)}) if dataset.warnings else table

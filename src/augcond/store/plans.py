@@ -48,6 +48,9 @@ MEND_PLAN = "delete it, and augcond generate plans anew: shards that are defined
 
 _METADATA_KEY = b"augcond"
 
+WARNINGS = b"augcond.warnings"
+"""In the metadata of `sources.parquet`: what looked wrong with the real images."""
+
 
 @dataclass(frozen=True, slots=True)
 class RunPlan:
@@ -125,7 +128,8 @@ def digest_inputs(
         settings: see `RunPlan`.
         threads: see `RunPlan`.
     """
-    sections = {"data", "plan", "conditioning", "prompt", "generator", "output"}
+    # What is left to augcond of the output, a run that goes on has as it began.
+    sections = {"data", "plan", "conditioning", "prompt", "generator"}
     about = {
         "version": [version("augcond"), FORMAT, dict(PATH_VERSIONS)],
         "config": config.model_dump(mode="json", include=sections),
@@ -221,6 +225,23 @@ def sources_sha256(path: Path) -> str | None:
     """
     found: str | None = _about(path).get("sources_sha256")
     return found
+
+
+def sources_to_table(dataset: Dataset) -> pa.Table:
+    """Return what `sources.parquet` holds: the real images, and what was rejected."""
+    rejected = dataset.rejected
+    table = pa.table(
+        {
+            "key": [i.key for i in dataset.images] + [r.key for r in rejected],
+            "label": pa.array([i.label for i in dataset.images] + [r.label for r in rejected], pa.int32()),
+            "sha256": pa.array([i.sha256 for i in dataset.images] + [None] * len(rejected), pa.string()),
+            "width": pa.array([i.width for i in dataset.images] + [None] * len(rejected), pa.int32()),
+            "height": pa.array([i.height for i in dataset.images] + [None] * len(rejected), pa.int32()),
+            "reason": pa.array([None] * len(dataset.images) + [r.reason for r in rejected], pa.string()),
+            "paths": pa.array([i.paths for i in dataset.images] + [None] * len(rejected), pa.list_(pa.string())),
+        }
+    )
+    return table.replace_schema_metadata({WARNINGS: json.dumps(dataset.warnings)}) if dataset.warnings else table
 
 
 def recorded_settings(path: Path) -> dict[str, Any]:

@@ -56,6 +56,7 @@ CHECKS: tuple[Check, ...] = (
     Check("out of memory", ".generator:look_at_memory", needs=_GENERATOR),
     Check("images per second", ".generator:look_at_rate", needs=_GENERATOR),
     Check("workers", ".machine:propose_workers"),
+    Check("training together", ".together:look_at_training", matters=lambda config: False),
     Check(
         "compile",
         ".generator:look_at_compiling",

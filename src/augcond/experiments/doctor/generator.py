@@ -375,7 +375,7 @@ def look_at_compiling(subject: Subject) -> Finding:
         return Finding(
             "failed", f"compiled, the generator makes other images: {detail}", "leave generator.compile false", measured
         )
-    return Finding("ok", detail, "", measured)
+    return Finding("ok", detail, "leave generator.compile false here" if compiled >= plain else "", measured)
 
 
 def _free() -> None:
