@@ -115,6 +115,10 @@ def tidy(folder: RunFolder, claims: Claims, *, finished: bool) -> None:
             marker names go, too.
     """
     tidy_shards(folder.shards, lambda number: folder.shard_files(number, ""), claims, REAL, finished=finished)
+    if finished:
+        # Who still writes embeddings does without.
+        for path in folder.embeddings_path(0).parent.glob(f"*{TEMPORARY}"):
+            REAL.remove(path)
 
 
 def tidy_shards(
