@@ -282,6 +282,8 @@ def to_rgb(image: Image.Image, background: tuple[int, int, int], transform: Imag
     """Return a loaded image in mode RGB, sRGB, on the background where it is transparent."""
     if image.mode == "LAB":
         return lab_to_srgb(image)
+    if image.mode == "RGB" and image.format == "JPEG" and transform is None:
+        return image  # no copy: nothing holds on to its file
     if not image.has_transparency_data:
         return image.convert("RGB") if transform is None else _in_srgb(image, transform)
     canvas, shown = Image.new("RGBA", image.size, (*background, 255)), image.convert("RGBA")

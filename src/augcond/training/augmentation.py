@@ -160,12 +160,14 @@ class BatchAugmentation:
             for image, box, flip, place in zip(images, drawn.boxes[piece], flipped, out, strict=True):
                 _resized_crop(image, box, place, flip=bool(flip))
             return
+        if drawn.offsets is None:
+            for image, flip, place in zip(images, flipped, out, strict=True):
+                np.divide(image[..., ::-1] if flip else image, np.float32(255), out=place)
+            return
         size, margin = self._size, self._size // 8
-        corners = np.zeros((len(images), 2), np.int64) if drawn.offsets is None else drawn.offsets[piece]
-        if drawn.offsets is not None and margin:
-            images = np.pad(images, ((0, 0), (0, 0), (margin,) * 2, (margin,) * 2), mode="edge")
+        padded = np.pad(images, ((0, 0), (0, 0), (margin,) * 2, (margin,) * 2), mode="edge")
         shown = np.empty(out.shape, np.uint8)
-        for image, (top, left), flip, place in zip(images, corners, flipped, shown, strict=True):
+        for image, (top, left), flip, place in zip(padded, drawn.offsets[piece], flipped, shown, strict=True):
             part = image[:, top : top + size, left : left + size]
             place[...] = part[..., ::-1] if flip else part
         np.divide(shown, np.float32(255), out=out)
