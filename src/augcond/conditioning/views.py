@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 import torch
 from PIL.Image import Resampling
-from torchvision.transforms import v2
 
 from augcond.conditioning.framing import covering
 from augcond.conditioning.streams import crop_purpose, seeded
@@ -31,6 +30,8 @@ def random_crop(picture: Picture, size: int, settings: ConditioningConfig, seed:
         seed: the row's seed.
         position: of the source, counted from 1; each has a stream of its own.
     """
+    from torchvision.transforms import v2  # takes 2 seconds to import, which who joins a run has better use for
+
     crop = v2.RandomResizedCrop(size, scale=settings.crop_scale, ratio=settings.crop_ratio, antialias=True)
     width, height = picture.size
     shape = torch.empty((3, height, width), device="meta")  # the crop is drawn from the size alone
@@ -58,5 +59,7 @@ def initial_view(picture: Picture, size: tuple[int, int]) -> Tensor:
 
 def as_view(image: Image) -> Tensor:
     """Return an RGB image as float32, (3, H, W) in [0, 1]."""
+    from torchvision.transforms import v2
+
     view: Tensor = v2.functional.to_dtype(v2.functional.pil_to_tensor(image), torch.float32, scale=True)
     return view
