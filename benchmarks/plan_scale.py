@@ -66,7 +66,7 @@ def main() -> None:
     after_plan = peak_megabytes()
     columns = GenerationSettings(2.0, 20, "stable-unclip:benchmark", "0" * 40, ".webp")
     started = time.perf_counter()
-    run_plan = plan_run(plan, {}, columns, real)
+    run_plan = plan_run(plan, {}, columns, real, None)
     seconds["fingerprints"] = time.perf_counter() - started
     with tempfile.TemporaryDirectory() as folder:
         run = RunFolder(Path(folder) / "run")
