@@ -10,10 +10,9 @@ Nothing dear is imported before the signals are caught, so that Ctrl-C is answer
 
 from __future__ import annotations
 
-import signal
 import sys
 
-from augcond.interruption import GO_ON, INTERRUPTED, catch, farewell, names, received, say
+from augcond.interruption import GO_ON, INTERRUPTED, catch, farewell, names, received, release, say
 
 FAILED = 1
 
@@ -37,8 +36,7 @@ def main() -> None:
         say(farewell())
         code = INTERRUPTED
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)  # type: ignore[arg-type]
+        release(before)
     sys.exit(code)
 
 

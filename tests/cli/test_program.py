@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
 import random
 import signal
@@ -12,8 +14,10 @@ from pathlib import Path
 
 import pytest
 import yaml
+from rich.console import Console
 
 import augcond.__main__ as program
+from augcond.cli.progress import ConsoleProgress
 from augcond.errors import ConfigError, RunError
 from augcond.store import RunFolder, audit_run
 from tests.toy import write_photos
@@ -77,6 +81,23 @@ def test_a_signal_is_the_reason_whatever_a_library_makes_of_it(monkeypatch, caps
     assert signal.getsignal(signal.SIGTERM) is before
 
 
+def test_a_signal_that_a_library_swallows_ends_the_work_at_its_next_step(monkeypatch, capsys):
+    def swallowing() -> None:
+        with ConsoleProgress(Console(file=io.StringIO())) as progress:
+            progress.start(2)
+            with contextlib.suppress(BaseException):
+                signal.raise_signal(signal.SIGINT)
+            progress.advance(1, 0)
+
+    monkeypatch.setattr("augcond.cli.app", swallowing)
+    with pytest.raises(SystemExit) as caught:
+        program.main()
+    assert caught.value.code == 75
+    assert capsys.readouterr().err == f"stopped by SIGINT; {GO_ON}\n"
+    with ConsoleProgress(Console(file=io.StringIO())) as progress:  # and nothing of it is left for what comes next
+        progress.start(1)
+
+
 def test_a_signal_that_is_ignored_stays_ignored(monkeypatch):
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
@@ -88,13 +109,19 @@ def test_a_signal_that_is_ignored_stays_ignored(monkeypatch):
         signal.signal(signal.SIGHUP, before)
 
 
-def stop(project: Path, seconds: float, number: signal.Signals) -> str:
+def stop(project: Path, seconds: float, number: signal.Signals, *, importing: bool = False) -> str:
     """Start `generate`, stop it after so many seconds, and return what it said; its exit code has been checked."""
     command = [sys.executable, "-m", "augcond", "generate", "c.yaml"]
     before = sorted(project.rglob("*"))
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     process = subprocess.Popen(command, cwd=project, stderr=subprocess.PIPE, text=True, env=environment)
-    time.sleep(seconds)
+    maps = Path(f"/proc/{process.pid}/maps")
+    if importing and maps.exists():
+        # On a busy machine Python itself may take as long to start.
+        while "libtorch" not in maps.read_text():
+            time.sleep(0.01)
+    else:
+        time.sleep(seconds)
     process.send_signal(number)
     _, said = process.communicate(timeout=100)
     if process.returncode == -number or (seconds < 0.5 and process.returncode == 1):
@@ -123,7 +150,7 @@ def project(tmp_path):
 
 
 def test_ctrl_c_while_modules_are_imported_is_one_line(project):
-    assert "stopped by SIGINT" in stop(project, 0.6, signal.SIGINT)
+    assert "stopped by SIGINT" in stop(project, 0.6, signal.SIGINT, importing=True)
 
 
 @pytest.mark.slow
