@@ -28,16 +28,8 @@ class FileOperations:
         Raises:
             FileNotFoundError: `temporary` is gone.
         """
-        try:
-            os.link(temporary, path)
-        except FileExistsError:
-            # On NFS a link may be made and its answer lost; the second try finds the first one's.
-            return _are_one(temporary, path)
-        except OSError as error:
-            if error.errno not in _NO_LINKS:
-                raise
-            return self._write_in_place(temporary.read_bytes(), path)
-        return True
+        linked = _linked(temporary, path)
+        return self._write_in_place(temporary.read_bytes(), path) if linked is None else linked
 
     def _write_in_place(self, data: bytes, path: Path) -> bool:
         try:
@@ -59,15 +51,7 @@ class FileOperations:
         Raises:
             FileNotFoundError: `temporary` is gone.
         """
-        try:
-            os.link(temporary, path)
-        except FileExistsError:
-            return _are_one(temporary, path)
-        except OSError as error:
-            if error.errno not in _NO_LINKS:
-                raise
-            return False
-        return True
+        return bool(_linked(temporary, path))
 
     def write(self, path: Path, data: bytes, *, durable: bool = True) -> None:
         """Write a file of a name that nobody else writes to; `durable`: so that it outlives a power cut."""
@@ -144,11 +128,21 @@ class FileOperations:
         return sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
 
 
-def _are_one(one: Path, other: Path) -> bool:
+def _linked(temporary: Path, path: Path) -> bool | None:
+    """Return whether `path` is a second name of `temporary` now; None where there are no hard links."""
     try:
-        return one.samefile(other)
-    except FileNotFoundError:
-        return False
+        os.link(temporary, path)
+    except FileExistsError:
+        # On NFS a link may be made and its answer lost; the second try finds the first one's.
+        try:
+            return temporary.samefile(path)
+        except FileNotFoundError:
+            return False
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        return None
+    return True
 
 
 REAL = FileOperations()
