@@ -50,7 +50,7 @@ def run(tmp_path_factory):
         evaluate(config, on="validation")
         write_report(folder, QUICK)
     synthetic = read_synthetic(folder)
-    synthetic_images(folder, synthetic, synthetic.select("mixup"), 16, max_bytes=0)
+    synthetic_images(synthetic, synthetic.select("mixup"), 16, max_bytes=0)
     # As an interrupted training leaves it.
     checkpoint = folder.model_path("text", 7) / "checkpoint.safetensors"
     checkpoint.parent.mkdir()

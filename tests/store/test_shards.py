@@ -124,7 +124,7 @@ def test_every_reader_reads_groups(runs, tmp_path):
     assert sampled == expected
     places = np.arange(40)[::3]
     for limit in (1e9, 0):
-        read, expected = (synthetic_images(f, read_synthetic(f), places, 16, limit) for f in (cut, whole))
+        read, expected = (synthetic_images(read_synthetic(f), places, 16, limit) for f in (cut, whole))
         assert read.keys == expected.keys
         assert read.pixels.batch(range(len(read))).equal(expected.pixels.batch(range(len(read))))
 

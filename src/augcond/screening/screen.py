@@ -113,7 +113,7 @@ def screened_out(experiment: Experiment) -> tuple[str, ...]:
     scores = judge(real)
     threshold = threshold_from(margins(scores, real.labels), config.rejected_real)
     positions = np.arange(len(rows.keys))
-    synthetic = synthetic_images(experiment.folder, rows, positions, size, experiment.max_bytes)
+    synthetic = synthetic_images(rows, positions, size, experiment.max_bytes)
     found = margins(judge(synthetic), synthetic.labels)
     kept = found >= threshold
     _save(

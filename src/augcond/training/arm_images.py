@@ -100,9 +100,7 @@ class RunImages:
         positions = self._positions(arm, self._dropped)
         if not len(positions):
             return self.real(size, photos=photos).take([])
-        return synthetic_images(
-            run.folder, self._rows(arm), positions, size, run.max_bytes, self._progress, photos=photos
-        )
+        return synthetic_images(self._rows(arm), positions, size, run.max_bytes, self._progress, photos=photos)
 
     def added_keys(self, arm: Arm) -> tuple[str, ...]:
         """Return the keys of what `arm` is trained on beside the real images of the split."""

@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from augcond.conditioning.framing import Picture
     from augcond.datasets import Dataset
     from augcond.progress import Progress
-    from augcond.store import RunFolder
     from augcond.training.pixels import Pixels
     from augcond.training.synthetic import SyntheticRows
 
@@ -177,7 +176,6 @@ def _decoded(
 
 
 def synthetic_images(
-    folder: RunFolder,
     rows: SyntheticRows,
     positions: np.ndarray,
     size: int,
@@ -192,8 +190,7 @@ def synthetic_images(
     folder that is mapped into memory, and decoded for each batch.
 
     Args:
-        folder: the run.
-        rows: what it holds.
+        rows: what the run holds.
         positions: which images.
         size: edge length in pixels.
         max_bytes: of memory.
@@ -202,11 +199,11 @@ def synthetic_images(
     """
     pixels: Pixels
     if not photos and _fit(len(positions), size, max_bytes):
-        encoded_images = _encoded(folder, rows, positions)
+        encoded_images = _encoded(rows, positions)
         pixels = MemoryPixels(_decoded(encoded_images, len(positions), decode_stored, size, progress))
     else:
         recipe = rows.recipes[int(positions[0])]
-        encoded = _mapped(folder, rows, positions, folder.mapped_path(str(recipe)))
+        encoded = _mapped(rows, positions, rows.folder.mapped_path(str(recipe)))
 
         def opener(position: int) -> Image.Image:
             return decode_stored(encoded[position].as_py())
@@ -215,7 +212,7 @@ def synthetic_images(
     return ImageSet(tuple(rows.keys[p] for p in positions), torch.from_numpy(rows.labels[positions]), pixels)
 
 
-def _mapped(folder: RunFolder, rows: SyntheticRows, positions: np.ndarray, path: Path) -> pa.ChunkedArray:
+def _mapped(rows: SyntheticRows, positions: np.ndarray, path: Path) -> pa.ChunkedArray:
     path.parent.mkdir(exist_ok=True)
     schema = pa.schema({"image": pa.binary()})
     with (
@@ -223,15 +220,15 @@ def _mapped(folder: RunFolder, rows: SyntheticRows, positions: np.ndarray, path:
         pa.OSFile(str(temporary), "wb") as sink,
         pa.ipc.new_file(sink, schema) as writer,
     ):
-        for encoded in batched(_encoded(folder, rows, positions), _AT_ONCE):
+        for encoded in batched(_encoded(rows, positions), _AT_ONCE):
             writer.write_batch(pa.record_batch([pa.array(encoded, pa.binary())], schema=schema))
     return pa.ipc.open_file(pa.memory_map(str(path))).read_all()["image"]
 
 
-def _encoded(folder: RunFolder, rows: SyntheticRows, positions: np.ndarray) -> Iterator[bytes]:
+def _encoded(rows: SyntheticRows, positions: np.ndarray) -> Iterator[bytes]:
     """Yield the encoded images at `positions`; positions ascend, and so do shards."""
     shards = rows.shards[positions]
     for shard in np.unique(shards):
         places = rows.places[positions[shards == shard]]
-        for row in shard_rows(folder.shard_path(int(shard)), ("image",), places):
+        for row in shard_rows(rows.folder.shard_path(int(shard)), ("image",), places):
             yield row["image"]["bytes"]

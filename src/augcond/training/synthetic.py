@@ -20,6 +20,7 @@ class SyntheticRows:
     """Which generated images a run holds, without their pixels.
 
     Attributes:
+        folder: the run.
         keys: one per image.
         labels: int64, (N,).
         recipes: recipe of each, texts, (N,).
@@ -29,6 +30,7 @@ class SyntheticRows:
         places: row of each within its shard, int64, (N,).
     """
 
+    folder: RunFolder
     keys: tuple[str, ...]
     labels: np.ndarray
     recipes: np.ndarray
@@ -76,10 +78,11 @@ def read_synthetic(folder: RunFolder) -> SyntheticRows:
         parts.append(table.filter(pc.equal(table["status"], OK)).replace_schema_metadata(None))
     if not parts:
         empty = np.zeros(0, np.int64)
-        return SyntheticRows((), empty, empty.astype(str), empty, (), empty, empty)
+        return SyntheticRows(folder, (), empty, empty.astype(str), empty, (), empty, empty)
     table = pa.concat_tables(parts)
     keys = tuple(table["key"].to_pylist())
     return SyntheticRows(
+        folder=folder,
         keys=keys,
         labels=table["label"].to_numpy().astype(np.int64),
         recipes=np.array(table["recipe"].to_pylist(), dtype=str),
