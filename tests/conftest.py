@@ -1,6 +1,7 @@
 """What holds for every test."""
 
 import os
+import signal
 
 from hypothesis import settings
 
@@ -11,3 +12,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 # How long an example takes says nothing: other processes share the cores.
 settings.register_profile("unhurried", deadline=None)
 settings.load_profile("unhurried")
+
+# In the background of a shell SIGINT may be ignored, and the programs that tests start and interrupt would inherit that.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)

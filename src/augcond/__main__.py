@@ -10,9 +10,10 @@ Nothing dear is imported before the signals are caught, so that Ctrl-C is answer
 
 from __future__ import annotations
 
+import signal
 import sys
 
-from augcond.interruption import GO_ON, INTERRUPTED, catch, farewell, names, received, release, say
+from augcond.interruption import GO_ON, INTERRUPTED, catch, farewell, names, received, say
 
 FAILED = 1
 
@@ -36,7 +37,8 @@ def main() -> None:
         say(farewell())
         code = INTERRUPTED
     finally:
-        release(before)
+        for number, handler in before.items():
+            signal.signal(number, handler)  # type: ignore[arg-type]
     sys.exit(code)
 
 

@@ -11,7 +11,7 @@ import sys
 
 TYPE_CHECKING = False  # `typing` is not imported for it: every moment counts
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable
     from types import FrameType
 
 INTERRUPTED = 75
@@ -52,19 +52,6 @@ def catch(numbers: Iterable[int], *, insistent: bool = True) -> dict[int, object
 def received() -> bool:
     """Return whether a signal has come."""
     return bool(_received)
-
-
-def release(before: Mapping[int, object]) -> None:
-    """Handle signals as before `catch`, and forget that any has come."""
-    for number, handler in before.items():
-        signal.signal(number, handler)  # type: ignore[arg-type]
-    _received.clear()
-
-
-def stop_now_if_asked() -> None:
-    """Raise `Stopped` again where a signal has come: a library may have swallowed the first one, as finalizers do."""
-    if _received:
-        raise Stopped
 
 
 def stop(number: int, frame: FrameType | None) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 import os
 import random
 import signal
@@ -14,10 +12,8 @@ from pathlib import Path
 
 import pytest
 import yaml
-from rich.console import Console
 
 import augcond.__main__ as program
-from augcond.cli.progress import ConsoleProgress
 from augcond.errors import ConfigError, RunError
 from augcond.store import RunFolder, audit_run
 from tests.toy import write_photos
@@ -79,23 +75,6 @@ def test_a_signal_is_the_reason_whatever_a_library_makes_of_it(monkeypatch, caps
     assert caught.value.code == 75
     assert capsys.readouterr().err == f"stopped by SIGTERM; {GO_ON}\n"
     assert signal.getsignal(signal.SIGTERM) is before
-
-
-def test_a_signal_that_a_library_swallows_ends_the_work_at_its_next_step(monkeypatch, capsys):
-    def swallowing() -> None:
-        with ConsoleProgress(Console(file=io.StringIO())) as progress:
-            progress.start(2)
-            with contextlib.suppress(BaseException):
-                signal.raise_signal(signal.SIGINT)
-            progress.advance(1, 0)
-
-    monkeypatch.setattr("augcond.cli.app", swallowing)
-    with pytest.raises(SystemExit) as caught:
-        program.main()
-    assert caught.value.code == 75
-    assert capsys.readouterr().err == f"stopped by SIGINT; {GO_ON}\n"
-    with ConsoleProgress(Console(file=io.StringIO())) as progress:  # and nothing of it is left for what comes next
-        progress.start(1)
 
 
 def test_a_signal_that_is_ignored_stays_ignored(monkeypatch):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from augcond.interruption import stop_now_if_asked
 from augcond.progress import format_seconds
 
 if TYPE_CHECKING:
@@ -34,7 +33,6 @@ class ConsoleProgress:
 
     def start(self, total: int, what: str | None = None) -> None:
         """Begin with `total` items to do, called `what` if not as those of the stage; what went before is over."""
-        stop_now_if_asked()
         self._finish()
         self._total, self._made, self._failed = total, 0, 0
         self._what = what or self._own
@@ -57,7 +55,6 @@ class ConsoleProgress:
 
     def advance(self, made: int, failed: int) -> None:
         """Count `made` more items, `failed` of them without a result."""
-        stop_now_if_asked()
         self._made += made
         self._failed += failed
         if self._bar is not None:
