@@ -13,6 +13,6 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 settings.register_profile("unhurried", deadline=None)
 settings.load_profile("unhurried")
 
-# In the background of a shell SIGINT may be ignored, and the programs that tests start and interrupt would inherit that.
+# In the background of a shell SIGINT may be ignored, which the programs that tests start and interrupt would inherit.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
