@@ -123,7 +123,7 @@ def generate(
     if not folder.plans(run_plan):
         # It stood still for so long that another one took its claim, and then wrote what it had meant to.
         logger.warning("another process has written an older plan meanwhile: its rows are planned again")
-        return generate(config, reuse=reuse, progress=progress)
+        return generate(config, reuse=reuse, retry_failed=retry_failed, progress=progress)
     return summary
 
 

@@ -113,7 +113,7 @@ def test_processes_that_map_one_set_at_once_do_not_disturb_each_other(done, monk
 
     monkeypatch.setattr(image_sets, "_encoded", together)
     with ThreadPoolExecutor(2) as threads:
-        jobs = [threads.submit(synthetic_images, folder, rows, rows.select("text"), 16, 0) for _ in range(2)]
+        jobs = [threads.submit(synthetic_images, rows, rows.select("text"), 16, 0) for _ in range(2)]
         one, other = (job.result().pixels.batch(range(12)) for job in jobs)
     assert torch.equal(one, other)
     assert [path.name for path in (config.run / "cache").glob("text*")] == ["text.arrow"]
