@@ -13,6 +13,7 @@ from augcond.conditioning import RECIPES
 from augcond.conditioning.streams import CLASS_NAME, row_seed, stream_seed
 from augcond.config import ConditioningConfig, PlanConfig
 from augcond.errors import PlanError, RunMismatchError
+from augcond.nearness import SourceFeatures
 from augcond.planning import Plan, draw_sources, grow_plan, images_to_make, make_plan
 from tests.toy import toy_dataset
 
@@ -184,6 +185,92 @@ def test_grown_plan_keeps_its_shards_and_appends(dataset, small, extra, shard_si
     assert all(b - a in (0, 1) for a, b in pairwise(grown.table["shard"].to_pylist()))
     for number in range(existing.shard_count):
         assert grown.shard(number) == existing.shard(number)
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    st.lists(st.integers(1, 5), min_size=2, max_size=4), st.integers(1, 7), st.integers(1, 4), st.sampled_from([0, 3])
+)
+def test_recipes_of_two_classes_take_their_second_source_elsewhere(counts, amount, neighbours, near):
+    dataset = toy_dataset({f"c{i}": count for i, count in enumerate(counts)})
+    labels = {image.key: image.label for image in dataset.images}
+    conditioning = ConditioningConfig(recipe=("embed-mixup", "embed-mixup-across"), neighbours=neighbours or None)
+    features = features_of(dataset) if near else None
+    plan = make_plan(dataset, PlanConfig(per_class=amount), conditioning, prompts=PROMPTS, features=features)
+    smaller = make_plan(dataset, PlanConfig(per_class=amount - 1), conditioning, prompts=PROMPTS, features=features)
+    assert plan.mixes_classes
+    rows = {row.key: row for row in plan.rows()}
+    assert {row.key: row for row in smaller.rows()}.items() <= rows.items()
+    for row in rows.values():
+        first, second = row.source_keys
+        assert labels[first] == row.label
+        if row.recipe == "embed-mixup":
+            assert (labels[second], row.other_class) == (row.label, "")
+        else:
+            assert labels[second] != row.label
+            assert row.other_class == dataset.classes[labels[second]]
+            # The first source is that of the other recipes.
+            assert first == rows[row.key.removesuffix("-across")].source_keys[0]
+        if near:
+            allowed = by_hand(dataset, features, first, neighbours, across=row.recipe.endswith("across"))
+            assert second in (allowed or [first])
+
+
+def features_of(dataset):
+    rng = np.random.default_rng(5)
+    images = sorted(dataset.images, key=lambda image: image.sha256)
+    labels = np.array([image.label for image in images])
+    drawn = rng.normal(size=(len(images), 4)).astype(np.float32)
+    return SourceFeatures(tuple(image.key for image in images), labels, drawn)
+
+
+def by_hand(dataset, features, key, count, *, across):
+    """Return the keys of the images nearest to one, told by one cosine after the other."""
+    place = features.keys.index(key)
+
+    def cosine(other):
+        one, two = features.features[place].tolist(), features.features[other].tolist()
+        dot = sum(a * b for a, b in zip(one, two, strict=True))
+        return dot / (sum(a * a for a in one) * sum(b * b for b in two)) ** 0.5
+
+    others = [
+        other
+        for other in range(len(features.keys))
+        if other != place and (features.labels[other] == features.labels[place]) != across
+    ]
+    return [features.keys[other] for other in sorted(others, key=cosine, reverse=True)[:count]]
+
+
+def test_every_neighbour_has_its_turn_and_text_rows_stay():
+    dataset = toy_dataset({"a": 6, "b": 5})
+    features = features_of(dataset)
+    conditioning = ConditioningConfig(recipe=("text", "image", "embed-mixup"), neighbours=2)
+    rows = list(make_plan(dataset, PlanConfig(per_class=90), conditioning, prompts=PROMPTS, features=features).rows())
+    plain = list(plan_of(dataset, 90, ("text", "image")).rows())
+    assert [row for row in rows if row.recipe != "embed-mixup"] == plain
+    partners = defaultdict(set)
+    for row in rows:
+        if row.recipe == "embed-mixup":
+            partners[row.source_keys[0]].add(row.source_keys[1])
+    for key, found in partners.items():
+        assert found == set(by_hand(dataset, features, key, 2, across=False))
+    three = ConditioningConfig(recipe=("mixup",), neighbours=1, sources=3)
+    for row in make_plan(dataset, PlanConfig(per_class=5), three, prompts=PROMPTS, features=features).rows():
+        assert len(set(row.source_keys)) == 3
+
+
+def test_two_classes_take_two_classes():
+    with pytest.raises(PlanError, match="recipes of two classes need a second class with images"):
+        plan_of(toy_dataset({"cat": 3}), 1, ("mixup-across",))
+
+
+def test_a_plan_of_two_classes_grows_and_out_of_one_of_one():
+    dataset = toy_dataset({"cat": 3, "dog": 2})
+    one, both = ("image",), ("image", "cutmix-across")
+    grown = grow_plan(plan_of(dataset, 3, one), plan_of(dataset, 4, both), 7)
+    assert {row.key: row for row in grown.rows()} == {row.key: row for row in plan_of(dataset, 4, both).rows()}
+    again = grow_plan(grown, plan_of(dataset, 5, both), 7)
+    assert again.table.slice(0, len(grown)).to_pylist() == grown.table.to_pylist()
 
 
 def test_growing_refuses_rows_that_are_gone_or_differ():

@@ -10,7 +10,7 @@ main jobs, and `run` is all of them and the report; the functions below them loo
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,9 +21,11 @@ from augcond.config import RunConfig
 from augcond.datasets import Dataset, load_dataset
 from augcond.datasets.splits import draw_split, settle_split, source_images
 from augcond.engine import Job, Materials, Summary, load_engine
+from augcond.engine.looking import embed_sources, led_away, similar_other_classes
 from augcond.evaluation.evaluator import evaluate_models
 from augcond.evaluation.results import Results
 from augcond.generators import Generator, check_recipes, load_generator
+from augcond.nearness import SourceFeatures
 from augcond.planning import Plan, checked_amounts, make_plan
 from augcond.progress import NoProgress, Progress, Stage, no_stage
 from augcond.screening.screen import screened_out
@@ -105,7 +107,8 @@ def generate(
             if run_plan is not None:
                 folder.write_config(config)
             else:
-                wanted = plan_in_full(config, dataset, plan_for(config, dataset), generator)
+                features = look_at_sources(config, dataset, generator)
+                wanted = plan_in_full(config, dataset, plan_for(config, dataset, features), generator, features)
                 wanted = replace(wanted, threads=threads, inputs=inputs)
                 run_plan = settle_plan(folder, wanted, dataset, shard_size=config.engine.shard_size)
                 folder.write_plan(run_plan, config, dataset)
@@ -240,8 +243,20 @@ def count_rows(config: RunConfig, dataset: Dataset) -> int:
     return sum(checked_amounts(dataset, config.plan, config.conditioning)) * len(config.conditioning.recipe_names)
 
 
-def plan_for(config: RunConfig, dataset: Dataset) -> Plan:
+def look_at_sources(config: RunConfig, dataset: Dataset, generator: Generator) -> SourceFeatures | None:
+    """Return what the image encoder says of the training images, where the plan of a run depends on it; else None."""
+    if config.conditioning.neighbours is None and config.generator.away_from is None:
+        return None
+    return embed_sources(dataset, generator)
+
+
+def plan_for(config: RunConfig, dataset: Dataset, features: SourceFeatures | None = None) -> Plan:
     """Return the plan of a run on `dataset`.
+
+    Args:
+        config: the run.
+        dataset: its training images.
+        features: see `make_plan`.
 
     Raises:
         ConfigError: see `count_rows`.
@@ -254,27 +269,35 @@ def plan_for(config: RunConfig, dataset: Dataset) -> Plan:
         config.conditioning,
         prompts=config.prompt,
         shard_size=config.engine.shard_size,
+        features=features,
     )
 
 
 def assemble(config: RunConfig, dataset: Dataset, plan: Plan, generator: Generator) -> tuple[RunPlan, Materials]:
     """Return `plan` with the settings and fingerprints of its shards, and what its rows are made with."""
-    return plan_in_full(config, dataset, plan, generator), materials_of(config, dataset, generator)
+    features = look_at_sources(config, dataset, generator)
+    run_plan = plan_in_full(config, dataset, plan, generator, features)
+    labels = {image.key: image.label for image in dataset.images}
+    return run_plan, led_away(materials_of(config, dataset, generator), run_plan, labels)
 
 
-def plan_in_full(config: RunConfig, dataset: Dataset, plan: Plan, generator: Generator) -> RunPlan:
-    """Return `plan` with the settings and fingerprints of its shards."""
+def plan_in_full(
+    config: RunConfig, dataset: Dataset, plan: Plan, generator: Generator, features: SourceFeatures | None = None
+) -> RunPlan:
+    """Return `plan` with the settings and fingerprints of its shards; `features` as `look_at_sources` gives them."""
+    away_from = similar_other_classes(dataset, features) if features and config.generator.away_from else {}
     check_recipes(config.generator, config.conditioning, generator)
     identity = generator.identity
     return plan_run(
         plan,
-        _image_settings(config, dataset, generator),
+        _image_settings(config, dataset, generator, away_from),
         GenerationSettings(
             guidance_scale=config.generator.guidance_scale,
             steps=config.generator.steps,
             generator=f"{identity.name}:{identity.model}",
             revision=identity.revision,
             extension=ImageFormat.resolve(config.output, generator.image_size).extension,
+            away_from={class_id: other for class_id, (other, _) in away_from.items()},
         ),
         dataset,
         generator.image_size if config.generator.size is None else generator.native_size,
@@ -287,6 +310,8 @@ def materials_of(config: RunConfig, dataset: Dataset, generator: Generator) -> M
     return Materials(dataset.reader, dataset.decoding, config.conditioning, generator, image_format)
 
 
-def _image_settings(config: RunConfig, dataset: Dataset, generator: Generator) -> dict[str, Any]:
+def _image_settings(
+    config: RunConfig, dataset: Dataset, generator: Generator, away_from: Mapping[str, tuple[str, str]] | None = None
+) -> dict[str, Any]:
     image_format = ImageFormat.resolve(config.output, generator.image_size)
-    return image_settings(config, generator.identity, dataset.decoding, image_format, generator.image_size)
+    return image_settings(config, generator.identity, dataset.decoding, image_format, generator.image_size, away_from)

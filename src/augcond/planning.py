@@ -17,6 +17,7 @@ from augcond.conditioning.streams import CLASS_NAME, PROMPT, SOURCES, numpy_stre
 from augcond.config import ConditioningConfig, PlanConfig
 from augcond.datasets import Dataset
 from augcond.errors import PlanError, RunMismatchError
+from augcond.nearness import Pairing, SourceFeatures
 
 _WORDS = pa.dictionary(pa.int32(), pa.string())
 
@@ -35,6 +36,9 @@ PLAN_SCHEMA = pa.schema(
     }
 )
 
+OTHER_CLASS = pa.field("other_class", _WORDS)
+"""A further column of plans with recipes that mix two classes: the id of the second; empty in rows of one class."""
+
 
 @dataclass(frozen=True, slots=True)
 class PlanRow:
@@ -51,6 +55,7 @@ class PlanRow:
             class has fewer images than the recipe takes.
         seed: 63 bits; the same for every recipe of one (class, index), so that recipes compare in pairs.
         prompt: the text, filled in.
+        other_class: id of the class of the second source, where a recipe mixes two classes; else empty.
     """
 
     key: str
@@ -62,6 +67,7 @@ class PlanRow:
     source_keys: tuple[str, ...]
     seed: int
     prompt: str
+    other_class: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +78,7 @@ class Plan:
     class, not all images of some.
 
     Attributes:
-        table: `PLAN_SCHEMA`; the rows of one shard are consecutive.
+        table: `PLAN_SCHEMA`, and `OTHER_CLASS` where recipes mix two classes; the rows of one shard are consecutive.
     """
 
     table: pa.Table
@@ -80,6 +86,11 @@ class Plan:
     def __len__(self) -> int:
         """Return the number of rows."""
         return int(self.table.num_rows)
+
+    @property
+    def mixes_classes(self) -> bool:
+        """Whether recipes may mix two classes."""
+        return OTHER_CLASS.name in self.table.column_names
 
     @property
     def shard_count(self) -> int:
@@ -109,7 +120,7 @@ def index_of(key: str) -> int:
 
 
 def _rows(table: pa.Table) -> Iterator[PlanRow]:
-    columns = {name: table[name].to_pylist() for name in PLAN_SCHEMA.names if name != "shard"}
+    columns = {name: table[name].to_pylist() for name in table.column_names if name != "shard"}
     columns["source_keys"] = [tuple(keys) for keys in columns["source_keys"]]
     # The schema's columns stand in the order of the fields: a million rows by keyword take seconds longer.
     yield from map(PlanRow, *columns.values())
@@ -163,6 +174,7 @@ def make_plan(
     *,
     prompts: Sequence[str],
     shard_size: int = 256,
+    features: SourceFeatures | None = None,
 ) -> Plan:
     """Return the plan: which image is made from which sources, with which seed and prompt.
 
@@ -175,13 +187,17 @@ def make_plan(
         prompts: templates in which {class_name} is filled in; one is drawn per (class, index), and so is one of the
             class's names, where it has several.
         shard_size: rows per shard.
+        features: of the training images, where `conditioning.neighbours` chooses by them; where it does and they are
+            None, any images are taken: the plan tells how many rows there are, not of what.
 
     Raises:
-        PlanError: a class that is to get images has no real image to be conditioned on.
+        PlanError: a class that is to get images has no real image to be conditioned on, or two classes are to be mixed
+            and there is one.
     """
     amounts = np.array(checked_amounts(dataset, config, conditioning), dtype=np.int64)
     recipes = conditioning.recipe_names
     takes = [recipe.source_count(conditioning) for recipe in recipes_of(conditioning)]
+    across = np.array([recipe.across for recipe in recipes_of(conditioning)])
     members = _members(dataset)
 
     # One entry per (class, index), then one row per recipe of it.
@@ -204,8 +220,15 @@ def make_plan(
         pairs = zip(seeds, labels, strict=True)
         name[:] = [stream_seed(int(seed), CLASS_NAME) % several[label] for seed, label in pairs]
 
+    pairing = Pairing.of(dataset, conditioning.neighbours, features)
+    if not across.all():
+        chosen = pairing.within(chosen, seeds)
     repeated = np.repeat(order, len(recipes))
     recipe = np.tile(np.arange(len(recipes), dtype=np.int32), labels.size)
+    sources = chosen[repeated]
+    if across.any():
+        mixed = across[recipe]
+        sources[mixed] = pairing.across(chosen, seeds)[repeated[mixed]]
     return Plan(
         _table(
             dataset,
@@ -216,10 +239,11 @@ def make_plan(
                 index[repeated],
                 recipe,
                 seeds[repeated],
-                chosen[repeated],
+                sources,
                 np.array(takes, np.int64)[recipe],
                 template[repeated],
                 name[repeated],
+                across[recipe] if across.any() else None,
             ),
             shards=np.arange(repeated.size, dtype=np.int32) // shard_size,
         )
@@ -276,6 +300,7 @@ class _Columns:
     takes: np.ndarray
     template: np.ndarray
     name: np.ndarray
+    across: np.ndarray | None
 
 
 def _table(
@@ -308,6 +333,12 @@ def _table(
         "prompt": _words(columns.template * names.size + first[columns.label] + columns.name, filled),
     }
     table = pa.Table.from_pydict(arrays, schema=PLAN_SCHEMA)
+    if columns.across is not None:
+        of_image = np.array([image.label for image in dataset.images], dtype=np.int32)
+        # Number 0 is no class.
+        other = np.where(columns.across, of_image[columns.sources[:, 1]] + 1, 0) if size else columns.label
+        words = pa.array(["", *dataset.classes], pa.string())
+        table = table.append_column(OTHER_CLASS, pa.DictionaryArray.from_arrays(pa.array(other, pa.int32()), words))
     if table.num_rows != size:
         raise AssertionError(f"{table.num_rows} rows for {size} entries")
     return table
@@ -339,7 +370,8 @@ def grow_plan(existing: Plan, wanted: Plan, shard_size: int) -> Plan:
     # A run that is resumed, not grown, has the same rows in the same order: spare the copy.
     same = existing.table["key"].equals(wanted.table["key"])
     counterpart = wanted.table if same else wanted.table.take(place)
-    for name in ("label", "class_id", "class_name", "seed", "prompt", "source_keys"):
+    further = {OTHER_CLASS.name} & {*existing.table.column_names} & {*wanted.table.column_names}
+    for name in ("label", "class_id", "class_name", "seed", "prompt", "source_keys", *further):
         old, new = existing.table[name], counterpart[name]
         if pa.types.is_dictionary(old.type):
             old, new = old.cast(old.type.value_type), new.cast(old.type.value_type)
@@ -354,4 +386,14 @@ def grow_plan(existing: Plan, wanted: Plan, shard_size: int) -> Plan:
         return existing
     shards = existing.shard_count + np.arange(extra.num_rows, dtype=np.int32) // shard_size
     extra = extra.set_column(0, PLAN_SCHEMA.field("shard"), pa.array(shards))
-    return Plan(pa.concat_tables([existing.table, extra]).unify_dictionaries())
+    both = [existing.table, extra]
+    if any(OTHER_CLASS.name in table.column_names for table in both):
+        both = [_with_other_class(table) for table in both]
+    return Plan(pa.concat_tables(both).unify_dictionaries())
+
+
+def _with_other_class(table: pa.Table) -> pa.Table:
+    if OTHER_CLASS.name in table.column_names:
+        return table
+    none = pa.DictionaryArray.from_arrays(pa.array(np.zeros(table.num_rows, np.int32)), pa.array([""]))
+    return table.append_column(OTHER_CLASS, none)

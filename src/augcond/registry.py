@@ -179,6 +179,7 @@ def short_name(name: str) -> str:
 
 
 _RECIPES = "augcond.conditioning.recipes:RECIPES"
+_ACROSS = "augcond.conditioning.recipes:ACROSS_RECIPES"
 
 generators = Registry(
     "generator",
@@ -212,6 +213,12 @@ recipes = Registry(
         "cutmix-dropout": _RECIPES,
         "embed-mixup-dropout": _RECIPES,
         "embed-cutmix-dropout": _RECIPES,
+        "mixup-across": _ACROSS,
+        "cutmix-across": _ACROSS,
+        "embed-mixup-across": _ACROSS,
+        "embed-cutmix-across": _ACROSS,
+        "embed-mixup-dropout-across": _ACROSS,
+        "embed-cutmix-dropout-across": _ACROSS,
     },
 )
 """Recipes (`augcond.conditioning.Recipe`), in the order in which they are shown."""

@@ -14,7 +14,16 @@ from hypothesis import strategies as st
 from torchvision.transforms import RandomResizedCrop
 
 from augcond import registry
-from augcond.conditioning import RECIPES, Prepared, Recipe, check_conditioning, combine, prepare
+from augcond.conditioning import (
+    ACROSS_RECIPES,
+    RECIPES,
+    Prepared,
+    Recipe,
+    check_conditioning,
+    combine,
+    find_recipe,
+    prepare,
+)
 from augcond.config import ConditioningConfig
 from augcond.errors import ConfigError
 
@@ -57,7 +66,7 @@ def make(name, seed=5, images=PICTURES, keys=KEYS, shape=(12,), **parameters):
     """Run one row through both functions; returns what was prepared, the embedding and the final draws."""
     config = ConditioningConfig(recipe=name, **parameters)
     generator = TinyGenerator(shape)
-    recipe = RECIPES[name]
+    recipe = find_recipe(name)
     prepared = prepare(recipe, config, images, keys, seed, generator)
     embedding, draws = combine(recipe, config, generator.encode(prepared.views), prepared, seed)
     return prepared, embedding, draws
@@ -120,11 +129,11 @@ class Reference:
             for row in range(height)
         ]
 
-    def embed_cutmix(self, lam):
+    def embed_cutmix(self, lam, *, at_least_half=False):
         first, second = self.embedding_of(1), self.embedding_of(2)
         vector = len(self.shape) == 1 or self.shape[0] == 1
         length = math.prod(self.shape) if vector else self.shape[0]
-        grid = {5: 2, 10: 3, 257: 16}.get(length) if not vector else None
+        grid = {5: 2, 10: 3, 26: 5, 257: 16}.get(length) if not vector else None
         if grid:
             cells = [cell for row in self.box(lam, grid, grid) for cell in row]
             replaced = [sum(cells) > len(cells) / 2, *cells]
@@ -133,6 +142,8 @@ class Reference:
             replaced = [False] * length
             for step in range(count):
                 replaced[(start + step) % length] = True
+        if at_least_half and sum(replaced) > length / 2:
+            replaced = [not place for place in replaced]
         first, second = first.reshape(length, -1), second.reshape(length, -1)
         mixed = np.array([second[i] if replaced[i] else first[i] for i in range(length)]).reshape(self.shape)
         return mixed, 1 - sum(replaced) / length
@@ -140,6 +151,10 @@ class Reference:
     def run(self, name):
         """Returns (embedding, lam, share, weights)."""
         lam, weights = self.weights()
+        across = name.endswith("-across")
+        if across and weights[1] > weights[0]:
+            lam, weights = weights[1], weights[::-1]
+        name = name.removesuffix("-across")
         base = name.removesuffix("-dropout")
         share = weights[0]
         if base == "text":
@@ -155,6 +170,8 @@ class Reference:
             embedding = self.embed(view)
         elif base == "cutmix":
             view, second, box = self.crop(1).copy(), self.crop(2), self.box(lam, SIZE, SIZE)
+            if across and sum(map(sum, box)) > SIZE**2 / 2:
+                box = [[not cell for cell in row] for row in box]
             for row in range(SIZE):
                 for column in range(SIZE):
                     if box[row][column]:
@@ -164,7 +181,7 @@ class Reference:
         elif base == "embed-mixup":
             embedding = sum(weight * self.embedding_of(position) for position, weight in enumerate(weights, start=1))
         else:
-            embedding, share = self.embed_cutmix(lam)
+            embedding, share = self.embed_cutmix(lam, at_least_half=across)
             weights = [share, 1 - share]
         if name.endswith("dropout"):
             uniform = self.stream("dropout").random(embedding.size)
@@ -192,7 +209,7 @@ def agrees(name, seed, shape=(12,), images=PICTURES, keys=KEYS, count=2, **param
 
 
 def test_the_registry_holds_the_recipes_of_the_config():
-    assert tuple(RECIPES) == registry.recipes.names()
+    assert (*RECIPES, *ACROSS_RECIPES) == registry.recipes.names()
     assert all(recipe.name == name for name, recipe in RECIPES.items())
     with pytest.raises(TypeError):
         RECIPES["text"] = RECIPES["image"]
@@ -247,6 +264,28 @@ def test_more_than_two_sources(name):
 def test_parameters_reach_the_operations(name):
     for seed in range(5):
         agrees(name, seed, alpha=0.3, dropout=0.8)
+
+
+@pytest.mark.parametrize("name", ACROSS_RECIPES)
+def test_recipes_of_two_classes_equal_the_slow_reference(name):
+    for seed in range(12):
+        for shape in ((12,), (1 + 5 * 5, 4)) if name.startswith("embed") and seed < 6 else ((12,),):
+            agrees(name, seed, shape)
+
+
+@given(name=st.sampled_from(list(ACROSS_RECIPES)), seed=st.integers(0, 2**63 - 1))
+@settings(max_examples=30, deadline=None)
+def test_a_row_of_two_classes_is_mostly_of_its_own(name, seed):
+    _, embedding, draws = make(name, seed)
+    assert 0.5 <= draws.share <= 1
+    assert draws.weights == pytest.approx((draws.share, 1 - draws.share))
+    assert 0.5 <= draws.lam <= 1
+    within = make(name.removesuffix("-across"), seed)[2]
+    if within.lam >= 0.5 and within.share >= 0.5:
+        # What is drawn is what the recipe of one class draws; only which source is which is settled.
+        assert torch.equal(embedding, make(name.removesuffix("-across"), seed)[1])
+    with pytest.raises(ValueError, match="across is of a cutmix, or of a mixup with sources=2"):
+        Recipe("x", embeddings="mixup", across=True)
 
 
 def test_rescaled_dropout():

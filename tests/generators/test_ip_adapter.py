@@ -1,6 +1,7 @@
 """Stable Diffusion 1.5 and XL with base and plus adapters, each against diffusers' own pipeline."""
 
 import shutil
+from dataclasses import replace
 
 import pytest
 import torch
@@ -107,6 +108,18 @@ def alone(own, conditioning, unconditional, **settings):
         )
         made.append(decoded(own, latents))
     return torch.cat(made)
+
+
+@pytest.mark.parametrize(("version", "kind"), [("sd", "base"), ("xl", "plus")])
+def test_led_away_from_an_image_it_equals_the_pipelines_own_call(pipeline, make, version, kind):
+    generator = make(version, kind, scheduler="ddim", guidance_scale=3.0, adapter={"scale": 0.7})
+    conditioning = rows(generator)
+    away = torch.randn(1, *generator.embedding_shape, generator=torch.Generator().manual_seed(9))
+    given = replace(conditioning, away=away.expand_as(conditioning.embeddings))
+    images, errors = generator.sample(given, SEEDS)
+    assert errors == [None] * 4
+    expected = alone(pipeline(version, kind, 0.7), conditioning, away, guidance_scale=3.0)
+    torch.testing.assert_close(images, expected, rtol=0, atol=1e-4)
 
 
 @pytest.mark.parametrize(("version", "kind"), ALL)

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 import torch
 from PIL import Image
@@ -46,6 +48,17 @@ def rows(without=()):
     embeddings = torch.randn(4, 16, generator=torch.Generator().manual_seed(5))
     with_image = torch.tensor([row not in without for row in range(4)])
     return Conditioning(embeddings * with_image[:, None], with_image, PROMPTS)
+
+
+def test_it_is_led_away_from_an_image_where_there_is_one(make):
+    generator, plain = make(guidance_scale=4.0), rows(without=[3])
+    away = torch.randn(4, 16, generator=torch.Generator().manual_seed(9))
+    given = generator._conditions(replace(plain, away=away), SEEDS, cached=False)
+    assert torch.equal(given.unconditional.arguments["added_cond_kwargs"]["image_embeds"][:3], away[:3])
+    no_image = generator._conditions(plain, SEEDS, cached=False).unconditional.arguments["added_cond_kwargs"]
+    assert torch.equal(
+        given.unconditional.arguments["added_cond_kwargs"]["image_embeds"][3], no_image["image_embeds"][3]
+    )
 
 
 @pytest.mark.parametrize("guidance_scale", [1.0, 4.0])

@@ -6,6 +6,7 @@ numbers. Importing this package does not import PyTorch.
 
 from augcond.conditioning.base import Conditioning, Draws, InitialImage, Prepared, Viewer
 from augcond.conditioning.recipes import (
+    ACROSS_RECIPES,
     RECIPES,
     Recipe,
     check_conditioning,
@@ -18,6 +19,7 @@ from augcond.conditioning.recipes import (
 )
 
 __all__ = [
+    "ACROSS_RECIPES",
     "RECIPES",
     "Conditioning",
     "Draws",

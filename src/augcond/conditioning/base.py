@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
@@ -65,6 +65,8 @@ class Conditioning:
         dropout: the share p of features that each row's recipe drops, 0 where it drops none. The embeddings come
             with it already applied; only `published_dropout` needs it, to mask more than the embedding.
         initial: what each row starts from, None for noise; empty where all start from noise.
+        away: what guidance leads away from in the place of no image, embeddings like those of each row; zeros in rows
+            without an image, which are led away from none; None where all rows are.
     """
 
     embeddings: Tensor
@@ -72,6 +74,7 @@ class Conditioning:
     prompts: tuple[str, ...]
     dropout: tuple[float, ...] = ()
     initial: tuple[InitialImage | None, ...] = ()
+    away: Tensor | None = None
 
     def __len__(self) -> int:
         """Return the number of images, B."""
@@ -86,7 +89,14 @@ class Conditioning:
             prompts=tuple(self.prompts[row] for row in chosen),
             dropout=tuple(self.dropout[row] for row in chosen) if self.dropout else (),
             initial=tuple(self.initial[row] for row in chosen) if self.initial else (),
+            away=None if self.away is None else self.away[chosen],
         )
+
+    def led_away(self) -> Conditioning | None:
+        """Return the same rows with what guidance leads away from as their images; None where that is no image."""
+        if self.away is None:
+            return None
+        return replace(self, embeddings=self.away, dropout=(0.0,) * len(self.dropout), away=None)
 
 
 @dataclass(frozen=True, slots=True)

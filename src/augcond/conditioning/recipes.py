@@ -49,6 +49,8 @@ class Recipe:
         embeddings: how the sources' embeddings are mixed.
         dropout: whether features of the embedding are dropped at the end.
         sources: how many sources one row takes, where that is not for the operation and the config to say.
+        across: its second source is an image of another class; the row keeps the class of its first, which is given the
+            larger share of both.
         revision: of a function of one's own: another one makes other images, so change it when the function changes.
     """
 
@@ -59,6 +61,7 @@ class Recipe:
     embeddings: Mix | Operation | None = None
     dropout: bool = False
     sources: int | None = None
+    across: bool = False
     revision: str = ""
 
     def __post_init__(self) -> None:
@@ -69,6 +72,8 @@ class Recipe:
         operation = self.pixels if self.pixels is not None else self.embeddings
         if not (operation in (None, "mixup", "cutmix") or callable(operation)):
             raise ValueError(f"recipe {self.name!r}: {operation!r} is neither mixup, cutmix nor a function")
+        if self.across and not (operation == "cutmix" or (operation == "mixup" and self.sources == 2)):
+            raise ValueError(f"recipe {self.name!r}: across is of a cutmix, or of a mixup with sources=2")
         fewest = 1 if callable(operation) else 2
         if self.sources is not None and (operation in (None, "cutmix") or self.sources < fewest):
             raise ValueError(
@@ -109,6 +114,19 @@ _ALL = (
 
 RECIPES: Mapping[str, Recipe] = MappingProxyType({recipe.name: recipe for recipe in _ALL})
 """augcond's own recipes by name, in the order in which they are shown."""
+
+_ACROSS = (
+    Recipe("mixup-across", pixels="mixup", sources=2, across=True),
+    Recipe("cutmix-across", pixels="cutmix", across=True),
+    Recipe("embed-mixup-across", embeddings="mixup", sources=2, across=True),
+    Recipe("embed-cutmix-across", embeddings="cutmix", across=True),
+    Recipe("embed-mixup-dropout-across", embeddings="mixup", sources=2, dropout=True, across=True),
+    Recipe("embed-cutmix-dropout-across", embeddings="cutmix", dropout=True, across=True),
+)
+
+ACROSS_RECIPES: Mapping[str, Recipe] = MappingProxyType({recipe.name: recipe for recipe in _ACROSS})
+"""Those that mix images of two classes, and so have other sources than the others: they are compared with them, not in
+pairs, and take a data set of several classes."""
 
 
 def register_recipe(name: str, target: str) -> None:
@@ -256,7 +274,7 @@ def prepare(
     if callable(recipe.pixels):
         view, draws = _operate(recipe, recipe.pixels, stacked, settings, seed)
         return Prepared(view[None], draws)
-    return _mix_pixels(recipe.pixels, stacked, draws, seed)
+    return _mix_pixels(recipe, stacked, draws, seed)
 
 
 def combine(
@@ -293,7 +311,7 @@ def combine(
     elif recipe.embeddings == "mixup":
         embedding, draws = _mix_embeddings(settings, embeddings, prepared.draws)
     else:
-        embedding, draws = _cut_embeddings(embeddings, prepared.draws, seed)
+        embedding, draws = _cut_embeddings(recipe, embeddings, prepared.draws, seed)
     if recipe.dropout:
         kept = dropout_mask(seed, embedding.numel(), settings.dropout)
         scale = 1.0 / (1.0 - settings.dropout) if settings.rescale else 1.0
@@ -326,6 +344,8 @@ def _draw(recipe: Recipe, settings: ConditioningConfig, count: int, seed: int) -
         return Draws()  # it draws for itself
 
     lam, weights = draw_weights(numpy_stream(seed, LAMBDA), settings.alpha, count)
+    if recipe.across:  # of two sources, whose order is their classes'
+        lam, weights = max(weights), (max(weights), min(weights))
     cuts = "cutmix" in (recipe.pixels, recipe.embeddings)
     return Draws(lam=lam, share=None if cuts else weights[0], weights=weights)
 
@@ -345,14 +365,16 @@ def _drawn_lambda(draws: Draws) -> float:
     return draws.lam
 
 
-def _mix_pixels(operation: Mix, views: Tensor, draws: Draws, seed: int) -> Prepared:
+def _mix_pixels(recipe: Recipe, views: Tensor, draws: Draws, seed: int) -> Prepared:
     from augcond.conditioning.cut import cutmix, cutmix_box
     from augcond.conditioning.mix import mixup
 
-    if operation == "mixup":
+    if recipe.pixels == "mixup":
         return Prepared(mixup(views, draws.weights)[None], draws)
     box = cutmix_box(_drawn_lambda(draws), _centre(seed), views.shape[-2], views.shape[-1])
     view, share = cutmix(views[0], views[1], box)
+    if recipe.across and share < 0.5:  # edges are rounded to whole pixels
+        view, share = cutmix(views[1], views[0], box)[0], 1.0 - share
     return Prepared(view[None], _cut_draws(draws, share))
 
 
@@ -364,7 +386,7 @@ def _mix_embeddings(settings: ConditioningConfig, embeddings: Tensor, draws: Dra
     return mixup(embeddings, draws.weights), draws
 
 
-def _cut_embeddings(embeddings: Tensor, draws: Draws, seed: int) -> tuple[Tensor, Draws]:
+def _cut_embeddings(recipe: Recipe, embeddings: Tensor, draws: Draws, seed: int) -> tuple[Tensor, Draws]:
     from augcond.conditioning.cut import embed_cutmix, grid_edge, grid_mask, run_mask
 
     lam = _drawn_lambda(draws)
@@ -377,5 +399,7 @@ def _cut_embeddings(embeddings: Tensor, draws: Draws, seed: int) -> tuple[Tensor
         replaced = grid_mask(lam, _centre(seed), edge)
     else:
         replaced = run_mask(lam, float(numpy_stream(seed, RUN).random()), len(first))
+    if recipe.across and 2 * int(replaced.sum()) > len(replaced):  # edges are rounded to whole tokens
+        replaced = ~replaced
     embedding, share = embed_cutmix(first, second, replaced)
     return embedding.reshape(shape), _cut_draws(draws, share)

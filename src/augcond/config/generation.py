@@ -76,6 +76,9 @@ class ConditioningConfig(Section, decides="images"):
     """Probability that a mixing recipe mixes; otherwise the row is conditioned on its first source alone."""
     sources: Annotated[int, Field(ge=2, le=16)] = 2
     """How many images a mixup is made of."""
+    neighbours: Annotated[AtLeastOne | None, Setting(by="each", neutral=None)] = None
+    """Mix a source with some of so many that are nearest to it in the image encoder's space; null: with any. Each row
+    counts by the sources that it got."""
     interpolation: Literal["linear", "slerp"] = "linear"
     """How embed-mixup interpolates; slerp goes along the sphere and takes two sources."""
     crop_scale: tuple[Share, Share] = (0.08, 1.0)
@@ -149,6 +152,9 @@ class GeneratorConfig(Section, decides="images"):
     guidance_scale: Annotated[float, Field(ge=0)] = 3.0
     guidance_interval: tuple[Share, Share] = (0.0, 1.0)
     """Part of the denoising, from start 0 to end 1, in which guidance is applied (arXiv 2404.07724)."""
+    away_from: Annotated[Literal["similar-class"] | None, Setting(neutral=None)] = None
+    """What guidance leads away from, where an image conditions: no image (null), or the mean embedding of the training
+    images of the most similar other class (arXiv 2509.22635)."""
     steps: Annotated[int, Field(ge=1, le=1000)] = 20
     scheduler: str = "dpmsolver++"
     """ddim, dpmsolver++, euler, pndm, ... (some with -karras), or the class name of any diffusers scheduler;
@@ -214,6 +220,12 @@ class GeneratorConfig(Section, decides="images"):
         if interval[0] > interval[1]:
             raise ValueError("the interval's start lies after its end")
         return interval
+
+    @model_validator(mode="after")
+    def _guided(self) -> Self:
+        if self.away_from is not None and self.guidance_scale <= 1:
+            raise ValueError("away_from needs guidance, so a guidance_scale above 1")
+        return self
 
 
 class OutputConfig(Section, decides="images"):

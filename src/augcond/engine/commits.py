@@ -41,7 +41,7 @@ def commit_rows(made: MadeRows, claimed: ClaimedShard, folder: RunFolder, plan: 
         return folder.holds_good(number, data, fingerprint)
 
     marker = commit_shard(
-        shard_tables(made.rows, plan.classes, plan.columns),
+        shard_tables(made.rows, plan.classes, plan.columns, plan.further_columns),
         folder.shard_files(number, claimed.claim.attempt),
         ShardFacts(
             fingerprint=fingerprint,

@@ -7,9 +7,9 @@ their bytes do not depend on which thread did it, or when.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ParamSpec, Self, TypeVar
 
 from augcond.conditioning import Prepared, prepare, recipe_of_row
@@ -58,6 +58,8 @@ class Materials:
         conditioning: parameters of the recipes.
         generator: makes the images.
         image_format: how they are stored.
+        away: by label, the mean embedding that guidance leads away from in images of that class; empty where it leads
+            away from no image.
     """
 
     reader: Reader
@@ -65,6 +67,7 @@ class Materials:
     conditioning: ConditioningConfig
     generator: Generator
     image_format: ImageFormat
+    away: Mapping[int, Tensor] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

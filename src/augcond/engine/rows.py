@@ -7,14 +7,13 @@ same rows give the same bytes, however often a run was stopped or split.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 
 import torch
 
 from augcond.conditioning import Conditioning, Draws, Prepared, Recipe, combine, recipe_of_row
-from augcond.config import ConditioningConfig
 from augcond.engine.faults import FEWEST_TO_STOP, Faults, one_line
 from augcond.engine.feeding import UNREADABLE, Ahead, Feeding, Materials, Readied, Unprepared
 from augcond.engine.sources import Unreadable
@@ -283,7 +282,7 @@ class _Maker:
     def _attempt(self, ready: Sequence[_Ready]) -> None:
         failures, conditioned = self._condition(ready)
         if conditioned:
-            conditioning = _stack(conditioned, self._materials.conditioning)
+            conditioning = _stack(conditioned, self._materials)
             rows = [each.row for each in conditioned]
             generated = generate_images(self._materials.generator, conditioning, [row.seed for row in rows])
             for each, pixels, problem in zip(conditioned, generated.images, generated.errors, strict=True):
@@ -343,14 +342,20 @@ class _Conditioned:
     with_image: bool
 
 
-def _stack(rows: Sequence[_Conditioned], settings: ConditioningConfig) -> Conditioning:
+def _stack(rows: Sequence[_Conditioned], materials: Materials) -> Conditioning:
+    settings, away = materials.conditioning, materials.away
     return Conditioning(
         embeddings=torch.stack([each.embedding for each in rows]),
         with_image=torch.tensor([each.with_image for each in rows]),
         prompts=tuple(each.row.prompt for each in rows),
         dropout=tuple(settings.dropout if each.recipe.dropout else 0.0 for each in rows),
         initial=tuple(each.prepared.initial for each in rows),
+        away=torch.stack([_away(each, away) for each in rows]) if away else None,
     )
+
+
+def _away(each: _Conditioned, away: Mapping[int, torch.Tensor]) -> torch.Tensor:
+    return away[each.row.label] if each.with_image else torch.zeros_like(each.embedding)
 
 
 def _free_memory() -> None:

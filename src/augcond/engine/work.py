@@ -25,6 +25,7 @@ from augcond.datasets.contents import RecordedReader
 from augcond.engine.commits import MadeRows, commit_rows
 from augcond.engine.faults import most_failed
 from augcond.engine.feeding import Ahead, Feeding, Materials
+from augcond.engine.looking import led_away
 from augcond.engine.rows import BatchSize, Making, count_for
 from augcond.errors import GeneratorError, RunMismatchError
 from augcond.generators import load_generator
@@ -88,6 +89,7 @@ def do_work(
     """
     folder = RunFolder(work.run)
     plan, materials = loaded or load(work)
+    materials = led_away(materials, plan, {key: label for key, (label, _) in folder.read_sources().items()})
     reusable = _reusable(work, folder, plan)
     settings = work.config.engine
     with (

@@ -25,7 +25,7 @@ Input = Literal["text", "image", "initial-image"]
 
 ALL_INPUTS: frozenset[Input] = frozenset({"text", "image", "initial-image"})
 
-Option = Literal["cache", "lora", "vae"]
+Option = Literal["cache", "lora", "vae", "away_from"]
 """A key of `generator:` that only some families know."""
 
 ALL_OPTIONS: frozenset[Option] = frozenset({"cache", "lora", "vae"})

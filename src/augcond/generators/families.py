@@ -173,6 +173,7 @@ _OPTION_WORDS: dict[Option, str] = {
     "cache": "no cache",
     "lora": "no LoRA",
     "vae": "no other autoencoder",
+    "away_from": "no image to lead away from",
 }
 
 
@@ -207,6 +208,13 @@ def check_recipes(
             f"conditioning.strength: {conditioning.strength:g} of {config.steps} steps leaves none to do; raise it, or "
             "generator.steps"
         )
+    if config.away_from is not None:
+        led = [recipe.name for recipe in recipes if recipe.initial]
+        if led or all(recipe.source_count(conditioning) == 0 for recipe in recipes):
+            raise ConfigError(
+                f"generator.away_from: {', '.join(led or conditioning.recipe_names)} is conditioned by no image "
+                "embedding: leave it out, or give that recipe a run of its own"
+            )
     inputs = generator.inputs if generator is not None else find_family(config.name).inputs
     if inputs is None:
         return

@@ -78,13 +78,20 @@ class AdaptedDiffusion(LatentDiffusion):
         self._no_image = encoder.encode_zero_image() if adapter.tokens else torch.zeros(encoder.shape)
 
     def _image_inputs(self, conditioning: Conditioning, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-        """Return the UNet's image inputs of each row and of no image, (B, 1, *embedding_shape): one image per row."""
+        """Return the UNet's image inputs of each row, and those that guidance leads away from.
+
+        Both are (B, 1, *embedding_shape): one image per row, or that of no image.
+        """
+        conditional = self._image_input(conditioning)[:, None].to(self._device, dtype)
+        away = conditioning.led_away()
+        led_away = self._no_image if away is None else self._image_input(away)[:, None]
+        return conditional, led_away.to(conditional).expand_as(conditional)
+
+    def _image_input(self, conditioning: Conditioning) -> Tensor:
         import torch
 
         with_image = conditioning.with_image.view(-1, *[1] * len(self.embedding_shape))
-        embeddings = torch.where(with_image, conditioning.embeddings, self._no_image)
-        conditional = embeddings[:, None].to(self._device, dtype)
-        return conditional, self._no_image.to(conditional).expand_as(conditional)
+        return torch.where(with_image, conditioning.embeddings, self._no_image)
 
 
 class IPAdapter(AdaptedDiffusion):
@@ -136,7 +143,7 @@ FAMILY = Family(
     load=load_ip_adapter,
     settings=AdaptedSettings,
     inputs=IPAdapter.inputs,
-    options=ALL_OPTIONS,
+    options=ALL_OPTIONS | {"away_from"},
     model=_MODEL,
     licence="CreativeML OpenRAIL-M; adapter h94/IP-Adapter: Apache-2.0",
     embedding="CLIP ViT-H/14: base (1024,), plus (257, 1280)",

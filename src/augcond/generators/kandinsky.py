@@ -96,15 +96,18 @@ class Kandinsky(LatentDiffusion):
         return self._vae_scale**2
 
     def _conditions(self, conditioning: Conditioning, seeds: Sequence[int], *, cached: bool) -> GuidedConditions:
-        import torch
-
-        embeddings = torch.where(conditioning.with_image[:, None], conditioning.embeddings, self._no_image)
-        image = embeddings.to(self._device, self._denoiser.network.dtype)
-        no_image = self._no_image.to(image).expand_as(image)
+        image = self._image_input(conditioning).to(self._device, self._denoiser.network.dtype)
+        away = conditioning.led_away()
+        led_away = (self._no_image if away is None else self._image_input(away)).to(image).expand_as(image)
         return GuidedConditions(
             conditional=unet_conditions(added={"image_embeds": image}),
-            unconditional=unet_conditions(added={"image_embeds": no_image}),
+            unconditional=unet_conditions(added={"image_embeds": led_away}),
         )
+
+    def _image_input(self, conditioning: Conditioning) -> Tensor:
+        import torch
+
+        return torch.where(conditioning.with_image[:, None], conditioning.embeddings, self._no_image)
 
     def _decode(self, latents: Tensor) -> Tensor:
         import torch
@@ -170,7 +173,7 @@ FAMILY = Family(
     load=load_kandinsky,
     settings=KandinskySettings,
     inputs=Kandinsky.inputs,
-    options=frozenset({"cache"}),
+    options=frozenset({"cache", "away_from"}),
     model=_MODEL,
     licence="Apache-2.0",
     embedding="CLIP ViT-bigG/14, (1280,)",

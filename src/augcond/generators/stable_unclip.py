@@ -113,15 +113,21 @@ class StableUnCLIP(LatentDiffusion):
         return pooled.clone() @ self._text_projection.T
 
     def _conditions(self, conditioning: Conditioning, seeds: Sequence[int], *, cached: bool) -> GuidedConditions:
-        import torch
 
         text = self._prompts.encode(conditioning.prompts, cached=cached)
         negative = self._prompts.encode([self._own.negative_prompt], cached=cached)
         vectors = self._image_vectors(conditioning, seeds).to(self._device, text.dtype)
         return GuidedConditions(
             conditional=unet_conditions(text, vectors),
-            unconditional=unet_conditions(negative.expand_as(text), torch.zeros_like(vectors)),
+            unconditional=unet_conditions(negative.expand_as(text), self._away(conditioning, seeds, vectors)),
         )
+
+    def _away(self, conditioning: Conditioning, seeds: Sequence[int], vectors: Tensor) -> Tensor:
+        """Return the image inputs that guidance leads away from, like `vectors`, with the very noise of theirs."""
+        import torch
+
+        away = conditioning.led_away()
+        return torch.zeros_like(vectors) if away is None else self._image_vectors(away, seeds).to(vectors)
 
     def _image_vectors(self, conditioning: Conditioning, seeds: Sequence[int]) -> Tensor:
         """Return the UNet's image input (B, 2D), float32: [noised embedding, embedded noise level], or zeros.
@@ -211,7 +217,7 @@ FAMILY = Family(
     load=load_stable_unclip,
     settings=StableUnCLIPSettings,
     inputs=StableUnCLIP.inputs,
-    options=ALL_OPTIONS,
+    options=ALL_OPTIONS | {"away_from"},
     model=_MODEL,
     licence="CreativeML Open RAIL++-M; the built-in checkpoint: Apache-2.0",
     embedding="CLIP ViT-H/14, (1024,)",

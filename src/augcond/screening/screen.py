@@ -68,15 +68,19 @@ class Screening:
     margins_sha256: str = ""
 
 
-def margins(scores: Tensor, labels: Tensor) -> Tensor:
+def margins(scores: Tensor, labels: Tensor, second: Tensor | None = None) -> Tensor:
     """Return, per image, the score of its label minus the best other score, (N,).
 
     Args:
         scores: (N, C).
         labels: int64, (N,).
+        second: of images of two classes the second one, whose score is as good as that of `labels`; int64, (N,).
     """
     own = scores.gather(1, labels[:, None]).squeeze(1)
     others = scores.scatter(1, labels[:, None], -torch.inf)
+    if second is not None:
+        own = torch.maximum(own, scores.gather(1, second[:, None]).squeeze(1))
+        others = others.scatter(1, second[:, None], -torch.inf)
     return own - others.amax(dim=1)
 
 
@@ -114,7 +118,7 @@ def screened_out(experiment: Experiment) -> tuple[str, ...]:
     threshold = threshold_from(margins(scores, real.labels), config.rejected_real)
     positions = np.arange(len(rows.keys))
     synthetic = synthetic_images(rows, positions, size, experiment.max_bytes)
-    found = margins(judge(synthetic), synthetic.labels)
+    found = margins(judge(synthetic), synthetic.labels, None if synthetic.mixed is None else synthetic.mixed[0])
     kept = found >= threshold
     _save(
         experiment,

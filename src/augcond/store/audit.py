@@ -239,20 +239,30 @@ def _shard_problems(
         counts = Counter(table["status"].to_pylist())
         if (counts[OK], counts[FAILED], len(rows)) != (marker.ok, marker.failed, marker.ok + marker.failed):
             yield f"{counts[OK]} ok and {counts[FAILED]} failed rows, its marker says {marker.ok} and {marker.failed}"
-        for row, values in zip(rows, shard_rows(path, tuple(COLUMNS)), strict=True):
-            yield from (f"{row.key}: {problem}" for problem in _row_problems(row, values, sources))
+        labels = {class_id: label for label, class_id in enumerate(plan.classes)}
+        for row, values in zip(rows, shard_rows(path, (*COLUMNS, *plan.further_columns)), strict=True):
+            problems = _row_problems(row, values, sources, labels.get(row.other_class))
+            yield from (f"{row.key}: {problem}" for problem in problems)
     except CorruptRunError as error:
         yield str(error)
 
 
-def _row_problems(row: PlanRow, values: dict[str, Any], sources: dict[str, tuple[int, str]]) -> Iterator[str]:
+def _row_problems(
+    row: PlanRow, values: dict[str, Any], sources: dict[str, tuple[int, str]], other: int | None
+) -> Iterator[str]:
+    """Yield what is wrong with a row; `other` is the label of the second class that it mixes, None for one class."""
     if values["label"] != row.label or tuple(values["source_keys"]) != row.source_keys:
         yield "label or sources are not those of the plan"
-    for key in row.source_keys:
+    for place, key in enumerate(row.source_keys):
+        expected = row.label if other is None or place == 0 else other
         if key not in sources:
             yield f"source {key!r} is no training image of the run"
-        elif sources[key][0] != row.label:
+        elif sources[key][0] != expected:
             yield f"source {key!r} is of another class"
+    if other is not None and values["status"] == OK:
+        share = values["label_share"]
+        if values["other_label"] != other or share is None or not 0.5 <= share <= 1:
+            yield "other_label and label_share are not those of its sources"
     if values["status"] != OK:
         if values["image"] is not None:
             yield "is recorded as failed but holds an image"

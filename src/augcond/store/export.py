@@ -114,7 +114,8 @@ def finished_rows(folder: RunFolder, plan: RunPlan) -> Iterator[tuple[int, dict[
     for number, marker in enumerate(folder.markers(plan)):
         if marker is not None:
             path = folder.shard_path(number)
-            for row, values in zip(plan.plan.shard(number), shard_rows(path, tuple(COLUMNS)), strict=True):
+            columns = (*COLUMNS, *plan.further_columns)
+            for row, values in zip(plan.plan.shard(number), shard_rows(path, columns), strict=True):
                 if (values["key"], values["label"]) != (row.key, row.label):
                     raise CorruptRunError(f"{path} holds other rows than the plan: augcond check says which")
                 if values["status"] == OK:
@@ -154,7 +155,7 @@ def _write_folders(folder: RunFolder, plan: RunPlan, to: Path, progress: Progres
 
     def tables() -> Iterator[pa.Table]:
         nonlocal count
-        schema = _metadata_schema(plan.classes)
+        schema = _metadata_schema(plan)
         made = rows()
         while group := list(islice(made, _AT_ONCE)):
             count += len(group)
@@ -168,12 +169,12 @@ def _write_folders(folder: RunFolder, plan: RunPlan, to: Path, progress: Progres
     return count
 
 
-def _metadata_schema(classes: tuple[str, ...]) -> pa.Schema:
+def _metadata_schema(plan: RunPlan) -> pa.Schema:
     """Return the columns of the metadata, with what `datasets` reads class labels from."""
     from datasets import Features, Value
 
-    of_shard = shard_features(classes)
-    kept = {name: of_shard[name] for name in ("label", *PROVENANCE)}
+    of_shard = shard_features(plan.classes, plan.further_columns)
+    kept = {name: of_shard[name] for name in ("label", *PROVENANCE, *plan.further_columns)}
     return Features({"file_name": Value("string"), "class_id": Value("string"), **kept}).arrow_schema
 
 
@@ -199,7 +200,8 @@ def _write_tars(folder: RunFolder, plan: RunPlan, to: Path, progress: Progress) 
             for _, values in rows:
                 # WebDataset takes everything after the first dot for the kind of a member.
                 key = values["key"].replace(".", "%2E").replace("/", "-")
-                origin = {name: values[name] for name in PROVENANCE} | {"class_id": plan.classes[values["label"]]}
+                names = (*PROVENANCE, *plan.further_columns)
+                origin = {name: values[name] for name in names} | {"class_id": plan.classes[values["label"]]}
                 _add(tar, key + Path(values["image"]["path"]).suffix, values["image"]["bytes"])
                 _add(tar, f"{key}.cls", str(values["label"]).encode())
                 _add(tar, f"{key}.json", json.dumps(origin, ensure_ascii=False).encode())

@@ -24,7 +24,7 @@ from augcond.config.moved import as_of_0_1
 from augcond.datasets import DecodeSettings
 from augcond.datasets.base import DECODING_VERSIONS
 from augcond.generators import GeneratorIdentity
-from augcond.planning import Plan
+from augcond.planning import OTHER_CLASS, Plan
 from augcond.store.images import ImageFormat
 
 LARGE, ONCE = "large", "once"
@@ -63,6 +63,7 @@ def image_settings(
     decoding: DecodeSettings,
     image_format: ImageFormat,
     image_size: tuple[int, int],
+    away_from: Mapping[str, tuple[str, str]] | None = None,
 ) -> dict[str, Any]:
     """Return, as nested plain values, every setting that all images of a run share.
 
@@ -75,6 +76,8 @@ def image_settings(
         decoding: of the real images.
         image_format: of the generated ones.
         image_size: at which they are generated, height and width.
+        away_from: of each class, the id of the class whose images guidance leads away from, and which these are
+            (`Dataset.contents_sha256`); None where it leads away from no image.
     """
     generated = _edge(image_size)
     # Functions of one's own cannot be hashed: they say themselves when they have become others.
@@ -98,6 +101,7 @@ def image_settings(
             "size": image_format.size or generated,
         },
         **({"recipes": revised} if revised else {}),
+        **({"away_from": {name: list(other) for name, other in away_from.items()}} if away_from else {}),
     }
 
 
@@ -166,6 +170,9 @@ def row_fingerprints(rows: pa.Table, settings: Mapping[str, Any], sources: Sourc
             pc.binary_join(pa.ListArray.from_arrays(_offsets(used), contents), "\0"),
             "\0",
         ).to_pylist()
+        if OTHER_CLASS.name in chunk.column_names:
+            others = chunk[OTHER_CLASS.name].cast(pa.string()).to_pylist()
+            lines = [f"{line}\0other={other}" if other else line for line, other in zip(lines, others, strict=True)]
         if later:
             taken = row_paths(chunk, sources.paths, later)
             lines = [line + _versions(paths, later) for line, paths in zip(lines, taken, strict=True)]

@@ -19,7 +19,7 @@ from augcond.config.moved import called_today
 from augcond.datasets import Dataset
 from augcond.errors import CorruptRunError, RunError, RunMismatchError
 from augcond.files import is_special
-from augcond.planning import PLAN_SCHEMA, Plan, grow_plan
+from augcond.planning import OTHER_CLASS, PLAN_SCHEMA, Plan, grow_plan
 from augcond.store.fingerprint import (
     LARGE,
     ONCE,
@@ -41,8 +41,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-FORMAT = 2
-"""Of `plan.parquet`; goes up where an older augcond would misread it. Plans of 0.1 have none."""
+FORMAT = 3
+"""Of `plan.parquet`; goes up where an older augcond would misread it. Plans of 0.1 have none; those whose shards have
+no further columns are of format 2 still."""
 
 MEND_PLAN = "delete it, and augcond generate plans anew: shards that are defined alike are kept"
 
@@ -88,6 +89,12 @@ class RunPlan:
     def reducing(self) -> bool:
         """Whether sources much larger than they are shown are decoded at a fraction of their size."""
         return self.versions.get(LARGE, 1) > 1
+
+    @property
+    def further_columns(self) -> tuple[str, ...]:
+        """The columns that its shards have beside those of all runs; see `shards.FURTHER_COLUMNS`."""
+        mixed = ("other_label", "label_share") if self.plan.mixes_classes else ()
+        return (*mixed, "away_from") if self.columns.away_from else mixed
 
     @property
     def embedding_once(self) -> bool:
@@ -152,7 +159,7 @@ def plan_from_table(table: pa.Table, path: Path) -> RunPlan:
         RunError: a newer augcond wrote it.
     """
     metadata = (table.schema.metadata or {}).get(_METADATA_KEY)
-    if metadata is None or table.schema.names != PLAN_SCHEMA.names:
+    if metadata is None or table.schema.names not in (PLAN_SCHEMA.names, [*PLAN_SCHEMA.names, OTHER_CLASS.name]):
         raise CorruptRunError(f"{path} was not written by augcond")
     try:
         values = json.loads(metadata)
@@ -200,11 +207,14 @@ def _check_rows(run_plan: RunPlan) -> None:
 
 def plan_to_table(run_plan: RunPlan, sources: str) -> pa.Table:
     """Return what `plan.parquet` holds; `sources` is the sha256 of the `sources.parquet` that it goes with."""
+    columns = asdict(run_plan.columns)
+    if not columns["away_from"]:
+        del columns["away_from"]
     metadata = {
         "sources_sha256": sources,
-        "format": FORMAT,
+        "format": FORMAT if run_plan.further_columns else 2,
         "settings": run_plan.settings,
-        "columns": asdict(run_plan.columns),
+        "columns": columns,
         "classes": run_plan.classes,
         "class_names": run_plan.class_names,
         "real_counts": run_plan.real_counts,

@@ -44,6 +44,14 @@ COLUMNS: Final[Mapping[str, str]] = {
 }
 """The columns of a shard and what each holds; an `s` at the end means several."""
 
+FURTHER_COLUMNS: Final[Mapping[str, str]] = {
+    "other_label": "ClassLabel",
+    "label_share": "float64",
+    "away_from": "string",
+}
+"""Those that only some runs have: of recipes that mix two classes the second one and the share of `label`, both null in
+other rows; and the class that guidance led away from, null in rows without an image."""
+
 PROVENANCE: Final = tuple(name for name in COLUMNS if name not in ("image", "label", "status", "error"))
 """The columns that say where an image comes from."""
 
@@ -67,6 +75,8 @@ class GenerationSettings:
         generator: name and model, such as `stable-unclip:builtin`.
         revision: commit hash, or `sha256:...` of a local folder.
         extension: of the stored images, with its dot.
+        away_from: id of the class whose images guidance leads away from, by that of each row's class; empty where it
+            leads away from no image.
     """
 
     guidance_scale: float
@@ -74,6 +84,7 @@ class GenerationSettings:
     generator: str
     revision: str
     extension: str
+    away_from: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,8 +103,13 @@ class ShardRow:
 
 
 @lru_cache(maxsize=8)
-def shard_features(classes: tuple[str, ...]) -> datasets.Features:
-    """Return the columns of a shard as Hugging Face features: `image` is an Image, `label` a ClassLabel."""
+def shard_features(classes: tuple[str, ...], further: tuple[str, ...] = ()) -> datasets.Features:
+    """Return the columns of a shard as Hugging Face features: `image` is an Image, `label` a ClassLabel.
+
+    Args:
+        classes: ids.
+        further: the columns out of `FURTHER_COLUMNS` that it has.
+    """
     from datasets import ClassLabel, Features, Image, Sequence, Value
 
     def feature(kind: str) -> Any:
@@ -103,27 +119,36 @@ def shard_features(classes: tuple[str, ...]) -> datasets.Features:
             return ClassLabel(names=list(classes))
         return Sequence(Value(kind[:-1])) if kind.endswith("s") else Value(kind)
 
-    return Features({name: feature(kind) for name, kind in COLUMNS.items()})
+    kinds = {**COLUMNS, **{name: FURTHER_COLUMNS[name] for name in further}}
+    return Features({name: feature(kind) for name, kind in kinds.items()})
 
 
 def shard_tables(
-    rows: Sequence[ShardRow], classes: tuple[str, ...], settings: GenerationSettings
+    rows: Sequence[ShardRow], classes: tuple[str, ...], settings: GenerationSettings, further: tuple[str, ...] = ()
 ) -> Iterator[pa.Table]:
     """Yield the shard of `rows` in tables, each of which is to be a row group; a small shard is one.
 
     They have the schema metadata that `datasets` reads.
+
+    Args:
+        rows: of the shard.
+        classes: ids.
+        settings: of all of them.
+        further: the columns out of `FURTHER_COLUMNS` that shards of the run have.
     """
     start = size = 0
     for place, row in enumerate(rows):
         more = len(row.image or b"")
         if place > start and (size + more > _GROUP_BYTES or place - start == _GROUP_ROWS):
-            yield _table(rows[start:place], classes, settings)
+            yield _table(rows[start:place], classes, settings, further)
             start, size = place, 0
         size += more
-    yield _table(rows[start:], classes, settings)
+    yield _table(rows[start:], classes, settings, further)
 
 
-def _table(rows: Sequence[ShardRow], classes: tuple[str, ...], settings: GenerationSettings) -> pa.Table:
+def _table(
+    rows: Sequence[ShardRow], classes: tuple[str, ...], settings: GenerationSettings, further: tuple[str, ...]
+) -> pa.Table:
     columns = {
         "key": [r.row.key for r in rows],
         "image": [{"bytes": r.image, "path": _path(r, settings)} if r.image is not None else None for r in rows],
@@ -143,7 +168,13 @@ def _table(rows: Sequence[ShardRow], classes: tuple[str, ...], settings: Generat
         "status": [r.status for r in rows],
         "error": [r.error for r in rows],
     }
-    return pa.Table.from_pydict(columns, schema=shard_features(classes).arrow_schema)
+    if "other_label" in further:
+        labels = {class_id: label for label, class_id in enumerate(classes)}
+        columns["other_label"] = [labels[r.row.other_class] if r.row.other_class else None for r in rows]
+        columns["label_share"] = [r.draws.share if r.row.other_class else None for r in rows]
+    if "away_from" in further:
+        columns["away_from"] = [settings.away_from.get(r.row.class_id) if r.row.source_keys else None for r in rows]
+    return pa.Table.from_pydict(columns, schema=shard_features(classes, further).arrow_schema)
 
 
 def _path(row: ShardRow, settings: GenerationSettings) -> str:
@@ -156,7 +187,8 @@ def shard_columns(path: Path, columns: Sequence[str]) -> pa.Table:
 
     Args:
         path: the shard.
-        columns: names out of `COLUMNS`; of a large shard, the images may not fit into memory.
+        columns: names out of `COLUMNS`, and the further ones that it has; of a large shard, the images may not fit into
+            memory.
 
     Raises:
         CorruptRunError: the file is missing or damaged, or no shard.
@@ -194,7 +226,7 @@ def shard_rows(
 
 def shard_groups(path: Path, columns: Sequence[str]) -> Iterator[pa.Table]:
     """Yield columns of the shard at `path`, row group by row group; see `shard_columns`."""
-    unknown = [name for name in columns if name not in COLUMNS]
+    unknown = [name for name in columns if name not in COLUMNS and name not in FURTHER_COLUMNS]
     if unknown:
         raise ValueError(f"a shard has no column {', '.join(unknown)}: expected some of {', '.join(COLUMNS)}")
     try:

@@ -128,6 +128,9 @@ class FakeGenerator(Generator):
         if conditioning.with_image[row]:
             rounded = (conditioning.embeddings[row].double() * 1e4).round().to(torch.int64)
             content.update(rounded.numpy().tobytes())
+            if conditioning.away is not None:
+                away = (conditioning.away[row].double() * 1e4).round().to(torch.int64)
+                content.update(b"away" + away.numpy().tobytes())
         initial = conditioning.initial[row] if conditioning.initial else None
         if initial is not None:
             content.update(f"{initial.strength}\0".encode() + initial.pixels.numpy().tobytes())
@@ -184,6 +187,7 @@ def _every(count: int) -> Callable[[int], bool] | None:
 FAMILY = Family(
     load=load_fake_generator,
     inputs=FakeGenerator.inputs,
+    options=frozenset({"away_from"}),
     licence="Apache-2.0 (no weights)",
     embedding="average colours, any shape",
     notes="a pattern made from a hash of what it is asked for, for tests",

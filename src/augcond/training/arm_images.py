@@ -131,14 +131,15 @@ class RunImages:
             digest.update(row.encode())
         return digest.hexdigest()
 
-    def added_counts(self, arm: Arm) -> list[int]:
-        """Return their number per class."""
+    def added_counts(self, arm: Arm) -> list[float]:
+        """Return their number per class; an image of two classes counts for each by its share."""
+        classes = len(self.experiment.pool.classes)
         if arm.kind == "synthetic":
-            labels = self._rows(arm).labels[self._positions(arm, self._dropped)]
-        else:
-            chosen = subset(self.experiment.pool, self.added_keys(arm))
-            labels = np.array([image.label for image in chosen.images], dtype=np.int64)
-        return [int(count) for count in np.bincount(labels, minlength=len(self.experiment.pool.classes))]
+            shown = self._rows(arm).shown(self._positions(arm, self._dropped), classes)
+            return [float(count) for count in shown]
+        chosen = subset(self.experiment.pool, self.added_keys(arm))
+        labels = np.array([image.label for image in chosen.images], dtype=np.int64)
+        return [float(count) for count in np.bincount(labels, minlength=classes)]
 
     def screened_out(self, arm: Arm) -> int:
         """Return how many synthetic images of `arm` screening dropped."""

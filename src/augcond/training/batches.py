@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import torch
+from torch.nn import functional
 
 from augcond.conditioning.streams import numpy_stream
 from augcond.errors import TrainingError
@@ -96,6 +97,9 @@ class ImageInputs:
         """Return the batch of a step, in memory: augmented where the CPU trains, else as it is for the device."""
         real, synthetic = self._sampler(step).share_of(rank)
         labels = torch.cat([self._real.labels[real], self._synthetic.labels[synthetic]])
+        if self._synthetic.mixed is not None:
+            sets = ((self._real, real), (self._synthetic, synthetic))
+            labels = torch.cat([images.targets(places, self._classes) for images, places in sets])
         count, edge, size = len(labels), self._real.pixels.edge, self._size
         augmented = rank.device.type == "cpu" and self._augment.in_pieces
         drawn = self._augment.draw(count, edge, self._seed, f"augment-{_draws(step, rank)}")
@@ -153,7 +157,7 @@ class FeatureInputs:
         real: (V, N, D).
         real_labels: (N,).
         synthetic: (V, M, D).
-        synthetic_labels: (M,).
+        synthetic_labels: (M,); or label distributions, (M, C), where images are of two classes.
         sampler: which images make up a batch.
         seed: seed of the training; draws the views.
     """
@@ -166,12 +170,14 @@ class FeatureInputs:
     seed: int
 
     def __call__(self, step: int, rank: Rank) -> tuple[Tensor, Tensor]:
-        """Return features (B, D) and labels (B,)."""
+        """Return features (B, D) and labels (B,), or label distributions (B, C)."""
         real, synthetic = self.sampler(step).share_of(rank)
         rng = numpy_stream(self.seed, f"views-{step}-{rank.number}")
         views = rng.integers(0, len(self.real), len(real) + len(synthetic))
         features = torch.cat([self.real[views[: len(real)], real], self.synthetic[views[len(real) :], synthetic]])
-        labels = torch.cat([self.real_labels[real], self.synthetic_labels[synthetic]])
+        added = self.synthetic_labels[synthetic]
+        own = self.real_labels[real]
+        labels = torch.cat([functional.one_hot(own, added.shape[1]).float() if added.ndim == 2 else own, added])
         return features.to(rank.device), labels.to(rank.device)
 
     def close(self) -> None:
@@ -342,7 +348,7 @@ def _round(count: int, seed: int, purpose: str) -> np.ndarray:
 
 
 def effective_counts(
-    real: Sequence[int], synthetic: Sequence[int], share: float, *, balanced: bool = False
+    real: Sequence[int], synthetic: Sequence[float], share: float, *, balanced: bool = False
 ) -> list[float]:
     """Return the class distribution that batches show, scaled to the number of real images.
 

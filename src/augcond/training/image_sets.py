@@ -11,6 +11,7 @@ import pyarrow as pa
 import torch
 from PIL import Image
 from torch import Tensor
+from torch.nn import functional
 
 from augcond.datasets.contents import open_image, open_reduced
 from augcond.datasets.decoding import available_cores
@@ -49,11 +50,23 @@ class ImageSet:
         keys: one per image, unique.
         labels: int64, (N,).
         pixels: the images.
+        mixed: of images of two classes: the second class, int64, (N,), and the share of `labels`, float32, (N,); None
+            where all are of one.
     """
 
     keys: tuple[str, ...]
     labels: Tensor
     pixels: Pixels
+    mixed: tuple[Tensor, Tensor] | None = None
+
+    def targets(self, positions: np.ndarray, classes: int) -> Tensor:
+        """Return what is to be learnt of the images at `positions`: label distributions, float32, (B, C)."""
+        chosen = torch.as_tensor(positions)
+        targets = functional.one_hot(self.labels[chosen], classes).float()
+        if self.mixed is None:
+            return targets
+        others, shares = self.mixed[0][chosen], self.mixed[1][chosen, None]
+        return shares * targets + (1 - shares) * functional.one_hot(others, classes).float()
 
     def __len__(self) -> int:
         """Return the number of images."""
@@ -90,6 +103,7 @@ class ImageSet:
             self,
             keys=tuple(self.keys[place] for place in positions),
             labels=self.labels[chosen],
+            mixed=None if self.mixed is None else (self.mixed[0][chosen], self.mixed[1][chosen]),
             pixels=_Chosen(self.pixels, np.asarray(positions, dtype=np.int64)),
         )
 
@@ -209,7 +223,10 @@ def synthetic_images(
             return decode_stored(encoded[position].as_py())
 
         pixels = DecodedPixels(len(positions), opener, size, max_bytes if photos else 0)
-    return ImageSet(tuple(rows.keys[p] for p in positions), torch.from_numpy(rows.labels[positions]), pixels)
+    mixed = None
+    if rows.mix_classes:
+        mixed = torch.from_numpy(rows.others[positions]), torch.from_numpy(rows.shares[positions]).float()
+    return ImageSet(tuple(rows.keys[p] for p in positions), torch.from_numpy(rows.labels[positions]), pixels, mixed)
 
 
 def _mapped(rows: SyntheticRows, positions: np.ndarray, path: Path) -> pa.ChunkedArray:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -130,7 +131,8 @@ def _probe(images: RunImages, arm: Arm, seed: int) -> tuple[Model, Inputs]:
     real_features = _features(real, augmentable[0], config, encoder)
     added_features = _features(added, augmentable[1], config, encoder) if len(added) else real_features[:, :0]
     sampler = _sampler(arm, real, added, seed)
-    inputs = FeatureInputs(real_features, real.labels, added_features, added.labels, sampler, seed)
+    targets = added.labels if added.mixed is None else added.targets(np.arange(len(added)), classes)
+    inputs = FeatureInputs(real_features, real.labels, added_features, targets, sampler, seed)
     head = LinearHead(real_features.flatten(0, 1), classes, seed, standardise=standardise)
     return Model(head, encoder.size, _probe_judge(encoder)), inputs
 

@@ -28,6 +28,8 @@ class SyntheticRows:
         sources: source keys of each.
         shards: shard of each, int64, (N,), ascending.
         places: row of each within its shard, int64, (N,).
+        others: label of the second class of each, int64, (N,); its own label where it is of one class.
+        shares: share of its own label, in [0.5, 1], float64, (N,).
     """
 
     folder: RunFolder
@@ -38,6 +40,19 @@ class SyntheticRows:
     sources: tuple[tuple[str, ...], ...]
     shards: np.ndarray
     places: np.ndarray
+    others: np.ndarray
+    shares: np.ndarray
+
+    @property
+    def mix_classes(self) -> bool:
+        """Whether any is of two classes."""
+        return bool((self.shares < 1).any())
+
+    def shown(self, positions: np.ndarray, classes: int) -> np.ndarray:
+        """Return how many images of each class those at `positions` are, one of two classes in parts, (classes,)."""
+        shares, labels, others = self.shares[positions], self.labels[positions], self.others[positions]
+        own = np.bincount(labels, weights=shares, minlength=classes)
+        return own + np.bincount(others, weights=1.0 - shares, minlength=classes)
 
     def select(
         self, recipe: str | tuple[str, ...], per_class: int | None = None, dropped: Collection[str] = ()
@@ -78,22 +93,31 @@ def read_synthetic(folder: RunFolder) -> SyntheticRows:
         )
     parts: list[pa.Table] = []
     for number in range(len(markers)):
-        table = shard_columns(folder.shard_path(number), ("key", "label", "recipe", "source_keys", "status"))
+        mixed = ("other_label", "label_share") if plan.plan.mixes_classes else ()
+        columns = ("key", "label", "recipe", "source_keys", "status", *mixed)
+        table = shard_columns(folder.shard_path(number), columns)
         places = pa.array(np.arange(table.num_rows))
         table = table.append_column("place", places).append_column("shard", pa.array([number] * table.num_rows))
         parts.append(table.filter(pc.equal(table["status"], OK)).replace_schema_metadata(None))
     if not parts:
         empty = np.zeros(0, np.int64)
-        return SyntheticRows(folder, (), empty, empty.astype(str), empty, (), empty, empty)
+        return SyntheticRows(folder, (), empty, empty.astype(str), empty, (), empty, empty, empty, empty.astype(float))
     table = pa.concat_tables(parts)
     keys = tuple(table["key"].to_pylist())
+    labels = table["label"].to_numpy().astype(np.int64)
+    others, shares = labels, np.ones(len(labels))
+    if plan.plan.mixes_classes:
+        others = pc.coalesce(table["other_label"], table["label"]).to_numpy().astype(np.int64)
+        shares = pc.fill_null(table["label_share"], 1.0).to_numpy()
     return SyntheticRows(
         folder=folder,
         keys=keys,
-        labels=table["label"].to_numpy().astype(np.int64),
+        labels=labels,
         recipes=np.array(table["recipe"].to_pylist(), dtype=str),
         index=np.array([index_of(key) for key in keys], dtype=np.int64),
         sources=tuple(tuple(sources) for sources in table["source_keys"].to_pylist()),
         shards=table["shard"].to_numpy().astype(np.int64),
         places=table["place"].to_numpy().astype(np.int64),
+        others=others,
+        shares=shares,
     )
