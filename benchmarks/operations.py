@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from augcond.config import RunConfig, parse_config
-from augcond.experiments.preview import PreviewLine, preview_lines
+from augcond.experiments.preview import PreviewLine, preview
 from augcond.generators import load_generator
 from augcond.pipeline import load_training_images
 
@@ -81,7 +81,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for _, recipe, sections in COLUMNS:
         config = config_of(recipe, sections, options.steps)
         dataset = load_training_images(config)
-        columns.append(preview_lines(config, dataset, load_generator(config.generator), classes=CLASSES))
+        columns.append(preview(config, dataset, load_generator(config.generator), classes=CLASSES))
     draw(columns, options.to)
     return 0
 

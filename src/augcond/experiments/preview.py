@@ -14,7 +14,7 @@ from augcond.datasets.contents import open_image
 from augcond.engine import BatchSize, count_for, generate_rows
 from augcond.errors import PlanError
 from augcond.generators import Generator
-from augcond.pipeline import assemble
+from augcond.pipeline import assemble, look_at_sources
 from augcond.planning import make_plan
 from augcond.progress import NoProgress, Progress
 from augcond.store.images import decode_stored
@@ -82,6 +82,7 @@ def preview(
         PlanConfig(per_class=dict.fromkeys(chosen, per_class), seed=config.plan.seed),
         config.conditioning,
         prompts=config.prompt,
+        features=look_at_sources(config, dataset, generator),
     )
     _, materials = assemble(config, dataset, plan, generator)
     progress = progress or NoProgress()
