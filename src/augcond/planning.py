@@ -127,7 +127,7 @@ def _rows(table: pa.Table) -> Iterator[PlanRow]:
 
 
 def images_to_make(config: PlanConfig, classes: Sequence[str], counts: Sequence[int]) -> list[int]:
-    """Return how many images each class gets of each recipe, in label order.
+    """Return how many images each class is to have of each recipe, in label order; what is oversampled comes on top.
 
     Args:
         config: how many are asked for.
@@ -150,7 +150,9 @@ def images_to_make(config: PlanConfig, classes: Sequence[str], counts: Sequence[
 
 
 def checked_amounts(dataset: Dataset, config: PlanConfig, conditioning: ConditioningConfig) -> list[int]:
-    """Return `images_to_make` of a dataset, each class of which has what its images are conditioned on.
+    """Return how many images of each recipe the classes of a dataset get, each of which has what they are made of.
+
+    `images_to_make`, as many times as is oversampled.
 
     Raises:
         PlanError: a class that is to get images has no real image to be conditioned on.
@@ -164,7 +166,7 @@ def checked_amounts(dataset: Dataset, config: PlanConfig, conditioning: Conditio
                     f"class {class_id!r} has no readable image to be conditioned on: add one, leave the class out with "
                     "plan.per_class, or use the recipe 'text' alone"
                 )
-    return amounts
+    return [config.oversample * amount for amount in amounts]
 
 
 def make_plan(

@@ -9,6 +9,8 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
 from augcond.config import GeneratorConfig
@@ -17,9 +19,10 @@ from augcond.datasets.builtin import list_builtin
 from augcond.errors import ConfigError, LeakError
 from augcond.generators import load_generator
 from augcond.pipeline import generate, run, train
-from augcond.screening.screen import JUDGES, margins, screened_out, threshold_from
+from augcond.screening.screen import JUDGES, margins, most_useful, screened_out, threshold_from
 from augcond.testing import save_tiny_stable_unclip
 from augcond.training.experiment import load_experiment
+from tests.toy import shard_bytes
 from tests.training.toys import toy_run, write_colours
 
 
@@ -87,6 +90,74 @@ def test_images_of_another_class_are_dropped(tmp_path, by):
     cards = train(config)
     assert [card.synthetic_images + card.screened_out for card in cards] == [0, 36, 36]
     assert sum(card.screened_out for card in cards) == len(dropped)
+
+
+drawn = st.lists(st.tuples(st.sampled_from([-2.0, -0.5, 0.0, 0.25, 0.5, 3.0]), st.sampled_from("ab")), max_size=12)
+
+
+@settings(max_examples=80, deadline=None)
+@given(drawn, st.integers(0, 4), st.integers(0, 4))
+def test_the_most_useful_are_those_of_a_slow_search(images, a, b):
+    wanted = {"a": a, "b": b}
+    kept = most_useful(torch.tensor([margin for margin, _ in images]), [group for _, group in images], wanted).tolist()
+    for group, count in wanted.items():
+        left = [place for place, (_, own) in enumerate(images) if own == group]
+        expected = set()
+        while left and len(expected) < count:
+            right = [place for place in left if images[place][0] > 0]
+            if right:
+                best = min(right, key=lambda place: (images[place][0], place))
+            else:
+                best = max(left, key=lambda place: (images[place][0], -place))
+            left.remove(best)
+            expected.add(best)
+        assert {place for place, (_, own) in enumerate(images) if own == group and kept[place]} == expected
+
+
+@pytest.mark.parametrize("by", ["classifier", "encoder"])
+def test_of_an_oversampled_plan_as_many_are_kept_as_were_asked_for(tmp_path, by):
+    config = toy_run(
+        tmp_path,
+        data={"validation": None},
+        plan={"fill_to": 14, "per_class": None, "oversample": 2},
+        screening={"by": by},
+        training={"steps": 3, "seeds": 1},
+    )
+    generate(config)
+    dropped = set(screened_out(load_experiment(config)))
+    table = pq.read_table(config.run / "screening.parquet").to_pylist()
+    for recipe in ("text", "mixup"):
+        for class_id, count in zip("abc", (12, 8, 6), strict=True):
+            start, end = f"{class_id}/", f"/{recipe}"
+            own = [row for row in table if row["key"].startswith(start) and row["key"].endswith(end)]
+            assert len(own) == 2 * (14 - count)
+            kept = [row["margin"] for row in own if row["kept"]]
+            cut = [row["margin"] for row in own if not row["kept"]]
+            assert len(kept) == 14 - count
+            if any(margin > 0 for margin in cut):
+                assert min(kept) > 0 and max(kept) <= min(margin for margin in cut if margin > 0)
+    assert dropped == {row["key"] for row in table if not row["kept"]}
+    assert json.loads((config.run / "screening.json").read_text())["threshold"] is None
+    cards = train(config)
+    assert [card.synthetic_images for card in cards] == [0, 16, 16]
+
+
+def test_an_oversampled_plan_takes_a_judge_and_whole_arms(tmp_path):
+    with pytest.raises(ConfigError, match=r"plan\.oversample needs a judge of real images"):
+        toy_run(tmp_path, plan={"oversample": 2}, screening={"by": "prompts"})
+    arms = [{"name": "few", "recipe": "text", "per_class": 2}]
+    with pytest.raises(ConfigError, match="arm 'few' takes the first per_class images of each class"):
+        toy_run(tmp_path, plan={"oversample": 2}, screening={"by": "encoder"}, training={"arms": arms})
+
+
+def test_a_run_may_grow_by_oversampling(tmp_path):
+    config = toy_run(tmp_path, conditioning={"recipe": "text"})
+    generate(config)
+    before = shard_bytes(config.run)
+    more = toy_run(tmp_path, conditioning={"recipe": "text"}, plan={"oversample": 2}, screening={"by": "encoder"})
+    generate(more)
+    assert before.items() <= shard_bytes(config.run).items()
+    assert len(screened_out(load_experiment(more))) == 12
 
 
 def test_screening_needs_real_validation_images(tmp_path):

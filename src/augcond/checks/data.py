@@ -92,4 +92,6 @@ def _check_lacking(pool: Dataset, found: Dataset, on: HeldOut) -> Iterator[Probl
 def _needs(look: Look, on: HeldOut) -> bool:
     leaky = "fixed-training-subset" in look.config.leaks
     judged = "evaluate" in look.work and on == look.on and not leaky
-    return judged or (on == "validation" and look.screens)
+    # What is kept of an oversampled plan, a ranking says.
+    thresholded = look.screens and look.config.plan.oversample == 1
+    return judged or (on == "validation" and thresholded)

@@ -42,6 +42,9 @@ class PlanConfig(Section, decides="images"):
     """The same number for every class, or a mapping from class id to number (other classes get none)."""
     fill_to: Annotated[AtLeastOne | None, _ROWS] = None
     """As many as make real + synthetic equal this number."""
+    oversample: Annotated[AtLeastOne, Setting(by="each", neutral=1)] = 1
+    """Make so many times as many, of which screening keeps as many as were asked for: per class, those that its judge
+    finds right, the least certain first."""
     seed: Annotated[Count, Setting(swept=False)] = 0
 
     @model_validator(mode="before")

@@ -56,6 +56,20 @@ class RunConfig(Section):
                 )
         return self
 
+    @model_validator(mode="after")
+    def _oversampling_is_judged(self) -> Self:
+        if self.plan.oversample == 1:
+            return self
+        if self.screening.by not in ("classifier", "encoder"):
+            raise ValueError("plan.oversample needs a judge of real images: set screening.by to classifier or encoder")
+        for arm in self.training.arms or ():
+            if arm.per_class is not None:
+                raise ValueError(
+                    f"training.arms: arm {arm.name!r} takes the first per_class images of each class, and "
+                    "plan.oversample the most useful: leave one of them out"
+                )
+        return self
+
     @field_validator("prompt")
     @classmethod
     def _templates_format(cls, prompt: tuple[str, ...]) -> tuple[str, ...]:

@@ -127,7 +127,8 @@ def _counted(look: Look) -> _Counts:
         counts = [count - held_out for count in official_counts()]
     known = counts is not None if plan.fill_to is not None else isinstance(plan.per_class, int)
     # A number for every class, or to fill up to, asks for no class by name.
-    amount = sum(images_to_make(plan, [""] * classes, counts or [0] * classes)) if known else None
+    asked = sum(images_to_make(plan, [""] * classes, counts or [0] * classes)) if known else None
+    amount = None if asked is None else plan.oversample * asked
     return _Counts(classes, None if counts is None else sum(counts), amount, "official counts")
 
 

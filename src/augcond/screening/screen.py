@@ -2,6 +2,9 @@
 
 The judge gives each image a margin: its score for the image's own class minus the best score of any other. The
 threshold is the margin below which a stated share of *real validation images* falls; synthetic images never set it.
+
+Of a plan that is oversampled, as many are kept as were asked for, class by class, and no threshold is needed: those
+that the judge finds right come first, the least certain of them before the others.
 """
 
 from __future__ import annotations
@@ -9,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -20,9 +23,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from augcond.config.base import counted
+from augcond.config.base import counted, uncounted
 from augcond.errors import ConfigError, CorruptRunError, LeakError, RunError
 from augcond.generators.checked import embed_prompts
+from augcond.planning import images_to_make
 from augcond.sealed import read_json, read_table, write_json, write_table
 from augcond.store.names import FILES
 from augcond.training.arm_images import RunImages
@@ -36,6 +40,7 @@ if TYPE_CHECKING:
     from augcond.training.experiment import Experiment
     from augcond.training.image_sets import ImageSet
     from augcond.training.probes import FrozenEncoder
+    from augcond.training.synthetic import SyntheticRows
 
 logger = logging.getLogger(__name__)
 
@@ -49,9 +54,9 @@ class Screening:
 
     Attributes:
         by: which judge.
-        threshold: images of a smaller margin are dropped.
-        rejected_real: share of the real validation images that would be dropped.
-        validation_accuracy: share of the real validation images that the judge places right.
+        threshold: images of a smaller margin are dropped; None where a plan was oversampled.
+        rejected_real: share of the real validation images that would be dropped; None likewise.
+        validation_accuracy: share of the real validation images that the judge places right; None likewise.
         kept: number of synthetic images that stay.
         dropped: number of those that go.
         fingerprint: of what decided all this; screening is not done twice.
@@ -59,9 +64,9 @@ class Screening:
     """
 
     by: str
-    threshold: float
-    rejected_real: float
-    validation_accuracy: float
+    threshold: float | None
+    rejected_real: float | None
+    validation_accuracy: float | None
     kept: int
     dropped: int
     fingerprint: str
@@ -89,6 +94,32 @@ def threshold_from(real_margins: Tensor, rejected_real: float) -> float:
     return float(np.quantile(real_margins.double().numpy(), rejected_real, method="lower"))
 
 
+def most_useful(margins: Tensor, groups: Sequence[object], wanted: Mapping[object, int]) -> Tensor:
+    """Return which images are kept of those that were made beyond what was asked for, bool, (N,).
+
+    Of each group the first so many in this order: those of a positive margin, which the judge finds right, from the
+    smallest up: the least certain, from which most is learnt; then the others, from the largest down. Equal ones stay
+    in their order.
+
+    Args:
+        margins: (N,).
+        groups: of each image.
+        wanted: number to keep of each group; all of a smaller one.
+    """
+    members: dict[object, list[int]] = {}
+    for place, group in enumerate(groups):
+        members.setdefault(group, []).append(place)
+    kept = torch.zeros(len(margins), dtype=torch.bool)
+    for group, places in members.items():
+        own = margins[places]
+        order = torch.argsort(torch.where(own > 0, own, torch.inf), stable=True)
+        right = int((own > 0).sum())
+        wrong = order[right:]
+        order[right:] = wrong[torch.argsort(-own[wrong], stable=True)]
+        kept[torch.tensor(places)[order[: wanted[group]]]] = True
+    return kept
+
+
 def screened_out(experiment: Experiment) -> tuple[str, ...]:
     """Return the keys of the synthetic images that screening drops; none where it is off.
 
@@ -110,23 +141,20 @@ def screened_out(experiment: Experiment) -> tuple[str, ...]:
     known = _read(experiment, fingerprint)
     if known is not None:
         return known
-    validation = experiment.held_out_images("validation")
     images = RunImages(experiment)
     judge, size = JUDGES[config.by](images)
-    real = images.load(validation, size)
-    scores = judge(real)
-    threshold = threshold_from(margins(scores, real.labels), config.rejected_real)
     positions = np.arange(len(rows.keys))
     synthetic = synthetic_images(rows, positions, size, experiment.max_bytes)
     found = margins(judge(synthetic), synthetic.labels, None if synthetic.mixed is None else synthetic.mixed[0])
-    kept = found >= threshold
+    threshold = None if _oversampled(experiment) else _threshold(images, judge, size)
+    kept = found >= threshold[0] if threshold is not None else _kept_of_more(experiment, rows, found)
     _save(
         experiment,
         Screening(
             by=config.by,
-            threshold=threshold,
-            rejected_real=float((margins(scores, real.labels) < threshold).float().mean()),
-            validation_accuracy=float((scores.argmax(dim=1) == real.labels).float().mean()),
+            threshold=None if threshold is None else threshold[0],
+            rejected_real=None if threshold is None else threshold[1],
+            validation_accuracy=None if threshold is None else threshold[2],
             kept=int(kept.sum()),
             dropped=int((~kept).sum()),
             fingerprint=fingerprint,
@@ -134,6 +162,29 @@ def screened_out(experiment: Experiment) -> tuple[str, ...]:
         pa.table({"key": synthetic.keys, "margin": found.double().numpy(), "kept": kept.numpy()}),
     )
     return tuple(key for key, keep in zip(synthetic.keys, kept.tolist(), strict=True) if not keep)
+
+
+def _oversampled(experiment: Experiment) -> bool:
+    return experiment.config.plan.oversample > 1
+
+
+def _threshold(images: RunImages, judge: Judge, size: int) -> tuple[float, float, float]:
+    """Return the threshold, which share of the real validation images it drops, and which the judge places right."""
+    experiment = images.experiment
+    real = images.load(experiment.held_out_images("validation"), size)
+    scores = judge(real)
+    own = margins(scores, real.labels)
+    threshold = threshold_from(own, experiment.config.screening.rejected_real)
+    right = (scores.argmax(dim=1) == real.labels).float().mean()
+    return threshold, float((own < threshold).float().mean()), float(right)
+
+
+def _kept_of_more(experiment: Experiment, rows: SyntheticRows, found: Tensor) -> Tensor:
+    """Return which images of an oversampled plan are kept: of each class and recipe as many as were asked for."""
+    training, plan = experiment.training, experiment.config.plan
+    asked = images_to_make(plan, training.classes, training.counts())
+    groups = list(zip(rows.labels.tolist(), rows.recipes.tolist(), strict=True))
+    return most_useful(found, groups, {group: asked[group[0]] for group in groups})
 
 
 def refuse_leaks(config: RunConfig) -> None:
@@ -154,14 +205,17 @@ def _fingerprint(experiment: Experiment) -> str:
         settings = training_settings(RunImages(experiment), config.training)
         weights = weights_identity(RunImages(experiment), config.training)
         training = {**settings, "weights": weights, "seed": config.training.training_seeds[0]}
+    more = {"oversample": config.plan.oversample, "plan": uncounted(config.plan, "images")}
+    validation = None if _oversampled(experiment) else experiment.held_out_images("validation").contents_sha256()
     about = {
         "screening": counted(config.screening, "kept"),
         "training": training,
         "generator": plan.settings["generator"],
         "prompt": config.prompt if config.screening.by == "prompts" else None,
-        "validation": experiment.held_out_images("validation").contents_sha256(),
+        "validation": validation,
         "real": experiment.training.contents_sha256(),
         "shards": plan.fingerprints,
+        **(more if _oversampled(experiment) else {}),
     }
     return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()
 
