@@ -93,6 +93,8 @@ def test_no_key_of_0_1_declares_a_neutral_value():
         ("generator", "lora"),
         ("generator", "vae"),
         ("output", "effort"),
+        ("training", "synthetic_tilt"),
+        ("training", "real_steps"),
         ("training", "decay"),
         ("training", "standardise"),
         ("evaluation", "primary"),

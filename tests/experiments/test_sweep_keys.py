@@ -66,6 +66,8 @@ VALUES = {
     "training.steps": "3",
     "training.batch_size": "4",
     "training.synthetic_share": "0.25",
+    "training.synthetic_tilt": "0.5",
+    "training.real_steps": "1",
     "training.mix": "bernoulli",
     "training.sampling": "class-balanced",
     "training.loss": "cross-entropy",

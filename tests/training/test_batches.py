@@ -20,7 +20,7 @@ from augcond.datasets.contents import open_image
 from augcond.errors import DatasetError, TrainingError
 from augcond.training import ahead
 from augcond.training.augmentation import BatchAugmentation, read_crops
-from augcond.training.batches import BatchSampler, BatchSettings, ImageInputs, effective_counts
+from augcond.training.batches import BatchSampler, BatchSettings, ImageInputs, Tilted, effective_counts
 from augcond.training.devices import Rank
 from augcond.training.image_sets import ImageSet, real_images
 from augcond.training.pixels import DecodedPixels, MemoryPixels
@@ -59,6 +59,44 @@ def test_images_come_in_whole_rounds(mix):
     seen = np.concatenate([made(step).real for step in range(40)])
     for start in range(0, len(seen) - 50, 50):
         assert sorted(seen[start : start + 50]) == list(range(50))
+
+
+@given(
+    st.lists(st.integers(1, 6), min_size=1, max_size=4),
+    st.lists(st.integers(1, 30), min_size=4, max_size=4),
+    st.floats(0, 2),
+    st.integers(0, 99),
+)
+@settings(max_examples=30, deadline=None)
+def test_synthetic_images_are_drawn_as_often_as_their_class_is_due(counts, real, tilt, seed):
+    labels = tuple(label for label, count in enumerate(counts) for _ in range(count))
+    tilted = BatchSettings(7, 1.0, "exact", tilted=Tilted(labels, tuple(real), tilt))
+    # By hand: places a round in proportion to count times n^-tilt, of which the class drawn most often has one each.
+    due = [count * real[label] ** -tilt for label, count in enumerate(counts)]
+    most = max(due[label] / counts[label] for label in range(len(counts)))
+    places = [max(1, round(value / most)) for value in due]
+    steps = 4 * sum(places)
+    batches = BatchSampler(0, len(labels), tilted, seed, steps)
+    drawn = np.concatenate([batches(step).synthetic for step in range(steps)])
+    for start in range(0, len(drawn) - sum(places) + 1, sum(places)):
+        seen = np.array(labels)[drawn[start : start + sum(places)]]
+        assert np.bincount(seen, minlength=len(counts)).tolist() == places
+    for label in range(len(counts)):
+        uses = np.bincount(drawn, minlength=len(labels))[np.array(labels) == label]
+        assert uses.max() - uses.min() <= 1
+    assert np.array_equal(batches(3).synthetic, BatchSampler(0, len(labels), tilted, seed, steps)(3).synthetic)
+
+
+@pytest.mark.parametrize("mix", ["exact", "bernoulli"])
+def test_the_last_steps_may_be_of_real_images_alone(mix):
+    whole = BatchSampler(50, 80, BatchSettings(16, 0.5, mix), 0, 40)
+    phased = BatchSampler(50, 80, BatchSettings(16, 0.5, mix, real_steps=10), 0, 40)
+    for step in range(30):
+        assert np.array_equal(whole(step).synthetic, phased(step).synthetic)
+        assert np.array_equal(whole(step).real, phased(step).real)
+    assert {(len(phased(step).real), len(phased(step).synthetic)) for step in range(30, 40)} == {(16, 0)}
+    seen = np.concatenate([phased(step).real for step in range(40)])
+    assert sorted(seen[:50]) == list(range(50))
 
 
 def test_a_batch_depends_on_seed_and_step_alone():

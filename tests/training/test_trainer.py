@@ -319,6 +319,20 @@ def test_effective_counts_are_those_of_the_batches(done):
     assert torch.allclose(shift, -shown.log())
 
 
+def test_effective_counts_know_what_is_drawn_less_often_and_for_how_long(done):
+    config, _ = done
+    about = {"loss": "balanced-softmax", "counts": "effective", "synthetic_tilt": 0.5, "real_steps": 2}
+    config = with_arms(config, {"name": "arm", "recipe": "text", "overrides": about})
+    (arm,) = arms_of(config)
+    shift = _objective(RunImages(load_experiment(config)), arm).training_shift
+    drawn = torch.tensor([12.0, 8.0, 6.0]) ** -0.5
+    share = 0.5 * 4 / 6
+    shown = (1 - share) * torch.tensor([12.0, 8.0, 6.0]) / 26 + share * drawn / drawn.sum()
+    torch.testing.assert_close(shift, shown.log())
+    _, inputs = prepare_training(RunImages(load_experiment(config)), arm, seed=0)
+    assert [len(inputs._sampler(step).synthetic) for step in range(6)] == [4, 4, 4, 4, 0, 0]
+
+
 def test_pretrained_weights_are_what_training_starts_from(done):
     config, _ = done
     weights = RunFolder(config.run).model_path("real-only", 0) / "model.safetensors"

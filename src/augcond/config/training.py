@@ -147,6 +147,11 @@ class TrainingConfig(Section, decides="models"):
     synthetic_share: Share = 0.5
     mix: Drawing = "exact"
     """exact: this share of each batch is synthetic; bernoulli: each image is, with this probability."""
+    synthetic_tilt: Annotated[Annotated[float, Field(ge=0)], Setting(neutral=0.0)] = 0.0
+    """Synthetic images of a class with n real ones are drawn n^-tilt as often: 0 all equally often, larger values fewer
+    of classes that have many real ones."""
+    real_steps: Annotated[Count, Setting(neutral=0)] = 0
+    """So many of the last steps are on real images alone."""
     sampling: Literal["uniform", "class-balanced"] = "uniform"
     """How real images are drawn: each equally often, or each class equally often, as a baseline for long tails."""
     loss: LossName = "balanced-softmax"
@@ -199,6 +204,8 @@ class TrainingConfig(Section, decides="models"):
             raise ValueError("augment.mix does not go with linear-probe, whose features are computed once")
         if self.warmup_steps >= self.steps:
             raise ValueError(f"warmup_steps ({self.warmup_steps}) must be less than steps ({self.steps})")
+        if self.real_steps >= self.steps:
+            raise ValueError(f"real_steps ({self.real_steps}) must be less than steps ({self.steps})")
         if self.seeds == ():
             raise ValueError("seeds: name at least one")
         return self

@@ -15,6 +15,7 @@ from augcond.errors import RunError
 from augcond.generators import load_generator
 from augcond.store.fingerprint import row_fingerprints
 from augcond.training.arms import Arm, unused_real
+from augcond.training.batches import class_weights
 from augcond.training.devices import find_rank
 from augcond.training.image_sets import ImageSet, real_images, synthetic_images
 from augcond.training.networks import build_classifier, input_size
@@ -132,14 +133,15 @@ class RunImages:
         return digest.hexdigest()
 
     def added_counts(self, arm: Arm) -> list[float]:
-        """Return their number per class; an image of two classes counts for each by its share."""
+        """Return their number per class, each as often as it is drawn; one of two classes counts for each in part."""
         classes = len(self.experiment.pool.classes)
+        weights = class_weights(self.experiment.training.counts(), arm.config.synthetic_tilt)
         if arm.kind == "synthetic":
-            shown = self._rows(arm).shown(self._positions(arm, self._dropped), classes)
+            shown = self._rows(arm).shown(self._positions(arm, self._dropped), weights)
             return [float(count) for count in shown]
         chosen = subset(self.experiment.pool, self.added_keys(arm))
         labels = np.array([image.label for image in chosen.images], dtype=np.int64)
-        return [float(count) for count in np.bincount(labels, minlength=classes)]
+        return [float(count) for count in weights * np.bincount(labels, minlength=classes)]
 
     def screened_out(self, arm: Arm) -> int:
         """Return how many synthetic images of `arm` screening dropped."""

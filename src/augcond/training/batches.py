@@ -242,13 +242,17 @@ class BatchSampler:
         self._real: _Order = _Rounds(real, seed, "real-order")
         if balance is not None:
             self._real = _BalancedRounds(_members(balance), seed, "real-order")
-        self._synthetic = _Rounds(synthetic, seed, "synthetic-order")
+        self._synthetic: _Order = _Rounds(synthetic, seed, "synthetic-order")
+        if settings.tilted is not None and synthetic:
+            self._synthetic = settings.tilted.order(seed, "synthetic-order")
         size = settings.size
         if settings.drawing == "exact":
             # The small number keeps 0.3 * 10 = 3.0000000000000004 and its like from rounding the wrong way.
-            ends = np.floor(np.arange(steps + 1) * (size * settings.share) + 1e-9).astype(np.int64)
+            mixed = np.minimum(np.arange(steps + 1), steps - settings.real_steps)
+            ends = np.floor(mixed * (size * settings.share) + 1e-9).astype(np.int64)
         else:
             drawn = numpy_stream(seed, "bernoulli-mix").binomial(size, settings.share, steps)
+            drawn[steps - settings.real_steps :] = 0
             ends = np.concatenate(([0], np.cumsum(drawn)))
         self._synthetic_ends = ends
         self._real_ends = np.arange(steps + 1) * size - ends
@@ -270,11 +274,40 @@ class BatchSettings:
         share: share of synthetic images, in [0, 1].
         drawing: `exact`: each batch holds this share (where it is no whole number, rounded down or up so that the sum
             over the steps is right); `bernoulli`: each image is synthetic with this probability.
+        real_steps: so many of the last steps hold real images alone.
+        tilted: how often synthetic images of each class are drawn; None for all equally often.
     """
 
     size: int
     share: float
     drawing: Drawing
+    real_steps: int = 0
+    tilted: Tilted | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Tilted:
+    """Synthetic images that are drawn the less often, the more real ones their class has.
+
+    Attributes:
+        labels: of the synthetic images.
+        real: number of real images of each class.
+        tilt: a class of n real images is drawn n^-tilt as often as one of one.
+    """
+
+    labels: tuple[int, ...]
+    real: tuple[int, ...]
+    tilt: float
+
+    def order(self, seed: int, purpose: str) -> _Order:
+        """Return the order in which they are drawn: in rounds in which each class has as many places as it is due."""
+        members = _members(self.labels)
+        weights = class_weights(self.real, self.tilt)
+        due = [len(own) * weights[self.labels[int(own[0])]] for own in members]
+        # The class that is drawn most often has each of its images once a round.
+        most = max(share / len(own) for share, own in zip(due, members, strict=True))
+        places = tuple(max(1, round(share / most)) for share in due)
+        return _TiltedRounds(members, places, seed, purpose)
 
 
 @dataclass(frozen=True, slots=True)
@@ -334,6 +367,41 @@ class _BalancedRounds:
         orders = [_round(classes, self.seed, f"{self.purpose}-classes-{number}") for number in range(first, last)]
         drawn = np.concatenate([given[order, place] for place, order in enumerate(orders)])
         return drawn[start - first * classes : stop - first * classes]
+
+
+@dataclass(frozen=True, slots=True)
+class _TiltedRounds:
+    """An endless sequence of shuffled rounds; in each, a class has some places, and fills them in rounds of its own."""
+
+    members: tuple[np.ndarray, ...]
+    places: tuple[int, ...]
+    seed: int
+    purpose: str
+
+    def __call__(self, start: int, stop: int) -> np.ndarray:
+        if start == stop:
+            return np.zeros(0, np.int64)
+        length = sum(self.places)
+        first, last = start // length, (stop - 1) // length
+        drawn = []
+        for number in range(first, last + 1):
+            filled = [
+                own[_Rounds(len(own), self.seed, f"{self.purpose}-class-{which}")(number * due, (number + 1) * due)]
+                for which, (own, due) in enumerate(zip(self.members, self.places, strict=True))
+            ]
+            drawn.append(np.concatenate(filled)[_round(length, self.seed, f"{self.purpose}-places-{number}")])
+        return np.concatenate(drawn)[start - first * length : stop - first * length]
+
+
+def class_weights(real: Sequence[int], tilt: float) -> np.ndarray:
+    """Return how often a synthetic image of each class is drawn, beside one of a class with one real image, (C,).
+
+    Args:
+        real: number of real images of each class; none counts as one.
+        tilt: 0 draws all equally often.
+    """
+    weights: np.ndarray = np.maximum(np.asarray(real, float), 1.0) ** -tilt
+    return weights
 
 
 def _members(labels: Sequence[int]) -> tuple[np.ndarray, ...]:

@@ -11,7 +11,15 @@ import torch
 from torch import Tensor, nn
 
 from augcond.training.augmentation import BatchAugmentation
-from augcond.training.batches import BatchSampler, BatchSettings, EncodedInputs, FeatureInputs, ImageInputs, Inputs
+from augcond.training.batches import (
+    BatchSampler,
+    BatchSettings,
+    EncodedInputs,
+    FeatureInputs,
+    ImageInputs,
+    Inputs,
+    Tilted,
+)
 from augcond.training.cards import load_weights
 from augcond.training.devices import find_rank
 from augcond.training.loop import make_optimizer
@@ -89,7 +97,8 @@ def _whole(images: RunImages, arm: Arm, seed: int) -> tuple[Model, Inputs]:
     classes = len(images.experiment.pool.classes)
     size = input_size(config)
     real, added = _augmentable(images, arm, size)
-    inputs = ImageInputs((real, added), _sampler(arm, real, added, seed), config.augment, size, classes, seed)
+    sampler = _sampler(arm, real, added, seed, classes)
+    inputs = ImageInputs((real, added), sampler, config.augment, size, classes, seed)
     return Model(build_classifier(config, classes, seed), size, _judge(config)), inputs
 
 
@@ -123,14 +132,14 @@ def _probe(images: RunImages, arm: Arm, seed: int) -> tuple[Model, Inputs]:
     config, standardise = arm.config, arm.config.standardise
     if config.views == "fresh":
         sets = _augmentable(images, arm, encoder.size)
-        fresh = ImageInputs(sets, _sampler(arm, *sets, seed), config.augment, encoder.size, classes, seed)
+        fresh = ImageInputs(sets, _sampler(arm, *sets, seed, classes), config.augment, encoder.size, classes, seed)
         head = LinearHead(encoder.plain(images.real(encoder.size)), classes, seed, standardise=standardise)
         return Model(head, encoder.size, _probe_judge(encoder)), EncodedInputs(fresh, encoder.encode)
     real, added = images.real(encoder.size), images.added(arm, encoder.size)
     augmentable = _augmentable(images, arm, encoder.size)
     real_features = _features(real, augmentable[0], config, encoder)
     added_features = _features(added, augmentable[1], config, encoder) if len(added) else real_features[:, :0]
-    sampler = _sampler(arm, real, added, seed)
+    sampler = _sampler(arm, real, added, seed, classes)
     targets = added.labels if added.mixed is None else added.targets(np.arange(len(added)), classes)
     inputs = FeatureInputs(real_features, real.labels, added_features, targets, sampler, seed)
     head = LinearHead(real_features.flatten(0, 1), classes, seed, standardise=standardise)
@@ -156,8 +165,12 @@ def _features(plain: ImageSet, augmentable: ImageSet, config: TrainingConfig, en
     return torch.cat([encoder.plain(plain)[None], views])
 
 
-def _sampler(arm: Arm, real: ImageSet, added: ImageSet, seed: int) -> BatchSampler:
-    settings = BatchSettings(arm.config.batch_size, arm.share, arm.config.mix)
+def _sampler(arm: Arm, real: ImageSet, added: ImageSet, seed: int, classes: int) -> BatchSampler:
+    config = arm.config
+    tilted = None
+    if config.synthetic_tilt:
+        tilted = Tilted(tuple(added.labels.tolist()), tuple(real.counts(classes)), config.synthetic_tilt)
+    settings = BatchSettings(config.batch_size, arm.share, config.mix, config.real_steps, tilted)
     balance = real.labels.tolist() if arm.config.sampling == "class-balanced" else None
     return BatchSampler(len(real), len(added), settings, seed, arm.config.steps, balance)
 

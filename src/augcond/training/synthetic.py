@@ -48,11 +48,17 @@ class SyntheticRows:
         """Whether any is of two classes."""
         return bool((self.shares < 1).any())
 
-    def shown(self, positions: np.ndarray, classes: int) -> np.ndarray:
-        """Return how many images of each class those at `positions` are, one of two classes in parts, (classes,)."""
+    def shown(self, positions: np.ndarray, weights: np.ndarray) -> np.ndarray:
+        """Return how many images of each class those at `positions` are, one of two classes in parts, (C,).
+
+        Args:
+            positions: of images.
+            weights: how often one of each class is drawn, (C,).
+        """
         shares, labels, others = self.shares[positions], self.labels[positions], self.others[positions]
-        own = np.bincount(labels, weights=shares, minlength=classes)
-        return own + np.bincount(others, weights=1.0 - shares, minlength=classes)
+        drawn, classes = weights[labels], len(weights)
+        own = np.bincount(labels, weights=drawn * shares, minlength=classes)
+        return own + np.bincount(others, weights=drawn * (1.0 - shares), minlength=classes)
 
     def select(
         self, recipe: str | tuple[str, ...], per_class: int | None = None, dropped: Collection[str] = ()

@@ -181,7 +181,9 @@ def _objective(images: RunImages, arm: Arm) -> Objective:
     counts: list[float] = [float(count) for count in run.training.counts()]
     if arm.config.counts == "effective":
         balanced = arm.config.sampling == "class-balanced"
-        counts = effective_counts(run.training.counts(), images.added_counts(arm), arm.share, balanced=balanced)
+        # Of all steps, those of real images alone too.
+        share = arm.share * (arm.config.steps - arm.config.real_steps) / arm.config.steps
+        counts = effective_counts(run.training.counts(), images.added_counts(arm), share, balanced=balanced)
     return make_objective(
         arm.config.loss,
         counts,
