@@ -9,12 +9,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from augcond.amounts import images_to_make
 from augcond.conditioning import RECIPES
 from augcond.conditioning.streams import CLASS_NAME, row_seed, stream_seed
 from augcond.config import ConditioningConfig, PlanConfig
 from augcond.errors import PlanError, RunMismatchError
 from augcond.nearness import SourceFeatures
-from augcond.planning import Plan, draw_sources, grow_plan, images_to_make, make_plan
+from augcond.planning import Plan, draw_sources, grow_plan, make_plan
 from tests.toy import toy_dataset
 
 PROMPTS = ("a photo of a {class_name}",)

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from benchmarks.evidence.units import Unit, images_key
 
+from augcond.amounts import images_to_make
 from augcond.datasets import load_dataset
 from augcond.datasets.splits import draw_split, source_images
-from augcond.planning import images_to_make
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from augcond.amounts import checked_amounts
 from augcond.checks import EVERYTHING, ensure_ready
 from augcond.conditioning import check_conditioning
 from augcond.config import RunConfig
@@ -26,7 +27,7 @@ from augcond.evaluation.evaluator import evaluate_models
 from augcond.evaluation.results import Results
 from augcond.generators import Generator, check_recipes, load_generator
 from augcond.nearness import SourceFeatures
-from augcond.planning import Plan, checked_amounts, make_plan
+from augcond.planning import Plan, make_plan
 from augcond.progress import NoProgress, Progress, Stage, no_stage
 from augcond.screening.screen import screened_out
 from augcond.store.claims import PLAN, training_claim

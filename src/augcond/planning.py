@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -12,11 +11,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from augcond.amounts import checked_amounts, chosen_sources, of_every_class, read_rounds
 from augcond.conditioning import recipes_of
 from augcond.conditioning.streams import CLASS_NAME, PROMPT, SOURCES, numpy_stream, row_seed, row_seeds, stream_seed
 from augcond.config import ConditioningConfig, PlanConfig
 from augcond.datasets import Dataset
-from augcond.errors import PlanError, RunMismatchError
+from augcond.errors import RunMismatchError
 from augcond.nearness import Pairing, SourceFeatures
 
 _WORDS = pa.dictionary(pa.int32(), pa.string())
@@ -126,49 +126,6 @@ def _rows(table: pa.Table) -> Iterator[PlanRow]:
     yield from map(PlanRow, *columns.values())
 
 
-def images_to_make(config: PlanConfig, classes: Sequence[str], counts: Sequence[int]) -> list[int]:
-    """Return how many images each class is to have of each recipe, in label order; what is oversampled comes on top.
-
-    Args:
-        config: how many are asked for.
-        classes: class ids.
-        counts: real training images of each class.
-
-    Raises:
-        PlanError: `per_class` names a class that there is not.
-    """
-    if config.fill_to is not None:
-        return [max(0, config.fill_to - count) for count in counts]
-    if isinstance(config.per_class, dict):
-        for name in config.per_class:
-            if name not in classes:
-                near = difflib.get_close_matches(name, classes, n=1)
-                hint = f"; did you mean {near[0]!r}?" if near else ""
-                raise PlanError(f"plan.per_class names the class {name!r}, which the data does not have{hint}")
-        return [config.per_class.get(name, 0) for name in classes]
-    return [config.per_class or 0] * len(classes)
-
-
-def checked_amounts(dataset: Dataset, config: PlanConfig, conditioning: ConditioningConfig) -> list[int]:
-    """Return how many images of each recipe the classes of a dataset get, each of which has what they are made of.
-
-    `images_to_make`, as many times as is oversampled.
-
-    Raises:
-        PlanError: a class that is to get images has no real image to be conditioned on.
-    """
-    counts = dataset.counts()
-    amounts = images_to_make(config, dataset.classes, counts)
-    if any(recipe.source_count(conditioning) for recipe in recipes_of(conditioning)):
-        for class_id, amount, count in zip(dataset.classes, amounts, counts, strict=True):
-            if amount and not count:
-                raise PlanError(
-                    f"class {class_id!r} has no readable image to be conditioned on: add one, leave the class out with "
-                    "plan.per_class, or use the recipe 'text' alone"
-                )
-    return [config.oversample * amount for amount in amounts]
-
-
 def make_plan(
     dataset: Dataset,
     config: PlanConfig,
@@ -207,12 +164,22 @@ def make_plan(
     index = np.concatenate([np.arange(n, dtype=np.int32) for n in amounts]) if labels.size else labels
     order = np.lexsort((labels, index))
     seeds = _per_class(amounts, lambda label, n: row_seeds(config.seed, dataset.classes[label], n), (), np.int64)
-    chosen = _per_class(
-        amounts,
-        lambda label, n: draw_sources(config.seed, dataset.classes[label], members[label], n, max(takes)),
-        (max(takes),),
-        np.int64,
-    )
+    first = of_every_class(config, dataset.classes, dataset.counts())
+    further = read_rounds(config)
+
+    def sources_of(label: int, count: int) -> np.ndarray:
+        class_id = dataset.classes[label]
+        # Without further rounds, all that is oversampled too.
+        drawn = [(members[label], first[label] if further else count, SOURCES)]
+        for number, one in enumerate(further, start=1):
+            if class_id in one:
+                own = chosen_sources(one[class_id], dataset, label)
+                drawn.append((own, one[class_id].count, f"{SOURCES}-{number}"))
+        return np.concatenate(
+            [draw_sources(config.seed, class_id, own, n, max(takes), purpose) for own, n, purpose in drawn]
+        )
+
+    chosen = _per_class(amounts, sources_of, (max(takes),), np.int64)
     template = np.zeros(labels.size, np.int32)
     if len(prompts) > 1:
         template[:] = [stream_seed(int(seed), PROMPT) % len(prompts) for seed in seeds]
@@ -260,7 +227,9 @@ def _members(dataset: Dataset) -> list[np.ndarray]:
     return [by_key[labels[by_key] == label] for label in range(len(dataset.classes))]
 
 
-def draw_sources(plan_seed: int, class_id: str, members: np.ndarray, count: int, takes: int) -> np.ndarray:
+def draw_sources(
+    plan_seed: int, class_id: str, members: np.ndarray, count: int, takes: int, purpose: str = SOURCES
+) -> np.ndarray:
     """Return the sources of images 0 .. count - 1 of one class, (count, takes).
 
     Sources are drawn in shuffled rounds: every image of the class is first source once a round, second source
@@ -273,13 +242,14 @@ def draw_sources(plan_seed: int, class_id: str, members: np.ndarray, count: int,
         members: (n,) positions of the images of this class.
         count: number of images to make.
         takes: number of sources of one image.
+        purpose: of the stream; those of each chosen round have one of their own.
     """
     if not takes or not count or not len(members):
         return np.zeros((count, takes), dtype=np.int64)
     n = len(members)
     rounds = []
     for number in range(-(-count // n)):
-        generator = numpy_stream(row_seed(plan_seed, class_id, number), SOURCES)
+        generator = numpy_stream(row_seed(plan_seed, class_id, number), purpose)
         shuffled = generator.permutation(members)
         # Shifting one permutation keeps the sources of a row distinct and every image equally often in each place.
         shifts = np.concatenate(([0], 1 + generator.permutation(n - 1)))

@@ -87,6 +87,7 @@ def test_no_key_of_0_1_declares_a_neutral_value():
         ("data", "several_names"),
         ("data", "near_duplicates"),
         ("plan", "oversample"),
+        ("plan", "rounds"),
         ("conditioning", "neighbours"),
         ("generator", "away_from"),
         ("generator", "cache"),

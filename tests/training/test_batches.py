@@ -20,9 +20,10 @@ from augcond.datasets.contents import open_image
 from augcond.errors import DatasetError, TrainingError
 from augcond.training import ahead
 from augcond.training.augmentation import BatchAugmentation, read_crops
-from augcond.training.batches import BatchSampler, BatchSettings, ImageInputs, Tilted, effective_counts
+from augcond.training.batches import BatchSampler, BatchSettings, ImageInputs
 from augcond.training.devices import Rank
 from augcond.training.image_sets import ImageSet, real_images
+from augcond.training.orders import Tilted, effective_counts
 from augcond.training.pixels import DecodedPixels, MemoryPixels
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Final, Literal, TypeVar, get_args
 
+from augcond.amounts import checked_amounts
 from augcond.config import RunConfig, ScreeningConfig, TrainingConfig
 from augcond.datasets import Dataset, ImageRecord, Listing, RejectedFile, Split, subset
 from augcond.datasets.contents import NOT_FOUND
@@ -14,7 +15,6 @@ from augcond.datasets.loading import list_held_out, list_images
 from augcond.datasets.readers import FileReader
 from augcond.datasets.splits import draw_split, source_images
 from augcond.errors import AugcondError
-from augcond.planning import checked_amounts
 from augcond.training.arms import Arm, arms_of
 
 if TYPE_CHECKING:

@@ -49,8 +49,7 @@ class Recipe:
         embeddings: how the sources' embeddings are mixed.
         dropout: whether features of the embedding are dropped at the end.
         sources: how many sources one row takes, where that is not for the operation and the config to say.
-        across: its second source is an image of another class; the row keeps the class of its first, which is given the
-            larger share of both.
+        across: its second source is of another class; the row keeps the class of its first, which has the larger share.
         revision: of a function of one's own: another one makes other images, so change it when the function changes.
     """
 
@@ -125,8 +124,7 @@ _ACROSS = (
 )
 
 ACROSS_RECIPES: Mapping[str, Recipe] = MappingProxyType({recipe.name: recipe for recipe in _ACROSS})
-"""Those that mix images of two classes, and so have other sources than the others: they are compared with them, not in
-pairs, and take a data set of several classes."""
+"""Those that mix images of two classes: their second sources are not those of the others, so they compare unpaired."""
 
 
 def register_recipe(name: str, target: str) -> None:
@@ -344,8 +342,7 @@ def _draw(recipe: Recipe, settings: ConditioningConfig, count: int, seed: int) -
         return Draws()  # it draws for itself
 
     lam, weights = draw_weights(numpy_stream(seed, LAMBDA), settings.alpha, count)
-    if recipe.across:  # of two sources, whose order is their classes'
-        lam, weights = max(weights), (max(weights), min(weights))
+    lam, weights = (max(weights), (max(weights), min(weights))) if recipe.across else (lam, weights)
     cuts = "cutmix" in (recipe.pixels, recipe.embeddings)
     return Draws(lam=lam, share=None if cuts else weights[0], weights=weights)
 
@@ -399,7 +396,6 @@ def _cut_embeddings(recipe: Recipe, embeddings: Tensor, draws: Draws, seed: int)
         replaced = grid_mask(lam, _centre(seed), edge)
     else:
         replaced = run_mask(lam, float(numpy_stream(seed, RUN).random()), len(first))
-    if recipe.across and 2 * int(replaced.sum()) > len(replaced):  # edges are rounded to whole tokens
-        replaced = ~replaced
+    replaced = ~replaced if recipe.across and 2 * int(replaced.sum()) > len(replaced) else replaced
     embedding, share = embed_cutmix(first, second, replaced)
     return embedding.reshape(shape), _cut_draws(draws, share)

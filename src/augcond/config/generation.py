@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
@@ -45,6 +46,9 @@ class PlanConfig(Section, decides="images"):
     oversample: Annotated[AtLeastOne, Setting(by="each", neutral=1)] = 1
     """Make so many times as many, of which screening keeps as many as were asked for: per class, those that its judge
     finds right, the least certain first."""
+    rounds: Annotated[Path | None, Setting(by="each", path="path", neutral=None, swept=False)] = None
+    """A file of further images that were chosen class by class, as `augcond.experiments.rounds` writes it; each row
+    counts by the sources that it got."""
     seed: Annotated[Count, Setting(swept=False)] = 0
 
     @model_validator(mode="before")
@@ -58,6 +62,8 @@ class PlanConfig(Section, decides="images"):
     def _one_amount(self) -> Self:
         if self.per_class is not None and self.fill_to is not None:
             raise ValueError("give per_class or fill_to, not both")
+        if self.rounds is not None and self.oversample > 1:
+            raise ValueError("rounds choose what is made, oversample what is kept of it: leave one of them out")
         return self
 
 

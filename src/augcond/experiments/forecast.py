@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, get_args
 
 import numpy as np
 
+from augcond.amounts import images_to_make
 from augcond.checks import EVERYTHING, Look, Problem, check_run
 from augcond.checks.generation import BYTES_SOURCE, check_disk, stored_bytes
 from augcond.datasets import Dataset
@@ -26,7 +27,7 @@ from augcond.engine.rows import Making
 from augcond.engine.work import torch_threads
 from augcond.errors import AugcondError, GeneratorError
 from augcond.experiments.rates import Cost, generation_costs, training_costs
-from augcond.planning import Plan, images_to_make
+from augcond.planning import Plan
 
 if TYPE_CHECKING:
     from augcond.config import EngineConfig, RunConfig

@@ -23,10 +23,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from augcond.amounts import images_to_make
 from augcond.config.base import counted, uncounted
 from augcond.errors import ConfigError, CorruptRunError, LeakError, RunError
 from augcond.generators.checked import embed_prompts
-from augcond.planning import images_to_make
 from augcond.sealed import read_json, read_table, write_json, write_table
 from augcond.store.names import FILES
 from augcond.training.arm_images import RunImages

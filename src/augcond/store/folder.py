@@ -50,6 +50,7 @@ class RunFolder:
         self.sources_path = self._file("sources")
         self.split_path = self._file("split")
         self.screening_path = self._file("screening")
+        self.rounds_path = self._file("rounds")
         self.margins_path = self._file("margins")
         self.report_path = self._file("page").parent
         self.page_path = self._file("page")

@@ -53,6 +53,7 @@ FILES: Final[Mapping[str, RunFile]] = {
     "marker": RunFile("shards/{number:05d}.done.json", seal="json", mend="augcond generate makes its shard anew"),
     "marker set aside": RunFile("shards/{number:05d}.unfit.json"),
     "embeddings": RunFile("embeddings/{number:05d}.parquet", seal="parquet", mend="augcond generate computes it anew"),
+    "rounds": RunFile("rounds.json", seal="json", mend="delete it, and its rounds are chosen anew"),
     "split": RunFile("split.json", seal="json", mend=MEND_SPLIT),
     "screening": RunFile("screening.json", seal="json", mend=_SCREEN),
     "margins": RunFile("screening.parquet", seal="parquet", mend=_SCREEN),

@@ -18,7 +18,7 @@ from augcond.conditioning.framing import is_large
 from augcond.config.moved import called_today
 from augcond.datasets import Dataset
 from augcond.errors import CorruptRunError, RunError, RunMismatchError
-from augcond.files import is_special
+from augcond.files import file_sha256, is_special
 from augcond.planning import OTHER_CLASS, PLAN_SCHEMA, Plan, grow_plan
 from augcond.store.fingerprint import (
     LARGE,
@@ -141,6 +141,7 @@ def digest_inputs(
         "version": [version("augcond"), FORMAT, dict(PATH_VERSIONS)],
         "config": config.model_dump(mode="json", include=sections),
         "engine": [config.engine.shard_size, threads],
+        **({} if config.plan.rounds is None else {"rounds": file_sha256(config.plan.rounds)}),
         "settings": settings,
         "size": [generator.image_size, generator.native_size],
         "dataset": [dataset.classes, dataset.class_names, dataset.warnings, list(map(asdict, dataset.rejected))],

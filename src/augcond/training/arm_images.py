@@ -15,10 +15,10 @@ from augcond.errors import RunError
 from augcond.generators import load_generator
 from augcond.store.fingerprint import row_fingerprints
 from augcond.training.arms import Arm, unused_real
-from augcond.training.batches import class_weights
 from augcond.training.devices import find_rank
 from augcond.training.image_sets import ImageSet, real_images, synthetic_images
 from augcond.training.networks import build_classifier, input_size
+from augcond.training.orders import class_weights
 from augcond.training.probes import BackboneEncoder, FrozenEncoder, GeneratorEncoder
 from augcond.training.synthetic import SyntheticRows
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from augcond.amounts import images_to_make
 from augcond.config.training import UNUSED_REAL as UNUSED_REAL
 from augcond.config.training import ArmConfig
 from augcond.datasets.base import HeldOut as HeldOut
 from augcond.errors import ConfigError, TrainingError
-from augcond.planning import images_to_make
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -8,7 +8,7 @@ holds within each class, and classes come in shuffled rounds.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -19,6 +19,7 @@ from augcond.conditioning.streams import numpy_stream
 from augcond.errors import TrainingError
 from augcond.training.ahead import Ahead, spread
 from augcond.training.augmentation import PIECE, BatchAugmentation, mix_inputs, read_crops
+from augcond.training.orders import BalancedRounds, Order, Rounds, Tilted, members_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -239,10 +240,10 @@ class BatchSampler:
                 "there are no synthetic images to train on: run augcond generate first, or loosen the screening"
             )
         self.steps = steps
-        self._real: _Order = _Rounds(real, seed, "real-order")
+        self._real: Order = Rounds(real, seed, "real-order")
         if balance is not None:
-            self._real = _BalancedRounds(_members(balance), seed, "real-order")
-        self._synthetic: _Order = _Rounds(synthetic, seed, "synthetic-order")
+            self._real = BalancedRounds(members_of(balance), seed, "real-order")
+        self._synthetic: Order = Rounds(synthetic, seed, "synthetic-order")
         if settings.tilted is not None and synthetic:
             self._synthetic = settings.tilted.order(seed, "synthetic-order")
         size = settings.size
@@ -286,31 +287,6 @@ class BatchSettings:
 
 
 @dataclass(frozen=True, slots=True)
-class Tilted:
-    """Synthetic images that are drawn the less often, the more real ones their class has.
-
-    Attributes:
-        labels: of the synthetic images.
-        real: number of real images of each class.
-        tilt: a class of n real images is drawn n^-tilt as often as one of one.
-    """
-
-    labels: tuple[int, ...]
-    real: tuple[int, ...]
-    tilt: float
-
-    def order(self, seed: int, purpose: str) -> _Order:
-        """Return the order in which they are drawn: in rounds in which each class has as many places as it is due."""
-        members = _members(self.labels)
-        weights = class_weights(self.real, self.tilt)
-        due = [len(own) * weights[self.labels[int(own[0])]] for own in members]
-        # The class that is drawn most often has each of its images once a round.
-        most = max(share / len(own) for share, own in zip(due, members, strict=True))
-        places = tuple(max(1, round(share / most)) for share in due)
-        return _TiltedRounds(members, places, seed, purpose)
-
-
-@dataclass(frozen=True, slots=True)
 class Batch:
     """Positions of the images of one step, among the real and among the synthetic ones."""
 
@@ -322,113 +298,3 @@ class Batch:
         whole = np.arange(len(self.real) + len(self.synthetic))[rank.number :: rank.count]
         real = whole[whole < len(self.real)]
         return self.real[real], self.synthetic[whole[len(real) :] - len(self.real)]
-
-
-class _Order(Protocol):
-    def __call__(self, start: int, stop: int) -> np.ndarray: ...
-
-
-@dataclass(frozen=True, slots=True)
-class _Rounds:
-    """An endless sequence of shuffled rounds through `count` things."""
-
-    count: int
-    seed: int
-    purpose: str
-
-    def __call__(self, start: int, stop: int) -> np.ndarray:
-        if start == stop:
-            return np.zeros(0, np.int64)
-        first, last = start // self.count, (stop - 1) // self.count
-        rounds = [_round(self.count, self.seed, f"{self.purpose}-{number}") for number in range(first, last + 1)]
-        return np.concatenate(rounds)[start - first * self.count : stop - first * self.count]
-
-
-@dataclass(frozen=True, slots=True)
-class _BalancedRounds:
-    """An endless sequence of shuffled rounds through the classes; each class gives its images in rounds of its own."""
-
-    members: tuple[np.ndarray, ...]
-    seed: int
-    purpose: str
-
-    def __call__(self, start: int, stop: int) -> np.ndarray:
-        if start == stop:
-            return np.zeros(0, np.int64)
-        classes = len(self.members)
-        first, last = start // classes, (stop - 1) // classes + 1
-        # In round r every class gives its r-th image.
-        given = np.stack(
-            [
-                own[_Rounds(len(own), self.seed, f"{self.purpose}-class-{number}")(first, last)]
-                for number, own in enumerate(self.members)
-            ]
-        )
-        orders = [_round(classes, self.seed, f"{self.purpose}-classes-{number}") for number in range(first, last)]
-        drawn = np.concatenate([given[order, place] for place, order in enumerate(orders)])
-        return drawn[start - first * classes : stop - first * classes]
-
-
-@dataclass(frozen=True, slots=True)
-class _TiltedRounds:
-    """An endless sequence of shuffled rounds; in each, a class has some places, and fills them in rounds of its own."""
-
-    members: tuple[np.ndarray, ...]
-    places: tuple[int, ...]
-    seed: int
-    purpose: str
-
-    def __call__(self, start: int, stop: int) -> np.ndarray:
-        if start == stop:
-            return np.zeros(0, np.int64)
-        length = sum(self.places)
-        first, last = start // length, (stop - 1) // length
-        drawn = []
-        for number in range(first, last + 1):
-            filled = [
-                own[_Rounds(len(own), self.seed, f"{self.purpose}-class-{which}")(number * due, (number + 1) * due)]
-                for which, (own, due) in enumerate(zip(self.members, self.places, strict=True))
-            ]
-            drawn.append(np.concatenate(filled)[_round(length, self.seed, f"{self.purpose}-places-{number}")])
-        return np.concatenate(drawn)[start - first * length : stop - first * length]
-
-
-def class_weights(real: Sequence[int], tilt: float) -> np.ndarray:
-    """Return how often a synthetic image of each class is drawn, beside one of a class with one real image, (C,).
-
-    Args:
-        real: number of real images of each class; none counts as one.
-        tilt: 0 draws all equally often.
-    """
-    weights: np.ndarray = np.maximum(np.asarray(real, float), 1.0) ** -tilt
-    return weights
-
-
-def _members(labels: Sequence[int]) -> tuple[np.ndarray, ...]:
-    """Return the positions of the images of each class that has any."""
-    array = np.asarray(labels, dtype=np.int64)
-    return tuple(np.flatnonzero(array == label) for label in np.unique(array))
-
-
-@lru_cache(maxsize=64)
-def _round(count: int, seed: int, purpose: str) -> np.ndarray:
-    return numpy_stream(seed, purpose).permutation(count)
-
-
-def effective_counts(
-    real: Sequence[int], synthetic: Sequence[float], share: float, *, balanced: bool = False
-) -> list[float]:
-    """Return the class distribution that batches show, scaled to the number of real images.
-
-    Args:
-        real: real images per class.
-        synthetic: synthetic images per class.
-        share: share of synthetic images in a batch.
-        balanced: real images are drawn class by class.
-    """
-    total = sum(real)
-    counts = np.asarray(real, float)
-    shown = (1 - share) * (total * (counts > 0) / np.count_nonzero(counts) if balanced else counts)
-    if share:
-        shown = shown + share * np.asarray(synthetic, float) * total / sum(synthetic)
-    return [float(value) for value in shown]

@@ -18,12 +18,12 @@ from augcond.training.batches import (
     FeatureInputs,
     ImageInputs,
     Inputs,
-    Tilted,
 )
 from augcond.training.cards import load_weights
 from augcond.training.devices import find_rank
 from augcond.training.loop import make_optimizer
 from augcond.training.networks import build_classifier, check_network, input_size
+from augcond.training.orders import Tilted
 from augcond.training.probes import LinearHead, plain_features
 
 if TYPE_CHECKING:

@@ -21,7 +21,6 @@ from augcond.store.names import CARD, CHECKPOINT, WEIGHTS
 from augcond.store.verifying import model_flaw, set_aside_model
 from augcond.training.arm_images import RunImages
 from augcond.training.arms import Arm, Seeds, arms_of
-from augcond.training.batches import effective_counts
 from augcond.training.cards import ModelCard, read_card, save_model
 from augcond.training.devices import find_rank
 from augcond.training.experiment import Experiment, evaluation_images
@@ -29,6 +28,7 @@ from augcond.training.loop import Task, check_optimizer, fit
 from augcond.training.losses import Objective, make_objective
 from augcond.training.models import Model, check_training, prepare_training
 from augcond.training.networks import fetch_weights, input_size, weights_file
+from augcond.training.orders import effective_counts
 
 if TYPE_CHECKING:
     from augcond.progress import Progress
