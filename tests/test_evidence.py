@@ -112,7 +112,7 @@ def test_a_process_leaves_what_another_is_at_and_waits_for_it_where_it_decides_t
             other.close()
 
         monkeypatch.setattr(evidence.time, "sleep", other_process_ends)
-        assert evidence._measure(_TwoUnits(records), measuring, options) == 0
+        assert evidence.measure_units(_TwoUnits(records), measuring, options) == 0
     assert measuring.measured == ["second"]
 
 
@@ -120,7 +120,9 @@ def test_a_missing_record_that_no_process_is_at_is_an_error(tmp_path, monkeypatc
     measuring = _Counting(set())
     monkeypatch.setattr(measuring, "is_done", lambda unit: True)
     with pytest.raises(NotMeasured, match="first"):
-        evidence._measure(_TwoUnits(set()), measuring, SimpleNamespace(tier="a", work=tmp_path, budget_minutes=None))
+        evidence.measure_units(
+            _TwoUnits(set()), measuring, SimpleNamespace(tier="a", work=tmp_path, budget_minutes=None)
+        )
 
 
 def test_seeds_of_different_settings_are_no_row(tmp_path, capsys):

@@ -29,10 +29,10 @@ import logging
 import math
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from benchmarks.evidence.campaign import Campaign, NotMeasured
 from benchmarks.evidence.estimate import Rates, work_of
@@ -117,7 +117,7 @@ def main(arguments: Sequence[str] | None = None, scale: Scale | None = None) -> 
         logger.addHandler(handler)
     logger.setLevel(logging.INFO)
     try:
-        return _measure(campaign, measuring, options)
+        return measure_units(campaign, measuring, options)
     except AugcondError as error:
         logger.error("%s", error)
         return 1
@@ -127,7 +127,16 @@ def main(arguments: Sequence[str] | None = None, scale: Scale | None = None) -> 
             handler.close()
 
 
-def _measure(campaign: Campaign, measuring: Measuring, options: argparse.Namespace) -> int:
+class Units(Protocol):
+    """Names units one after the other."""
+
+    def units(self, tier: str) -> Iterator[Unit]:
+        """Yield the units of a tier; each must be measured before the next is asked for."""
+        ...
+
+
+def measure_units(campaign: Units, measuring: Measuring, options: argparse.Namespace) -> int:
+    """Measure the units of `options.tier` that no other process measures, and return the exit code."""
     deadline = time.monotonic() + 60 * (math.inf if options.budget_minutes is None else options.budget_minutes)
     measured = 0
     while time.monotonic() < deadline:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 
 from benchmarks.evidence.units import Unit, images_key
 
 from augcond.amounts import images_to_make
-from augcond.datasets import load_dataset
+from augcond.config import DataConfig, RunConfig
+from augcond.datasets import Dataset, load_dataset
 from augcond.datasets.splits import draw_split, source_images
 
 
@@ -69,7 +71,17 @@ def work_of(units: Iterable[Unit]) -> Work:
     return Work(count, models, steps, images)
 
 
+@lru_cache(maxsize=4)
+def _pool(data: str) -> Dataset:
+    return load_dataset(DataConfig.model_validate_json(data))
+
+
+def pool_of(config: RunConfig) -> Dataset:
+    """Return all labelled images of a run, decoded once for all runs that differ in the split alone."""
+    return _pool(config.data.model_copy(update={"split": None}).model_dump_json())
+
+
 def _amounts(unit: Unit) -> list[int]:
-    pool = load_dataset(unit.config.data)
+    pool = pool_of(unit.config)
     sources = source_images(unit.config, pool, draw_split(unit.config, pool))
     return images_to_make(unit.config.plan, sources.classes, sources.counts())

@@ -84,7 +84,7 @@ class ArmSpec:
 
     Attributes:
         name: of the row.
-        recipe: of its synthetic images; None: none.
+        recipe: of its synthetic images, or several; None: none.
         training: its own keys of the `training` section.
         knob: what it alone is tuned in; None: it is not tuned, or tuned as another arm.
         augment: what is tried in the first round of the tuning: settings of the augmentation.
@@ -93,7 +93,7 @@ class ArmSpec:
     """
 
     name: str
-    recipe: str | None = None
+    recipe: str | tuple[str, ...] | None = None
     training: Mapping[str, Any] = field(default_factory=dict)
     knob: Knob | None = None
     augment: tuple[Mapping[str, Any], ...] = _AUGMENT

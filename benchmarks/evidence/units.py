@@ -12,6 +12,8 @@ from typing import Any
 from benchmarks.evidence.settings import ArmSpec, Protocol, Scale
 
 from augcond.config import RunConfig, parse_config
+from augcond.files import file_sha256
+from augcond.store.folder import RunFolder
 from augcond.training.arms import HeldOut
 
 
@@ -26,6 +28,8 @@ class Setting:
         shots: k of a few-shot run.
         published: with the leaks of the published scripts.
         overrides: dotted keys of the config, what tuning chose among them.
+        names: which of the files in `names/` gives the class names; None: the world's own.
+        rounds: in how many further rounds its images are made; 0: all at once.
     """
 
     protocol: Protocol
@@ -34,6 +38,8 @@ class Setting:
     shots: int | None = None
     published: bool = False
     overrides: Mapping[str, Any] = field(default_factory=dict)
+    names: str | None = None
+    rounds: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +74,8 @@ def images_key(values: Mapping[str, Any]) -> str:
     conditioning = {key: value for key, value in values["conditioning"].items() if key != "recipe"}
     shared = {key: values[key] for key in ("generator", "prompt")}
     shared |= {"seed": values["plan"]["seed"], "conditioning": conditioning}
+    if values["data"].get("class_names"):
+        shared["class_names"] = str(values["data"]["class_names"])
     return json.dumps(shared, sort_keys=True)
 
 
@@ -88,15 +96,26 @@ def make_unit(
         ConfigError: the setting cannot be.
     """
     values = _values(setting, scale)
-    fingerprint = hashlib.sha256(
-        json.dumps(
-            {"values": values, "overrides": dict(setting.overrides), "revision": revision}, sort_keys=True
-        ).encode()
-    ).hexdigest()
+    about: dict[str, Any] = {"values": values, "overrides": dict(setting.overrides), "revision": revision}
+    if setting.names is not None:
+        about["names"] = file_sha256(names_file(setting.names))
+    if setting.rounds:
+        about["rounds"] = setting.rounds
+    fingerprint = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()
     # A changed setting gets a folder of its own: augcond refuses to mix two runs in one.
     values["run"] = str(work / name / folder_name(fingerprint))
+    # Where files lie says nothing about what is measured.
+    if setting.names is not None:
+        values["data"] |= {"class_names": str(names_file(setting.names)), "several_names": True}
+    if setting.rounds:
+        values["plan"]["rounds"] = str(RunFolder(Path(values["run"])).rounds_path)
     texts = tuple(f"{key}={json.dumps(value)}" for key, value in setting.overrides.items())
     return Unit(name, parse_config(values, texts, origin=name), tuple(judged), fingerprint)
+
+
+def names_file(names: str) -> Path:
+    """Return the class-name file of that name."""
+    return Path(__file__).parent / "names" / f"{names}.tsv"
 
 
 def _values(setting: Setting, scale: Scale) -> dict[str, Any]:
@@ -112,7 +131,8 @@ def _values(setting: Setting, scale: Scale) -> dict[str, Any]:
     if "plan.per_class" in setting.overrides:
         amount = {}
     values["plan"] = {**amount, "seed": setting.seed}
-    recipes = sorted({arm.recipe for arm in setting.arms if arm.recipe not in (None, "unused-real")})
+    named = [(arm.recipe,) if isinstance(arm.recipe, str) else arm.recipe or () for arm in setting.arms]
+    recipes = sorted({recipe for several in named for recipe in several} - {"unused-real"})
     if recipes:
         values["conditioning"] = {"recipe": recipes}
     training = values.setdefault("training", {})

@@ -2,8 +2,8 @@
 
     plan of every class -> images -> judge -> how many more of which class, from which sources -> images -> ...
 
-What was chosen is input of the plan (`plan.rounds`) and stands in its rows, so that it defines the run's images, and the
-judge does not. It lies in RUN/rounds.json; a choice that is there is not made again, so the same call resumes.
+What was chosen is input of the plan (`plan.rounds`) and stands in its rows, so that it defines the run's images, and
+the judge does not. It lies in RUN/rounds.json; a choice that is there is not made again, so the same call resumes.
 """
 
 from __future__ import annotations

@@ -1,0 +1,170 @@
+"""The units of the steps, in the order in which they are measured: seed by seed, so that a stop leaves whole seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from benchmarks.beyond.settings import NOT_CHOSEN, PILOTS, PROMPTLESS, Cell, Idea, Size
+from benchmarks.evidence.campaign import Campaign, NotMeasured
+from benchmarks.evidence.estimate import pool_of
+from benchmarks.evidence.measuring import Measuring
+from benchmarks.evidence.records import Record, read_record
+from benchmarks.evidence.settings import ArmSpec
+from benchmarks.evidence.units import Setting, Unit, make_unit
+
+from augcond.amounts import images_to_make
+from augcond.config import RunConfig
+from augcond.datasets.splits import draw_split, source_images
+from augcond.experiments.rounds import generate_in_rounds
+from augcond.training.arms import HeldOut
+
+STEPS = ("pilots", "final", "senses")
+
+_BOTH: tuple[HeldOut, ...] = ("validation", "test")
+
+
+@dataclass(frozen=True, slots=True)
+class Beyond:
+    """Where everything lies, and how large it is.
+
+    Attributes:
+        size: how large.
+        results: the folder of the records.
+        tuned: gives the settings that the evidence's tuning has found.
+        work: the folder of the runs.
+        revision: of the generator's weights.
+        guess: take the first ideas where pilots have chosen none yet: to list units, not to measure them.
+    """
+
+    size: Size
+    results: Path
+    tuned: Campaign
+    work: Path
+    revision: str
+    guess: bool = False
+    _found: dict[tuple[str, str], Mapping[str, Any]] = field(default_factory=dict)
+
+    def units(self, step: str) -> Iterator[Unit]:
+        """Yield the units of a step; each must be measured before the next is asked for."""
+        yield from {"pilots": self._pilots, "final": self._final, "senses": self._senses}[step]()
+
+    def chosen(self) -> tuple[Idea, ...]:
+        """Return the ideas that did best on validation images, on the average of cells and seeds of the pilots.
+
+        Raises:
+            NotMeasured: a pilot is not measured yet.
+        """
+        asked = [idea for idea in self.size.ideas if idea.name not in NOT_CHOSEN]
+        if self.guess:
+            return tuple(asked[: self.size.chosen])
+        return tuple(sorted(asked, key=self._on_validation, reverse=True)[: self.size.chosen])
+
+    def _on_validation(self, idea: Idea) -> float:
+        found = []
+        for cell in PILOTS:
+            for seed in range(self.size.pilot_seeds):
+                name = f"pilots/{cell.name}/{idea.name}/seed-{seed}"
+                record = read_record(self.results, name)
+                if record is None:
+                    raise NotMeasured(f"{name} must be measured before the second step")
+                found.append(float(record["models"][0]["validation"]["overall"]))
+        return fmean(found)
+
+    def _pilots(self) -> Iterator[Unit]:
+        for seed in range(self.size.pilot_seeds):
+            for cell in PILOTS:
+                rows = [Idea(spec) for spec in (*PROMPTLESS, *self.size.baselines)]
+                for idea in (*rows, *self.size.ideas):
+                    if _fits(idea.spec, cell):
+                        yield self._unit(f"pilots/{cell.name}", idea, cell, seed, seed)
+
+    def _final(self) -> Iterator[Unit]:
+        chosen = self.chosen()
+        for seed in range(self.size.seeds):
+            for training in range(self.size.trainings):
+                drawn = seed + 1000 * training  # of the first training those of the other tables
+                for shots in (None, *self.size.shots):
+                    for spec in PROMPTLESS:
+                        if _fits(spec, Cell("any", shots)):
+                            start = f"final/{Cell('any', shots).name}"
+                            yield self._unit(start, Idea(spec), Cell("any", shots), seed, drawn, training)
+                    for cell in (Cell(kind, shots) for kind in self.size.kinds):
+                        for idea in (*map(Idea, self.size.baselines), *chosen):
+                            yield self._unit(f"final/{cell.name}", idea, cell, seed, drawn, training)
+
+    def _senses(self) -> Iterator[Unit]:
+        for seed in range(self.size.sense_seeds):
+            for shots in (None, *self.size.shots):
+                cell = Cell("wrong-senses", shots)
+                for spec in self.size.baselines:
+                    yield self._unit(f"senses/{cell.name}", Idea(spec), cell, seed, seed)
+
+    def _unit(self, start: str, idea: Idea, cell: Cell, seed: int, trained: int, training: int | None = None) -> Unit:
+        overrides = {**cell.overrides, **idea.overrides}
+        setting = Setting(cell.protocol, (idea.spec,), seed, cell.shots, overrides=overrides, names=cell.names)
+        setting = replace(setting, rounds=idea.rounds)
+        setting = replace(setting, overrides={**self._tuned(setting), **overrides})
+        further: dict[str, Any] = {}
+        if trained != seed:
+            further["training.seeds"] = [trained]
+        if idea.halved:
+            further["plan.per_class"] = _halves(self._parsed(setting))
+            further["plan.fill_to"] = None
+        setting = replace(setting, overrides={**setting.overrides, **further})
+        middle = "" if training is None else f"/training-{training}"
+        return self._made(f"{start}/{idea.name}{middle}/seed-{seed}", setting)
+
+    def _tuned(self, setting: Setting) -> Mapping[str, Any]:
+        """Return what the evidence's tuning has found for the arm of a setting."""
+        tuned_as = setting.arms[0].tuned_as
+        if tuned_as is None:
+            return {}
+        key = (setting.protocol, tuned_as)
+        if key not in self._found:
+            self._found[key] = self.tuned.with_tuned(replace(setting, overrides={})).overrides
+        return self._found[key]
+
+    def _made(self, name: str, setting: Setting) -> Unit:
+        return make_unit(name, setting, self.size.scale, work=self.work, revision=self.revision, judged=_BOTH)
+
+    def _parsed(self, setting: Setting) -> RunConfig:
+        """Return the config of a setting with the whole budget, all at once."""
+        plain = {key: value for key, value in setting.overrides.items() if key != "plan.oversample"}
+        return self._made("whole", replace(setting, overrides=plain, rounds=0)).config
+
+
+def _fits(spec: ArmSpec, cell: Cell) -> bool:
+    # The pool of the built-in world has no ceiling of few shots that was tuned.
+    return cell.shots is None or spec.recipe != "unused-real"
+
+
+def whole_amounts(config: RunConfig) -> dict[str, int]:
+    """Return how many images each class of a run gets, by class id."""
+    pool = pool_of(config)
+    sources = source_images(config, pool, draw_split(config, pool))
+    return dict(zip(sources.classes, images_to_make(config.plan, sources.classes, sources.counts()), strict=True))
+
+
+def _halves(config: RunConfig) -> dict[str, int]:
+    return {class_id: amount // 2 for class_id, amount in whole_amounts(config).items()}
+
+
+class Practising(Measuring):
+    """Measures units, those in rounds by making their images in rounds first."""
+
+    def measure(self, unit: Unit) -> Record:
+        """See `Measuring.measure`."""
+        plan = unit.config.plan
+        if plan.rounds is not None:
+            begun = whole_amounts(unit.config.model_copy(update={"plan": plan.model_copy(update={"rounds": None})}))
+            per_class = round(sum(begun.values()) / len(begun) / ROUNDS)
+            generate_in_rounds(unit.config, rounds=ROUNDS, per_class=max(1, per_class))
+        return super().measure(unit)
+
+
+ROUNDS = 2
+"""Of the idea `rounds`: half of the budget at once, the rest in so many."""

@@ -1,0 +1,166 @@
+"""What is measured: the cells, the rows that are compared with, and the ideas, each with settings declared beforehand.
+
+Ideas take the tuned settings of the arm that they change (`benchmarks.evidence`), and nothing of them is tuned: the
+tuning budget is that of their baselines. The generation budget is equal too: a row makes as many images as `dropout`,
+however many of them it keeps or uses.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from benchmarks.evidence.settings import (
+    CEILING,
+    LONG_TAIL_REAL,
+    SMOKE,
+    STAND_IN,
+    UNNAMED_PROMPT,
+    ArmSpec,
+    Protocol,
+    Scale,
+    synthetic,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """A protocol with a kind of prompts.
+
+    Attributes:
+        kind: of the prompts: named, unnamed, coarse, wrong-senses; `any` for rows that take none.
+        shots: images per class; None: the long tail.
+    """
+
+    kind: str
+    shots: int | None = None
+
+    @property
+    def protocol(self) -> Protocol:
+        """Which one."""
+        return "long-tail" if self.shots is None else "few-shot"
+
+    @property
+    def name(self) -> str:
+        """As in the names of units."""
+        return f"{'long-tail' if self.shots is None else f'k{self.shots}'}-{self.kind}"
+
+    @property
+    def names(self) -> str | None:
+        """The class-name file of its prompts."""
+        return self.kind if self.kind in ("coarse", "wrong-senses") else None
+
+    @property
+    def overrides(self) -> Mapping[str, Any]:
+        """What its prompts set."""
+        return {"prompt": [UNNAMED_PROMPT]} if self.kind == "unnamed" else {}
+
+
+@dataclass(frozen=True, slots=True)
+class Idea:
+    """A row beyond those that are compared with.
+
+    Attributes:
+        spec: its arm.
+        overrides: dotted keys of the config.
+        halved: what is asked for is half: the rest of the budget is images that are not kept, or come in rounds.
+        rounds: see `benchmarks.evidence.units.Setting`.
+    """
+
+    spec: ArmSpec
+    overrides: Mapping[str, Any] = field(default_factory=dict)
+    halved: bool = False
+    rounds: int = 0
+
+    @property
+    def name(self) -> str:
+        """Of its row."""
+        return self.spec.name
+
+
+def _of(name: str, recipe: str | tuple[str, ...], **training: Any) -> ArmSpec:
+    return ArmSpec(name, recipe, training, tuned_as=STAND_IN)
+
+
+_PROBE = {"model": "generator", "mode": "linear-probe"}
+
+BASELINES: tuple[ArmSpec, ...] = tuple(
+    replace(synthetic(name), name=name)
+    for name in ("text", "image", "dropout", "embed-mixup-dropout", "embed-cutmix-dropout")
+)
+"""Rows that depend on the prompts."""
+
+PROMPTLESS: tuple[ArmSpec, ...] = (LONG_TAIL_REAL[0], CEILING)
+"""Rows that do not: measured once for all kinds of prompts."""
+
+IDEAS: tuple[Idea, ...] = (
+    Idea(_of("away", "dropout"), {"generator.away_from": "similar-class"}),
+    Idea(_of("near", "embed-mixup-dropout"), {"conditioning.neighbours": 3}),
+    Idea(_of("across", "embed-mixup-dropout-across")),
+    Idea(_of("across-near", "embed-mixup-dropout-across"), {"conditioning.neighbours": 3}),
+    Idea(_of("half-text", ("dropout", "text"))),
+    Idea(_of("screened", "dropout"), {"screening.by": "classifier"}),
+    Idea(_of("useful", "dropout"), {"screening.by": "classifier", "plan.oversample": 2}, halved=True),
+    Idea(_of("rounds", "dropout"), halved=True, rounds=2),
+    Idea(_of("adjusted", "dropout", loss="logit-adjustment", counts="effective")),
+    Idea(_of("tilted", "dropout", synthetic_tilt=0.5)),
+    Idea(_of("phased", "dropout"), {"training.real_steps": 60}),
+    Idea(ArmSpec("probe", None, _PROBE)),
+    Idea(ArmSpec("probe-text", "text", _PROBE)),
+    Idea(ArmSpec("probe-dropout", "dropout", _PROBE)),
+)
+"""The probes ask whether synthetic images help what a user would really pick; they are not chosen."""
+
+NOT_CHOSEN = ("probe", "probe-text", "probe-dropout")
+
+PILOTS = (Cell("unnamed"), Cell("coarse", 2))
+KINDS = ("named", "unnamed", "coarse")
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """How large the campaign is; smoke makes a tiny one.
+
+    Attributes:
+        scale: of a unit.
+        shots: numbers of images per class of the second step.
+        pilot_seeds: of each pilot.
+        seeds: of each row of the second step.
+        trainings: of a seed in the second step, whose mean is its value.
+        sense_seeds: of the rows with wrong senses.
+        chosen: how many ideas go on.
+        ideas: those that are piloted.
+        baselines: the rows that depend on the prompts.
+        kinds: of prompts, in the second step.
+    """
+
+    scale: Scale
+    shots: tuple[int, ...] = (1, 2, 4)
+    pilot_seeds: int = 8
+    seeds: int = 10
+    trainings: int = 3
+    sense_seeds: int = 4
+    chosen: int = 3
+    ideas: tuple[Idea, ...] = IDEAS
+    baselines: tuple[ArmSpec, ...] = BASELINES
+    kinds: tuple[str, ...] = KINDS
+
+
+WHOLE = Size(Scale())
+SMALL = Size(
+    SMOKE,
+    shots=(2,),
+    pilot_seeds=1,
+    seeds=1,
+    trainings=1,
+    sense_seeds=1,
+    chosen=1,
+    ideas=tuple(
+        replace(idea, overrides={**idea.overrides, "training.real_steps": 1}) if idea.name == "phased" else idea
+        for idea in IDEAS
+    ),
+    baselines=BASELINES[:1],
+    kinds=("coarse",),
+)
+"""Does the whole chain run on this machine? Its numbers mean nothing."""
