@@ -2,7 +2,8 @@
 
 Ideas take the tuned settings of the arm that they change (`benchmarks.evidence`), and nothing of them is tuned: the
 tuning budget is that of their baselines. The generation budget is equal too: a row makes as many images as `dropout`,
-however many of them it keeps or uses.
+however many of them it keeps. `half-text` trains on as many, half of each recipe; the plan makes the other halves too,
+which are those of the rows `dropout` and `text`.
 """
 
 from __future__ import annotations
