@@ -212,6 +212,7 @@ recipes = Registry(
         "cutmix-dropout": _RECIPES,
         "embed-mixup-dropout": _RECIPES,
         "embed-cutmix-dropout": _RECIPES,
+        "image-pair": _RECIPES,
     },
 )
 """Recipes (`augcond.conditioning.Recipe`), in the order in which they are shown."""

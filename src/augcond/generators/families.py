@@ -23,6 +23,7 @@ logger = logging.getLogger(__name__)
 INPUT_WORDS: dict[Input, str] = {
     "text": "a prompt alone",
     "image": "image embeddings",
+    "reference-image": "reference images",
     "initial-image": "an initial image",
 }
 """What recipes condition a generator by, in words."""
@@ -114,7 +115,7 @@ def recipes_for(name: str) -> tuple[str, ...]:
         ConfigError: there is no such family.
     """
     inputs = find_family(name).inputs
-    return tuple(recipe.name for recipe in RECIPES.values() if inputs is None or _input_of(recipe) in inputs)
+    return tuple(recipe.name for recipe in RECIPES.values() if inputs is None or not inputs.isdisjoint(_inputs(recipe)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,17 +211,25 @@ def check_recipes(
     inputs = generator.inputs if generator is not None else find_family(config.name).inputs
     if inputs is None:
         return
-    wrong = [recipe for recipe in recipes if _input_of(recipe) not in inputs]
+    wrong = [recipe for recipe in recipes if inputs.isdisjoint(_inputs(recipe))]
     if wrong:
-        needs = dict.fromkeys(INPUT_WORDS[_input_of(recipe)] for recipe in wrong)
-        taken = [recipe.name for recipe in RECIPES.values() if _input_of(recipe) in inputs]
+        needs = dict.fromkeys(INPUT_WORDS[_inputs(recipe)[0]] for recipe in wrong)
+        taken = [recipe.name for recipe in RECIPES.values() if not inputs.isdisjoint(_inputs(recipe))]
         raise ConfigError(
             f"conditioning.recipe: {config.name} does not take {' or '.join(needs)}, which "
             f"{', '.join(recipe.name for recipe in wrong)} would condition it by; it takes {', '.join(taken)}"
         )
+    if conditioning.rescale and "reference-image" in inputs and any(recipe.dropout for recipe in recipes):
+        raise ConfigError(
+            f"conditioning.rescale: {config.name} does not see the tokens of a reference image that are dropped, so "
+            "there is nothing to make up for; leave it out"
+        )
 
 
-def _input_of(recipe: Recipe) -> Input:
+def _inputs(recipe: Recipe) -> tuple[Input, ...]:
+    """Return what a recipe can condition a generator by; one of them is enough."""
     if recipe.initial:
-        return "initial-image"
-    return "image" if recipe.with_image else "text"
+        return ("initial-image",)
+    if recipe.embeddings == "pair":
+        return ("reference-image",)
+    return ("image", "reference-image") if recipe.with_image else ("text",)
