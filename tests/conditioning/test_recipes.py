@@ -21,7 +21,7 @@ from augcond.errors import ConfigError
 SIZE = 8
 EMBEDDED = [name for name in RECIPES if name != "image-pair"]
 MIXING = [name for name in EMBEDDED if "mix" in name]
-SHAPES = [(12,), (1, 12), (4, 6), (1 + 3 * 3, 4), (1 + 16 * 16, 2)]
+SHAPES = [(12,), (1, 12), (6, 4), (2 * 2, 6), (1 + 3 * 3, 4), (1 + 16 * 16, 2), (27 * 27, 1)]
 
 
 class TinyGenerator:
@@ -129,10 +129,10 @@ class Reference:
         first, second = self.embedding_of(1), self.embedding_of(2)
         vector = len(self.shape) == 1 or self.shape[0] == 1
         length = math.prod(self.shape) if vector else self.shape[0]
-        grid = {5: 2, 10: 3, 16: 4, 257: 16}.get(length) if not vector else None
+        grid = {4: 2, 10: 3, 16: 4, 257: 16, 729: 27}.get(length) if not vector else None
         if grid:
             cells = [cell for row in self.box(lam, grid, grid) for cell in row]
-            replaced = [sum(cells) > len(cells) / 2, *cells]
+            replaced = [sum(cells) > len(cells) / 2, *cells][-length:]
         else:
             start, count = int(self.stream("run").random() * length), round((1 - lam) * length)
             replaced = [False] * length

@@ -384,9 +384,8 @@ def _cut_embeddings(embeddings: Tensor, draws: Draws, seed: int) -> tuple[Tensor
     shape = first.shape
     if first.dim() == 2 and shape[0] == 1:  # a single token is cut like a vector
         first, second = first[0], second[0]
-    edge = grid_edge(len(first)) if first.dim() == 2 else None
-    if edge is not None:
-        replaced = grid_mask(lam, _centre(seed), edge)
+    if first.dim() == 2 and grid_edge(len(first)) is not None:
+        replaced = grid_mask(lam, _centre(seed), len(first))
     else:
         replaced = run_mask(lam, float(numpy_stream(seed, RUN).random()), len(first))
     embedding, share = embed_cutmix(first, second, replaced)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from augcond.errors import ConfigError
 
@@ -40,13 +40,14 @@ def resolve_device(name: str) -> torch.device:
     return device
 
 
-def resolve_dtype(config: GeneratorConfig, device: torch.device) -> torch.dtype:
-    """Return the dtype that `config.dtype` stands for; `auto` is float16 on CUDA and float32 elsewhere."""
+def resolve_dtype(
+    config: GeneratorConfig, device: torch.device, half: Literal["float16", "bfloat16"] = "float16"
+) -> torch.dtype:
+    """Return the dtype that `config.dtype` stands for; `auto` is `half` on CUDA and float32 elsewhere."""
     import torch
 
-    if config.dtype == "auto":
-        return torch.float16 if device.type == "cuda" else torch.float32
-    dtype: torch.dtype = getattr(torch, config.dtype)
+    automatic = half if device.type == "cuda" else "float32"
+    dtype: torch.dtype = getattr(torch, automatic if config.dtype == "auto" else config.dtype)
     return dtype
 
 

@@ -58,7 +58,7 @@ class IPAdapterXL(AdaptedDiffusion):
 
         _check_components(pipeline)
         super().__init__(pipeline, adapter, config)
-        self._use_text_encoders(pipeline.text_encoder, pipeline.text_encoder_2)
+        self._use_networks(pipeline.text_encoder, pipeline.text_encoder_2)
         second = pipeline.tokenizer_2, pipeline.text_encoder_2
         self._prompts = (
             PromptEncoder(pipeline.tokenizer, pipeline.text_encoder, _last_but_one),

@@ -19,14 +19,15 @@ _CACHE_BYTES = 256 * 2**20
 
 
 class PromptEncoder:
-    """Encodes prompts with a CLIP text model, as diffusers' pipelines do.
+    """Encodes prompts with a CLIP or T5 text model, as diffusers' pipelines do.
 
     Each prompt is encoded in a batch of its own, so that what is cached never changes what is computed together.
 
     Args:
-        tokenizer: a CLIPTokenizer.
-        text_encoder: a CLIPTextModel.
+        tokenizer: a CLIPTokenizer or T5TokenizerFast.
+        text_encoder: a CLIPTextModel or T5EncoderModel.
         read: picks the embedding (1, ...) out of what the text model returns; where None, its last hidden states.
+        length: L, how many tokens a prompt is padded or cut to; None: as many as the tokenizer says.
         cache_bytes: how much memory the embeddings that were used last may take.
     """
 
@@ -35,11 +36,13 @@ class PromptEncoder:
         tokenizer: Any,
         text_encoder: Any,
         read: Callable[[Any], Tensor] | None = None,
+        length: int | None = None,
         cache_bytes: int = _CACHE_BYTES,
     ) -> None:
         self._tokenizer = tokenizer
         self._text_encoder = text_encoder
         self._read = read
+        self._length: int = length or tokenizer.model_max_length
         self._cache: OrderedDict[str, Tensor] = OrderedDict()
         self._cache_bytes = cache_bytes
 
@@ -61,7 +64,7 @@ class PromptEncoder:
         tokens = self._tokenizer(
             prompt,
             padding="max_length",
-            max_length=self._tokenizer.model_max_length,
+            max_length=self._length,
             truncation=True,
             return_tensors="pt",
         )
@@ -86,7 +89,8 @@ class PromptEncoder:
         return embedding
 
     def _warn_if_truncated(self, prompt: str) -> None:
-        limit = self._tokenizer.model_max_length
         length = len(self._tokenizer(prompt, verbose=False).input_ids)
-        if length > limit:
-            _logger.warning("prompt %r has %d tokens; what follows the first %d is ignored", prompt, length, limit)
+        if length > self._length:
+            _logger.warning(
+                "prompt %r has %d tokens; what follows the first %d is ignored", prompt, length, self._length
+            )
