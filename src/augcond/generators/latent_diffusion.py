@@ -7,6 +7,7 @@ and rows that start from an image may stand in one batch: those with an equal st
 from __future__ import annotations
 
 from abc import abstractmethod
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from augcond.conditioning.streams import INITIAL_NOISE, torch_stream
@@ -43,6 +44,25 @@ if TYPE_CHECKING:
     from augcond.generators.image_encoder import ImageEncoder
 
 
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """What a generator's config and the configs of its networks settle, before their weights matter.
+
+    Attributes:
+        denoiser: the network behind the loop.
+        vae: the autoencoder.
+        native_size: height and width in pixels at which the checkpoint makes images by itself.
+        image_size: at which it is to make them.
+        schedulers: make the schedulers of its loops.
+    """
+
+    denoiser: Denoiser
+    vae: Any
+    native_size: tuple[int, int]
+    image_size: tuple[int, int]
+    schedulers: SchedulerFactory
+
+
 class LatentDiffusion(Generator):
     """A latent diffusion model behind the common interface; subclasses say what its network is told.
 
@@ -65,15 +85,11 @@ class LatentDiffusion(Generator):
         self.identity = identity
         self.encoder_size = 0
         self.embedding_shape = (0,)
-        self._config = config
-        self._denoiser = self._denoiser_of(pipeline)
-        self._vae = self._vae_of(pipeline)
+        settled = self.settle(pipeline, config)
+        self._denoiser, self._vae, self._schedulers = settled.denoiser, settled.vae, settled.schedulers
         self._vae_scale = vae_scale_factor(self._vae)
-        self._native_size = _image_size(None, self._denoiser.native, self._vae_scale, self._size_step())
-        self.image_size = _image_size(config.size, self._denoiser.native, self._vae_scale, self._size_step())
+        self._native_size, self.image_size = settled.native_size, settled.image_size
         self._guidance = Guidance(config.guidance_scale, config.guidance_interval)
-        timing = self._denoiser.timing(pipeline.scheduler, config.steps, *self._latent_size())
-        self._schedulers = SchedulerFactory(config.scheduler, pipeline.scheduler, config.steps, timing)
         self._device = resolve_device(config.device)
         self._dtype = resolve_dtype(config, self._device, self.half)
         self._image_encoder: ImageEncoder | None = None
@@ -82,13 +98,30 @@ class LatentDiffusion(Generator):
             place(model, self._device, self._dtype)
         self._compiled = Compiled(self._denoiser.network, self._vae) if config.compile is True else Eager()
 
+    @classmethod
+    def settle(cls, pipeline: Any, config: GeneratorConfig) -> Settled:
+        """Return what a config settles of a pipeline, or of its outline (`pipelines.py`), which has no weights.
+
+        Raises:
+            ConfigError: the model cannot do what the config asks for.
+        """
+        denoiser, vae = cls._denoiser_of(pipeline, config), cls._vae_of(pipeline)
+        scale = vae_scale_factor(vae)
+        native, made = (
+            _image_size(size, denoiser.native, scale, cls._size_step(scale)) for size in (None, config.size)
+        )
+        timing = denoiser.timing(pipeline.scheduler, config.steps, made[0] // scale, made[1] // scale)
+        schedulers = SchedulerFactory(config.scheduler, pipeline.scheduler, config.steps, timing)
+        return Settled(denoiser, vae, native, made, schedulers)
+
     @property
     def native_size(self) -> tuple[int, int]:
         """Height and width in pixels at which the checkpoint makes images where `generator.size` is null."""
         return self._native_size
 
-    def _denoiser_of(self, pipeline: Any) -> Denoiser:
-        return UNetDenoiser(pipeline.unet, self._config.cache)
+    @staticmethod
+    def _denoiser_of(pipeline: Any, config: GeneratorConfig) -> Denoiser:
+        return UNetDenoiser(pipeline.unet, config.cache)
 
     @property
     def denoiser(self) -> nn.Module:
@@ -104,9 +137,10 @@ class LatentDiffusion(Generator):
         height, width = self.image_size
         return height // self._vae_scale, width // self._vae_scale
 
-    def _size_step(self) -> int:
-        """Return of how many pixels image edges are multiples."""
-        return self._vae_scale
+    @staticmethod
+    def _size_step(vae_scale: int) -> int:
+        """Return of how many pixels image edges are multiples, `vae_scale` of which are one latent."""
+        return vae_scale
 
     def _use_image_encoder(self, encoder: ImageEncoder) -> None:
         self._image_encoder = encoder
