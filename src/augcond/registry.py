@@ -190,6 +190,7 @@ generators = Registry(
         "ip-adapter": "augcond.generators.ip_adapter:FAMILY",
         "ip-adapter-xl": "augcond.generators.ip_adapter_xl:FAMILY",
         "kandinsky-2.2": "augcond.generators.kandinsky:FAMILY",
+        "flux2-klein": "augcond.generators.flux2_klein:FAMILY",
         "fake": "augcond.testing.fake:FAMILY",
     },
 )

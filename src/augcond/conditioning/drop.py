@@ -20,7 +20,7 @@ def dropout_mask(seed: int, length: int, p: float) -> Tensor:
 
     Args:
         seed: the row's seed.
-        length: number of features; T D for tokens (T, D), in the order of memory; T where tokens are dropped as a whole.
+        length: number of features; T D for tokens (T, D), in the order of memory, or T to drop tokens as a whole.
         p: probability that a feature, or a token, is dropped, in [0, 1].
     """
     return torch.from_numpy(numpy_stream(seed, DROPOUT).random(length) >= p)

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from augcond.config import GeneratorConfig
 
 Input = Literal["text", "image", "reference-image", "initial-image"]
-"""What a recipe conditions a generator by: a prompt alone, an image embedding, reference images (whose tokens are then the
-image embedding), or an initial image and a prompt."""
+"""What a recipe conditions a generator by: a prompt alone, an image embedding, reference images (whose tokens are
+then the image embedding), or an initial image and a prompt."""
 
 ALL_INPUTS: frozenset[Input] = frozenset({"text", "image", "initial-image"})
 

@@ -282,11 +282,15 @@ class LatentDiffusion(Generator):
             return torch.zeros(3, *self.image_size), "out of memory in the float32 retry"
         return images[0], errors[0]
 
+    def _takes(self, shape: tuple[int, ...]) -> bool:
+        """Return whether a row's embedding may be of that shape."""
+        return shape == self.embedding_shape
+
     def _check_batch(self, conditioning: Conditioning, seeds: Sequence[int]) -> None:
         rows = len(conditioning)
         if len(seeds) != rows:
             raise ValueError(f"{rows} rows of conditioning but {len(seeds)} seeds")
-        if conditioning.embeddings.shape != (rows, *self.embedding_shape):
+        if len(conditioning.embeddings) != rows or not self._takes(tuple(conditioning.embeddings.shape[1:])):
             expected = (rows, *self.embedding_shape)
             raise ValueError(f"embeddings must be {expected}, not {tuple(conditioning.embeddings.shape)}")
         for initial in conditioning.initial:

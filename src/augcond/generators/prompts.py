@@ -59,6 +59,10 @@ class PromptEncoder:
         embeddings = {prompt: find(prompt) for prompt in dict.fromkeys(prompts)}
         return torch.stack([embeddings[prompt] for prompt in prompts]).to(self._text_encoder.device)
 
+    def text(self, prompt: str) -> str:
+        """Return what the tokenizer reads of a prompt."""
+        return prompt
+
     def encode_uncached(self, prompt: str) -> Tensor:
         """Return the embedding of one prompt, (L, C), leaving the cache alone."""
         tokens = self._tokenizer(
@@ -89,7 +93,7 @@ class PromptEncoder:
         return embedding
 
     def _warn_if_truncated(self, prompt: str) -> None:
-        length = len(self._tokenizer(prompt, verbose=False).input_ids)
+        length = len(self._tokenizer(self.text(prompt), verbose=False).input_ids)
         if length > self._length:
             _logger.warning(
                 "prompt %r has %d tokens; what follows the first %d is ignored", prompt, length, self._length
