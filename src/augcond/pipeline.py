@@ -91,7 +91,8 @@ def generate(
         engine = load_engine(config.engine.name)
         here = engine.makes_here(config)
         # Where others make the rows, all that is asked of it here is what it is.
-        asked = config.generator if here else config.generator.model_copy(update={"device": "cpu", "compile": False})
+        on_cpu = {"device": "cpu", "memory": None, "compile": False}
+        asked = config.generator if here else config.generator.model_copy(update=on_cpu)
         generator = load_generator(asked, images=count)
         dataset = mark_large(dataset, generator)
         threads = engine.threads(config)

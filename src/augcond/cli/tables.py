@@ -150,7 +150,7 @@ def print_generators(entries: Iterable[GeneratorEntry], console: Console) -> Non
             else ", ".join(words for name, words in INPUT_WORDS.items() if name in entry.inputs),
             "embedding": entry.embedding or "not stated",
             "own": ", ".join(entry.settings) or "no settings",
-            "also": ", ".join(entry.options) or "none of cache, lora and vae",
+            "also": ", ".join(entry.options) or "none of cache, lora, memory and vae",
             "note": entry.notes or "none",
         }
         for label, text in ({"error": entry.error} if entry.error else lines).items():

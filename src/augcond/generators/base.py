@@ -26,10 +26,10 @@ then the image embedding), or an initial image and a prompt."""
 
 ALL_INPUTS: frozenset[Input] = frozenset({"text", "image", "initial-image"})
 
-Option = Literal["cache", "lora", "vae"]
+Option = Literal["cache", "lora", "memory", "vae"]
 """A key of `generator:` that only some families know."""
 
-ALL_OPTIONS: frozenset[Option] = frozenset({"cache", "lora", "vae"})
+ALL_OPTIONS: frozenset[Option] = frozenset({"cache", "lora", "memory", "vae"})
 
 
 Own = TypeVar("Own", bound=Section)

@@ -12,6 +12,7 @@ from augcond.errors import AugcondError, ConfigError, GeneratorError
 from augcond.generators.base import Family
 from augcond.generators.checked import check_declared
 from augcond.generators.compiling import compilation_pays
+from augcond.generators.devices import check_memory
 
 if TYPE_CHECKING:
     from augcond.conditioning import Recipe
@@ -74,8 +75,10 @@ def load_generator(config: GeneratorConfig, *, images: int | None = None) -> Gen
         GeneratorError: its weights cannot be loaded, or what is loaded is no generator.
     """
     check_options(config)
+    check_memory(config)
     if config.compile == "auto":
-        config = config.model_copy(update={"compile": compilation_pays(config, images)})
+        pays = config.memory is None and compilation_pays(config, images)
+        config = config.model_copy(update={"compile": pays})
     family = find_family(config.name)
     try:
         loaded = family.load(config)
@@ -173,6 +176,7 @@ def _generator_entry(name: str) -> GeneratorEntry:
 _OPTION_WORDS: dict[Option, str] = {
     "cache": "no cache",
     "lora": "no LoRA",
+    "memory": "no offloading",
     "vae": "no other autoencoder",
 }
 
@@ -187,6 +191,9 @@ def check_options(config: GeneratorConfig) -> None:
     for option, words in _OPTION_WORDS.items():
         if getattr(config, option) and option not in known:
             raise ConfigError(f"generator.{option}: {config.name} takes {words}; leave it out")
+    if config.memory == "offload" and (config.compile is True or config.cache is not None):
+        key = "compile" if config.compile is True else "cache"
+        raise ConfigError(f"generator.memory: offload does not go with generator.{key}: leave one of them out")
 
 
 def check_recipes(

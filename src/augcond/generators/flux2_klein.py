@@ -28,7 +28,7 @@ from augcond.generators.denoising import (
     encode_slices,
     vae_scale_factor,
 )
-from augcond.generators.devices import out_of_memory_errors, resolve_device, resolve_dtype
+from augcond.generators.devices import execution_device, out_of_memory_errors, resolve_device, resolve_dtype
 from augcond.generators.latent_diffusion import LatentDiffusion
 from augcond.generators.loading import locate_checkpoint, read_index
 from augcond.generators.pipelines import load_pipeline, outline
@@ -169,7 +169,7 @@ class ChatPrompts(PromptEncoder):
         """Return the embedding of one prompt, (512, C), leaving the cache alone."""
         tokens = self._tokenizer(
             self.text(prompt), padding="max_length", max_length=TOKENS, truncation=True, return_tensors="pt"
-        ).to(self._text_encoder.device)
+        ).to(execution_device(self._text_encoder))
         return read_layers(self._text_encoder, tokens.input_ids, tokens.attention_mask)[0]
 
 
@@ -344,7 +344,7 @@ FAMILY = Family(
     load=load_klein,
     settings=KleinSettings,
     inputs=Klein.inputs,
-    options=frozenset({"cache"}),
+    options=frozenset({"cache", "memory"}),
     model=_MODEL,
     licence="Apache-2.0",
     embedding="tokens of its autoencoder, (1024, 128) of a reference image of 512 pixels",
