@@ -194,6 +194,9 @@ class Family:
         options: the keys that it knows of those that only some families do; others are refused where they are set.
         model: the usual hub id, as `generator.model`; empty where there are no weights.
         licence: of those weights.
+        commercial: whether it allows commercial use.
+        weights_gb: gigabytes of all its networks at two bytes a number, as computed by benchmarks/full_size.py or as
+            published; at four on a CPU. None where there are none, or nobody has said.
         embedding: what an image embedding is, with its shape.
         notes: what is particular about it.
         native_pixels: edge length of the images of the usual model; None where only loading it tells.
@@ -207,6 +210,8 @@ class Family:
     options: frozenset[Option] = frozenset()
     model: str = ""
     licence: str = ""
+    commercial: bool = True
+    weights_gb: float | None = None
     embedding: str = ""
     notes: str = ""
     native_pixels: int | None = None

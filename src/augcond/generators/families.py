@@ -129,6 +129,8 @@ class GeneratorEntry:
         name: as `generator.name`.
         model: the usual hub id; empty where there are no weights, or the family does not say.
         licence: of those weights.
+        commercial: whether it allows commercial use.
+        weights_gb: gigabytes of all networks at two bytes a number; None where that is not known.
         embedding: what an image embedding is.
         inputs: what it can be conditioned by; None where only the loaded generator tells.
         recipes: those of augcond's recipes that it takes.
@@ -141,6 +143,8 @@ class GeneratorEntry:
     name: str
     model: str = ""
     licence: str = ""
+    commercial: bool = True
+    weights_gb: float | None = None
     embedding: str = ""
     inputs: tuple[Input, ...] | None = None
     recipes: tuple[str, ...] = ()
@@ -164,6 +168,8 @@ def _generator_entry(name: str) -> GeneratorEntry:
         name=name,
         model=family.model,
         licence=family.licence,
+        commercial=family.commercial,
+        weights_gb=family.weights_gb,
         embedding=family.embedding,
         inputs=None if family.inputs is None else tuple(sorted(family.inputs)),
         recipes=recipes_for(name),

@@ -347,6 +347,7 @@ FAMILY = Family(
     options=frozenset({"cache", "memory"}),
     model=_MODEL,
     licence="Apache-2.0",
+    weights_gb=16.0,
     embedding="tokens of its autoencoder, (1024, 128) of a reference image of 512 pixels",
     notes="steps: 4, scheduler: default, guidance_scale: 1; generator.own.reference_size says how large a reference is",
     native_pixels=1024,

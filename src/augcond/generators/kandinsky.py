@@ -173,6 +173,7 @@ FAMILY = Family(
     options=frozenset({"cache", "memory"}),
     model=_MODEL,
     licence="Apache-2.0",
+    weights_gb=6.1,
     embedding="CLIP ViT-bigG/14, (1280,)",
     notes="the decoder takes no prompt: prompts change nothing; generator.own.prior says where the image encoder is",
     weights=_weights,
