@@ -190,6 +190,8 @@ generators = Registry(
         "ip-adapter": "augcond.generators.ip_adapter:FAMILY",
         "ip-adapter-xl": "augcond.generators.ip_adapter_xl:FAMILY",
         "kandinsky-2.2": "augcond.generators.kandinsky:FAMILY",
+        "flux-redux": "augcond.generators.flux_redux:FAMILY",
+        "sd3-ip-adapter": "augcond.generators.sd3_ip_adapter:FAMILY",
         "fake": "augcond.testing.fake:FAMILY",
     },
 )
