@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+from pathlib import Path
 
 from augcond.testing.fake import FakeGenerator
 
@@ -34,3 +35,18 @@ class Slow(FakeGenerator):
     def generate(self, conditioning, seeds):
         time.sleep(0.2)
         return super().generate(conditioning, seeds)
+
+
+LOADERS = "AUGCOND_TEST_LOADERS"
+"""Names the folder in which `noted` notes down who loads it."""
+
+
+def noted(config: object) -> FakeGenerator:
+    """Return a generator whose weights a process has loaded, which is noted down."""
+    (Path(os.environ[LOADERS]) / str(os.getpid())).touch()
+    return FakeGenerator()
+
+
+def missing(config: object) -> FakeGenerator:
+    """Load nothing."""
+    raise OSError("there are no weights")
