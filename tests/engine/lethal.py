@@ -50,3 +50,22 @@ def noted(config: object) -> FakeGenerator:
 def missing(config: object) -> FakeGenerator:
     """Load nothing."""
     raise OSError("there are no weights")
+
+
+FLAKY = "AUGCOND_TEST_FLAKY"
+"""Names a file; as long as it is there, `flaky` takes its time, and some rows fail."""
+
+
+def flaky(config: object) -> FakeGenerator:
+    """Return a generator that is slow and fails for some rows until a file is gone."""
+    return Flaky(fails=lambda seed: seed % 5 == 0 and _is_flaky())
+
+
+def _is_flaky() -> bool:
+    return Path(os.environ[FLAKY]).exists()
+
+
+class Flaky(FakeGenerator):
+    def generate(self, conditioning, seeds):
+        time.sleep(1.5 * _is_flaky())
+        return super().generate(conditioning, seeds)
