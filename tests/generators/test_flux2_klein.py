@@ -207,6 +207,7 @@ def test_every_recipe_in_one_batch_and_alone(make):
     [
         ({"guidance_scale": 3.0}, r"generator\.guidance_scale: this klein is distilled, and not guided: set it to 1"),
         ({"own": {"negative_prompt": "x"}}, r"generator\.own\.negative_prompt: this klein is distilled"),
+        ({"guidance_interval": (0.2, 0.8)}, r"generator\.guidance_interval: this klein is distilled"),
         ({"size": 56}, "multiples of 16 pixels; 56 is not one, 64 is"),
         ({"own": {"reference_size": 40}}, r"generator\.own\.reference_size: 16 x 16 pixels are a token; 40 is no"),
         ({"scheduler": "ddim"}, "was trained by flow matching, so it takes default, flow-euler"),
