@@ -16,6 +16,7 @@ from augcond.progress import log_to
 from augcond.report import ReportSettings, write_report
 from augcond.store import RunFolder, reject_images
 from augcond.store.names import FILES
+from augcond.torch import RunDataset
 from augcond.training.image_sets import synthetic_images
 from augcond.training.synthetic import read_synthetic
 from tests.training.toys import toy_run
@@ -49,6 +50,7 @@ def run(tmp_path_factory):
         evaluate(config)
         evaluate(config, on="validation")
         write_report(folder, QUICK)
+    RunDataset(folder)[0]
     reject_images(folder, ["a/0/mixup"])
     synthetic = read_synthetic(folder)
     synthetic_images(synthetic, synthetic.select("mixup"), 16, max_bytes=0)

@@ -65,6 +65,7 @@ FILES: Final[Mapping[str, RunFile]] = {
     "results": RunFile("results.json", seal="json", mend=_EVALUATE),
     "validation": RunFile("validation.json", seal="json", mend=_EVALUATE),
     "mapped": RunFile("cache/{recipe}.arrow"),
+    "mapped shard": RunFile("cache/images/{number:05d}.arrow", mend="it is written anew from its shard"),
     "page": RunFile("report/index.html"),
     "figure": RunFile("report/figures/{name}"),
     "picture": RunFile("report/images/{name}"),
