@@ -22,6 +22,7 @@ from augcond.planning import index_of
 from augcond.progress import NoProgress, Progress
 from augcond.store.folder import RunFolder
 from augcond.store.plans import RunPlan
+from augcond.store.rejection import rejected_keys
 from augcond.store.shards import COLUMNS, OK, PROVENANCE, shard_features, shard_rows
 
 logger = logging.getLogger(__name__)
@@ -51,7 +52,7 @@ def export_run(
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> int:
-    """Write every image of the run to `to`, and return their number.
+    """Write every image of the run to `to`, but those that were rejected, and return their number.
 
     `imagefolder`: one sub-folder per class that has images, and `metadata.parquet` with every image's label and origin;
     opens in torchvision's ImageFolder and in `datasets.load_dataset("imagefolder", data_dir=...)`. `webdataset`: one
@@ -86,7 +87,7 @@ def export_run(
             len(markers),
         )
     progress = progress or NoProgress()
-    progress.start(sum(marker.ok for marker in done))
+    progress.start(sum(marker.ok for marker in done) - len(rejected_keys(folder)))
     names = folder_names(plan.classes)
     with replacing_contents(to) as partial:
         _write_classes(plan, names, partial)
@@ -110,14 +111,18 @@ def _check_place(folder: RunFolder, to: Path, *, overwrite: bool) -> None:
 
 
 def finished_rows(folder: RunFolder, plan: RunPlan) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Yield (shard, row as a dict of the shard's columns) of every image that was made, in plan order."""
+    """Yield (shard, row as a dict of the shard's columns) of every image that was made, in plan order.
+
+    Those that were rejected are left out.
+    """
+    rejected = rejected_keys(folder)
     for number, marker in enumerate(folder.markers(plan)):
         if marker is not None:
             path = folder.shard_path(number)
             for row, values in zip(plan.plan.shard(number), shard_rows(path, tuple(COLUMNS)), strict=True):
                 if (values["key"], values["label"]) != (row.key, row.label):
                     raise CorruptRunError(f"{path} holds other rows than the plan: augcond check says which")
-                if values["status"] == OK:
+                if values["status"] == OK and values["key"] not in rejected:
                     yield number, values
 
 
