@@ -136,6 +136,9 @@ def export(
     to: Annotated[Path, typer.Option(help="The folder to write.")],
     layout: Annotated[str, typer.Option("--format", help="imagefolder or webdataset.")] = "imagefolder",
     overwrite: Annotated[bool, typer.Option(help="Replace an earlier export there.")] = False,
+    mark: Annotated[
+        bool, typer.Option("--mark/--no-mark", help="Say in each image (XMP, IPTC) that it is generated.")
+    ] = True,
 ) -> None:
     """Write the images as class folders with a metadata.parquet, or as WebDataset tars, and classes.json beside them.
 
@@ -144,5 +147,12 @@ def export(
     from augcond.store import export_run
 
     with show_progress("images written") as progress:
-        count = export_run(run_folder(run), local(to, "--to"), layout, overwrite=overwrite, progress=progress)  # type: ignore[arg-type]
+        count = export_run(
+            run_folder(run),
+            local(to, "--to"),
+            layout,  # type: ignore[arg-type]
+            overwrite=overwrite,
+            mark=mark,
+            progress=progress,
+        )
     typer.echo(f"{count:,} images written to {to}")
