@@ -41,5 +41,8 @@ from .store import RunFolder as RunFolder
 from .store import RunStatus as RunStatus
 from .store import audit_run as audit_run
 from .store import export_run as export_run
+from .store import reject_images as reject_images
+from .store import rejected_keys as rejected_keys
+from .store import restore_images as restore_images
 from .store import run_status as run_status
 from .training.cards import ModelCard as ModelCard

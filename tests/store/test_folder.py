@@ -14,7 +14,7 @@ from augcond.experiments.sweep import parse_axis, sweep
 from augcond.pipeline import evaluate, generate, train
 from augcond.progress import log_to
 from augcond.report import ReportSettings, write_report
-from augcond.store import RunFolder
+from augcond.store import RunFolder, reject_images
 from augcond.store.names import FILES
 from augcond.training.image_sets import synthetic_images
 from augcond.training.synthetic import read_synthetic
@@ -49,6 +49,7 @@ def run(tmp_path_factory):
         evaluate(config)
         evaluate(config, on="validation")
         write_report(folder, QUICK)
+    reject_images(folder, ["a/0/mixup"])
     synthetic = read_synthetic(folder)
     synthetic_images(synthetic, synthetic.select("mixup"), 16, max_bytes=0)
     # As an interrupted training leaves it.

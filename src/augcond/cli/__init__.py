@@ -27,6 +27,7 @@ for _command in (
     generation.generate,
     generation.status,
     generation.check,
+    generation.reject,
     generation.export,
     data.preview,
     data.generators,

@@ -1,4 +1,4 @@
-"""Commands around the images of a run: `plan`, `generate`, `status`, `check`, `export`."""
+"""Commands around the images of a run: `plan`, `generate`, `status`, `check`, `reject`, `export`."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Annotated
 
 import typer
 
-from augcond.cli.arguments import AsJson, ConfigFile, RunPath, Set, load_run_config, local, run_folder
-from augcond.cli.output import console, logged, print_json, show_progress
+from augcond.cli.arguments import AsJson, ConfigFile, RunPath, Set, load_run_config, local, read_keys, run_folder
+from augcond.cli.output import console, logged, print_json, show_progress, visible
 from augcond.errors import ConfigError
 
 
@@ -129,6 +129,40 @@ def check(
         print_audit(audit, console())
     if audit.problems:
         raise typer.Exit(1)
+
+
+def reject(
+    run: RunPath,
+    keys: Annotated[
+        Path | None, typer.Argument(metavar="[KEYS]", help="A file with a key a line; - for standard input.")
+    ] = None,
+    undo: Annotated[
+        bool, typer.Option("--undo", help="Take the images of KEYS back; all where there is none.")
+    ] = False,
+) -> None:
+    """Leave images out of training, export, push and data sets; they stay in the run.
+
+    Keys, such as cat/3/dropout, stand in the report, in exports and in shards. Without KEYS, those that are rejected
+    are printed. What is rejected is not made up for: plan more images for that.
+
+    Example: augcond reject runs/my-photos keys.txt
+    """
+    from augcond.store import reject_images, rejected_keys, restore_images
+
+    folder = run_folder(run)
+    if keys is None and not undo:
+        folder.read_plan()
+        for key in sorted(rejected_keys(folder)):
+            typer.echo(visible(key))
+        return
+    asked = None if keys is None else read_keys(keys)
+    if undo:
+        changed, what = restore_images(folder, asked), "back"
+    else:
+        changed, what = reject_images(folder, asked or ()), "rejected"
+    typer.echo(f"{changed:,} image{'s' * (changed != 1)} {what}, {len(rejected_keys(folder)):,} rejected in all")
+    if changed and folder.card_paths():
+        typer.echo("models were trained before that: augcond train --overwrite trains those anew that it concerns")
 
 
 def export(

@@ -164,6 +164,10 @@ def print_status(status: RunStatus, console: Console) -> None:
         f"{status.left:,} left"
     )
     _print_reasons(status.reasons, console)
+    if status.rejected:
+        console.print(
+            f"{status.rejected:,} of these images are rejected (augcond reject), and left out of what follows"
+        )
     console.print(f"{status.shards_done:,} of {_counted(status.shards, 'shard')} done, {format_bytes(status.bytes)}")
     if status.images_per_second is not None and status.seconds_left is not None:
         by = _counted(len(status.working) or 1, "worker")
@@ -193,7 +197,8 @@ def print_audit(audit: Audit, console: Console) -> None:
     left = f", {_counted(audit.shards_left, 'shard')} not done yet" if audit.shards_left else ""
     verdict = "sound" if not audit.problems else f"{len(audit.problems)} problem{'s' * (len(audit.problems) != 1)}"
     images, failed = _counted(audit.ok, "image"), _counted(audit.failed, "failed row")
-    console.print(f"{verdict}: {_counted(audit.shards, 'shard')} read, {images}, {failed}{left}")
+    rejected = f" ({audit.rejected:,} rejected)" if audit.rejected else ""
+    console.print(f"{verdict}: {_counted(audit.shards, 'shard')} read, {images}{rejected}, {failed}{left}")
     for title, counts in (
         ("as recorded", {**audit.verified, "source image": audit.sources}),
         ("nothing recorded to compare with", audit.unverified),

@@ -4,6 +4,7 @@ from augcond.store.audit import Audit, audit_run
 from augcond.store.export import ExportFormat, export_run
 from augcond.store.folder import RunFolder
 from augcond.store.plans import RunPlan
+from augcond.store.rejection import reject_images, rejected_keys, restore_images
 from augcond.store.shards import GenerationSettings, ShardRow
 from augcond.store.status import RunStatus, run_status
 
@@ -17,5 +18,8 @@ __all__ = [
     "ShardRow",
     "audit_run",
     "export_run",
+    "reject_images",
+    "rejected_keys",
+    "restore_images",
     "run_status",
 ]

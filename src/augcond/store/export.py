@@ -23,6 +23,7 @@ from augcond.progress import NoProgress, Progress
 from augcond.store.folder import RunFolder
 from augcond.store.marks import marked
 from augcond.store.plans import RunPlan
+from augcond.store.rejection import rejected_keys
 from augcond.store.shards import COLUMNS, OK, PROVENANCE, shard_features, shard_rows
 
 logger = logging.getLogger(__name__)
@@ -56,7 +57,7 @@ def export_run(
     mark: bool = True,
     progress: Progress | None = None,
 ) -> int:
-    """Write every image of the run to `to`, and return their number.
+    """Write every image of the run to `to`, but those that were rejected, and return their number.
 
     `imagefolder`: one sub-folder per class that has images, and `metadata.parquet` with every image's label and origin;
     opens in torchvision's ImageFolder and in `datasets.load_dataset("imagefolder", data_dir=...)`. `webdataset`: one
@@ -92,7 +93,7 @@ def export_run(
             len(markers),
         )
     progress = progress or NoProgress()
-    progress.start(sum(marker.ok for marker in done))
+    progress.start(sum(marker.ok for marker in done) - len(rejected_keys(folder)))
     names = folder_names(plan.classes)
     rows = finished_rows(folder, plan)
     with replacing_contents(to) as partial:
@@ -117,18 +118,23 @@ def _check_place(folder: RunFolder, to: Path, *, overwrite: bool) -> None:
 
 
 def finished_rows(folder: RunFolder, plan: RunPlan) -> Rows:
-    """Yield (shard, row as a dict of the shard's columns) of every image that was made, in plan order."""
+    """Yield (shard, row as a dict of the shard's columns) of every image that was made, in plan order.
+
+    Those that were rejected are left out.
+    """
+    rejected = rejected_keys(folder)
     for number, marker in enumerate(folder.markers(plan)):
         if marker is not None:
             path = folder.shard_path(number)
             for row, values in zip(plan.plan.shard(number), shard_rows(path, tuple(COLUMNS)), strict=True):
                 if (values["key"], values["label"]) != (row.key, row.label):
                     raise CorruptRunError(f"{path} holds other rows than the plan: augcond check says which")
-                if values["status"] == OK:
+                if values["status"] == OK and values["key"] not in rejected:
                     yield number, values
 
 
 def _marked_rows(rows: Rows) -> Rows:
+    """Yield `rows` with marks in their images."""
     for shard, values in rows:
         try:
             values["image"]["bytes"] = marked(values["image"]["bytes"])

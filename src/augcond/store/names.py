@@ -56,6 +56,7 @@ FILES: Final[Mapping[str, RunFile]] = {
     "split": RunFile("split.json", seal="json", mend=MEND_SPLIT),
     "screening": RunFile("screening.json", seal="json", mend=_SCREEN),
     "margins": RunFile("screening.parquet", seal="parquet", mend=_SCREEN),
+    "rejected": RunFile("rejected.json", seal="json", mend="delete it, and reject again with augcond reject"),
     "card": RunFile(_MODEL + CARD, seal="json", mend=_TRAIN),
     "card set aside": RunFile(_MODEL + UNFIT_CARD),
     "weights": RunFile(_MODEL + WEIGHTS, mend=_TRAIN),

@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 from augcond.errors import RunError
 from augcond.planning import index_of
 from augcond.store.folder import RunFolder
+from augcond.store.rejection import rejected_keys
 from augcond.store.shards import OK, shard_columns
 
 
@@ -28,6 +29,7 @@ class SyntheticRows:
         sources: source keys of each.
         shards: shard of each, int64, (N,), ascending.
         places: row of each within its shard, int64, (N,).
+        rejected: keys of those that a person rejected.
     """
 
     folder: RunFolder
@@ -38,9 +40,10 @@ class SyntheticRows:
     sources: tuple[tuple[str, ...], ...]
     shards: np.ndarray
     places: np.ndarray
+    rejected: frozenset[str] = frozenset()
 
     def select(self, recipe: str, per_class: int | None = None, dropped: Collection[str] = ()) -> np.ndarray:
-        """Return the positions of the images of `recipe`.
+        """Return the positions of the images of `recipe`, but for those that were rejected.
 
         Args:
             recipe: its name.
@@ -51,8 +54,7 @@ class SyntheticRows:
         if per_class is not None:
             chosen &= self.index < per_class
         positions = np.flatnonzero(chosen)
-        if dropped:
-            out = set(dropped)
+        if out := self.rejected.union(dropped):
             positions = np.array([place for place in positions if self.keys[place] not in out], dtype=np.int64)
         return positions
 
@@ -90,4 +92,5 @@ def read_synthetic(folder: RunFolder) -> SyntheticRows:
         sources=tuple(tuple(sources) for sources in table["source_keys"].to_pylist()),
         shards=table["shard"].to_numpy().astype(np.int64),
         places=table["place"].to_numpy().astype(np.int64),
+        rejected=rejected_keys(folder),
     )

@@ -114,9 +114,11 @@ def _existing(images: RunImages, arm: Arm, card: ModelCard, *, overwrite: bool) 
 def _check(images: RunImages, arm: Arm) -> None:
     """Refuse settings that would fail once `arm` is trained, in an error that names it."""
     if arm.share and not images.added_keys(arm):
+        rows = images.experiment.rows
+        by_hand = f", and {len(rows.rejected)} of the run are rejected" if rows is not None and rows.rejected else ""
         raise TrainingError(
             f"the arm {arm.name!r} has no images to add to the real ones; screening dropped "
-            f"{images.screened_out(arm)}: loosen it (screening.rejected_real), or plan more"
+            f"{images.screened_out(arm)}{by_hand}: loosen it (screening.rejected_real), or plan more"
         )
     try:
         check_optimizer(arm.config)
