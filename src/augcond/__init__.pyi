@@ -20,6 +20,8 @@ from .experiments.forecast import Forecast as Forecast
 from .experiments.forecast import forecast as forecast
 from .experiments.preview import contact_sheet as contact_sheet
 from .experiments.preview import preview as preview
+from .experiments.push import PushSettings as PushSettings
+from .experiments.push import push_run as push_run
 from .experiments.sweep import Axis as Axis
 from .experiments.sweep import parse_axis as parse_axis
 from .experiments.sweep import sweep as sweep

@@ -29,6 +29,7 @@ for _command in (
     generation.check,
     generation.reject,
     generation.export,
+    generation.push,
     data.preview,
     data.generators,
     experiments.train,

@@ -190,3 +190,26 @@ def export(
             progress=progress,
         )
     typer.echo(f"{count:,} images written to {to}")
+
+
+def push(
+    run: RunPath,
+    repo_id: Annotated[str, typer.Argument(metavar="USER/NAME", help="The dataset on the Hugging Face hub.")],
+    public: Annotated[bool, typer.Option("--public", help="Let everybody see a new dataset.")] = False,
+    licence: Annotated[str | None, typer.Option(help="Of the dataset, as the hub calls it, such as cc-by-4.0.")] = None,
+    dry: Annotated[bool, typer.Option("--dry", help="Only write RUN/push, which would be sent.")] = False,
+    anyway: Annotated[bool, typer.Option("--anyway", help="Push in spite of licences that restrict it.")] = False,
+) -> None:
+    """Send the images to the Hugging Face hub: a private dataset with a card; the same command resumes.
+
+    Rows that failed or were rejected are left out. No photos are sent; the names of their files (`source_keys`) and the
+    config are. Log in first: hf auth login
+
+    Example: augcond push runs/my-photos me/my-synthetic-photos --dry
+    """
+    from augcond.experiments.push import PushSettings, prepare_push, push_run
+
+    settings = PushSettings(not public, licence, anyway)
+    with show_progress("shards read") as progress:
+        done = (prepare_push if dry else push_run)(run_folder(run), repo_id, settings, progress=progress)
+    typer.echo(f"{done.url or done.folder}")

@@ -69,6 +69,10 @@ FILES: Final[Mapping[str, RunFile]] = {
     "figure": RunFile("report/figures/{name}"),
     "picture": RunFile("report/images/{name}"),
     "list of the report": RunFile("report/.augcond-files.txt"),
+    "dataset card": RunFile("push/README.md"),
+    "picture of the dataset": RunFile("push/samples.png"),
+    "shard to push": RunFile("push/data/train-{number:05d}.parquet"),
+    "list of the push": RunFile("push/.augcond-files.txt"),
     # What stays: what decoding found of the real images, and who works here.
     "decoded": RunFile("decoded.parquet", goes=False, seal="parquet", mend=_DECODE),
     "decoded held-out": RunFile("decoded-{on}.parquet", goes=False, seal="parquet", mend=_DECODE),
