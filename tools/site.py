@@ -51,8 +51,9 @@ def config_page() -> str:
     lines = [
         "# Config keys",
         "",
-        "A config is a YAML file; `--set section.key=value` goes before it. Every key but `data` and `run` has a default. What a key",
-        "decides says which commands begin anew when it changes ([architecture](../architecture.md#what-a-key-decides)).",
+        "A config is a YAML file; `--set section.key=value` goes before it. Every key but `data` and `run` has a",
+        "default. What a key decides says which commands begin anew when it changes",
+        "([architecture](../architecture.md#what-a-key-decides)).",
         "",
     ]
     top = [key for key, field in RunConfig.model_fields.items() if not _sections(field.annotation)]

@@ -1,7 +1,7 @@
 """Take the docs' pictures of themselves: python -m tools.site_screenshots [PAGE ...] (after make docs).
 
-Writes docs/img/site-desktop.png and site-phone.png of the start page; of other pages, such as hub, build/PAGE-....png, to
-look at. Needs Chromium, and Playwright from the dev requirements.
+Writes docs/img/site-desktop.png and site-phone.png of the start page; of other pages, such as hub, build/PAGE-....png,
+to look at. Needs Chromium, and Playwright from the dev requirements.
 """
 
 from __future__ import annotations
