@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test test-all check docs format clean
+.PHONY: demo test test-all check docs release format clean
 
 demo: $(READY)
 	$(BIN)/augcond demo
@@ -20,11 +20,16 @@ check: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/hadolint Dockerfile
 	$(MAKE) --no-print-directory docs
 
 # Warnings are errors, links and anchors included.
 docs: $(READY)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+
+# Wheel and sdist, tried in an environment of their own: minutes, and gigabytes of PyTorch.
+release: $(READY)
+	$(BIN)/python -m tools.try_release
 
 format: $(READY)
 	$(BIN)/ruff check --fix .

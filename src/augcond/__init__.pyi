@@ -42,6 +42,7 @@ from .report import write_report as write_report
 from .store import RunFolder as RunFolder
 from .store import RunStatus as RunStatus
 from .store import audit_run as audit_run
+from .store import clean_run as clean_run
 from .store import export_run as export_run
 from .store import reject_images as reject_images
 from .store import rejected_keys as rejected_keys

@@ -30,6 +30,7 @@ for _command in (
     generation.reject,
     generation.export,
     generation.push,
+    generation.clean,
     data.preview,
     data.generators,
     experiments.train,

@@ -25,7 +25,7 @@ def plan(
 
     Nothing is written; augcond generate writes the plan before it makes the first image.
 
-    Example: augcond plan photos.yaml --set plan.fill_to=100
+    Example: augcond plan photos.yaml --set plan.per_class=100
     """
     from augcond.checks.prompts import generation_warnings
     from augcond.cli.tables import print_plan
@@ -213,3 +213,24 @@ def push(
     with show_progress("shards read") as progress:
         done = (prepare_push if dry else push_run)(run_folder(run), repo_id, settings, progress=progress)
     typer.echo(f"{done.url or done.folder}")
+
+
+def clean(
+    run: RunPath,
+    dry: Annotated[bool, typer.Option("--dry", help="Only say what would go.")] = False,
+) -> None:
+    """Remove caches, checkpoints and what killed processes left half-written; never images, models or results.
+
+    What is needed again is made again. An interrupted training begins anew, so finish it first. Refused while other
+    processes work on the run.
+
+    Example: augcond clean runs/my-photos --dry
+    """
+    from augcond.cli.tables import print_spare
+    from augcond.store import clean_run, spare_files
+
+    folder = run_folder(run)
+    for each in folder.cells() if folder.sweep_path.is_file() else [folder]:
+        print_spare(spare_files(each), each.path, console())
+        if not dry:
+            clean_run(each)

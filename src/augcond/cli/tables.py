@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from typing import TYPE_CHECKING
 
 from rich.box import SIMPLE_HEAD
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from augcond.experiments.forecast import Forecast, PlanSummary
     from augcond.generators.families import GeneratorEntry
     from augcond.store import Audit, RunStatus
+    from augcond.store.disk import Found
     from augcond.store.status import WorkerStatus
     from augcond.training.cards import ModelCard
 
@@ -179,6 +181,9 @@ def print_status(status: RunStatus, console: Console) -> None:
         console.print(f"{status.images_per_second:,.2f} images/s{left}")
     for worker in status.workers:
         console.print(_worker_line(worker), soft_wrap=True)
+    if status.disk:
+        kinds = ", ".join(f"{kind} {format_bytes(size)}" for kind, size in list(status.disk.items())[:6] if size)
+        console.print(f"on disk {format_bytes(sum(status.disk.values()))}: {kinds}", soft_wrap=True)
     if status.lost:
         console.print(f"claims of workers that are not known: {', '.join(status.lost)}", soft_wrap=True)
 
@@ -190,6 +195,15 @@ def _worker_line(worker: WorkerStatus) -> str:
     gone = f"; gone for {format_seconds(worker.unheard)}: the next worker takes its claims over" if worker.stale else ""
     where = f"{_visible(worker.host)} {worker.pid} {worker.device}".rstrip()
     return f"worker on {where} since {since}: at {at}, {worker.images:,} images{rate}{gone}"
+
+
+def print_spare(files: Sequence[Found], run: Path, console: Console) -> None:
+    """Print what of a run can go, by kind."""
+    total = sum(file.bytes for file in files)
+    console.print(f"{run}: {_counted(len(files), 'file')} to remove, {format_bytes(total)}", soft_wrap=True)
+    for kind, count in Counter(file.kind for file in files).most_common():
+        size = sum(file.bytes for file in files if file.kind == kind)
+        console.print(f"  {count:,} x {kind}, {format_bytes(size)}", soft_wrap=True)
 
 
 def print_audit(audit: Audit, console: Console) -> None:

@@ -85,7 +85,9 @@ def load_experiment(config: RunConfig, progress: Progress | None = None) -> Expe
     """
     folder = RunFolder(config.run)
     folder.create()
-    pool = load_dataset(config.data, cache=folder.decoded_path(), progress=progress)
+    cache = folder.decoded_path()
+    # What was decoded before is read in no time.
+    pool = load_dataset(config.data, cache=cache, progress=None if cache.exists() else progress)
     split = settle_split(folder.split_path, draw_split(config, pool))
     training = subset(pool, split.train)
     rows = None
