@@ -150,12 +150,12 @@ def train(config: RunConfig, *, overwrite: bool = False, progress: Progress | No
     # As long as it stands, no worker removes a shard that is read here.
     mine = training_claim(find_rank(config.training).number)
     with folder.claims() as claims, claims.held(mine, f"another process trains {folder.path}: wait for it"):
-        experiment = load_experiment(config)
+        experiment = load_experiment(config, progress)
         if not folder.config_path.exists():
             # A run of real images alone, which nothing was generated for.
             folder.write_config(config)
         synthetic = any(arm.kind == "synthetic" for arm in arms_of(config))
-        dropped = screened_out(experiment) if synthetic else ()
+        dropped = screened_out(experiment, progress) if synthetic else ()
         return train_arms(experiment, dropped=dropped, overwrite=overwrite, progress=progress)
 
 
@@ -174,7 +174,7 @@ def evaluate(config: RunConfig, *, on: HeldOut = "test", progress: Progress | No
         ConfigError: the config names no test images.
     """
     ensure_ready(config, {"evaluate"}, on)
-    return evaluate_models(load_experiment(config), on=on, progress=progress)
+    return evaluate_models(load_experiment(config, progress), on=on, progress=progress)
 
 
 @in_its_own_state
