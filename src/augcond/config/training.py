@@ -138,6 +138,11 @@ class TrainingConfig(Section, decides="models"):
     loss: LossName = "balanced-softmax"
     counts: Literal["real", "effective"] = "real"
     """Class counts that balanced-softmax and logit-adjustment use: of the real images, or what batches really show."""
+    ceiling_counts: Annotated[Literal["effective", "alike"], Setting(by="each", neutral="alike", alike=True)] = (
+        "effective"
+    )
+    """Class counts of an arm on unused-real that sets no `counts` of its own: effective, since it is trained on a balanced
+    set, where those of the real images correct for a tail that is not there; or alike for every arm."""
     tau: Annotated[float, Field(ge=0)] = 1.0
     """Strength of the logit adjustment."""
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
@@ -220,6 +225,8 @@ class TrainingConfig(Section, decides="models"):
     def for_arm(self, arm: ArmConfig) -> TrainingConfig:
         """Return these settings with those that `arm` sets otherwise."""
         values = self.model_dump(exclude={"arms"})
+        if arm.recipe == UNUSED_REAL and self.ceiling_counts == "effective":
+            values["counts"] = "effective"
         for key, value in arm.overrides.items():
             nested = isinstance(value, dict) and isinstance(values.get(key), dict)
             values[key] = {**values[key], **value} if nested else value
@@ -243,6 +250,10 @@ class EvaluationConfig(Section, decides="judgement"):
     primary: Annotated[tuple[str, ...], OneOrMore, Setting(neutral=[], swept=False)] = ()
     """Arms whose gain in overall accuracy over the first arm was chosen beforehand as the question; everything else is
     exploratory then. Empty: all gains over the first arm are corrected for their number (Holm)."""
+    features: Annotated[str, Setting("nothing", neutral="generator", swept=False)] = "auto"
+    """Encoder by whose features a report judges the generated images. auto: that of the classifier trained on real
+    images alone, where there is one, which has no part in making them; else the generator's own, which is circular and
+    said to be. Or generator, timm:NAME, torchvision:NAME."""
     bootstrap: Annotated[AtLeastOne, Setting("nothing", swept=False)] = 2000
     """Of augcond 0.1, whose intervals were too narrow; without effect."""
 

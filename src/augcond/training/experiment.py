@@ -15,7 +15,7 @@ from augcond.datasets.splits import draw_split, settle_split, subset
 from augcond.errors import ConfigError, RunMismatchError
 from augcond.generators import load_generator
 from augcond.store import RunFolder
-from augcond.store.fingerprint import as_begun, differences
+from augcond.store.fingerprint import as_begun, differences, with_kept_defaults
 from augcond.training.arms import HeldOut, arms_of, unused_real
 from augcond.training.guards import check_apart, check_look_alikes, check_sources
 from augcond.training.image_sets import ImageSet
@@ -84,6 +84,8 @@ def load_experiment(config: RunConfig) -> Experiment:
     """
     folder = RunFolder(config.run)
     folder.create()
+    if folder.config_path.exists():
+        config = with_kept_defaults(config, folder.read_config())
     pool = load_dataset(config.data, cache=folder.decoded_path())
     split = settle_split(folder.split_path, draw_split(config, pool))
     training = subset(pool, split.train)
