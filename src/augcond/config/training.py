@@ -112,6 +112,9 @@ _ALIKE = Setting(alike=True)
 _EACH = Setting(by="each", alike=True, swept=False)
 """Which models there are: each counts by itself."""
 
+_CEILING = Setting(by="each", neutral="alike", alike=True)
+"""What it decides counts by itself, as the ceiling's own `counts`."""
+
 
 class TrainingConfig(Section, decides="models"):
     """How classifiers are trained; every arm gets the same number of steps and images per step."""
@@ -138,11 +141,9 @@ class TrainingConfig(Section, decides="models"):
     loss: LossName = "balanced-softmax"
     counts: Literal["real", "effective"] = "real"
     """Class counts that balanced-softmax and logit-adjustment use: of the real images, or what batches really show."""
-    ceiling_counts: Annotated[Literal["effective", "alike"], Setting(by="each", neutral="alike", alike=True)] = (
-        "effective"
-    )
-    """Class counts of an arm on unused-real that sets no `counts` of its own: effective, since it is trained on a balanced
-    set, where those of the real images correct for a tail that is not there; or alike for every arm."""
+    ceiling_counts: Annotated[Literal["effective", "alike"], _CEILING] = "effective"
+    """Class counts of an arm on unused-real that sets no `counts` of its own: effective, since its classes are filled up
+    and those of the real images would correct for a tail that is not there; or alike for every arm."""
     tau: Annotated[float, Field(ge=0)] = 1.0
     """Strength of the logit adjustment."""
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
