@@ -142,8 +142,8 @@ class TrainingConfig(Section, decides="models"):
     counts: Literal["real", "effective"] = "real"
     """Class counts that balanced-softmax and logit-adjustment use: of the real images, or what batches really show."""
     ceiling_counts: Annotated[Literal["effective", "alike"], _CEILING] = "effective"
-    """Class counts of an arm on unused-real that sets no `counts` of its own: effective, since its classes are filled up
-    and those of the real images would correct for a tail that is not there; or alike for every arm."""
+    """Class counts of an arm on unused-real that sets no `counts` of its own: effective, since its classes are
+    filled up and those of the real images would correct for a tail that is not there; or alike for every arm."""
     tau: Annotated[float, Field(ge=0)] = 1.0
     """Strength of the logit adjustment."""
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0

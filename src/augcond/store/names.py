@@ -67,6 +67,8 @@ FILES: Final[Mapping[str, RunFile]] = {
     "page": RunFile("report/index.html"),
     "figure": RunFile("report/figures/{name}"),
     "picture": RunFile("report/images/{name}"),
+    "table of the report": RunFile("report/results{ending}"),
+    "judged images": RunFile("report/misses.parquet"),
     "list of the report": RunFile("report/.augcond-files.txt"),
     # What stays: what decoding found of the real images, and who works here.
     "decoded": RunFile("decoded.parquet", goes=False, seal="parquet", mend=_DECODE),
