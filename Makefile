@@ -30,6 +30,7 @@ docs: $(READY)
 # Wheel and sdist, tried in an environment of their own: minutes, and gigabytes of PyTorch.
 release: $(READY)
 	$(BIN)/python -m tools.try_release
+	$(BIN)/check-jsonschema --builtin-schema vendor.citation-file-format CITATION.cff
 
 format: $(READY)
 	$(BIN)/ruff check --fix .

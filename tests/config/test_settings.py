@@ -89,9 +89,11 @@ def test_no_key_of_0_1_declares_a_neutral_value():
         ("generator", "lora"),
         ("generator", "vae"),
         ("output", "effort"),
+        ("training", "ceiling_counts"),
         ("training", "decay"),
         ("training", "standardise"),
         ("evaluation", "primary"),
+        ("evaluation", "features"),
     ]
 
 

@@ -11,6 +11,7 @@ import hashlib
 import itertools
 import json
 import re
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,7 +20,7 @@ from typing import Any
 import yaml
 
 from augcond.checks import EVERYTHING, Listed, ensure_ready
-from augcond.config import EvaluationConfig, RunConfig, parse_config
+from augcond.config import EvaluationConfig, RunConfig, parse_config, relative_paths
 from augcond.config.base import NOTHING, Setting, find_setting
 from augcond.config.reading import read_yaml
 from augcond.config.training import ArmConfig
@@ -29,11 +30,11 @@ from augcond.evaluation.evaluator import assemble_results
 from augcond.evaluation.intervals import SeedPredictions, Trained
 from augcond.evaluation.predictions import read_predictions
 from augcond.evaluation.results import REAL_ONLY, Results, write_results
-from augcond.experiments.sweep_tables import to_csv, to_markdown
 from augcond.files import write_atomically
 from augcond.pipeline import evaluate, generate, train
 from augcond.progress import Stage, no_stage
 from augcond.registry import short_name
+from augcond.report.tables import plain, to_csv, to_latex, to_markdown
 from augcond.store import RunFolder
 from augcond.training.arms import UNUSED_REAL, HeldOut, Seeds, arms_of, default_arms
 from augcond.training.cards import ModelCard, read_cards
@@ -270,7 +271,7 @@ def sweep(
     on: HeldOut = "validation",
     progress: Stage = no_stage,
 ) -> Results:
-    """Run every cell of a grid, and write RUN/sweep.json, .csv and .md; call it again to resume.
+    """Run every cell of a grid, and write RUN/sweep.json, .csv, .md and .tex; call it again to resume.
 
     Args:
         config: what all cells share; `config.run` is the folder of the sweep.
@@ -305,9 +306,19 @@ def sweep(
     config.run.mkdir(parents=True, exist_ok=True)
     folder = RunFolder(config.run)
     write_results(folder.sweep_path, results)
-    write_atomically(folder.sweep_table_path("csv"), to_csv(results).encode())
-    write_atomically(folder.sweep_table_path("md"), to_markdown(results).encode())
+    command = " ".join([*(f"--over {shlex.quote(_written(axis))}" for axis in axes), f"--seeds {seeds} --on {on}"])
+    command += f" --trainings {trainings}" if trainings > 1 else ""
+    shared = relative_paths(config.model_dump(mode="json"), config.run.resolve()) | {"run": "."}
+    kept = yaml.safe_dump(shared, sort_keys=False, allow_unicode=True)
+    write_atomically(folder.sweep_table_path("yaml"), f"# augcond sweep config.yaml {command}\n{kept}".encode())
+    for ending, text in (("csv", to_csv), ("md", to_markdown), ("tex", to_latex)):
+        write_atomically(folder.sweep_table_path(ending), text(results).encode())
     return results
+
+
+def _written(axis: Axis) -> str:
+    """Return an axis as `--over` takes it."""
+    return f"{axis.key}={','.join(map(plain, axis.values))}"
 
 
 def _check_primary(config: RunConfig, cells: Sequence[Cell]) -> None:

@@ -74,6 +74,8 @@ FILES: Final[Mapping[str, RunFile]] = {
     "page": RunFile("report/index.html"),
     "figure": RunFile("report/figures/{name}"),
     "picture": RunFile("report/images/{name}"),
+    "table of the report": RunFile("report/results{ending}"),
+    "judged images": RunFile("report/misses.parquet"),
     "list of the report": RunFile("report/.augcond-files.txt"),
     "dataset card": RunFile("push/README.md", spare=True),
     "picture of the dataset": RunFile("push/samples.png", spare=True),
