@@ -21,6 +21,7 @@ check: $(READY)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/hadolint Dockerfile
+	$(BIN)/check-jsonschema --builtin-schema vendor.citation-file-format CITATION.cff
 	$(MAKE) --no-print-directory docs
 
 # Warnings are errors, links and anchors included.
@@ -30,7 +31,6 @@ docs: $(READY)
 # Wheel and sdist, tried in an environment of their own: minutes, and gigabytes of PyTorch.
 release: $(READY)
 	$(BIN)/python -m tools.try_release
-	$(BIN)/check-jsonschema --builtin-schema vendor.citation-file-format CITATION.cff
 
 format: $(READY)
 	$(BIN)/ruff check --fix .

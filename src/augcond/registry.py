@@ -190,6 +190,7 @@ generators = Registry(
         "ip-adapter": "augcond.generators.ip_adapter:FAMILY",
         "ip-adapter-xl": "augcond.generators.ip_adapter_xl:FAMILY",
         "kandinsky-2.2": "augcond.generators.kandinsky:FAMILY",
+        "flux2-klein": "augcond.generators.flux2_klein:FAMILY",
         "fake": "augcond.testing.fake:FAMILY",
     },
 )
@@ -212,6 +213,7 @@ recipes = Registry(
         "cutmix-dropout": _RECIPES,
         "embed-mixup-dropout": _RECIPES,
         "embed-cutmix-dropout": _RECIPES,
+        "image-pair": _RECIPES,
     },
 )
 """Recipes (`augcond.conditioning.Recipe`), in the order in which they are shown."""

@@ -45,6 +45,7 @@ VALUES = {
     "generator.size": "64",
     "generator.dtype": "float16",
     "generator.device": "cpu",
+    "generator.memory": "offload",
     "generator.compile": "true",
     "output.format": "png",
     "output.quality": "50",

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 from augcond.errors import ConfigError, GeneratorError
 from augcond.generators.base import GeneratorIdentity, NeededWeights
 from augcond.generators.denoising import vae_scale_factor
-from augcond.generators.loading import Checkpoint, WeightsOrigin, fetch, hash_files, local_folder, quiet_progress
+from augcond.generators.loading import Checkpoint, WeightsOrigin, fetch, local_folder, quiet_progress
+from augcond.generators.weights import hash_files
 
 if TYPE_CHECKING:
     from augcond.config import GeneratorConfig

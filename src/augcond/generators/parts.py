@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from augcond.generators.autoencoders import TINY_SD, locate_vae, replace_vae, vae_weights
 from augcond.generators.base import checkpoint_weights
-from augcond.generators.loading import Checkpoint, load_pipeline, locate_checkpoint
+from augcond.generators.loading import Checkpoint, locate_checkpoint
 from augcond.generators.lora import Lora, locate_loras, lora_weights, merge_loras
+from augcond.generators.pipelines import load_pipeline
 
 if TYPE_CHECKING:
     from pathlib import Path
