@@ -191,6 +191,8 @@ generators = Registry(
         "ip-adapter-xl": "augcond.generators.ip_adapter_xl:FAMILY",
         "kandinsky-2.2": "augcond.generators.kandinsky:FAMILY",
         "flux2-klein": "augcond.generators.flux2_klein:FAMILY",
+        "flux-redux": "augcond.generators.flux_redux:FAMILY",
+        "sd3-ip-adapter": "augcond.generators.sd3_ip_adapter:FAMILY",
         "fake": "augcond.testing.fake:FAMILY",
     },
 )

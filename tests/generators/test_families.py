@@ -191,6 +191,13 @@ def test_which_weights_a_config_needs():
     ]
     prior = ("generator.own.prior.model", "kandinsky-community/kandinsky-2-2-prior", "model_index.json")
     assert needed("kandinsky-2.2") == [base, prior]
+    redux = ("generator.own.redux.model", "black-forest-labs/FLUX.1-Redux-dev", "model_index.json")
+    assert needed("flux-redux") == [base, redux]
+    assert needed("sd3-ip-adapter", adapter={"model": "c/d"}) == [
+        base,
+        ("generator.own.adapter.model", "c/d", "ip-adapter.safetensors"),
+        ("generator.own.image_encoder.model", "google/siglip-so400m-patch14-384", "config.json"),
+    ]
 
 
 def test_the_native_size_does_not_depend_on_the_size_asked_for():

@@ -25,6 +25,9 @@ _CLASSES = ("AutoencoderTiny", "AutoencoderKL")
 TINY_SD, TINY_SDXL = "madebyollin/taesd", "madebyollin/taesdxl"
 """The tiny autoencoders of Stable Diffusion 1 and 2, and of SDXL; both MIT."""
 
+TINY_SD3, TINY_FLUX = "madebyollin/taesd3", "madebyollin/taef1"
+"""Those of Stable Diffusion 3, and of FLUX.1; both MIT."""
+
 
 def vae_weights(config: GeneratorConfig, tiny: str) -> tuple[NeededWeights, ...]:
     """Return the file of the autoencoder that a config names; nothing where it is the checkpoint's own.

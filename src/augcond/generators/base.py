@@ -153,12 +153,14 @@ class PipelineFormat:
         models: components with weights, each a sub-folder with a safetensors file.
         example: a hub id that is one, for messages.
         skipped: components that are neither fetched nor loaded.
+        prompts: the component that makes tokens of prompts, of which the longest is read.
     """
 
     name: str
     models: tuple[str, ...]
     example: str
     skipped: tuple[str, ...] = ()
+    prompts: str = "tokenizer"
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,8 +12,11 @@ from PIL.Image import Resampling
 from augcond.conditioning.framing import Framing
 from augcond.errors import GeneratorError
 from augcond.generators.devices import out_of_memory_errors, place
+from augcond.generators.pipelines import load_network
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import torch
     from PIL.Image import Image
     from torch import Tensor
@@ -153,3 +156,23 @@ def framing_of(extractor: Any, size: int) -> Framing | None:
 
 
 _FILTERS = (Resampling.BILINEAR, Resampling.BICUBIC, Resampling.LANCZOS)
+
+
+def load_siglip(model: Path, extractor: Path, what: str) -> tuple[Any, Any]:
+    """Return the SiglipImageProcessor in one folder and the SiglipVisionModel in another, or in the same.
+
+    Args:
+        model: folder of the vision model, or of a whole SiglipModel, of which no more than that is loaded.
+        extractor: folder of its preprocessing.
+        what: the key of the config that says where they are, for messages.
+
+    Raises:
+        GeneratorError: one of them is missing, or cannot be loaded.
+    """
+    from transformers import SiglipImageProcessor, SiglipVisionModel
+
+    try:
+        found = SiglipImageProcessor.from_pretrained(extractor, local_files_only=True)
+    except Exception as error:  # from any library that reads a part of it
+        raise GeneratorError(f"{what}: no preprocessing of SigLIP can be loaded from {extractor}: {error}") from error
+    return found, load_network(SiglipVisionModel, model, f"{what}: {model}")

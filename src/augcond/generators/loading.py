@@ -105,6 +105,21 @@ def find_pipeline(origin: WeightsOrigin, layout: PipelineFormat) -> Path | None:
     return folder
 
 
+def locate_configs(origin: WeightsOrigin, layout: PipelineFormat) -> Path:
+    """Return a folder with the configs of the checkpoint that `origin` stands for; raises what `locate_pipeline` does.
+
+    Of a hub id nothing else is fetched: what it cannot do shows before gigabytes are.
+    """
+    folder = find_pipeline(origin, layout)
+    if folder is None:
+        folder, commit = fetch(origin, origin.revision, [_INDEX])
+        if (folder / _INDEX).is_file():
+            parts = _loaded(_check_index(folder, layout, origin), layout)
+            fetch(origin, commit, [f"{name}/*.json" for name in parts])
+            _check_folders(folder, layout, origin)
+    return folder
+
+
 def cached_file(repository: str, file: str, revision: str | None) -> Path | None:
     """Return a file of the hub as it lies in the local cache; None where it does not."""
     from huggingface_hub import try_to_load_from_cache
@@ -135,6 +150,10 @@ def _components(index: dict[str, Any]) -> list[str]:
         for name, value in index.items()
         if not name.startswith("_") and isinstance(value, list) and len(value) == 2 and value[0] is not None
     ]
+
+
+def _loaded(index: dict[str, Any], layout: PipelineFormat) -> list[str]:
+    return [name for name in _components(index) if name not in layout.skipped]
 
 
 def _builtin_folder(origin: WeightsOrigin, layout: PipelineFormat) -> Path:
@@ -186,7 +205,7 @@ def _fetch(origin: WeightsOrigin, layout: PipelineFormat) -> tuple[Path, str]:
     """Return the local folder and commit hash of a hub checkpoint; only what is loaded is fetched."""
     snapshot, commit = fetch(origin, origin.revision, [_INDEX])
     if (snapshot / _INDEX).is_file():
-        parts = [part for part in _components(_check_index(snapshot, layout, origin)) if part not in layout.skipped]
+        parts = _loaded(_check_index(snapshot, layout, origin), layout)
         # A branch or tag may move: it was resolved once, and everything else is asked for by commit.
         patterns = [_INDEX, *(f"{part}/*{suffix}" for part in parts for suffix in SUFFIXES)]
         fetch(origin, commit, patterns)
@@ -248,6 +267,24 @@ def fetch(
     return snapshot, snapshot.name
 
 
+def locate_files(origin: WeightsOrigin, example: str, patterns: Sequence[str]) -> tuple[Path, str]:
+    """Return a folder with files that are no pipeline, and of a hub id, of which those are fetched, the commit hash.
+
+    Raises:
+        ConfigError: `origin` is neither a folder nor a hub id; `example` is one.
+        GeneratorError: it cannot be fetched.
+    """
+    folder = local_folder(origin, example)
+    return (folder, "") if folder is not None else fetch(origin, origin.revision, patterns)
+
+
+def identify(origin: WeightsOrigin, folder: Path, commit: str, files: Sequence[Path]) -> GeneratorIdentity:
+    """Return which weights these are: of a hub id by its commit hash, of a folder by a hash over `files` in it."""
+    if commit:
+        return GeneratorIdentity(origin.name, origin.model, commit)
+    return GeneratorIdentity(origin.name, folder.resolve().name, hash_files(folder, files))
+
+
 def read_index(folder: Path, origin: WeightsOrigin | str) -> dict[str, Any]:
     """Return what the `model_index.json` of a checkpoint says; `origin` is what it is called in messages."""
     model, key = (origin, "generator") if isinstance(origin, str) else (origin.model, origin.key)
@@ -290,9 +327,19 @@ def _check_index(folder: Path, layout: PipelineFormat, origin: WeightsOrigin) ->
     return index
 
 
+def _check_folders(folder: Path, layout: PipelineFormat, origin: WeightsOrigin) -> None:
+    parts = _loaded(_check_index(folder, layout, origin), layout)
+    missing = [name for name in parts if not (folder / name).is_dir()]
+    if missing:
+        raise GeneratorError(
+            f"{origin.key}.model: {origin.model} lacks the folder {missing[0]}, which its {_INDEX} names: complete the "
+            "download"
+        )
+
+
 def _check(folder: Path, layout: PipelineFormat, origin: WeightsOrigin) -> str:
     """Check the files of a checkpoint, and return the variant of those that are there in no other; else nothing."""
-    _check_index(folder, layout, origin)
+    _check_folders(folder, layout, origin)
     model = f"{origin.key}.model: {origin.model}"
     variants = {find_weights(folder / name, f"{model}/{name}").variant for name in layout.models} - {""}
     if len(variants) > 1:
@@ -318,12 +365,19 @@ def quiet_progress() -> Iterator[None]:
 
 @contextmanager
 def errors_only() -> Iterator[None]:
-    """Silence diffusers' warnings for a while: it casts the UNet itself, and warns of modules that do not exist."""
-    from diffusers.utils import logging
+    """Silence the warnings of diffusers and transformers for a while.
 
-    before = logging.get_verbosity()
-    logging.set_verbosity_error()
+    diffusers casts the UNet itself, and warns of modules that do not exist; transformers tells of every weight that
+    is there beside those of the network which is loaded.
+    """
+    from diffusers.utils import logging as diffusers_logging
+    from transformers.utils import logging as transformers_logging
+
+    before = [(log, log.get_verbosity()) for log in (diffusers_logging, transformers_logging)]
+    for log, _ in before:
+        log.set_verbosity_error()
     try:
         yield
     finally:
-        logging.set_verbosity(before)
+        for log, verbosity in before:
+            log.set_verbosity(verbosity)

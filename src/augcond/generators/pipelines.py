@@ -8,7 +8,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from augcond.errors import GeneratorError
-from augcond.generators.loading import errors_only, quiet_progress, read_index
+from augcond.generators.loading import errors_only, locate_configs, quiet_progress, read_index
 from augcond.generators.weights import find_weights
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import torch
 
     from augcond.generators.base import PipelineFormat
-    from augcond.generators.loading import Checkpoint
+    from augcond.generators.loading import Checkpoint, WeightsOrigin
 
 
 def load_pipeline(checkpoint: Checkpoint, layout: PipelineFormat, dtype: torch.dtype | None = None) -> Any:
@@ -54,27 +54,27 @@ def load_pipeline(checkpoint: Checkpoint, layout: PipelineFormat, dtype: torch.d
         ) from error
 
 
-def load_network(kind: Any, folder: Path, what: str, dtype: torch.dtype | None = None) -> Any:
+def load_network(kind: Any, folder: Path, what: str) -> Any:
     """Return a single network in evaluation mode, from a folder as `save_pretrained` writes them.
 
     Args:
         kind: its class, of diffusers or transformers.
         folder: where its config and weights are.
         what: what it is called in messages, as for `find_weights`.
-        dtype: what it is loaded in; None leaves that to its class.
 
     Raises:
         GeneratorError: the weights are missing, or cannot be loaded.
     """
     variant = find_weights(folder, what).variant or None
-    options = {} if dtype is None else dtype_option(dtype)
+    options = {"use_safetensors": True, "local_files_only": True, "variant": variant, "output_loading_info": True}
     try:
         with quiet_progress(), errors_only():
-            network = kind.from_pretrained(
-                folder, use_safetensors=True, local_files_only=True, variant=variant, **options
-            )
+            network, found = kind.from_pretrained(folder, **options)
     except Exception as error:  # from any library that reads a part of it
         raise GeneratorError(f"{what} cannot be loaded as a {kind.__name__}: {error}") from error
+    missing = sorted(found["missing_keys"])
+    if missing:  # which the libraries fill with random numbers
+        raise GeneratorError(f"{what} is no {kind.__name__}: it lacks {len(missing)} weights, such as {missing[0]}")
     return network.eval()
 
 
@@ -85,26 +85,32 @@ def dtype_option(dtype: torch.dtype) -> dict[str, torch.dtype]:
     return {"dtype" if hasattr(deprecation_utils, "_resolve_dtype") else "torch_dtype": dtype}
 
 
-def outline(checkpoint: Checkpoint, layout: PipelineFormat) -> Any:
+def outline(origin: WeightsOrigin, layout: PipelineFormat) -> Any:
     """Return what a checkpoint's configs say of its pipeline, so that it can be checked before weights are read.
+
+    Args:
+        origin: where it is; of a hub id no more than the configs is fetched.
+        layout: of which kind.
 
     Returns:
         Its components as attributes: networks of diffusers without weights, the configs of those of transformers as
         `config`, and its scheduler.
 
     Raises:
-        GeneratorError: a config cannot be read.
+        ConfigError: there is no such folder.
+        GeneratorError: it is of another kind, a part is missing, or a config cannot be read.
     """
-    index = read_index(checkpoint.folder, checkpoint.identity.model)
+    folder = locate_configs(origin, layout)
+    index = read_index(folder, origin)
     parts = SimpleNamespace()
     for name in (*layout.models, *({"scheduler"} & index.keys())):
         library, kind = index[name]
         try:
             with quiet_progress(), errors_only():
-                setattr(parts, name, _outlined(checkpoint.folder / name, library, kind))
+                setattr(parts, name, _outlined(folder / name, library, kind))
         except Exception as error:  # from any library that reads a part of it
             raise GeneratorError(
-                f"generator.model: the config of {checkpoint.identity.model}/{name} is of no {kind}: {error}"
+                f"{origin.key}.model: the config of {origin.model}/{name} is of no {kind}: {error}"
             ) from error
     return parts
 

@@ -5,17 +5,16 @@ The shapes of the components follow diffusers' own tests of the same pipelines.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from augcond.generators.loading import quiet_progress
 from augcond.testing.adapters import tiny_adapter_weights
 from augcond.testing.networks import (
     BETAS,
     TinyShape,
-    tiny_chat_tokenizer,
+    random_weights,
+    save_pipeline,
     tiny_extractor,
     tiny_image_encoder,
     tiny_scheduler,
@@ -39,7 +38,7 @@ def save_tiny_stable_unclip(folder: Path | str, *, seed: int = 0, shape: TinySha
 
     shape = shape or TinyShape()
     tokenizer = tiny_tokenizer()
-    with _random_weights(seed):
+    with random_weights(seed):
         text_encoder = tiny_text_encoder(shape, tokenizer)
         normalizer = StableUnCLIPImageNormalizer(embedding_dim=shape.embedding)
         # Not 0 and 1, or a missing normalisation would go unnoticed.
@@ -58,7 +57,7 @@ def save_tiny_stable_unclip(folder: Path | str, *, seed: int = 0, shape: TinySha
             scheduler=tiny_scheduler(shape.prediction),
             vae=tiny_vae(shape),
         )
-    return _save(pipeline, folder)
+    return save_pipeline(pipeline, folder)
 
 
 def save_tiny_stable_diffusion(folder: Path | str, *, seed: int = 0, shape: TinyShape | None = None) -> Path:
@@ -73,7 +72,7 @@ def save_tiny_stable_diffusion(folder: Path | str, *, seed: int = 0, shape: Tiny
 
     shape = shape or TinyShape(prediction="epsilon")
     tokenizer = tiny_tokenizer()
-    with _random_weights(seed):
+    with random_weights(seed):
         pipeline = StableDiffusionPipeline(
             tokenizer=tokenizer,
             text_encoder=tiny_text_encoder(shape, tokenizer),
@@ -84,7 +83,7 @@ def save_tiny_stable_diffusion(folder: Path | str, *, seed: int = 0, shape: Tiny
             feature_extractor=tiny_extractor(shape),
             requires_safety_checker=False,
         )
-    return _save(pipeline, folder)
+    return save_pipeline(pipeline, folder)
 
 
 def save_tiny_stable_diffusion_xl(folder: Path | str, *, seed: int = 0, shape: TinyShape | None = None) -> Path:
@@ -100,7 +99,7 @@ def save_tiny_stable_diffusion_xl(folder: Path | str, *, seed: int = 0, shape: T
     shape = shape or TinyShape(prediction="epsilon")
     tokenizer = tiny_tokenizer()
     size_numbers, width = 6, 8  # height and width of three boxes, 8 features for each number
-    with _random_weights(seed):
+    with random_weights(seed):
         pipeline = StableDiffusionXLPipeline(
             tokenizer=tokenizer,
             tokenizer_2=tokenizer,
@@ -117,7 +116,7 @@ def save_tiny_stable_diffusion_xl(folder: Path | str, *, seed: int = 0, shape: T
             vae=tiny_vae(shape),
             add_watermarker=False,
         )
-    return _save(pipeline, folder)
+    return save_pipeline(pipeline, folder)
 
 
 def save_tiny_ip_adapter(
@@ -148,7 +147,7 @@ def save_tiny_ip_adapter(
     name = f"ip-adapter_{version}" if kind == "base" else f"ip-adapter-plus_{version}"
     if xl and kind == "plus":
         name += "_vit-h"
-    with _random_weights(seed):
+    with random_weights(seed):
         weights = tiny_adapter_weights(unet, kind, shape.embedding if kind == "base" else 16)
         encoder = tiny_image_encoder(shape)
     root.mkdir(parents=True, exist_ok=True)
@@ -171,7 +170,7 @@ def save_tiny_kandinsky(folder: Path | str, *, seed: int = 0, shape: TinyShape |
     from diffusers import DDPMScheduler, KandinskyV22Pipeline, VQModel
 
     shape = shape or TinyShape()
-    with _random_weights(seed):
+    with random_weights(seed):
         pipeline = KandinskyV22Pipeline(
             unet=tiny_unet(
                 shape,
@@ -206,7 +205,7 @@ def save_tiny_kandinsky(folder: Path | str, *, seed: int = 0, shape: TinyShape |
                 vq_embed_dim=4,
             ).eval(),
         )
-    return _save(pipeline, folder)
+    return save_pipeline(pipeline, folder)
 
 
 def save_tiny_kandinsky_prior(folder: Path | str, *, seed: int = 0, shape: TinyShape | None = None) -> Path:
@@ -224,7 +223,7 @@ def save_tiny_kandinsky_prior(folder: Path | str, *, seed: int = 0, shape: TinyS
 
     shape = shape or TinyShape()
     tokenizer = tiny_tokenizer()
-    with _random_weights(seed):
+    with random_weights(seed):
         pipeline = KandinskyV22PriorPipeline(
             prior=PriorTransformer(
                 num_attention_heads=2, attention_head_dim=4, num_layers=1, embedding_dim=shape.embedding
@@ -235,84 +234,4 @@ def save_tiny_kandinsky_prior(folder: Path | str, *, seed: int = 0, shape: TinyS
             scheduler=UnCLIPScheduler(variance_type="fixed_small_log", prediction_type="sample"),
             image_processor=tiny_extractor(shape),
         )
-    return _save(pipeline, folder)
-
-
-def save_tiny_flux2_klein(folder: Path | str, *, seed: int = 0, distilled: bool = True) -> Path:
-    """Save a FLUX.2 klein pipeline with random weights, and return its folder; 16 x 16 pixels are a token, as in truth.
-
-    Args:
-        folder: where to save; made where it does not exist.
-        seed: of the random weights; PyTorch's global random state is left as it was.
-        distilled: False for one of the base models, which are guided.
-    """
-    import torch
-    from diffusers import (
-        AutoencoderKLFlux2,
-        FlowMatchEulerDiscreteScheduler,
-        Flux2KleinPipeline,
-        Flux2Transformer2DModel,
-    )
-    from transformers import Qwen3Config, Qwen3ForCausalLM
-
-    tokenizer, layers = tiny_chat_tokenizer(), 28  # the last that is read is the 27th
-    with _random_weights(seed):
-        text_encoder = Qwen3ForCausalLM(
-            Qwen3Config(
-                vocab_size=len(tokenizer),
-                hidden_size=8,
-                intermediate_size=16,
-                num_hidden_layers=layers,
-                num_attention_heads=2,
-                num_key_value_heads=1,
-                head_dim=4,
-                initializer_range=0.3,
-                bos_token_id=None,
-                eos_token_id=0,
-                tie_word_embeddings=True,
-            )
-        ).eval()
-        vae = AutoencoderKLFlux2(
-            block_out_channels=(4, 4, 4, 4), layers_per_block=1, latent_channels=2, norm_num_groups=2, sample_size=64
-        ).eval()
-        # Not 0 and 1, or a missing normalisation would go unnoticed.
-        vae.bn.running_mean.normal_(std=0.2)
-        vae.bn.running_var.uniform_(0.3, 2.0)
-        transformer = Flux2Transformer2DModel(
-            in_channels=8,
-            num_layers=2,
-            num_single_layers=1,
-            attention_head_dim=16,
-            num_attention_heads=2,
-            joint_attention_dim=24,
-            timestep_guidance_channels=16,
-            axes_dims_rope=(4, 4, 4, 4),
-            guidance_embeds=False,
-        ).eval()
-        for parameter in transformer.parameters():  # else references and prompts hardly count
-            if parameter.dim() == 2:
-                torch.nn.init.normal_(parameter, std=1.5 / parameter.shape[1] ** 0.5)
-    pipeline = Flux2KleinPipeline(
-        scheduler=FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True, shift=3.0),
-        vae=vae,
-        text_encoder=text_encoder,
-        tokenizer=tokenizer,
-        transformer=transformer,
-        is_distilled=distilled,
-    )
-    return _save(pipeline, folder)
-
-
-@contextmanager
-def _random_weights(seed: int) -> Iterator[None]:
-    import torch
-
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        yield
-
-
-def _save(pipeline: Any, folder: Path | str) -> Path:
-    with quiet_progress():
-        pipeline.save_pretrained(folder, safe_serialization=True)
-    return Path(folder)
+    return save_pipeline(pipeline, folder)
