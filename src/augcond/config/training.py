@@ -97,13 +97,27 @@ class ArmConfig(Section, decides="models"):
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]*$")]
     """Also the folder of its models."""
-    recipe: str | None = None
-    """Synthetic images of this recipe, by its short name; null: none. unused-real: real images that the split leaves
-    out, as a ceiling."""
+    recipe: str | tuple[str, ...] | None = None
+    """Synthetic images of this recipe, by its short name; null: none; of several, each gives an equal part of as many
+    as one of them would give. unused-real: real images that the split leaves out, as a ceiling."""
     per_class: AtLeastOne | None = None
     """Take only the first so many synthetic images per class; all where null."""
     overrides: dict[str, Any] = Field(default_factory=dict)
     """Keys of `training` that this arm sets otherwise."""
+
+    @field_validator("recipe")
+    @classmethod
+    def _one_or_several(cls, recipe: str | tuple[str, ...] | None) -> str | tuple[str, ...] | None:
+        if not isinstance(recipe, tuple):
+            return recipe
+        if not recipe or len(set(recipe)) < len(recipe) or (UNUSED_REAL in recipe and len(recipe) > 1):
+            raise ValueError(f"name each recipe once, and {UNUSED_REAL} by itself")
+        return recipe[0] if len(recipe) == 1 else recipe
+
+    @property
+    def recipes(self) -> tuple[str, ...]:
+        """The recipes of its images; none, one or several."""
+        return () if self.recipe is None else (self.recipe,) if isinstance(self.recipe, str) else self.recipe
 
     @classmethod
     def inner(cls, key: str, values: Mapping[str, Any]) -> type[Section] | None:

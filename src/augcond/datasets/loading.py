@@ -129,7 +129,8 @@ def _list_role(config: DataConfig, role: Role) -> Listing:
     listing = find_reader(config.source).list_images(config, role)
     if config.class_names is None:
         return listing
-    return replace(listing, class_names=names_for(listing.classes, config.class_names))
+    names = names_for(listing.classes, config.class_names, several=config.several_names)
+    return replace(listing, class_names=names, several_names=config.several_names)
 
 
 def load_held_out(

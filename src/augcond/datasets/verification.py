@@ -88,6 +88,7 @@ def verify(
         ignored=listing.ignored,
         skipped=listing.skipped,
         warnings=listing.warnings,
+        several_names=listing.several_names,
     )
 
 
