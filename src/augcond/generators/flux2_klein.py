@@ -30,7 +30,7 @@ from augcond.generators.denoising import (
 )
 from augcond.generators.devices import execution_device, out_of_memory_errors, resolve_device, resolve_dtype
 from augcond.generators.latent_diffusion import LatentDiffusion
-from augcond.generators.loading import locate_checkpoint, read_index
+from augcond.generators.loading import WeightsOrigin, locate_checkpoint, read_index
 from augcond.generators.pipelines import load_pipeline, outline
 from augcond.generators.prompts import PromptEncoder
 from augcond.generators.transformer import TransformerDenoiser, even_sigmas, latents_of, tokens_of
@@ -305,12 +305,12 @@ def load_klein(config: GeneratorConfig) -> Klein:
         ConfigError: a setting is wrong or does not go with this checkpoint.
         GeneratorError: the checkpoint is missing, incomplete, or of another kind.
     """
-    checkpoint = locate_checkpoint(config, LAYOUT)
-    parts = outline(checkpoint, LAYOUT)
+    parts = outline(WeightsOrigin(config.model, config.revision, config.name), LAYOUT)
     _check_parts(parts)
+    Klein.settle(parts, config)
+    checkpoint = locate_checkpoint(config, LAYOUT)
     if read_index(checkpoint.folder, checkpoint.identity.model).get("is_distilled"):
         _check_distilled(config)
-    Klein.settle(parts, config)
     dtype = resolve_dtype(config, resolve_device(config.device), Klein.half)
     return Klein(load_pipeline(checkpoint, LAYOUT, dtype), checkpoint.identity, config)
 

@@ -55,9 +55,7 @@ FILES: Final[Mapping[str, RunFile]] = {
     "shard made again": RunFile("shards/{number:05d}.{attempt}.parquet", mend="augcond generate makes it anew"),
     "marker": RunFile("shards/{number:05d}.done.json", seal="json", mend="augcond generate makes its shard anew"),
     "marker set aside": RunFile("shards/{number:05d}.unfit.json"),
-    "embeddings": RunFile(
-        "embeddings/{number:05d}.parquet", seal="parquet", mend=_COMPUTE, spare=True
-    ),
+    "embeddings": RunFile("embeddings/{number:05d}.parquet", seal="parquet", mend=_COMPUTE, spare=True),
     "split": RunFile("split.json", seal="json", mend=MEND_SPLIT),
     "screening": RunFile("screening.json", seal="json", mend=_SCREEN),
     "margins": RunFile("screening.parquet", seal="parquet", mend=_SCREEN),
