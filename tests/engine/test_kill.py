@@ -40,8 +40,8 @@ def test_kill_after_every_batch(tmp_path, uninterrupted, nth):
 COUNTS = {"write": 4, "rename": 11, "link": 9}
 
 
-# The calls of one job: what decoding found, config, sources and plan are written first, then shard and marker of each of
-# two shards. What is linked are claims (`plan` thrice), shards and markers; renamed, too, are claims that are given back.
+# The calls of one job: what decoding found, config, sources and plan are written first, then shard and marker of each
+# of two shards. What is linked are claims (`plan` thrice), shards, markers; renamed, too, are claims given back.
 @pytest.mark.parametrize(
     ("point", "nth", "after"),
     [
