@@ -30,7 +30,7 @@ from augcond.planning import Plan, checked_amounts, make_plan
 from augcond.progress import NoProgress, Progress, Stage, no_stage
 from augcond.screening.screen import screened_out
 from augcond.store.claims import PLAN, training_claim
-from augcond.store.fingerprint import as_begun, image_settings
+from augcond.store.fingerprint import as_begun, image_settings, with_kept_defaults
 from augcond.store.folder import RunFolder
 from augcond.store.images import ImageFormat
 from augcond.store.plans import RunPlan, digest_inputs, mark_large, plan_run, recorded_settings, settle_plan
@@ -91,6 +91,7 @@ def _planned(config: RunConfig, engine: Engine, *, overwrite: bool, progress: Pr
     folder.create()
     if folder.plan_path.exists() and not overwrite:
         config = as_begun(config, recorded_settings(folder.plan_path))
+        config = with_kept_defaults(config, folder.read_config())
     with folder.claims() as claims:
         with claims.held(PLAN):
             # Of several processes that start together one decodes the images, and the others take its word.
@@ -150,12 +151,12 @@ def train(config: RunConfig, *, overwrite: bool = False, progress: Progress | No
     # As long as it stands, no worker removes a shard that is read here.
     mine = training_claim(find_rank(config.training).number)
     with folder.claims() as claims, claims.held(mine, f"another process trains {folder.path}: wait for it"):
-        experiment = load_experiment(config)
+        experiment = load_experiment(config, progress)
         if not folder.config_path.exists():
             # A run of real images alone, which nothing was generated for.
             folder.write_config(config)
         synthetic = any(arm.kind == "synthetic" for arm in arms_of(config))
-        dropped = screened_out(experiment) if synthetic else ()
+        dropped = screened_out(experiment, progress) if synthetic else ()
         return train_arms(experiment, dropped=dropped, overwrite=overwrite, progress=progress)
 
 
@@ -174,7 +175,7 @@ def evaluate(config: RunConfig, *, on: HeldOut = "test", progress: Progress | No
         ConfigError: the config names no test images.
     """
     ensure_ready(config, {"evaluate"}, on)
-    return evaluate_models(load_experiment(config), on=on, progress=progress)
+    return evaluate_models(load_experiment(config, progress), on=on, progress=progress)
 
 
 @in_its_own_state

@@ -56,7 +56,7 @@ def parse_axis(text: str) -> Axis:
         raise ConfigError(f"--over {text!r}: {error}") from error
     if not key.strip() or not parsed:
         raise ConfigError(f"--over {text!r}: expected key=value,value, such as generator.guidance_scale=2,4,7")
-    if len({plain(value) for value in parsed}) != len(parsed):
+    if len({in_names(value) for value in parsed}) != len(parsed):
         raise ConfigError(f"--over {text!r}: a value comes twice")
     return Axis(key.strip(), tuple(parsed))
 
@@ -95,7 +95,7 @@ def validated(config: RunConfig, axis: Axis) -> Axis:
             taken = taken[name]
         meant.append(taken)
     if len({json.dumps(value, sort_keys=True) for value in meant}) != len(meant):
-        raise ConfigError(f"--over {axis.key}={','.join(map(plain, axis.values))}: a value comes twice")
+        raise ConfigError(f"--over {axis.key}={','.join(map(in_names, axis.values))}: a value comes twice")
     return Axis(axis.key, tuple(map(_plainest, axis.values, meant)))
 
 
@@ -115,8 +115,8 @@ def _check_recipes(axis: Axis, arms: Sequence[ArmConfig]) -> None:
     """Refuse a recipe that the named arms would leave out without a word."""
     for value in axis.values:
         for recipe in value if isinstance(value, list) else [value]:
-            if short_name(recipe) not in [arm.recipe for arm in arms]:
-                named = ", ".join(f"{arm.name} ({arm.recipe or 'real images'})" for arm in arms)
+            if short_name(recipe) not in [name for arm in arms for name in arm.recipes]:
+                named = ", ".join(f"{arm.name} ({', '.join(arm.recipes) or 'real images'})" for arm in arms)
                 raise ConfigError(
                     f"--over {axis.key}: no arm trains on {recipe!r}; training.arms has {named}: add one, or leave "
                     "training.arms out"
@@ -128,6 +128,6 @@ def setting_at(config: RunConfig, key: str) -> Setting:
     return find_setting(config, tuple(key.split("."))) or NOTHING
 
 
-def plain(value: Any) -> str:
+def in_names(value: Any) -> str:
     """Return a value as it stands in names and tables."""
     return "+".join(map(str, value)) if isinstance(value, list | tuple) else str(value)

@@ -11,13 +11,16 @@ import hashlib
 import itertools
 import json
 import re
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from augcond.checks import EVERYTHING, Listed, ensure_ready
-from augcond.config import EvaluationConfig, RunConfig, parse_config
+from augcond.config import EvaluationConfig, RunConfig, parse_config, relative_paths
 from augcond.config.training import ArmConfig
 from augcond.datasets import load_dataset
 from augcond.errors import ConfigError
@@ -25,12 +28,12 @@ from augcond.evaluation.evaluator import assemble_results
 from augcond.evaluation.intervals import SeedPredictions, Trained
 from augcond.evaluation.predictions import read_predictions
 from augcond.evaluation.results import REAL_ONLY, Results, write_results
-from augcond.experiments.axes import OTHER_AMOUNT, Axis, plain, setting_at, validated
-from augcond.experiments.sweep_tables import to_csv, to_markdown
+from augcond.experiments.axes import OTHER_AMOUNT, Axis, in_names, setting_at, validated
 from augcond.files import write_atomically
 from augcond.pipeline import evaluate, generate, train
 from augcond.progress import Stage, no_stage
 from augcond.registry import short_name
+from augcond.report.tables import plain, to_csv, to_latex, to_markdown
 from augcond.store import RunFolder
 from augcond.training.arms import UNUSED_REAL, HeldOut, Seeds, arms_of, default_arms
 from augcond.training.cards import ModelCard, read_cards
@@ -56,12 +59,12 @@ class Cell:
     point: Mapping[str, Any]
     seed: int
 
-    def arm_name(self, arm: str, recipe: str | None) -> str:
+    def arm_name(self, arm: str, recipe: str | tuple[str, ...] | None) -> str:
         """Return what an arm of this cell is called in the table."""
         parts = [
-            f"{key.rpartition('.')[2]}={plain(value)}"
+            f"{key.rpartition('.')[2]}={in_names(value)}"
             for key, value in self.point.items()
-            if not (key == "conditioning.recipe" and short_name(plain(value)) == recipe)
+            if not (key == "conditioning.recipe" and short_name(in_names(value)) == recipe)
         ]
         return " ".join([arm, *parts])
 
@@ -128,7 +131,8 @@ def _generating(config: RunConfig, point: Mapping[str, Any]) -> list[ArmConfig]:
     recipes = point.get("conditioning.recipe")
     named = config.conditioning.recipe if recipes is None else (recipes,) if isinstance(recipes, str) else recipes
     planned = [short_name(name) for name in named]
-    return [arm for arm in config.training.arms or default_arms(planned) if arm.recipe in (*planned, UNUSED_REAL)]
+    arms = config.training.arms or default_arms(planned)
+    return [arm for arm in arms if arm.recipes and {UNUSED_REAL, *planned}.issuperset(arm.recipes)]
 
 
 def _cell(
@@ -171,7 +175,7 @@ def _trained(seed: int, trainings: int) -> list[int]:
 
 def point_name(point: Mapping[str, Any]) -> str:
     """Return what the folder of `point` is called; with a hash where what can be read of it is not all of it."""
-    parts = [(key, plain(value)) for key, value in point.items()]
+    parts = [(key, in_names(value)) for key, value in point.items()]
     name = ",".join(map("=".join, parts)) or "base"
     exact = all(re.fullmatch(r"[\w.+-]*", text) for part in parts for text in part)
     if exact and len(name.encode()) <= _LONGEST_NAME:
@@ -189,7 +193,7 @@ def sweep(
     on: HeldOut = "validation",
     progress: Stage = no_stage,
 ) -> Results:
-    """Run every cell of a grid, and write RUN/sweep.json, .csv and .md; call it again to resume.
+    """Run every cell of a grid, and write RUN/sweep.json, .csv, .md and .tex; call it again to resume.
 
     Args:
         config: what all cells share; `config.run` is the folder of the sweep.
@@ -224,9 +228,21 @@ def sweep(
     config.run.mkdir(parents=True, exist_ok=True)
     folder = RunFolder(config.run)
     write_results(folder.sweep_path, results)
-    write_atomically(folder.sweep_table_path("csv"), to_csv(results).encode())
-    write_atomically(folder.sweep_table_path("md"), to_markdown(results).encode())
+    # Values that have names have them from the config's own `sweep:`, which is kept with it.
+    written = [] if any(axis.meanings for axis in axes) else [shlex.quote(_written(axis)) for axis in axes]
+    command = " ".join([*(f"--over {text}" for text in written), f"--seeds {seeds} --on {on}"])
+    command += f" --trainings {trainings}" if trainings > 1 else ""
+    shared = relative_paths(config.model_dump(mode="json"), config.run.resolve()) | {"run": "."}
+    kept = yaml.safe_dump(shared, sort_keys=False, allow_unicode=True)
+    write_atomically(folder.sweep_table_path("yaml"), f"# augcond sweep config.yaml {command}\n{kept}".encode())
+    for ending, text in (("csv", to_csv), ("md", to_markdown), ("tex", to_latex)):
+        write_atomically(folder.sweep_table_path(ending), text(results).encode())
     return results
+
+
+def _written(axis: Axis) -> str:
+    """Return an axis as `--over` takes it."""
+    return f"{axis.key}={','.join(map(plain, axis.values))}"
 
 
 def _check_primary(config: RunConfig, cells: Sequence[Cell]) -> None:
