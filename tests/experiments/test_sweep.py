@@ -4,7 +4,10 @@ import csv
 import json
 
 import pytest
+import yaml
+from typer.testing import CliRunner
 
+from augcond.cli import app
 from augcond.errors import ConfigError
 from augcond.evaluation.results import read_results
 from augcond.experiments.axes import axes_of, parse_axis
@@ -115,6 +118,19 @@ def test_a_sweep_is_forecast_point_by_point(tmp_path):
         ("generator=small", 2, expected),
         ("generator=large", 2, expected),
     ]
+    path = tmp_path / "compare.yaml"
+    path.write_text(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
+    said = CliRunner().invoke(app, ["sweep", str(path), "--dry", "--json"])
+    assert [(point["name"], point["seeds"], point["total"]) for point in json.loads(said.stdout)] == [
+        (point.name, point.seeds, point.each.total) for point in found
+    ]
+    assert (
+        "generator=large, with 2 seeds; each of them:" in CliRunner().invoke(app, ["sweep", str(path), "--dry"]).stdout
+    )
+    none = CliRunner().invoke(app, ["sweep", str(path), "--set", "sweep=null"])
+    assert isinstance(none.exception, ConfigError)
+    assert "has no `sweep:` that says what is varied" in str(none.exception)
+    assert not config.run.exists()
 
 
 def test_a_point_has_a_folder_of_its_own(tmp_path):
