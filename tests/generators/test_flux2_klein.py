@@ -5,10 +5,12 @@ import shutil
 from dataclasses import replace
 
 import diffusers
+import numpy as np
 import pytest
 import torch
 from PIL import Image
 
+from augcond.conditioning import RECIPES, combine, prepare
 from augcond.conditioning.base import Conditioning, InitialImage
 from augcond.config import ConditioningConfig, GeneratorConfig, PlanConfig
 from augcond.datasets import DecodeSettings
@@ -19,6 +21,7 @@ from augcond.generators import flux2_klein as module
 from augcond.planning import make_plan
 from augcond.store.images import ImageFormat, decode_stored
 from augcond.testing import save_tiny_flux2_klein
+from tests.conditioning.test_recipes import REFERENCES, Reference
 from tests.generators.pipelines import SEEDS, assert_batch_equals_rows, assert_rows_keep_their_own, load, noise
 from tests.toy import toy_dataset
 
@@ -183,6 +186,38 @@ def test_real_guidance_starts_from_the_source(make, own, tokens):
     latents = sigma * start + (1 - sigma) * source
     expected = called(pipeline, PROMPTS[:rows], SEEDS[:rows], latents=latents, sigmas=[0.5])
     torch.testing.assert_close(images, expected, rtol=0, atol=1e-4)
+
+
+class Latents(Reference):
+    """The maths of the recipes, in loops, on the latents that diffusers' pipeline makes of a picture."""
+
+    size = 64
+
+    def __init__(self, pipeline, seed):
+        super().__init__(seed, PICTURES, ["a", "b", "c", "d"], (TOKENS, 8), inputs=REFERENCES)
+        self.pipeline = pipeline
+
+    def whole(self, position):
+        return np.asarray(self.images[position - 1]).transpose(2, 0, 1) / 255
+
+    def embed(self, view):
+        pixels = torch.from_numpy(np.asarray(view, np.float32))[None] * 2 - 1
+        with torch.inference_mode():
+            return self.pipeline.prepare_image_latents([pixels], 1, None, "cpu", torch.float32)[0][0].numpy()
+
+
+@pytest.mark.parametrize("name", [name for name in recipes_for("flux2-klein") if RECIPES[name].with_image])
+def test_each_recipe_on_latents_equals_the_slow_reference(make, own, name):
+    generator, settings, recipe = make(), ConditioningConfig(), RECIPES[name]
+    for seed in (3, 8):
+        reference = Latents(own["distilled"], seed)
+        prepared = prepare(recipe, settings, PICTURES, reference.keys, seed, generator)
+        found, draws = combine(recipe, settings, generator.encode_images(prepared.views), prepared, seed)
+        expected, lam, share, _ = reference.run(name)
+        np.testing.assert_allclose(found.numpy(), expected, rtol=0, atol=1e-4)
+        assert (draws.lam, draws.share) == (lam, share)
+        if recipe.dropout:
+            assert 0 < int((~found.any(1)).sum()) < TOKENS
 
 
 def test_every_recipe_in_one_batch_and_alone(make):
