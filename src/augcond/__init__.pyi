@@ -16,12 +16,12 @@ from .engine import Summary as Summary
 from .errors import AugcondError as AugcondError
 from .evaluation import Results as Results
 from .evaluation import read_results as read_results
+from .experiments.axes import Axis as Axis
+from .experiments.axes import parse_axis as parse_axis
 from .experiments.forecast import Forecast as Forecast
 from .experiments.forecast import forecast as forecast
 from .experiments.preview import contact_sheet as contact_sheet
 from .experiments.preview import preview as preview
-from .experiments.sweep import Axis as Axis
-from .experiments.sweep import parse_axis as parse_axis
 from .experiments.sweep import sweep as sweep
 from .generators import Generator as Generator
 from .generators import load_generator as load_generator

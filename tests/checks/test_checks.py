@@ -27,7 +27,8 @@ from augcond.errors import (
     SplitError,
     TrainingError,
 )
-from augcond.experiments.sweep import Axis, sweep
+from augcond.experiments.axes import Axis
+from augcond.experiments.sweep import sweep
 from augcond.pipeline import evaluate, generate, run, train
 from augcond.training.networks import SmallCnn
 from tests.training.toys import toy_run, write_colours

@@ -10,7 +10,8 @@ import pytest
 
 from augcond.config import parse_config
 from augcond.errors import CorruptRunError
-from augcond.experiments.sweep import parse_axis, sweep
+from augcond.experiments.axes import parse_axis
+from augcond.experiments.sweep import sweep
 from augcond.pipeline import evaluate, generate, train
 from augcond.progress import log_to
 from augcond.report import ReportSettings, write_report

@@ -166,6 +166,9 @@ class GeneratorConfig(Section, decides="images"):
     dtype: Annotated[Literal["auto", "float32", "float16", "bfloat16"], NOTHING] = "auto"
     """auto: on CUDA float16, or bfloat16 where the family was made for it; float32 elsewhere."""
     device: Annotated[str, NOTHING] = "auto"
+    memory: Annotated[Literal["offload"] | None, Setting("nothing", neutral=None)] = None
+    """offload: networks wait in the CPU's memory for their turn on the GPU, which need hold one at a time; null: all
+    of them stay on the GPU."""
     compile: Annotated[bool | Literal["auto"], NOTHING] = False
     """Compile the denoiser as it is first called; auto: where the images that are planned are worth the time."""
     own: SerializeAsAny[Section] = Section()

@@ -143,6 +143,7 @@ FAMILY = Family(
     options=ALL_OPTIONS,
     model=_MODEL,
     licence="CreativeML OpenRAIL-M; adapter h94/IP-Adapter: Apache-2.0",
+    weights_gb=3.4,
     embedding="CLIP ViT-H/14: base (1024,), plus (257, 1280)",
     notes="Stable Diffusion 1.5 with an IP-Adapter; generator.own.adapter says which and how strong",
     native_pixels=512,

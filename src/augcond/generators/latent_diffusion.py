@@ -27,7 +27,7 @@ from augcond.generators.denoising import (
     to_uint8,
     vae_scale_factor,
 )
-from augcond.generators.devices import out_of_memory_errors, place, resolve_device, resolve_dtype, upcast
+from augcond.generators.devices import Offloading, out_of_memory_errors, place, resolve_device, resolve_dtype, upcast
 from augcond.generators.schedulers import SchedulerFactory
 from augcond.generators.unet import UNetDenoiser
 
@@ -94,8 +94,8 @@ class LatentDiffusion(Generator):
         self._dtype = resolve_dtype(config, self._device, self.half)
         self._image_encoder: ImageEncoder | None = None
         self._others: tuple[nn.Module, ...] = ()
-        for model in (self._denoiser.network, self._vae):
-            place(model, self._device, self._dtype)
+        self._offloading = Offloading(self._device) if config.memory == "offload" else None
+        self._place(self._denoiser.network, self._vae)
         self._compiled = Compiled(self._denoiser.network, self._vae) if config.compile is True else Eager()
 
     @classmethod
@@ -149,8 +149,14 @@ class LatentDiffusion(Generator):
     def _use_networks(self, *networks: nn.Module) -> None:
         """Place the networks that make conditions, such as text encoders; they are upcast with the denoiser."""
         self._others = networks
+        self._place(*networks)
+
+    def _place(self, *networks: nn.Module) -> None:
         for network in networks:
-            place(network, self._device, self._dtype)
+            if self._offloading is None:
+                place(network, self._device, self._dtype)
+            else:
+                self._offloading.add(network, self._dtype)
 
     def view(self, image: Image) -> Tensor:
         """Return the whole `image` resized and cropped by the checkpoint's own extractor, (3, S, S) in [0, 1]."""
@@ -282,11 +288,15 @@ class LatentDiffusion(Generator):
             return torch.zeros(3, *self.image_size), "out of memory in the float32 retry"
         return images[0], errors[0]
 
+    def _takes(self, shape: tuple[int, ...]) -> bool:
+        """Return whether a row's embedding may be of that shape."""
+        return shape == self.embedding_shape
+
     def _check_batch(self, conditioning: Conditioning, seeds: Sequence[int]) -> None:
         rows = len(conditioning)
         if len(seeds) != rows:
             raise ValueError(f"{rows} rows of conditioning but {len(seeds)} seeds")
-        if conditioning.embeddings.shape != (rows, *self.embedding_shape):
+        if len(conditioning.embeddings) != rows or not self._takes(tuple(conditioning.embeddings.shape[1:])):
             expected = (rows, *self.embedding_shape)
             raise ValueError(f"embeddings must be {expected}, not {tuple(conditioning.embeddings.shape)}")
         for initial in conditioning.initial:

@@ -6,6 +6,8 @@ import logging
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Any
 
+from augcond.generators.devices import execution_device
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
@@ -57,7 +59,11 @@ class PromptEncoder:
 
         find = self._cached if cached else self.encode_uncached
         embeddings = {prompt: find(prompt) for prompt in dict.fromkeys(prompts)}
-        return torch.stack([embeddings[prompt] for prompt in prompts]).to(self._text_encoder.device)
+        return torch.stack([embeddings[prompt] for prompt in prompts]).to(execution_device(self._text_encoder))
+
+    def text(self, prompt: str) -> str:
+        """Return what the tokenizer reads of a prompt."""
+        return prompt
 
     def encode_uncached(self, prompt: str) -> Tensor:
         """Return the embedding of one prompt, (L, C), leaving the cache alone."""
@@ -70,8 +76,8 @@ class PromptEncoder:
         )
         mask = None
         if getattr(self._text_encoder.config, "use_attention_mask", False):
-            mask = tokens.attention_mask.to(self._text_encoder.device)
-        codes = tokens.input_ids.to(self._text_encoder.device)
+            mask = tokens.attention_mask.to(execution_device(self._text_encoder))
+        codes = tokens.input_ids.to(execution_device(self._text_encoder))
         if self._read is None:
             hidden: Tensor = self._text_encoder(codes, attention_mask=mask, return_dict=False)[0]
             return hidden[0]
@@ -89,7 +95,7 @@ class PromptEncoder:
         return embedding
 
     def _warn_if_truncated(self, prompt: str) -> None:
-        length = len(self._tokenizer(prompt, verbose=False).input_ids)
+        length = len(self._tokenizer(self.text(prompt), verbose=False).input_ids)
         if length > self._length:
             _logger.warning(
                 "prompt %r has %d tokens; what follows the first %d is ignored", prompt, length, self._length

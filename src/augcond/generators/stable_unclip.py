@@ -214,6 +214,7 @@ FAMILY = Family(
     options=ALL_OPTIONS,
     model=_MODEL,
     licence="CreativeML Open RAIL++-M; the built-in checkpoint: Apache-2.0",
+    weights_gb=3.9,
     embedding="CLIP ViT-H/14, (1024,)",
     notes="the published method's generator; generator.model: builtin is a tiny checkpoint of the same format",
     native_pixels=768,

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-SUFFIXES = (".safetensors", ".json", ".txt", ".model")
+SUFFIXES = (".safetensors", ".json", ".txt", ".model", ".jinja")
 """Of the files of a component that are fetched and hashed."""
 
 _VARIANTS = ("", "fp16", "bf16")

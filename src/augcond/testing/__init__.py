@@ -9,6 +9,7 @@ Importing this package imports no PyTorch.
 from __future__ import annotations
 
 from augcond.testing.checkpoints import (
+    save_tiny_flux2_klein,
     save_tiny_ip_adapter,
     save_tiny_kandinsky,
     save_tiny_kandinsky_prior,
@@ -33,6 +34,7 @@ __all__ = [
     "WaitingGenerator",
     "load_fake_generator",
     "save_tiny_flux",
+    "save_tiny_flux2_klein",
     "save_tiny_ip_adapter",
     "save_tiny_kandinsky",
     "save_tiny_kandinsky_prior",

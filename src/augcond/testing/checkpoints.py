@@ -15,6 +15,7 @@ from augcond.testing.networks import (
     TinyShape,
     random_weights,
     save_pipeline,
+    tiny_chat_tokenizer,
     tiny_extractor,
     tiny_image_encoder,
     tiny_scheduler,
@@ -234,4 +235,69 @@ def save_tiny_kandinsky_prior(folder: Path | str, *, seed: int = 0, shape: TinyS
             scheduler=UnCLIPScheduler(variance_type="fixed_small_log", prediction_type="sample"),
             image_processor=tiny_extractor(shape),
         )
+    return save_pipeline(pipeline, folder)
+
+
+def save_tiny_flux2_klein(folder: Path | str, *, seed: int = 0, distilled: bool = True) -> Path:
+    """Save a FLUX.2 klein pipeline with random weights, and return its folder; 16 x 16 pixels are a token, as in truth.
+
+    Args:
+        folder: where to save; made where it does not exist.
+        seed: of the random weights; PyTorch's global random state is left as it was.
+        distilled: False for one of the base models, which are guided.
+    """
+    import torch
+    from diffusers import (
+        AutoencoderKLFlux2,
+        FlowMatchEulerDiscreteScheduler,
+        Flux2KleinPipeline,
+        Flux2Transformer2DModel,
+    )
+    from transformers import Qwen3Config, Qwen3ForCausalLM
+
+    tokenizer, layers = tiny_chat_tokenizer(), 28  # the last that is read is the 27th
+    with random_weights(seed):
+        text_encoder = Qwen3ForCausalLM(
+            Qwen3Config(
+                vocab_size=len(tokenizer),
+                hidden_size=8,
+                intermediate_size=16,
+                num_hidden_layers=layers,
+                num_attention_heads=2,
+                num_key_value_heads=1,
+                head_dim=4,
+                initializer_range=0.3,
+                bos_token_id=None,
+                eos_token_id=0,
+                tie_word_embeddings=True,
+            )
+        ).eval()
+        vae = AutoencoderKLFlux2(
+            block_out_channels=(4, 4, 4, 4), layers_per_block=1, latent_channels=2, norm_num_groups=2, sample_size=64
+        ).eval()
+        # Not 0 and 1, or a missing normalisation would go unnoticed.
+        vae.bn.running_mean.normal_(std=0.2)
+        vae.bn.running_var.uniform_(0.3, 2.0)
+        transformer = Flux2Transformer2DModel(
+            in_channels=8,
+            num_layers=2,
+            num_single_layers=1,
+            attention_head_dim=16,
+            num_attention_heads=2,
+            joint_attention_dim=24,
+            timestep_guidance_channels=16,
+            axes_dims_rope=(4, 4, 4, 4),
+            guidance_embeds=False,
+        ).eval()
+        for parameter in transformer.parameters():  # else references and prompts hardly count
+            if parameter.dim() == 2:
+                torch.nn.init.normal_(parameter, std=1.5 / parameter.shape[1] ** 0.5)
+    pipeline = Flux2KleinPipeline(
+        scheduler=FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True, shift=3.0),
+        vae=vae,
+        text_encoder=text_encoder,
+        tokenizer=tokenizer,
+        transformer=transformer,
+        is_distilled=distilled,
+    )
     return save_pipeline(pipeline, folder)

@@ -140,6 +140,20 @@ def tiny_vae(shape: TinyShape, **settings: Any) -> Any:
 _CHARACTERS = "abcdefghijklmnopqrstuvwxyz0123456789!\"#$%&'()*+,-./:;<=>?@[]^_`{|}~"
 
 
+def tiny_chat_tokenizer() -> Any:
+    """Return a Qwen2Tokenizer that spells every word in bytes, with the template of a chat."""
+    from tokenizers.pre_tokenizers import ByteLevel
+    from transformers import Qwen2TokenizerFast
+
+    tokens = ["<|endoftext|>", *sorted(ByteLevel.alphabet())]
+    tokenizer = Qwen2TokenizerFast(vocab={token: index for index, token in enumerate(tokens)}, merges=[])
+    tokenizer.chat_template = (
+        "{% for message in messages %}<{{ message.role }}>{{ message.content }}{% endfor %}"
+        "{% if add_generation_prompt %}<assistant>{% if not enable_thinking %}<>{% endif %}{% endif %}"
+    )
+    return tokenizer
+
+
 def tiny_tokenizer(length: int = 24) -> Any:
     """Return a CLIPTokenizer of `length` tokens that spells every word: letters, digits, punctuation, no merges."""
     from transformers import CLIPTokenizer
