@@ -235,7 +235,7 @@ def test_recipe_equals_the_slow_reference(name, seed):
 
 
 @pytest.mark.parametrize("shape", SHAPES[1:], ids=str)
-@pytest.mark.parametrize("name", ["text", "image", "dropout", "embed-mixup", "embed-cutmix", "embed-cutmix-dropout"])
+@pytest.mark.parametrize("name", EMBEDDED)
 def test_recipe_equals_the_slow_reference_on_tokens(name, shape):
     for seed in range(2 if shape[0] > 200 else 8):
         agrees(name, seed, shape)

@@ -22,7 +22,15 @@ from augcond.planning import make_plan
 from augcond.store.images import ImageFormat, decode_stored
 from augcond.testing import save_tiny_flux2_klein
 from tests.conditioning.test_recipes import REFERENCES, Reference
-from tests.generators.pipelines import SEEDS, assert_batch_equals_rows, assert_rows_keep_their_own, load, noise
+from tests.generators.pipelines import (
+    SEEDS,
+    assert_bad_weights_are_not_read,
+    assert_batch_equals_rows,
+    assert_failed_rows_are_made_again,
+    assert_rows_keep_their_own,
+    load,
+    noise,
+)
 from tests.toy import toy_dataset
 
 PROMPTS = ("a boot", "a red shirt", "a bag on grass", "a boot")
@@ -249,10 +257,14 @@ def test_every_recipe_in_one_batch_and_alone(make):
         ({"cache": {"interval": 2, "branch": 2}}, r"generator\.cache\.branch: this transformer has blocks 0 to 1"),
     ],
 )
-def test_what_it_cannot_do_is_refused_before_weights_are_read(make, monkeypatch, settings, message):
-    monkeypatch.setattr(module, "load_pipeline", lambda *_: pytest.fail("weights are read"))
-    with pytest.raises(ConfigError, match=message):
-        make(**settings)
+def test_what_it_cannot_do_is_refused_before_weights_are_read(folders, monkeypatch, settings, message):
+    given = {"scheduler": "default", "guidance_scale": 1.0, **settings}
+    config = GeneratorConfig(name="flux2-klein", model=str(folders["distilled"]), device="cpu", **given)
+    assert_bad_weights_are_not_read(config, monkeypatch, ConfigError, message)
+
+
+def test_rows_that_fail_in_half_precision(make, mixed):
+    assert_failed_rows_are_made_again(make(dtype="bfloat16"), make(), mixed)
 
 
 def test_parts_that_do_not_belong_together(make, folders, tmp_path):
