@@ -13,10 +13,10 @@ import yaml
 from augcond.config import relative_paths
 from augcond.errors import RunError
 from augcond.evaluation.intervals import SeedPredictions, comparable, compare, with_accuracies, with_intervals
-from augcond.evaluation.predictions import read_predictions
 from augcond.evaluation.results import ArmResult, Difference, Results, Seeds, read_results
 from augcond.evaluation.verdicts import judged
 from augcond.files import foreign_entries, replacing_contents
+from augcond.report.confusions import predictions_of
 from augcond.report.facts import disk_use
 from augcond.report.origin import origin_of_table
 from augcond.report.single import single_file
@@ -176,7 +176,7 @@ def _name(arm: ArmResult, run: _Run, *, shared: bool) -> str:
 
 def _predictions(run: _Run, arm: ArmResult, seeds: Seeds) -> SeedPredictions:
     seed = next(seed for seed in arm.seeds if seed.seeds == seeds)
-    predictions = read_predictions(run.folder.path / seed.predictions, seed.predictions_sha256)
+    predictions = predictions_of(run.folder, seed)
     return SeedPredictions(
         predictions, seed.real_counts, seed.predictions, seed.evaluation_seconds, seed.predictions_sha256
     )
