@@ -64,7 +64,7 @@ def test_every_file_of_a_run_is_in_the_list_and_all_of_the_list_is_there(run):
     assert [path for path, kinds in found.items() if not kinds] == []
     missing = set(FILES) - {kind for kinds in found.values() for kind in kinds}
     none_left = {"marker set aside", "card set aside", "shard made again", "claim", "worker", "lock"}
-    # Its report measured nothing. No recipe of this run shows whole views; tests/engine/test_embeddings.py audits one that does.
+    # Its report measured nothing. No recipe of this run shows whole views; tests/engine/test_embeddings.py audits one.
     assert missing == {"sweep", "sweep table", "cell", "embeddings", "judged images"} | none_left
 
 

@@ -98,7 +98,7 @@ def _against(results: Results, names: Sequence[str], over: str) -> tuple[Finding
 def _seeds_for(results: Results, one: Difference) -> tuple[int | None, bool]:
     """Return how many seeds decide a difference as large as `one`, and whether that is more than is looked for."""
     if one.verdict not in ("undecided", "too few seeds") or abs(one.mean) < 1e-4:
-        return None, one.verdict == "undecided"
+        return None, False
     try:
         measured = components(results)
     except RunError:
@@ -164,6 +164,20 @@ def _verdict_sentences(found: Sequence[Finding], base: str) -> list[str]:
             more = f"; and {len(members) - _NAMED} more in the table" if len(members) > _NAMED else ""
             lines.append(f"{title}: {'; '.join(said)}{more}.")
     return lines
+
+
+def verdict_lines(results: Results) -> list[str]:
+    """Return what a table of several runs decides, each arm over its own baseline, in a sentence per verdict."""
+    gains = [gain for arm in results.arms if arm.kind == "synthetic" and (gain := results.gain(arm.name)) is not None]
+    titles = {"gain": "Better, decided", "loss": "Worse, decided", "undecided": "Not decided"}
+    titles |= {"too few seeds": "Too few seeds to decide", "exploratory": "Exploratory", "not judged": "Not judged"}
+    lines = [] if gains else ["No arm with generated images was compared with one without."]
+    for verdict, title in titles.items():
+        members = [one for one in gains if one.verdict == verdict]
+        said = "; ".join(f"{one.arm} {difference_text(one)} over {one.baseline}" for one in members[:_NAMED])
+        more = f"; and {len(members) - _NAMED} more in the table" if len(members) > _NAMED else ""
+        lines += [f"{title} ({len(members)} of {len(gains)}): {said}{more}."] if members else []
+    return [*lines, *above_ceiling(results)]
 
 
 def points_of(one: Finding) -> str:
