@@ -241,14 +241,17 @@ def above_ceiling(results: Results) -> list[str]:
     """Return, per ceiling, which arms lie above it and why that can be; a ceiling ought to be above all others."""
     lines = []
     for ceiling in (arm for arm in results.arms if arm.kind == "ceiling"):
+        others = [arm for arm in results.arms if arm.kind == "synthetic"]
         above = [
             f"{arm.name} on {group} ({_percent(arm, group)} against {_percent(ceiling, group)})"
             for group in GROUPS
-            for arm in results.arms
-            if arm.kind == "synthetic" and _higher(arm, ceiling, group)
+            for arm in others
+            if _higher(arm, ceiling, group)
         ]
         if above:
-            lines.append(f"Above {ceiling.name}: {', '.join(above[:_NAMED])}. {_why(ceiling)}")
+            overall = any(_higher(arm, ceiling, "overall") for arm in others)
+            why = _why(ceiling, others, overall=overall)
+            lines.append(f"Above {ceiling.name}: {', '.join(above[:_NAMED])}. {why}")
     return lines
 
 
@@ -261,12 +264,17 @@ def _higher(arm: ArmResult, ceiling: ArmResult, group: MetricName) -> bool:
     return own is not None and other is not None and own > other
 
 
-def _why(ceiling: ArmResult) -> str:
+def _why(ceiling: ArmResult, others: Sequence[ArmResult], *, overall: bool) -> str:
     setup = ceiling.setup
     if setup is not None and setup.loss != "cross-entropy" and setup.counts == "real":
         return (
             f"{ceiling.name} is no ceiling here: its loss ({setup.loss}) corrects for the counts of the real images, "
             "while its classes are filled up with unused real ones. training.ceiling_counts=effective mends it."
+        )
+    if not overall and setup is not None and any(arm.setup and arm.setup.counts != setup.counts for arm in others):
+        return (
+            f"Its loss counts what its batches show, and theirs the {'real' if setup.counts == 'effective' else 'shown'} "
+            "images: that moves accuracy between classes of many and few images. Overall it lies above them."
         )
     return (
         f"{ceiling.name} has as many unused real images in place of generated ones and the same steps: what is above "
