@@ -271,10 +271,11 @@ def _why(ceiling: ArmResult, others: Sequence[ArmResult], *, overall: bool) -> s
             f"{ceiling.name} is no ceiling here: its loss ({setup.loss}) corrects for the counts of the real images, "
             "while its classes are filled up with unused real ones. training.ceiling_counts=effective mends it."
         )
-    if not overall and setup is not None and any(arm.setup and arm.setup.counts != setup.counts for arm in others):
+    shown = setup is not None and setup.counts == "effective"
+    if shown and not overall and any(arm.setup and arm.setup.counts == "real" for arm in others):
         return (
-            f"Its loss counts what its batches show, and theirs the {'real' if setup.counts == 'effective' else 'shown'} "
-            "images: that moves accuracy between classes of many and few images. Overall it lies above them."
+            "Its loss counts what its batches show, and theirs the real images: that moves accuracy between classes of "
+            "many and of few images. Overall it lies above them."
         )
     return (
         f"{ceiling.name} has as many unused real images in place of generated ones and the same steps: what is above "
