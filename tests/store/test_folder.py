@@ -10,12 +10,14 @@ import pytest
 
 from augcond.config import parse_config
 from augcond.errors import CorruptRunError
+from augcond.experiments.push import prepare_push
 from augcond.experiments.sweep import parse_axis, sweep
 from augcond.pipeline import evaluate, generate, train
 from augcond.progress import log_to
 from augcond.report import ReportSettings, write_report
-from augcond.store import RunFolder
+from augcond.store import RunFolder, reject_images
 from augcond.store.names import FILES
+from augcond.torch import RunDataset
 from augcond.training.image_sets import synthetic_images
 from augcond.training.synthetic import read_synthetic
 from tests.training.toys import toy_run
@@ -49,6 +51,9 @@ def run(tmp_path_factory):
         evaluate(config)
         evaluate(config, on="validation")
         write_report(folder, QUICK)
+    RunDataset(folder)[0]
+    prepare_push(folder, "me/toys")
+    reject_images(folder, ["a/0/mixup"])
     synthetic = read_synthetic(folder)
     synthetic_images(synthetic, synthetic.select("mixup"), 16, max_bytes=0)
     # As an interrupted training leaves it.

@@ -108,6 +108,19 @@ def run_folder(path: Path) -> RunFolder:
     return resolve_run(path)
 
 
+def read_keys(path: Path) -> list[str]:
+    """Return the keys of images in a file, one a line, or in standard input where it is called `-`.
+
+    Raises:
+        ConfigError: it cannot be read.
+    """
+    try:
+        text = sys.stdin.read() if str(path) == "-" else local(path, "KEYS").read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"KEYS {path} cannot be read: {getattr(error, 'strerror', None) or error}") from error
+    return [line for line in map(str.rstrip, text.splitlines()) if line]
+
+
 def held_out_of(text: str) -> HeldOut:
     """Return what --on names."""
     if text == "test":

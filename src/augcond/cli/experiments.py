@@ -183,7 +183,7 @@ def sweep(
     RUN/sweep.csv, .md and .json hold the table, RUN/report/index.html shows it with a curve per axis of numbers. Images
     that two cells define alike are made once.
 
-    Example: augcond sweep photos.yaml --over generator.guidance_scale=2,4,7 --over conditioning.recipe=text,mixup
+    Example: augcond sweep photos.yaml --over conditioning.recipe=text,mixup --seeds 2 --set run=runs/sweep
     """
     from augcond.cli.tables import print_results
     from augcond.experiments.sweep import parse_axis

@@ -235,7 +235,7 @@ def _arm(cards: Sequence[ModelCard], trained: Trained, config: RunConfig, bounds
     return ArmResult(
         name=first.arm,
         kind=first.kind,
-        recipe=first.recipe if first.kind == "synthetic" else None,
+        recipe=_told(first.recipe) if first.kind == "synthetic" else None,
         real_images=first.real_images,
         synthetic_images=first.synthetic_images,
         screened_out=first.screened_out,
@@ -264,6 +264,10 @@ def _setup(card: ModelCard, config: RunConfig) -> Setup:
 
 def _text(value: object) -> str:
     return value if isinstance(value, str) else json.dumps(value)
+
+
+def _told(recipe: str | tuple[str, ...] | None) -> str | None:
+    return " + ".join(recipe) if isinstance(recipe, tuple) else recipe
 
 
 def _seed(card: ModelCard, judged: SeedPredictions, bounds: EvaluationConfig) -> SeedResult:

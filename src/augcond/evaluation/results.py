@@ -138,7 +138,7 @@ class ArmResult:
     Attributes:
         name: unique in the results, such as `real-only` or `embed-mixup-dropout`.
         kind: what its training images are.
-        recipe: of the synthetic images; None where there are none.
+        recipe: of the synthetic images, several as `text + dropout`; None where there are none.
         real_images: real training images.
         synthetic_images: synthetic ones (of a ceiling: unused real ones), after screening.
         screened_out: synthetic ones that screening dropped.

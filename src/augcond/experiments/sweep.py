@@ -88,7 +88,7 @@ class Cell:
     point: Mapping[str, Any]
     seed: int
 
-    def arm_name(self, arm: str, recipe: str | None) -> str:
+    def arm_name(self, arm: str, recipe: str | tuple[str, ...] | None) -> str:
         """Return what an arm of this cell is called in the table."""
         parts = [
             f"{key.rpartition('.')[2]}={_plain(value)}"
@@ -177,8 +177,8 @@ def _check_recipes(axis: Axis, arms: Sequence[ArmConfig]) -> None:
     """Refuse a recipe that the named arms would leave out without a word."""
     for value in axis.values:
         for recipe in value if isinstance(value, list) else [value]:
-            if short_name(recipe) not in [arm.recipe for arm in arms]:
-                named = ", ".join(f"{arm.name} ({arm.recipe or 'real images'})" for arm in arms)
+            if short_name(recipe) not in [name for arm in arms for name in arm.recipes]:
+                named = ", ".join(f"{arm.name} ({', '.join(arm.recipes) or 'real images'})" for arm in arms)
                 raise ConfigError(
                     f"--over {axis.key}: no arm trains on {recipe!r}; training.arms has {named}: add one, or leave "
                     "training.arms out"
@@ -222,7 +222,8 @@ def _generating(config: RunConfig, point: Mapping[str, Any]) -> list[ArmConfig]:
     recipes = point.get("conditioning.recipe")
     named = config.conditioning.recipe if recipes is None else (recipes,) if isinstance(recipes, str) else recipes
     planned = [short_name(name) for name in named]
-    return [arm for arm in config.training.arms or default_arms(planned) if arm.recipe in (*planned, UNUSED_REAL)]
+    arms = config.training.arms or default_arms(planned)
+    return [arm for arm in arms if arm.recipes and {UNUSED_REAL, *planned}.issuperset(arm.recipes)]
 
 
 def _cell(config: RunConfig, point: Mapping[str, Any], arms: Sequence[ArmConfig], seed: int, trainings: int) -> Cell:

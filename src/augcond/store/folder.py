@@ -51,6 +51,8 @@ class RunFolder:
         self.split_path = self._file("split")
         self.screening_path = self._file("screening")
         self.margins_path = self._file("margins")
+        self.push_path = self._file("dataset card").parent
+        self.rejected_path = self._file("rejected")
         self.report_path = self._file("page").parent
         self.page_path = self._file("page")
         self.log_path = self._file("log")
@@ -117,6 +119,10 @@ class RunFolder:
     def mapped_path(self, recipe: str) -> Path:
         """Return the path of the images of a recipe as they are mapped into memory."""
         return self._file("mapped", recipe=recipe)
+
+    def mapped_shard_path(self, number: int) -> Path:
+        """Return the path of the images of shard `number` as they are mapped into memory."""
+        return self._file("mapped shard", number=number)
 
     def sweep_table_path(self, ending: str) -> Path:
         """Return the path of a sweep's table, as `csv`, `md` or `tex`."""

@@ -44,7 +44,7 @@ class ModelCard:
     Attributes:
         arm: name of its arm.
         kind: what it was trained on.
-        recipe: of its synthetic images; None where there are none.
+        recipe: of its synthetic images, or several; None where there are none.
         seeds: which draw it is.
         fingerprint: of its settings and images.
         classes: class ids in label order.
@@ -67,7 +67,7 @@ class ModelCard:
 
     arm: str
     kind: ArmKind
-    recipe: str | None
+    recipe: str | tuple[str, ...] | None
     seeds: Seeds
     fingerprint: str
     classes: tuple[str, ...]
@@ -126,6 +126,8 @@ def read_card(folder: Path) -> ModelCard | None:
             )
         values["seeds"] = Seeds(**values["seeds"])
         values["history"] = tuple((step, loss) for step, loss in values["history"])
+        if isinstance(values["recipe"], list):
+            values["recipe"] = tuple(values["recipe"])
         for name in ("classes", "real_counts", "test_shift", "leaks", "added_counts"):
             values[name] = tuple(values.get(name, ()))
         return ModelCard(**values)

@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 from augcond.errors import RunError
 from augcond.planning import index_of
 from augcond.store.folder import RunFolder
+from augcond.store.rejection import rejected_keys
 from augcond.store.shards import OK, shard_columns
 
 
@@ -28,6 +29,7 @@ class SyntheticRows:
         sources: source keys of each.
         shards: shard of each, int64, (N,), ascending.
         places: row of each within its shard, int64, (N,).
+        rejected: keys of those that a person rejected.
     """
 
     folder: RunFolder
@@ -38,21 +40,27 @@ class SyntheticRows:
     sources: tuple[tuple[str, ...], ...]
     shards: np.ndarray
     places: np.ndarray
+    rejected: frozenset[str] = frozenset()
 
-    def select(self, recipe: str, per_class: int | None = None, dropped: Collection[str] = ()) -> np.ndarray:
-        """Return the positions of the images of `recipe`.
+    def select(
+        self, recipe: str | tuple[str, ...], per_class: int | None = None, dropped: Collection[str] = ()
+    ) -> np.ndarray:
+        """Return the positions of the images of `recipe`, but for those that were rejected.
 
         Args:
-            recipe: its name.
+            recipe: its name; or those of several, which take turns: image i of each class is one of the (i mod R)-th
+                of R recipes, so that an arm of several has the sources and the number of images of an arm of one.
             per_class: the first so many of each class, as planned; all where None.
             dropped: keys that screening dropped.
         """
-        chosen = self.recipes == recipe
+        names = (recipe,) if isinstance(recipe, str) else recipe
+        chosen = np.zeros(len(self.keys), dtype=bool)
+        for turn, name in enumerate(names):
+            chosen |= (self.recipes == name) & (self.index % len(names) == turn)
         if per_class is not None:
             chosen &= self.index < per_class
         positions = np.flatnonzero(chosen)
-        if dropped:
-            out = set(dropped)
+        if out := self.rejected.union(dropped):
             positions = np.array([place for place in positions if self.keys[place] not in out], dtype=np.int64)
         return positions
 
@@ -90,4 +98,5 @@ def read_synthetic(folder: RunFolder) -> SyntheticRows:
         sources=tuple(tuple(sources) for sources in table["source_keys"].to_pylist()),
         shards=table["shard"].to_numpy().astype(np.int64),
         places=table["place"].to_numpy().astype(np.int64),
+        rejected=rejected_keys(folder),
     )
