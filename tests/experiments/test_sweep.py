@@ -255,7 +255,7 @@ def test_a_sweep_ends_in_one_table_and_resumes(tmp_path):
         lines = list(csv.DictReader(file))
     assert [float(line["overall"]) for line in lines] == [arm.mean.overall for arm in results.arms]
     assert lines[1]["baseline"] == "real-only"
-    assert "| mixup per_class=4 | 2 | 12 |" in (config.run / "sweep.md").read_text()
+    assert "| mixup per_class=4 | 4 | 2 | 12 |" in (config.run / "sweep.md").read_text()
     weights = {path: path.stat().st_mtime_ns for path in config.run.rglob("model.safetensors")}
     assert len(weights) == 6
     assert sweep(config, axes, seeds=2) == results

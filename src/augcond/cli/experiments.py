@@ -297,6 +297,8 @@ def report(
         typer.echo(_latex_of(folders), nl=False)
         return
     if len(folders) > 1:
+        if features is not None or not metrics:
+            raise ConfigError("--features and --no-metrics are for one run: a comparison measures no images")
         page = write_comparison(folders, local(to, "--to"), single=single, on_stage=say)
     else:
         page = write_report(folders[0], ReportSettings(metrics, features, samples, pictures, single), on_stage=say)
