@@ -24,6 +24,7 @@ from augcond.engine import Job, Materials, Summary, load_engine
 from augcond.evaluation.evaluator import evaluate_models
 from augcond.evaluation.results import Results
 from augcond.generators import Generator, check_recipes, load_generator
+from augcond.guest import as_guest
 from augcond.planning import Plan, checked_amounts, make_plan
 from augcond.progress import NoProgress, Progress, Stage, no_stage
 from augcond.screening.screen import screened_out
@@ -33,7 +34,6 @@ from augcond.store.folder import RunFolder
 from augcond.store.images import ImageFormat
 from augcond.store.plans import RunPlan, digest_inputs, mark_large, plan_run, recorded_settings, settle_plan
 from augcond.store.shards import GenerationSettings
-from augcond.torch_state import in_its_own_state
 from augcond.training.arms import HeldOut, arms_of
 from augcond.training.cards import ModelCard
 from augcond.training.devices import find_rank
@@ -43,7 +43,7 @@ from augcond.training.trainer import train_arms
 logger = logging.getLogger(__name__)
 
 
-@in_its_own_state
+@as_guest
 def generate(
     config: RunConfig,
     *,
@@ -127,7 +127,7 @@ def generate(
     return summary
 
 
-@in_its_own_state
+@as_guest
 def train(config: RunConfig, *, overwrite: bool = False, progress: Progress | None = None) -> list[ModelCard]:
     """Train every arm of the run with every training seed; call it again to resume after any interruption.
 
@@ -161,7 +161,7 @@ def train(config: RunConfig, *, overwrite: bool = False, progress: Progress | No
         return train_arms(experiment, dropped=dropped, overwrite=overwrite, progress=progress)
 
 
-@in_its_own_state
+@as_guest
 def evaluate(config: RunConfig, *, on: HeldOut = "test", progress: Progress | None = None) -> Results:
     """Judge every trained model on the test set, each image once, and write RUN/results.json.
 
@@ -179,7 +179,7 @@ def evaluate(config: RunConfig, *, on: HeldOut = "test", progress: Progress | No
     return evaluate_models(load_experiment(config), on=on, progress=progress)
 
 
-@in_its_own_state
+@as_guest
 def run(
     config: RunConfig,
     *,

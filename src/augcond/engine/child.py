@@ -17,12 +17,12 @@ from typing import Any
 from augcond.engine.rescue import make_row_by_row
 from augcond.engine.work import Work, do_work, load
 from augcond.errors import AugcondError
+from augcond.guest import as_guest
 from augcond.interruption import INTERRUPTED, catch, names, received
 from augcond.progress import log_to
 from augcond.store.commit import ShardMarker
 from augcond.store.folder import RunFolder
 from augcond.store.pending import ClaimedShard
-from augcond.torch_state import in_its_own_state
 
 FAILED = 1
 
@@ -66,7 +66,7 @@ class Told:
         self.tell("shard", (number, marker))
 
 
-@in_its_own_state
+@as_guest
 def _work(order: Order, told: Told) -> None:
     loaded = load(order.work)
     told.tell("ready")

@@ -31,6 +31,7 @@ from augcond.evaluation.predictions import read_predictions
 from augcond.evaluation.results import REAL_ONLY, Results, write_results
 from augcond.experiments.sweep_tables import to_csv, to_markdown
 from augcond.files import write_atomically
+from augcond.guest import as_guest
 from augcond.pipeline import evaluate, generate, train
 from augcond.progress import Stage, no_stage
 from augcond.registry import short_name
@@ -261,6 +262,7 @@ def _plain(value: Any) -> str:
     return "+".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
+@as_guest
 def sweep(
     config: RunConfig,
     axes: Sequence[Axis],

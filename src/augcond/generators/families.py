@@ -12,6 +12,7 @@ from augcond.errors import AugcondError, ConfigError, GeneratorError
 from augcond.generators.base import Family
 from augcond.generators.checked import check_declared
 from augcond.generators.compiling import compilation_pays
+from augcond.guest import as_guest
 
 if TYPE_CHECKING:
     from augcond.conditioning import Recipe
@@ -61,6 +62,7 @@ def find_family(name: str) -> Family:
     return Family(load=found)
 
 
+@as_guest
 def load_generator(config: GeneratorConfig, *, images: int | None = None) -> Generator:
     """Load the generator that `config.name` stands for, with its weights on their device.
 

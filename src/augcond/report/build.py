@@ -13,6 +13,7 @@ from augcond.evaluation.features import load_extractor
 from augcond.evaluation.results import Results, read_results
 from augcond.files import replacing_contents
 from augcond.generators import load_generator
+from augcond.guest import as_guest
 from augcond.report.accuracy import Accuracy, draw_class_changes, draw_gains, view_accuracy
 from augcond.report.copies import Copies, NearestPair, measure_copies
 from augcond.report.facts import RunFacts, disk_use, read_facts
@@ -25,7 +26,6 @@ from augcond.report.sheet import draw_gallery
 from augcond.report.sweep import is_sweep, write_sweep_report
 from augcond.report.verdict import answers
 from augcond.store import RunFolder
-from augcond.torch_state import in_its_own_state
 from augcond.training.cards import read_card
 
 
@@ -50,7 +50,7 @@ class ReportSettings:
             raise ConfigError(f"a report needs samples >= 2 and pictures >= 1, not {self.samples} and {self.pictures}")
 
 
-@in_its_own_state
+@as_guest
 def write_report(
     folder: RunFolder, settings: ReportSettings | None = None, *, on_stage: Callable[[str], None] = lambda stage: None
 ) -> Path:
