@@ -23,6 +23,8 @@ from .experiments.forecast import Forecast as Forecast
 from .experiments.forecast import forecast as forecast
 from .experiments.preview import contact_sheet as contact_sheet
 from .experiments.preview import preview as preview
+from .experiments.push import PushSettings as PushSettings
+from .experiments.push import push_run as push_run
 from .experiments.sweep import Axis as Axis
 from .experiments.sweep import parse_axis as parse_axis
 from .experiments.sweep import sweep as sweep
@@ -43,6 +45,7 @@ from .report import write_report as write_report
 from .store import RunFolder as RunFolder
 from .store import RunStatus as RunStatus
 from .store import audit_run as audit_run
+from .store import clean_run as clean_run
 from .store import export_run as export_run
 from .store import reject_images as reject_images
 from .store import rejected_keys as rejected_keys

@@ -101,7 +101,7 @@ class Augmenter:
         if loaded is None:
             check_recipes(self._config.generator, self._config.conditioning)
         self._generator = load_generator(self._config.generator) if loaded is None else loaded
-        check_recipes(self._config.generator, self._config.conditioning, self._generator)
+        check_recipes(self._config.generator, self._config.conditioning, self._generator.traits)
         self._from_config = loaded is None
 
     @as_guest

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,10 +21,11 @@ from augcond.conditioning import check_conditioning
 from augcond.config import RunConfig
 from augcond.datasets import Dataset, load_dataset
 from augcond.datasets.splits import draw_split, settle_split, source_images
-from augcond.engine import Job, Materials, Summary, load_engine
+from augcond.engine import Engine, Job, Materials, Summary, load_engine
 from augcond.evaluation.evaluator import evaluate_models
 from augcond.evaluation.results import Results
 from augcond.generators import Generator, check_recipes, load_generator
+from augcond.generators.base import Traits
 from augcond.guest import as_guest
 from augcond.planning import Plan, checked_amounts, make_plan
 from augcond.progress import NoProgress, Progress, Stage, no_stage
@@ -73,6 +75,18 @@ def generate(
         RunError: most rows of a shard failed.
     """
     ensure_ready(config, {"generate"})
+    with closing(load_engine(config.engine.name)) as engine:
+        job = _planned(config, engine, overwrite=overwrite, progress=progress or NoProgress())
+        summary = engine.run(replace(job, retry_failed=retry_failed, reuse=tuple(reuse)))
+    if not job.folder.plans(job.plan):
+        # It stood still for so long that another one took its claim, and then wrote what it had meant to.
+        logger.warning("another process has written an older plan meanwhile: its rows are planned again")
+        return summary.then(generate(config, reuse=reuse, retry_failed=retry_failed, progress=progress))
+    return summary
+
+
+def _planned(config: RunConfig, engine: Engine, *, overwrite: bool, progress: Progress) -> Job:
+    """Return the work on a run, whose plan lies in its folder then; see `generate`."""
     folder = RunFolder(config.run)
     folder.create()
     if folder.plan_path.exists() and not overwrite:
@@ -88,14 +102,12 @@ def generate(
         with claims.held(PLAN):
             check_test_images(config, pool, split, dataset)
         count = count_rows(config, dataset)
-        engine = load_engine(config.engine.name)
-        here = engine.makes_here(config)
-        # Where others make the rows, all that is asked of it here is what it is.
-        asked = config.generator if here else config.generator.model_copy(update={"device": "cpu", "compile": False})
-        generator = load_generator(asked, images=count)
-        dataset = mark_large(dataset, generator)
+        # Where others make the rows, all that is asked of the generator here is what it is.
+        generator = load_generator(config.generator, images=count) if engine.makes_here(config) else None
+        traits = engine.traits(config, count) if generator is None else generator.traits
+        dataset = mark_large(dataset, traits)
         threads = engine.threads(config)
-        inputs = digest_inputs(config, dataset, generator, _image_settings(config, dataset, generator), threads)
+        inputs = digest_inputs(config, dataset, traits, _image_settings(config, dataset, traits), threads)
         with claims.held(PLAN):
             if overwrite:
                 claims.refuse_others(f"other processes work on {folder.path}: stop them first")
@@ -105,26 +117,12 @@ def generate(
             if run_plan is not None:
                 folder.write_config(config)
             else:
-                wanted = plan_in_full(config, dataset, plan_for(config, dataset), generator)
+                wanted = plan_in_full(config, dataset, plan_for(config, dataset), traits)
                 wanted = replace(wanted, threads=threads, inputs=inputs)
                 run_plan = settle_plan(folder, wanted, dataset, shard_size=config.engine.shard_size)
                 folder.write_plan(run_plan, config, dataset)
-    summary = engine.run(
-        Job(
-            config=config,
-            folder=folder,
-            plan=run_plan,
-            materials=materials_of(config, dataset, generator) if here else None,
-            retry_failed=retry_failed,
-            reuse=tuple(reuse),
-            progress=progress or NoProgress(),
-        )
-    )
-    if not folder.plans(run_plan):
-        # It stood still for so long that another one took its claim, and then wrote what it had meant to.
-        logger.warning("another process has written an older plan meanwhile: its rows are planned again")
-        return generate(config, reuse=reuse, retry_failed=retry_failed, progress=progress)
-    return summary
+    materials = None if generator is None else materials_of(config, dataset, generator)
+    return Job(config, folder, run_plan, materials, progress=progress)
 
 
 @as_guest
@@ -152,12 +150,12 @@ def train(config: RunConfig, *, overwrite: bool = False, progress: Progress | No
     # As long as it stands, no worker removes a shard that is read here.
     mine = training_claim(find_rank(config.training).number)
     with folder.claims() as claims, claims.held(mine, f"another process trains {folder.path}: wait for it"):
-        experiment = load_experiment(config)
+        experiment = load_experiment(config, progress)
         if not folder.config_path.exists():
             # A run of real images alone, which nothing was generated for.
             folder.write_config(config)
         synthetic = any(arm.kind == "synthetic" for arm in arms_of(config))
-        dropped = screened_out(experiment) if synthetic else ()
+        dropped = screened_out(experiment, progress) if synthetic else ()
         return train_arms(experiment, dropped=dropped, overwrite=overwrite, progress=progress)
 
 
@@ -176,7 +174,7 @@ def evaluate(config: RunConfig, *, on: HeldOut = "test", progress: Progress | No
         ConfigError: the config names no test images.
     """
     ensure_ready(config, {"evaluate"}, on)
-    return evaluate_models(load_experiment(config), on=on, progress=progress)
+    return evaluate_models(load_experiment(config, progress), on=on, progress=progress)
 
 
 @as_guest
@@ -259,25 +257,25 @@ def plan_for(config: RunConfig, dataset: Dataset) -> Plan:
 
 def assemble(config: RunConfig, dataset: Dataset, plan: Plan, generator: Generator) -> tuple[RunPlan, Materials]:
     """Return `plan` with the settings and fingerprints of its shards, and what its rows are made with."""
-    return plan_in_full(config, dataset, plan, generator), materials_of(config, dataset, generator)
+    return plan_in_full(config, dataset, plan, generator.traits), materials_of(config, dataset, generator)
 
 
-def plan_in_full(config: RunConfig, dataset: Dataset, plan: Plan, generator: Generator) -> RunPlan:
+def plan_in_full(config: RunConfig, dataset: Dataset, plan: Plan, traits: Traits) -> RunPlan:
     """Return `plan` with the settings and fingerprints of its shards."""
-    check_recipes(config.generator, config.conditioning, generator)
-    identity = generator.identity
+    check_recipes(config.generator, config.conditioning, traits)
+    identity = traits.identity
     return plan_run(
         plan,
-        _image_settings(config, dataset, generator),
+        _image_settings(config, dataset, traits),
         GenerationSettings(
             guidance_scale=config.generator.guidance_scale,
             steps=config.generator.steps,
             generator=f"{identity.name}:{identity.model}",
             revision=identity.revision,
-            extension=ImageFormat.resolve(config.output, generator.image_size).extension,
+            extension=ImageFormat.resolve(config.output, traits.image_size).extension,
         ),
         dataset,
-        generator.image_size if config.generator.size is None else generator.native_size,
+        traits.image_size if config.generator.size is None else traits.native_size,
     )
 
 
@@ -287,6 +285,6 @@ def materials_of(config: RunConfig, dataset: Dataset, generator: Generator) -> M
     return Materials(dataset.reader, dataset.decoding, config.conditioning, generator, image_format)
 
 
-def _image_settings(config: RunConfig, dataset: Dataset, generator: Generator) -> dict[str, Any]:
-    image_format = ImageFormat.resolve(config.output, generator.image_size)
-    return image_settings(config, generator.identity, dataset.decoding, image_format, generator.image_size)
+def _image_settings(config: RunConfig, dataset: Dataset, traits: Traits) -> dict[str, Any]:
+    image_format = ImageFormat.resolve(config.output, traits.image_size)
+    return image_settings(config, traits.identity, dataset.decoding, image_format, traits.image_size)

@@ -10,6 +10,7 @@ import pytest
 
 from augcond.config import parse_config
 from augcond.errors import CorruptRunError
+from augcond.experiments.push import prepare_push
 from augcond.experiments.sweep import parse_axis, sweep
 from augcond.pipeline import evaluate, generate, train
 from augcond.progress import log_to
@@ -51,6 +52,7 @@ def run(tmp_path_factory):
         evaluate(config, on="validation")
         write_report(folder, QUICK)
     RunDataset(folder)[0]
+    prepare_push(folder, "me/toys")
     reject_images(folder, ["a/0/mixup"])
     synthetic = read_synthetic(folder)
     synthetic_images(synthetic, synthetic.select("mixup"), 16, max_bytes=0)

@@ -29,6 +29,8 @@ for _command in (
     generation.check,
     generation.reject,
     generation.export,
+    generation.push,
+    generation.clean,
     data.preview,
     data.generators,
     experiments.train,

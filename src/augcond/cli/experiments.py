@@ -181,7 +181,7 @@ def sweep(
     RUN/sweep.csv, .md and .json hold the table, RUN/report/index.html shows it with a curve per axis of numbers. Images
     that two cells define alike are made once.
 
-    Example: augcond sweep photos.yaml --over generator.guidance_scale=2,4,7 --over conditioning.recipe=text,mixup
+    Example: augcond sweep photos.yaml --over conditioning.recipe=text,mixup --seeds 2 --set run=runs/sweep
     """
     from augcond.cli.tables import print_results
     from augcond.experiments.sweep import parse_axis
@@ -240,9 +240,10 @@ def report(
     """Write RUN/report/index.html: what went in, what was made, whether it helped, and what it cost.
 
     The page and its pictures open from disk, without a network; RUN/report/figures has the figures for a paper.
-    The weights of timm: and torchvision: extractors are downloaded at first use.
+    The weights of timm: and torchvision: extractors, such as timm:vit_small_patch14_dinov2.lvd142m, are downloaded at
+    first use.
 
-    Example: augcond report runs/my-photos --features timm:vit_small_patch14_dinov2.lvd142m
+    Example: augcond report runs/my-photos --samples 200
     """
     from augcond.report import ReportSettings, write_report
 

@@ -84,7 +84,9 @@ class Section(BaseModel):
         decides: what its keys define, unless they say otherwise; that of its base class where left out.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False, use_attribute_docstrings=True
+    )
 
     decides: ClassVar[Decides] = "nothing"
 

@@ -43,6 +43,7 @@ class PlanConfig(Section, decides="images"):
     fill_to: Annotated[AtLeastOne | None, _ROWS] = None
     """As many as make real + synthetic equal this number."""
     seed: Annotated[Count, Setting(swept=False)] = 0
+    """Of everything that is drawn for the images: sources, lambdas, boxes, noise."""
 
     @model_validator(mode="before")
     @classmethod
@@ -147,9 +148,11 @@ class GeneratorConfig(Section, decides="images"):
     revision: Annotated[str | None, _IDENTITY] = None
     """Commit hash, tag or branch on the hub; recorded as the commit hash it stands for."""
     guidance_scale: Annotated[float, Field(ge=0)] = 3.0
+    """Classifier-free guidance; 1: none."""
     guidance_interval: tuple[Share, Share] = (0.0, 1.0)
     """Part of the denoising, from start 0 to end 1, in which guidance is applied (arXiv 2404.07724)."""
     steps: Annotated[int, Field(ge=1, le=1000)] = 20
+    """Denoising steps."""
     scheduler: str = "dpmsolver++"
     """ddim, dpmsolver++, euler, pndm, ... (some with -karras), or the class name of any diffusers scheduler;
     `default`: the model's own."""
@@ -165,6 +168,7 @@ class GeneratorConfig(Section, decides="images"):
     dtype: Annotated[Literal["auto", "float32", "float16", "bfloat16"], NOTHING] = "auto"
     """auto: float16 on CUDA, float32 elsewhere."""
     device: Annotated[str, NOTHING] = "auto"
+    """auto: a GPU where there is one; or what PyTorch calls it, such as cpu or cuda:1."""
     compile: Annotated[bool | Literal["auto"], NOTHING] = False
     """Compile the denoiser as it is first called; auto: where the images that are planned are worth the time."""
     own: SerializeAsAny[Section] = Section()
@@ -223,6 +227,7 @@ class OutputConfig(Section, decides="images"):
     """auto: lossless png up to 64 pixels, jpeg above (docs/performance.md has bytes, time and what a network thinks of
     it); a run that was begun when it stood for webp goes on with it."""
     quality: Annotated[int, Field(ge=1, le=100)] = 90
+    """Of jpeg and webp."""
     effort: Annotated[Annotated[int, Field(ge=0, le=6)] | None, Setting(neutral=4)] = None
     """Of the webp encoder, 0 to 6; where null 2, which takes half the time of 4 at the same size and nearly the same
     quality, and in a run that was begun with another what it was begun with."""
@@ -245,7 +250,9 @@ class EngineConfig(Section):
     CPU; with engine.name: ray, one per GPU of the cluster. One is this very process; of several, those that die are
     started again."""
     shard_size: Annotated[int, Field(ge=1)] = 256
+    """Images of a shard: what a worker claims, and what is lost at most where one is stopped; fixed with the plan."""
     batch_size: Annotated[int, Field(ge=1)] = 16
+    """Images that are made at once; halved by itself where memory does not suffice."""
     threads: Annotated[int, Field(ge=1)] | None = None
     """Threads per worker for PyTorch on a CPU; cores / workers where null, as settled with the plan of the run."""
     feeding_threads: Annotated[int, Field(ge=1)] | None = None

@@ -26,6 +26,7 @@ class RunConfig(Section):
 
     data: DataConfig
     run: Annotated[Path, Setting("nothing", path="path", swept=False)]
+    """The folder that the run is kept in; made if it is missing."""
     protocol: Annotated[ProtocolName | None, Setting("nothing", swept=False)] = None
     """A preset of the sections below; what the config spells itself goes before it."""
     leaks: Annotated[tuple[LeakName, ...], Setting("real")] = ()

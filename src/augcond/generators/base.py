@@ -62,6 +62,20 @@ class Generated:
     errors: tuple[str | None, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Traits:
+    """What a plan depends on of a generator; see there for what each is.
+
+    A process that makes no images has these of one that does, and none of the weights.
+    """
+
+    identity: GeneratorIdentity
+    inputs: frozenset[Input]
+    encoder_size: int
+    image_size: tuple[int, int]
+    native_size: tuple[int, int] | None
+
+
 class Generator(ABC):
     """A frozen, pretrained image generator conditioned on image embeddings and prompts.
 
@@ -91,6 +105,11 @@ class Generator(ABC):
     def native_size(self) -> tuple[int, int] | None:
         """Height and width in pixels at which the checkpoint makes images where `size` is null; None: not known."""
         return None
+
+    @property
+    def traits(self) -> Traits:
+        """What a plan depends on of it."""
+        return Traits(self.identity, self.inputs, self.encoder_size, self.image_size, self.native_size)
 
     @abstractmethod
     def view(self, image: Image) -> Tensor:

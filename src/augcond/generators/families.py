@@ -17,7 +17,7 @@ from augcond.guest import as_guest
 if TYPE_CHECKING:
     from augcond.conditioning import Recipe
     from augcond.config import ConditioningConfig, GeneratorConfig
-    from augcond.generators.base import Generator, Input, Option
+    from augcond.generators.base import Generator, Input, Option, Traits
 
 logger = logging.getLogger(__name__)
 
@@ -190,15 +190,13 @@ def check_options(config: GeneratorConfig) -> None:
             raise ConfigError(f"generator.{option}: {config.name} takes {words}; leave it out")
 
 
-def check_recipes(
-    config: GeneratorConfig, conditioning: ConditioningConfig, generator: Generator | None = None
-) -> None:
+def check_recipes(config: GeneratorConfig, conditioning: ConditioningConfig, traits: Traits | None = None) -> None:
     """Check that the generator can be conditioned by every recipe of the run; before it is loaded, if its family tells.
 
     Args:
         config: names the generator, and how many steps it does.
         conditioning: names the recipes.
-        generator: the loaded generator, where there is one.
+        traits: of the loaded generator, where there is one.
 
     Raises:
         ConfigError: a recipe needs an input that the generator does not take, or leaves no step to do.
@@ -209,7 +207,7 @@ def check_recipes(
             f"conditioning.strength: {conditioning.strength:g} of {config.steps} steps leaves none to do; raise it, or "
             "generator.steps"
         )
-    inputs = generator.inputs if generator is not None else find_family(config.name).inputs
+    inputs = find_family(config.name).inputs if traits is None else traits.inputs
     if inputs is None:
         return
     wrong = [recipe for recipe in recipes if _input_of(recipe) not in inputs]

@@ -23,6 +23,7 @@ from torch.nn import functional
 from augcond.config.base import counted
 from augcond.errors import ConfigError, CorruptRunError, LeakError, RunError
 from augcond.generators.checked import embed_prompts
+from augcond.progress import Interrupted, NoProgress
 from augcond.sealed import read_json, read_table, write_json, write_table
 from augcond.store.folder import RunFolder
 from augcond.store.names import FILES
@@ -34,6 +35,7 @@ from augcond.training.trainer import train_one, training_settings, weights_ident
 if TYPE_CHECKING:
     from augcond.config import RunConfig
     from augcond.config.training import JudgeName
+    from augcond.progress import Progress
     from augcond.training.experiment import Experiment
     from augcond.training.image_sets import ImageSet
     from augcond.training.probes import FrozenEncoder
@@ -86,10 +88,14 @@ def threshold_from(real_margins: Tensor, rejected_real: float) -> float:
     return float(np.quantile(real_margins.double().numpy(), rejected_real, method="lower"))
 
 
-def screened_out(experiment: Experiment) -> tuple[str, ...]:
+def screened_out(experiment: Experiment, progress: Progress | None = None) -> tuple[str, ...]:
     """Return the keys of the synthetic images that screening drops; none where it is off.
 
     Writes RUN/screening.parquet (key, margin, kept) and RUN/screening.json.
+
+    Args:
+        experiment: the run.
+        progress: is told how far the judge's training is, and how many images and features are made ready for it.
 
     Raises:
         ConfigError: there are no validation images.
@@ -108,13 +114,13 @@ def screened_out(experiment: Experiment) -> tuple[str, ...]:
     if known is not None:
         return known
     validation = experiment.held_out_images("validation")
-    images = RunImages(experiment)
-    judge, size = JUDGES[config.by](images)
+    images = RunImages(experiment, progress=progress)
+    judge, size = JUDGES[config.by](images, progress or NoProgress())
     real = images.load(validation, size)
     scores = judge(real)
     threshold = threshold_from(margins(scores, real.labels), config.rejected_real)
     positions = np.arange(len(rows.keys))
-    synthetic = synthetic_images(rows, positions, size, experiment.max_bytes)
+    synthetic = synthetic_images(rows, positions, size, experiment.max_bytes, progress)
     found = margins(judge(synthetic), synthetic.labels)
     kept = found >= threshold
     _save(
@@ -209,16 +215,19 @@ def _save(experiment: Experiment, screening: Screening, table: pa.Table) -> None
     write_json(folder.screening_path, asdict(replace(screening, margins_sha256=sha256)))
 
 
-def _classifier(images: RunImages) -> tuple[Judge, int]:
+def _classifier(images: RunImages, progress: Progress) -> tuple[Judge, int]:
     """Return log probabilities by a classifier that is trained on the real training images alone."""
     config = images.experiment.config.training
     arm = Arm(REAL_ONLY, "real-only", None, None, config)
-    model, card = train_one(images, arm, config.training_seeds[0])
+    telling = Interrupted(progress)
+    images = RunImages(images.experiment, progress=telling.between)
+    telling.start(config.steps, "steps of the judge")
+    model, card = train_one(images, arm, config.training_seeds[0], lambda done, module: telling.advance(1, 0))
     shift = torch.tensor(card.test_shift)
     return lambda judged: torch.log_softmax(model.logits(model.module, judged) + shift, dim=1), model.size
 
 
-def _nearest_class_mean(images: RunImages) -> tuple[Judge, int]:
+def _nearest_class_mean(images: RunImages, progress: Progress) -> tuple[Judge, int]:
     """Return cosine similarities to the class means of the real training images, by the generator's own encoder."""
     encoder = _own_encoder(images)
     real = images.real(encoder.size)
@@ -229,7 +238,7 @@ def _nearest_class_mean(images: RunImages) -> tuple[Judge, int]:
     return lambda judged: functional.normalize(encoder.plain(judged), dim=1) @ means.T, encoder.size
 
 
-def _class_prompts(images: RunImages) -> tuple[Judge, int]:
+def _class_prompts(images: RunImages, progress: Progress) -> tuple[Judge, int]:
     """Return cosine similarities of image and class prompt, by the generator's own two encoders.
 
     The prompts are those of the run; of several templates the mean embedding of each class counts, as in CLIP's
@@ -254,7 +263,7 @@ def _own_encoder(images: RunImages) -> FrozenEncoder:
     return images.encoder(config)
 
 
-JUDGES: dict[JudgeName, Callable[[RunImages], tuple[Judge, int]]] = {
+JUDGES: dict[JudgeName, Callable[[RunImages, Progress], tuple[Judge, int]]] = {
     "classifier": _classifier,
     "encoder": _nearest_class_mean,
     "prompts": _class_prompts,

@@ -1,6 +1,7 @@
 """Shards with provenance, markers, audit and export."""
 
 from augcond.store.audit import Audit, audit_run
+from augcond.store.disk import clean_run, spare_files
 from augcond.store.export import ExportFormat, export_run
 from augcond.store.folder import RunFolder
 from augcond.store.plans import RunPlan
@@ -17,9 +18,11 @@ __all__ = [
     "RunStatus",
     "ShardRow",
     "audit_run",
+    "clean_run",
     "export_run",
     "reject_images",
     "rejected_keys",
     "restore_images",
     "run_status",
+    "spare_files",
 ]

@@ -51,6 +51,7 @@ class RunFolder:
         self.split_path = self._file("split")
         self.screening_path = self._file("screening")
         self.margins_path = self._file("margins")
+        self.push_path = self._file("dataset card").parent
         self.rejected_path = self._file("rejected")
         self.report_path = self._file("page").parent
         self.page_path = self._file("page")

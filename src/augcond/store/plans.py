@@ -36,7 +36,7 @@ from augcond.store.shards import GenerationSettings
 
 if TYPE_CHECKING:
     from augcond.config import RunConfig
-    from augcond.generators import Generator
+    from augcond.generators.base import Traits
     from augcond.store.folder import RunFolder
 
 logger = logging.getLogger(__name__)
@@ -117,14 +117,14 @@ def plan_run(
 
 
 def digest_inputs(
-    config: RunConfig, dataset: Dataset, generator: Generator, settings: Mapping[str, Any], threads: int | None
+    config: RunConfig, dataset: Dataset, traits: Traits, settings: Mapping[str, Any], threads: int | None
 ) -> str:
     """Return the hex digest of all that a plan is made of, and of what makes it: equal ones give equal plans.
 
     Args:
         config: of the run; what of it defines no images counts too, which only costs making an equal plan again.
         dataset: its real images.
-        generator: what makes the images.
+        traits: of what makes the images.
         settings: see `RunPlan`.
         threads: see `RunPlan`.
     """
@@ -135,7 +135,7 @@ def digest_inputs(
         "config": config.model_dump(mode="json", include=sections),
         "engine": [config.engine.shard_size, threads],
         "settings": settings,
-        "size": [generator.image_size, generator.native_size],
+        "size": [traits.image_size, traits.native_size],
         "dataset": [dataset.classes, dataset.class_names, dataset.warnings, list(map(asdict, dataset.rejected))],
     }
     digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode())
@@ -341,9 +341,9 @@ def _gone_on(existing: RunPlan, grown: RunPlan, sources: SourceFacts) -> RunPlan
     return replace(grown, settings=existing.settings, fingerprints=fingerprints, versions=versions, threads=threads)
 
 
-def mark_large(dataset: Dataset, generator: Generator) -> Dataset:
-    """Return `dataset` whose images say whether they are much larger than `generator` shows them."""
-    shown = min(edge for edge in (generator.encoder_size, *generator.image_size) if edge)
+def mark_large(dataset: Dataset, traits: Traits) -> Dataset:
+    """Return `dataset` whose images say whether they are much larger than a generator of these traits shows them."""
+    shown = min(edge for edge in (traits.encoder_size, *traits.image_size) if edge)
     images = tuple(
         replace(image, paths=(*image.paths, LARGE)) if is_large((image.width, image.height), shown) else image
         for image in dataset.images

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from augcond.store.claims import PACE
+from augcond.store.disk import disk_by_kind
 from augcond.store.folder import RunFolder
 from augcond.store.rejection import rejected_keys
 from augcond.store.workers import WorkerRecord, seconds_unheard, workers_in
@@ -60,6 +61,7 @@ class RunStatus:
         workers: who is at it, the oldest first.
         lost: claims that no worker file belongs to.
         rejected: of the images made, those that a person rejected.
+        disk: bytes of the run folder by kind of file, the largest first.
     """
 
     planned: int
@@ -75,6 +77,7 @@ class RunStatus:
     workers: tuple[WorkerStatus, ...] = ()
     lost: tuple[str, ...] = ()
     rejected: int = 0
+    disk: dict[str, int] = field(default_factory=dict)
 
     @property
     def pending(self) -> int:
@@ -130,6 +133,7 @@ def run_status(folder: RunFolder) -> RunStatus:
         workers=tuple(worker for worker in workers if worker.device or worker.shards),
         lost=tuple(sorted(name for name, claim in claimed.items() if claim.worker not in known)),
         rejected=len(rejected_keys(folder)),
+        disk=disk_by_kind(folder),
     )
 
 

@@ -25,7 +25,7 @@ from augcond.training.batches import effective_counts
 from augcond.training.cards import ModelCard, read_card, save_model
 from augcond.training.devices import find_rank
 from augcond.training.experiment import Experiment, evaluation_images
-from augcond.training.loop import Task, check_optimizer, fit
+from augcond.training.loop import OnStep, Task, check_optimizer, fit
 from augcond.training.losses import Objective, make_objective
 from augcond.training.models import Model, check_training, prepare_training
 from augcond.training.networks import fetch_weights, input_size, weights_file
@@ -79,7 +79,9 @@ def train_arms(
     return [done or _train(images, arm, card, steps) for (arm, card), done in zip(jobs, found, strict=True)]
 
 
-def train_one(images: RunImages, arm: Arm, seed: int) -> tuple[Model, ModelCard]:
+def train_one(
+    images: RunImages, arm: Arm, seed: int, on_step: OnStep = lambda done, module: None
+) -> tuple[Model, ModelCard]:
     """Train `arm` with a training seed, without keeping anything on disk.
 
     Raises:
@@ -87,7 +89,7 @@ def train_one(images: RunImages, arm: Arm, seed: int) -> tuple[Model, ModelCard]
     """
     model, inputs = prepare_training(images, arm, seed)
     card = _card(images, arm, seed)
-    fitted = fit(Task(model.module, inputs, _objective(images, arm), arm.config, seed))
+    fitted = fit(Task(model.module, inputs, _objective(images, arm), arm.config, seed, on_step=on_step))
     return model, replace(card, history=tuple(fitted.history), seconds=fitted.seconds)
 
 
