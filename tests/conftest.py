@@ -3,6 +3,7 @@
 import os
 import signal
 
+import pytest
 from hypothesis import settings
 
 from augcond import guest
@@ -21,3 +22,9 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 # Warnings are errors in tests, of libraries that augcond calls too.
 guest.warnings_stay_errors = True
+
+
+@pytest.fixture(autouse=True)
+def _no_cache_of_the_users(tmp_path_factory, monkeypatch):
+    """Let nothing be known that another test, or the user, has found out."""
+    monkeypatch.setenv("AUGCOND_CACHE", str(tmp_path_factory.getbasetemp() / "no-cache" / os.urandom(8).hex()))

@@ -187,7 +187,7 @@ EXAMPLES = Path(__file__).parents[1] / "docs" / "examples"
 @pytest.mark.parametrize("name", ["own_recipe", "own_generator"])
 def test_examples_of_one_s_own_make_images(name, monkeypatch, capsys):
     monkeypatch.syspath_prepend(EXAMPLES)
-    runpy.run_path(EXAMPLES / f"{name}.py", run_name="__main__")
+    runpy.run_path(str(EXAMPLES / f"{name}.py"), run_name="__main__")
     expected = {
         "own_recipe": ["cat/0/image (1.0,)", "cat/0/middle ("],
         "own_generator": ["patches:none cat/0/cutmix (64, 64)", "patches:none dog/0/cutmix (64, 64)"],

@@ -241,18 +241,19 @@ def _nearest_class_mean(images: RunImages, progress: Progress) -> tuple[Judge, i
 def _class_prompts(images: RunImages, progress: Progress) -> tuple[Judge, int]:
     """Return cosine similarities of image and class prompt, by the generator's own two encoders.
 
-    The prompts are those of the run; of several templates the mean embedding of each class counts, as in CLIP's
-    zero-shot classifiers.
+    The prompts are those of the run; of several templates or names the mean embedding of each class counts, as in
+    CLIP's zero-shot classifiers.
     """
     encoder = _own_encoder(images)
-    config, classes = images.experiment.config, images.experiment.pool.class_names
-    prompts = [template.format(class_name=name) for name in classes for template in config.prompt]
+    config, named = images.experiment.config, images.experiment.pool.drawn_names
+    prompts = [template.format(class_name=name) for names in named for name in names for template in config.prompt]
     try:
         prompt_embeddings = embed_prompts(images.generator, prompts)
     except ConfigError as error:
         raise ConfigError(f"screening.by prompts: {error}; use by: encoder or by: classifier") from error
     embedded = functional.normalize(prompt_embeddings.flatten(1), dim=1)
-    means = functional.normalize(embedded.view(len(classes), len(config.prompt), -1).mean(dim=1), dim=1)
+    own = torch.split(embedded, [len(names) * len(config.prompt) for names in named])
+    means = functional.normalize(torch.stack([one.mean(dim=0) for one in own]), dim=1)
     return lambda judged: functional.normalize(encoder.plain(judged), dim=1) @ means.T, encoder.size
 
 

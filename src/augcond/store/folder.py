@@ -125,7 +125,7 @@ class RunFolder:
         return self._file("mapped shard", number=number)
 
     def sweep_table_path(self, ending: str) -> Path:
-        """Return the path of a sweep's table, as `csv` or `md`."""
+        """Return the path of a sweep's table, as `csv`, `md` or `tex`."""
         return self._file("sweep table", ending=ending)
 
     def cell_path(self, kind: str, point: str, seed: int) -> Path:
