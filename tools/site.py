@@ -148,4 +148,8 @@ def api_page() -> str:
             lines += [f"::: augcond.{node.module}.{alias.name}", ""]
             if alias.name == "RunConfig":
                 lines[-1:] = ["    options: {members: false}", "", "Its keys: [config keys](config.md).", ""]
+    about = "From `augcond.torch`, which imports PyTorch ([how](../own-training.md))."
+    lines += ["## In training scripts", "", about, ""]
+    for name in ("RunDataset", "RealDataset", "MixedBatchSampler"):
+        lines += [f"::: augcond.torch.{name}", "    options: {heading_level: 3}", ""]
     return "\n".join(lines)
