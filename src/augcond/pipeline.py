@@ -26,6 +26,7 @@ from augcond.evaluation.evaluator import evaluate_models
 from augcond.evaluation.results import Results
 from augcond.generators import Generator, check_recipes, load_generator
 from augcond.generators.base import Traits
+from augcond.guest import as_guest
 from augcond.planning import Plan, checked_amounts, make_plan
 from augcond.progress import NoProgress, Progress, Stage, no_stage
 from augcond.screening.screen import screened_out
@@ -35,7 +36,6 @@ from augcond.store.folder import RunFolder
 from augcond.store.images import ImageFormat
 from augcond.store.plans import RunPlan, digest_inputs, mark_large, plan_run, recorded_settings, settle_plan
 from augcond.store.shards import GenerationSettings
-from augcond.torch_state import in_its_own_state
 from augcond.training.arms import HeldOut, arms_of
 from augcond.training.cards import ModelCard
 from augcond.training.devices import find_rank
@@ -45,7 +45,7 @@ from augcond.training.trainer import train_arms
 logger = logging.getLogger(__name__)
 
 
-@in_its_own_state
+@as_guest
 def generate(
     config: RunConfig,
     *,
@@ -126,7 +126,7 @@ def _planned(config: RunConfig, engine: Engine, *, overwrite: bool, progress: Pr
     return Job(config, folder, run_plan, materials, progress=progress)
 
 
-@in_its_own_state
+@as_guest
 def train(config: RunConfig, *, overwrite: bool = False, progress: Progress | None = None) -> list[ModelCard]:
     """Train every arm of the run with every training seed; call it again to resume after any interruption.
 
@@ -160,7 +160,7 @@ def train(config: RunConfig, *, overwrite: bool = False, progress: Progress | No
         return train_arms(experiment, dropped=dropped, overwrite=overwrite, progress=progress)
 
 
-@in_its_own_state
+@as_guest
 def evaluate(config: RunConfig, *, on: HeldOut = "test", progress: Progress | None = None) -> Results:
     """Judge every trained model on the test set, each image once, and write RUN/results.json.
 
@@ -178,7 +178,7 @@ def evaluate(config: RunConfig, *, on: HeldOut = "test", progress: Progress | No
     return evaluate_models(load_experiment(config, progress), on=on, progress=progress)
 
 
-@in_its_own_state
+@as_guest
 def run(
     config: RunConfig,
     *,

@@ -262,6 +262,11 @@ WRONG = {
         "is no whole safetensors file",
         lambda folder: {"generator": {"name": "stable-unclip", "model": str(renamed_checkpoint(folder))}},
     ),
+    "a batch of one image for a batch norm": (
+        ConfigError,
+        r"resnet10t cannot be trained on 1 image of 32 x 32 pixels .*: raise training\.batch_size",
+        lambda _: {"training": {"model": "resnet10t", "image_size": 32, "batch_size": 1}},
+    ),
     "a pickled adapter": (
         ConfigError,
         r"generator\.own\.adapter\.weights: 'adapter\.bin' is not a safetensors file",

@@ -27,6 +27,7 @@ from augcond.engine.work import torch_threads
 from augcond.errors import AugcondError, GeneratorError
 from augcond.experiments.rates import Cost, generation_costs, training_costs
 from augcond.experiments.sweep import cells_of, point_name
+from augcond.guest import as_guest
 from augcond.planning import Plan, images_to_make
 
 if TYPE_CHECKING:
@@ -210,6 +211,7 @@ LONGEST_SHARD = 300.0
 """Seconds; where a shard takes longer, a smaller one is proposed."""
 
 
+@as_guest
 def estimate_cost(plan: Plan, materials: Materials, engine: EngineConfig) -> Estimate:
     """Make the first two batches of the plan as `generate` does, time the second, and scale it up to the whole plan.
 

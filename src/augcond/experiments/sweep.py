@@ -30,6 +30,7 @@ from augcond.evaluation.predictions import read_predictions
 from augcond.evaluation.results import REAL_ONLY, Results, write_results
 from augcond.experiments.axes import OTHER_AMOUNT, Axis, in_names, setting_at, validated
 from augcond.files import write_atomically
+from augcond.guest import as_guest
 from augcond.pipeline import evaluate, generate, train
 from augcond.progress import Stage, no_stage
 from augcond.registry import short_name
@@ -184,6 +185,7 @@ def point_name(point: Mapping[str, Any]) -> str:
     return f"{kept}-{hashlib.sha256(json.dumps(point).encode()).hexdigest()[:8]}"
 
 
+@as_guest
 def sweep(
     config: RunConfig,
     axes: Sequence[Axis],
