@@ -85,6 +85,7 @@ def test_no_key_of_0_1_declares_a_neutral_value():
     # Those of later versions do; add them here when they come, and never take one away.
     assert [keys for keys, setting in keys_of(RunConfig) if setting.neutral is not ABSENT] == [
         ("data", "near_duplicates"),
+        ("tracking",),
         ("generator", "cache"),
         ("generator", "lora"),
         ("generator", "vae"),
