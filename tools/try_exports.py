@@ -44,13 +44,13 @@ def main(names: list[str]) -> None:
         python = at / "env" / "bin" / "python"
         kept = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
         kept |= {"HF_HOME": text, "YOLO_CONFIG_DIR": text, "KERAS_BACKEND": "torch", "FIFTYONE_DO_NOT_TRACK": "1"}
+        (packages,) = (at / "env" / "lib").glob("python3*/site-packages")
+        # Behind its own; pip sees it, and installs no second PyTorch.
+        behind = [path for path in sys.path if path.endswith(("site-packages", "src"))]
+        (packages / "behind.pth").write_text("\n".join(behind), encoding="utf-8")
         for name in PACKAGES:
             done = subprocess.run([python, "-m", "pip", "install", "--quiet", name], check=False)  # noqa: S603
             print(f"{name}: {'installed' if not done.returncode else 'CANNOT BE INSTALLED'}", flush=True)  # noqa: T201
-        (packages,) = (at / "env" / "lib").glob("python3*/site-packages")
-        # Behind its own: what was brought goes first.
-        behind = [path for path in sys.path if path.endswith(("site-packages", "src"))]
-        (packages / "behind.pth").write_text("\n".join(behind), encoding="utf-8")
         subprocess.run([python, "-c", MADE], cwd=at, env=kept, check=True)  # noqa: S603
         failed = []
         for name, code in lines().items():

@@ -1,4 +1,4 @@
-"""Try every tracker for real, offline: python -m tools.try_trackers (after make test has set up .venv).
+"""Try every tracker for real, offline: python -m tools.try_trackers [NAME ...] (make test has set up .venv).
 
 wandb, mlflow and trackio are installed into an environment of their own, which looks into this one for the rest. Each
 is told of a small run, and what it wrote is read with its own means. Needs the package index.
@@ -63,8 +63,8 @@ if __name__ == "__main__":
 """
 
 
-def main() -> None:
-    """Install and try."""
+def main(names: list[str]) -> None:
+    """Install and try those that are named, or all."""
     with tempfile.TemporaryDirectory() as text:
         at = Path(text)
         subprocess.run([sys.executable, "-m", "venv", at / "env"], check=True)  # noqa: S603 - our own words
@@ -75,10 +75,10 @@ def main() -> None:
         (packages / "behind.pth").write_text("\n".join(path for path in sys.path if path), encoding="utf-8")
         (at / "tried.py").write_text(TRIED, encoding="utf-8")
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("WANDB", "MLFLOW", "PYTHON"))}
-        for name in ("tensorboard", "wandb", "mlflow", "trackio"):
+        for name in names or ("tensorboard", "wandb", "mlflow", "trackio"):
             own = kept | {"TRACKIO_DIR": str(at / "trackio")}
             subprocess.run([python, "tried.py", name], cwd=at, env=own, check=True)  # noqa: S603
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])
