@@ -16,6 +16,10 @@ from benchmarks.evidence.locks import exclusive
 from benchmarks.evidence.measured import read_measured
 from benchmarks.evidence.settings import FULL, ROUNDS
 
+from augcond.config import DataConfig
+from augcond.datasets.base import names_in
+from augcond.datasets.loading import list_images
+
 ROOT = Path(__file__).parents[1]
 RECORDS = ROOT / "benchmarks" / "results" / "evidence"
 
@@ -141,3 +145,15 @@ def test_records_of_other_settings_are_not_shown(tmp_path, capsys):
     target.write_text(json.dumps(record), encoding="utf-8")
     assert page.main(arguments) == 1
     assert "1 records were measured with other settings" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["coarse", "wrong-senses"])
+def test_names_of_harder_worlds_are_words_that_the_generator_knows(name):
+    path = Path(evidence.__file__).parent / "names" / f"{name}.tsv"
+    config = DataConfig(source="builtin", class_names=path, several_names=True)
+    listing = list_images(config)
+    drawn = names_in("|".join(listing.class_names))
+    assert set(drawn) == set(listing.classes)
+    for class_id, text in zip(listing.classes, listing.class_names, strict=True):
+        assert class_id in names_in(text)
+    assert 5 <= sum("|" in text for text in listing.class_names) < len(listing.classes)

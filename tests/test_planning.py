@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from augcond.conditioning import RECIPES
-from augcond.conditioning.streams import row_seed
+from augcond.conditioning.streams import CLASS_NAME, row_seed, stream_seed
 from augcond.config import ConditioningConfig, PlanConfig
 from augcond.errors import PlanError, RunMismatchError
 from augcond.planning import Plan, draw_sources, grow_plan, images_to_make, make_plan
@@ -118,6 +118,29 @@ def test_several_prompts_are_all_drawn_and_the_same_for_every_recipe():
         prompts[row.index].add(row.prompt)
     assert all(len(texts) == 1 for texts in prompts.values())
     assert set.union(*prompts.values()) == {"a cat", "one cat, old"}
+
+
+def test_several_names_are_drawn_per_image_in_a_stream_that_moves_no_other():
+    dataset = toy_dataset({"crane": 2, "dog": 2})
+    several = replace(dataset, class_names=("bird|machine", "dog"), several_names=True)
+    plain = list(plan_of(dataset, 40, ("image", "text")).rows())
+    rows = list(plan_of(several, 40, ("image", "text")).rows())
+    assert [replace(row, prompt="", class_name="") for row in rows] == [
+        replace(row, prompt="", class_name="") for row in plain
+    ]
+    prompts = defaultdict(set)
+    for row in rows:
+        prompts[row.class_id, row.index].add(row.prompt)
+        name = row.class_name.split("|")[stream_seed(row.seed, CLASS_NAME) % len(row.class_name.split("|"))]
+        assert row.prompt == f"a photo of a {name}"
+    assert all(len(texts) == 1 for texts in prompts.values())
+    used = Counter(next(iter(texts)) for (class_id, _), texts in prompts.items() if class_id == "crane")
+    assert set(used) == {"a photo of a bird", "a photo of a machine"}
+    assert min(used.values()) > 8
+    mixed = plan_of(several, 40, prompts=("a {class_name}", "old {class_name}"))
+    assert {row.prompt for row in mixed.rows() if row.class_id == "crane"} == {
+        "a bird", "a machine", "old bird", "old machine",
+    }  # fmt: skip
 
 
 def test_fill_to_and_mapping():

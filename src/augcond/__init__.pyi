@@ -1,3 +1,5 @@
+from .augmenter import Augmenter as Augmenter
+from .augmenter import SyntheticImage as SyntheticImage
 from .conditioning import register_recipe as register_recipe
 from .config import RunConfig as RunConfig
 from .config import load_config as load_config
@@ -6,6 +8,7 @@ from .datasets import Dataset as Dataset
 from .datasets import DatasetSummary as DatasetSummary
 from .datasets import Split as Split
 from .datasets import few_shot as few_shot
+from .datasets import list_memory as list_memory
 from .datasets import load_dataset as load_dataset
 from .datasets import long_tail as long_tail
 from .datasets import make_split as make_split

@@ -30,7 +30,7 @@ from augcond.planning import Plan, checked_amounts, make_plan
 from augcond.progress import NoProgress, Progress, Stage, no_stage
 from augcond.screening.screen import screened_out
 from augcond.store.claims import PLAN, training_claim
-from augcond.store.fingerprint import as_begun, image_settings
+from augcond.store.fingerprint import as_begun, image_settings, with_kept_defaults
 from augcond.store.folder import RunFolder
 from augcond.store.images import ImageFormat
 from augcond.store.plans import RunPlan, digest_inputs, mark_large, plan_run, recorded_settings, settle_plan
@@ -109,6 +109,7 @@ def _planned(config: RunConfig, engine: Engine, *, overwrite: bool, progress: Pr
     folder.create()
     if folder.plan_path.exists() and not overwrite:
         config = as_begun(config, recorded_settings(folder.plan_path))
+        config = with_kept_defaults(config, folder.read_config())
     with folder.claims() as claims:
         with claims.held(PLAN):
             # Of several processes that start together one decodes the images, and the others take its word.

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from augcond.conditioning import recipes_of
-from augcond.conditioning.streams import PROMPT, SOURCES, numpy_stream, row_seed, row_seeds, stream_seed
+from augcond.conditioning.streams import CLASS_NAME, PROMPT, SOURCES, numpy_stream, row_seed, row_seeds, stream_seed
 from augcond.config import ConditioningConfig, PlanConfig
 from augcond.datasets import Dataset
 from augcond.errors import PlanError, RunMismatchError
@@ -44,7 +44,7 @@ class PlanRow:
         key: `class/index/recipe`, unique in the run; the class id is percent-encoded.
         label: index into the dataset's classes.
         class_id: folder name of the class.
-        class_name: the words that prompts use.
+        class_name: the words that prompts use; all of them, parted by `|`, where a class has several names.
         index: counts the images of one class and recipe from 0.
         recipe: name of the recipe.
         source_keys: the real training images that this one is conditioned on; the first may repeat where a
@@ -172,7 +172,8 @@ def make_plan(
         dataset: the real training images; nothing else is ever a source.
         config: how many images per class.
         conditioning: the recipes (every class gets its number of images of each) and how many sources they take.
-        prompts: templates in which {class_name} is filled in; one is drawn per (class, index).
+        prompts: templates in which {class_name} is filled in; one is drawn per (class, index), and so is one of the
+            class's names, where it has several.
         shard_size: rows per shard.
 
     Raises:
@@ -197,6 +198,11 @@ def make_plan(
     template = np.zeros(labels.size, np.int32)
     if len(prompts) > 1:
         template[:] = [stream_seed(int(seed), PROMPT) % len(prompts) for seed in seeds]
+    name = np.zeros(labels.size, np.int32)
+    if dataset.several_names:
+        several = [len(names) for names in dataset.drawn_names]
+        pairs = zip(seeds, labels, strict=True)
+        name[:] = [stream_seed(int(seed), CLASS_NAME) % several[label] for seed, label in pairs]
 
     repeated = np.repeat(order, len(recipes))
     recipe = np.tile(np.arange(len(recipes), dtype=np.int32), labels.size)
@@ -213,6 +219,7 @@ def make_plan(
                 chosen[repeated],
                 np.array(takes, np.int64)[recipe],
                 template[repeated],
+                name[repeated],
             ),
             shards=np.arange(repeated.size, dtype=np.int32) // shard_size,
         )
@@ -268,13 +275,13 @@ class _Columns:
     sources: np.ndarray
     takes: np.ndarray
     template: np.ndarray
+    name: np.ndarray
 
 
 def _table(
     dataset: Dataset, recipes: Sequence[str], prompts: Sequence[str], *, columns: _Columns, shards: np.ndarray
 ) -> pa.Table:
     size = columns.label.size
-    class_count = len(dataset.classes)
     escaped = pa.array([quote(name, safe=" ") for name in dataset.classes], pa.string())
     key = pc.binary_join_element_wise(
         escaped.take(pa.array(columns.label)),
@@ -284,8 +291,10 @@ def _table(
     )
     used = np.arange(columns.sources.shape[1])[None, :] < columns.takes[:, None]
     offsets = np.concatenate(([0], np.cumsum(columns.takes))).astype(np.int32)
+    names = np.array([name for several in dataset.drawn_names for name in several], dtype=object)
+    first = np.cumsum([0, *map(len, dataset.drawn_names)], dtype=np.int32)[:-1]
+    filled = [prompt.format(class_name=name) for prompt in prompts for name in names]
     image_keys = pa.array([image.key for image in dataset.images], pa.string())
-    filled = [prompt.format(class_name=name) for prompt in prompts for name in dataset.class_names]
     arrays = {
         "shard": pa.array(shards),
         "key": key,
@@ -296,7 +305,7 @@ def _table(
         "recipe": pa.DictionaryArray.from_arrays(pa.array(columns.recipe), pa.array(recipes, pa.string())),
         "source_keys": pa.ListArray.from_arrays(pa.array(offsets), image_keys.take(pa.array(columns.sources[used]))),
         "seed": pa.array(columns.seed),
-        "prompt": _words(columns.template * class_count + columns.label, filled),
+        "prompt": _words(columns.template * names.size + first[columns.label] + columns.name, filled),
     }
     table = pa.Table.from_pydict(arrays, schema=PLAN_SCHEMA)
     if table.num_rows != size:

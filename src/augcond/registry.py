@@ -190,6 +190,9 @@ generators = Registry(
         "ip-adapter": "augcond.generators.ip_adapter:FAMILY",
         "ip-adapter-xl": "augcond.generators.ip_adapter_xl:FAMILY",
         "kandinsky-2.2": "augcond.generators.kandinsky:FAMILY",
+        "flux2-klein": "augcond.generators.flux2_klein:FAMILY",
+        "flux-redux": "augcond.generators.flux_redux:FAMILY",
+        "sd3-ip-adapter": "augcond.generators.sd3_ip_adapter:FAMILY",
         "fake": "augcond.testing.fake:FAMILY",
     },
 )
@@ -212,6 +215,7 @@ recipes = Registry(
         "cutmix-dropout": _RECIPES,
         "embed-mixup-dropout": _RECIPES,
         "embed-cutmix-dropout": _RECIPES,
+        "image-pair": _RECIPES,
     },
 )
 """Recipes (`augcond.conditioning.Recipe`), in the order in which they are shown."""

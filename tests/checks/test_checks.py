@@ -253,7 +253,7 @@ WRONG = {
     ),
     "a pickled checkpoint": (
         GeneratorError,
-        "no safetensors weights in .*unet; pickled weights",
+        "unet holds no safetensors weights; pickled weights",
         lambda folder: {"generator": {"name": "stable-unclip", "model": str(pickled_checkpoint(folder))}},
     ),
     "a checkpoint with a renamed pickle": (

@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from augcond.datasets import read_class_names
 from augcond.datasets.class_names import names_for
 from augcond.errors import DatasetError
+from tests.toy import toy_dataset
 
 
 @pytest.fixture
@@ -57,6 +60,18 @@ def test_classes_must_be_named_and_more_may_be(write):
     with pytest.raises(DatasetError, match=r"names no class 'n0144353' \(is 'n01443537' in the file meant to be 'n014"):
         names_for(["n01440764", "n0144353"], path)
     assert names_for(["n01440764"], path) == ("tench",)
+
+
+def test_several_names_are_parted_where_that_is_asked_for(write):
+    path = write("a\tcat |tom cat|cat\nb\tdog\n")
+    assert names_for(["a", "b"], path, several=True) == ("cat |tom cat|cat", "dog")
+    listed = replace(toy_dataset({"a": 1, "b": 1}), class_names=("cat |tom cat|cat", "dog"))
+    assert listed.drawn_names == (("cat |tom cat|cat",), ("dog",))
+    assert replace(listed, several_names=True).drawn_names == (("cat", "tom cat"), ("dog",))
+    empty = write("a\tcat||dog\n")
+    assert names_for(["a"], empty) == ("cat||dog",)
+    with pytest.raises(DatasetError, match=r"of the names of 'a' in 'cat\|\|dog', one is empty"):
+        names_for(["a"], empty, several=True)
 
 
 def test_without_a_file_ids_are_names():

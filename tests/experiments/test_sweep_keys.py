@@ -45,6 +45,7 @@ VALUES = {
     "generator.size": "64",
     "generator.dtype": "float16",
     "generator.device": "cpu",
+    "generator.memory": "offload",
     "generator.compile": "true",
     "output.format": "png",
     "output.quality": "50",
@@ -99,7 +100,14 @@ VALUES = {
 
 ELSEWHERE = {
     *("data.source", "data.path", "data.validation", "data.test", "data.huggingface", "data.webdataset"),
-    *("data.class_names", "data.split", "data.split.imbalance", "data.split.head", "data.split.order"),
+    *(
+        "data.class_names",
+        "data.several_names",
+        "data.split",
+        "data.split.imbalance",
+        "data.split.head",
+        "data.split.order",
+    ),
     *("data.split.name", "generator.name", "engine.name", "training.mode", "training.weights"),
 }
 """Keys that go together with others, and those whose other values want more than the toy run has."""

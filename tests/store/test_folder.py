@@ -17,6 +17,7 @@ from augcond.progress import log_to
 from augcond.report import ReportSettings, write_report
 from augcond.store import RunFolder, reject_images
 from augcond.store.names import FILES
+from augcond.torch import RunDataset
 from augcond.training.image_sets import synthetic_images
 from augcond.training.synthetic import read_synthetic
 from tests.training.toys import toy_run
@@ -50,6 +51,7 @@ def run(tmp_path_factory):
         evaluate(config)
         evaluate(config, on="validation")
         write_report(folder, QUICK)
+    RunDataset(folder)[0]
     prepare_push(folder, "me/toys")
     reject_images(folder, ["a/0/mixup"])
     synthetic = read_synthetic(folder)

@@ -8,9 +8,12 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 import torch
+from PIL import Image, ImageOps
+from pydantic import ValidationError
 from safetensors.torch import load_file
 
 from augcond.config import TrainingConfig
+from augcond.config.training import ArmConfig
 from augcond.engine import NoProgress
 from augcond.errors import ConfigError, LeakError, RunError, RunMismatchError, SplitError, TrainingError
 from augcond.evaluation.metrics import measure
@@ -18,10 +21,13 @@ from augcond.evaluation.predictions import read_predictions
 from augcond.evaluation.results import read_results
 from augcond.pipeline import evaluate, generate, run, train
 from augcond.store import RunFolder
+from augcond.store.images import decode_stored
+from augcond.store.shards import shard_rows
 from augcond.training import image_sets
 from augcond.training.arm_images import RunImages
 from augcond.training.arms import arms_of
 from augcond.training.cards import read_card, read_cards
+from augcond.training.devices import find_rank
 from augcond.training.experiment import load_experiment
 from augcond.training.image_sets import synthetic_images
 from augcond.training.models import prepare_training
@@ -50,7 +56,7 @@ def test_a_run_ends_in_a_table_of_arms(done):
         assert [seed.seeds.training for seed in arm.seeds] == [0, 1]
         assert arm.steps == 6
         assert arm.spread is not None
-        assert sum(map(sum, arm.seeds[0].confusion)) == 24
+        assert sum(images for _, _, images in arm.seeds[0].confusion) == 24
         assert (config.run / arm.seeds[1].predictions).is_file()
         assert arm.mean.many == arm.mean.many
     assert results.arm("mixup").synthetic_images == 12
@@ -139,6 +145,29 @@ def test_arms_of_ones_own(tmp_path):
     assert card.test_shift == pytest.approx([-torch.log(torch.tensor(n / 7)).item() for n in (4, 2, 1)])
     split = json.loads((config.run / "split.json").read_text())
     assert len(split["train"]) == 7
+    # What each arm was, for whoever has the results alone; a ceiling's classes are alike in size.
+    setups = {arm.name: arm.setup for arm in results.arms}
+    assert (setups["ceiling"].loss, setups["ceiling"].counts) == ("balanced-softmax", "effective")
+    assert setups["real-only"].counts == "real" and setups["real-only"].synthetic_share == 0
+    assert setups["adjusted"].overrides == ("loss=logit-adjustment",)
+    assert setups["two-a-class"].overrides == ("counts=effective",) and setups["two-a-class"].batch_size == 8
+    assert results.arm("two-a-class").seeds[0].added_counts == (2, 2, 2)
+    assert results.provenance.date and results.provenance.versions["torch"]
+
+
+def test_a_run_begun_before_ceilings_had_effective_counts_keeps_theirs(tmp_path):
+    arms = [{"name": "real-only"}, {"name": "ceiling", "recipe": "unused-real"}]
+    split = {"name": "long-tail", "imbalance": 4, "head": 4}
+    sections = {"data": {"split": split}, "plan": {"per_class": 2}}
+    settings = {"arms": arms, "seeds": 1, "steps": 1}
+    train(toy_run(tmp_path, **sections, training=settings | {"ceiling_counts": "alike"}))
+    kept = tmp_path / "run" / "config.yaml"
+    # As it was written before there was such a key.
+    kept.write_text("".join(line for line in kept.read_text().splitlines(True) if "ceiling_counts" not in line))
+    before = read_cards(tmp_path / "run")
+    assert train(toy_run(tmp_path, **sections, training=settings))[::-1] == before
+    with pytest.raises(RunMismatchError, match="counts"):
+        train(toy_run(tmp_path, **sections, training=settings | {"ceiling_counts": "effective"}))
 
 
 def test_a_probe_of_the_generators_encoder(tmp_path):
@@ -232,6 +261,68 @@ def test_an_arm_may_take_the_first_images_of_each_class_alone(done):
     assert set(images.added(arm, 16).keys) == {f"{name}/{index}/text" for name in "abc" for index in range(2)}
 
 
+def test_recipes_of_one_arm_take_turns(done):
+    config, _ = done
+    config = with_arms(config, {"name": "both", "recipe": ["mixup", "text"]}, {"name": "one", "recipe": ["text"]})
+    images = RunImages(load_experiment(config))
+    both, one = arms_of(config)
+    assert one.recipe == "text"
+    assert both.recipe == ("mixup", "text")
+    keys = images.added(both, 16).keys
+    assert set(keys) == {f"{name}/{i}/{('mixup', 'text')[i % 2]}" for name in "abc" for i in range(4)}
+    assert images.added_counts(both) == images.added_counts(one)
+    small = with_arms(config, {"name": "both", "recipe": ["mixup", "text"]}, max_memory_gb=0.0)
+    mapped = RunImages(load_experiment(small)).added(both, 16)
+    assert torch.equal(mapped.pixels.batch(range(12)), images.added(both, 16).pixels.batch(range(12)))
+    swapped = with_arms(config, {"name": "both", "recipe": ["text", "mixup"]})
+    assert images.added_sha256(both) != RunImages(load_experiment(swapped)).added_sha256(arms_of(swapped)[0])
+    for recipe in ([], ["text", "text"], ["text", "unused-real"]):
+        with pytest.raises(ValidationError, match="name each recipe once"):
+            ArmConfig(name="x", recipe=recipe)
+    with pytest.raises(ConfigError, match=r"'x' trains on 'image', which conditioning\.recipe does not name"):
+        arms_of(with_arms(config, {"name": "x", "recipe": ["text", "image"]}))
+
+
+def test_an_arm_of_several_recipes_is_trained_and_told(done, tmp_path):
+    config, _ = done
+    shutil.copytree(config.run, tmp_path / "run")
+    arms = [{"name": "real-only"}, {"name": "both", "recipe": ["mixup", "text"]}]
+    config = with_arms(config.model_copy(update={"run": tmp_path / "run"}), *arms)
+    train(config)
+    card = read_card(RunFolder(config.run).model_path("both", 0))
+    assert (card.recipe, card.synthetic_images) == (("mixup", "text"), 12)
+    assert evaluate(config).arm("both").recipe == "mixup + text"
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "run" / "models").rglob("model.safetensors")}
+    train(config)
+    assert before == {
+        path: path.stat().st_mtime_ns for path in (tmp_path / "run" / "models").rglob("model.safetensors")
+    }
+
+
+def test_a_probe_of_the_generators_encoder_takes_synthetic_images(done):
+    config, _ = done
+    probe = {"model": "generator", "mode": "linear-probe", "image_size": None}
+    arm = {"name": "probe", "recipe": "mixup"}
+    config = with_arms(config, arm, **probe)
+    images = RunImages(load_experiment(config))
+    (arm,) = arms_of(config)
+    _, inputs = prepare_training(images, arm, seed=0)
+    generator = images.generator
+    positions = images.experiment.rows.select("mixup")
+    by_hand = []
+    for position in positions:
+        shard = RunFolder(config.run).shard_path(int(images.experiment.rows.shards[position]))
+        (row,) = shard_rows(shard, ("image",), [int(images.experiment.rows.places[position])])
+        shown = ImageOps.fit(decode_stored(row["image"]["bytes"]), (16, 16), Image.Resampling.BICUBIC)
+        by_hand.append(generator.encode_images(generator.view(shown)[None])[0])
+    assert torch.allclose(inputs.synthetic[0], torch.stack(by_hand), atol=1e-5)
+    features, labels = inputs(0, find_rank(arm.config))
+    assert len(features) == len(labels) == 8
+    batch = inputs.sampler(0)
+    assert (len(batch.real), len(batch.synthetic)) == (4, 4)
+    assert labels[4:].tolist() == inputs.synthetic_labels[batch.synthetic].tolist()
+
+
 def test_arms_sample_and_mix_as_they_say(done):
     config, _ = done
     _, inputs = prepared(config, overrides={"sampling": "class-balanced"})
@@ -263,7 +354,7 @@ def test_logits_are_shifted_where_models_are_judged(tmp_path):
     arm = {"name": "adjusted", "overrides": {"loss": "logit-adjustment", "tau": 1e4}}
     results = run(toy_run(tmp_path, training={"arms": [arm], "seeds": 1}))
     # So strong an adjustment takes everything for the rarest class.
-    assert results.arms[0].seeds[0].confusion == ((0, 0, 8),) * 3
+    assert results.arms[0].seeds[0].confusion == ((0, 2, 8), (1, 2, 8), (2, 2, 8))
 
 
 class Stopped(Exception):

@@ -182,6 +182,7 @@ def _as_dataset(listing: Listing, *, known: bool) -> Dataset:
         reader=reader,
         skipped=listing.skipped,
         warnings=listing.warnings,
+        several_names=listing.several_names,
     )
 
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 def generation_warnings(config: RunConfig, dataset: Dataset) -> list[str]:
     """Return what should be looked at before images are made of `dataset`, for commands that have decoded it."""
     toy = toy_warning(config.generator, config.data.source)
-    named = prompt_warnings(config, list(dataset.classes), list(dataset.class_names))
+    named = prompt_warnings(config, list(dataset.classes), list(dataset.drawn_names))
     return [*([f"generator.model: {toy}"] if toy else []), *named]
 
 
@@ -40,24 +40,24 @@ def check_prompts(look: Look) -> Iterator[Problem]:
         return
     pool = look.real.pool
     asked = [label for label, amount in enumerate(look.amounts) if amount]
-    classes, names = [pool.classes[label] for label in asked], [pool.class_names[label] for label in asked]
+    classes, names = [pool.classes[label] for label in asked], [pool.drawn_names[label] for label in asked]
     for detail in prompt_warnings(look.config, classes, names):
         yield Problem("prompt", detail)
 
 
-def prompt_warnings(config: RunConfig, classes: list[str], class_names: list[str]) -> Iterator[str]:
+def prompt_warnings(config: RunConfig, classes: list[str], names: list[tuple[str, ...]]) -> Iterator[str]:
     """Yield what is wrong with the prompts of classes; nothing for a generator that takes none.
 
     Args:
         config: its templates and its generator.
         classes: ids of the classes that get images.
-        class_names: what prompts call them.
+        names: what prompts call each of them, one or several names.
     """
     family = tried(partial(find_family, config.generator.name))
     if isinstance(family, AugcondError) or (family.inputs is not None and "text" not in family.inputs):
         return
     if config.data.source != "builtin":  # whose `t-shirt` is a word
-        yield from suspicious_names(classes, class_names)
+        yield from suspicious_names(classes, ["|".join(several) for several in names])
     nameless = [
         template for template in config.prompt if template.format(class_name="a") == template.format(class_name="b")
     ]
@@ -66,7 +66,7 @@ def prompt_warnings(config: RunConfig, classes: list[str], class_names: list[str
     for weights in family.weights(config.generator):
         tokenizer = _tokenizer_folder(weights, config.generator.name)
         if tokenizer is not None:
-            yield from _cut_prompts(config.prompt, class_names, tokenizer)
+            yield from _cut_prompts(config.prompt, [name for several in names for name in several], tokenizer)
 
 
 def _tokenizer_folder(weights: NeededWeights, name: str) -> Path | None:
@@ -78,9 +78,10 @@ def _tokenizer_folder(weights: NeededWeights, name: str) -> Path | None:
     if isinstance(folder, AugcondError):
         return None
     if folder is None:
-        cached = cached_file(weights.model, f"tokenizer/{_CONFIG}", weights.revision)
+        cached = cached_file(weights.model, f"{weights.layout.prompts}/{_CONFIG}", weights.revision)
         return None if cached is None else cached.parent
-    return folder / "tokenizer" if (folder / "tokenizer" / _CONFIG).is_file() else None
+    tokenizer = folder / weights.layout.prompts
+    return tokenizer if (tokenizer / _CONFIG).is_file() else None
 
 
 _CONFIG = "tokenizer_config.json"
@@ -90,7 +91,7 @@ def _cut_prompts(templates: tuple[str, ...], class_names: list[str], folder: Pat
     try:
         limit = int(json.loads((folder / _CONFIG).read_text(encoding="utf-8"))["model_max_length"])
         prompts = {template.format(class_name=name): name for name in class_names for template in templates}
-        # No token is shorter than a byte, and two mark start and end: most prompts need no tokenizer.
+        # No token is shorter than a byte, and at most two mark start and end: most prompts need no tokenizer.
         long = [prompt for prompt in prompts if len(prompt.encode()) > limit - 2]
         ends = _ends(long, folder, limit) if long else {}
     except (OSError, ValueError, KeyError, TypeError):

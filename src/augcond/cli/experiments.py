@@ -24,6 +24,7 @@ from augcond.cli.output import console, logged, print_json, say, show_progress
 if TYPE_CHECKING:
     from augcond.config import RunConfig
     from augcond.evaluation import Results
+    from augcond.store import RunFolder
 
 
 def demo(
@@ -227,25 +228,50 @@ def power(
 
 
 def report(
-    run: RunPath,
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="A run or a sweep; or several runs to compare.")],
     metrics: Annotated[
         bool, typer.Option("--metrics/--no-metrics", help="Measure the images with a feature extractor.")
     ] = True,
     features: Annotated[
-        str, typer.Option(help="generator (its own image encoder), timm:NAME or torchvision:NAME.")
-    ] = "generator",
+        str | None,
+        typer.Option(help="auto (its classifier), generator, timm:NAME, torchvision:NAME; else as the run has it."),
+    ] = None,
     samples: Annotated[int, typer.Option(min=2, help="Images per recipe that are measured.")] = 1000,
     pictures: Annotated[int, typer.Option(min=1, help="About so many pictures in the gallery.")] = 2500,
+    single: Annotated[bool, typer.Option("--single-file", help="Put everything into the page's one file.")] = False,
+    tex: Annotated[bool, typer.Option("--tex", help="Only print the table of results as LaTeX (booktabs).")] = False,
+    to: Annotated[Path, typer.Option(help="Where the page of several runs goes.")] = Path("comparison"),
 ) -> None:
-    """Write RUN/report/index.html: what went in, what was made, whether it helped, and what it cost.
+    """Write RUN/report/index.html: whether it helped, what was made, whether that looks right, and what it cost.
 
-    The page and its pictures open from disk, without a network; RUN/report/figures has the figures for a paper.
-    The weights of timm: and torchvision: extractors, such as timm:vit_small_patch14_dinov2.lvd142m, are downloaded at
-    first use.
+    The page and its pictures open from disk, without a network; beside it lie the figures and the table of results as
+    files for a paper. Several runs that were judged on the same test images are compared on a page of their own.
+    The weights of timm: and torchvision: extractors are downloaded at first use.
 
-    Example: augcond report runs/my-photos --samples 200
+    Example: augcond report runs/my-photos --single-file
     """
-    from augcond.report import ReportSettings, write_report
+    from augcond.progress import format_bytes
+    from augcond.report import ReportSettings, write_comparison, write_report
 
-    settings = ReportSettings(metrics, features, samples, pictures)
-    typer.echo(f"{write_report(run_folder(run), settings, on_stage=say)}")
+    folders = [run_folder(run) for run in runs]
+    if tex:
+        typer.echo(_latex_of(folders), nl=False)
+        return
+    if len(folders) > 1:
+        page = write_comparison(folders, local(to, "--to"), single=single, on_stage=say)
+    else:
+        page = write_report(folders[0], ReportSettings(metrics, features, samples, pictures, single), on_stage=say)
+    if single:
+        say(f"one file of {format_bytes(page.stat().st_size)}")
+    typer.echo(f"{page}")
+
+
+def _latex_of(folders: list[RunFolder]) -> str:
+    from augcond.evaluation.results import read_results
+    from augcond.report.comparison import compare_runs
+    from augcond.report.tables import to_latex
+
+    if len(folders) > 1:
+        return to_latex(compare_runs(folders))
+    sweep = folders[0].sweep_path
+    return to_latex(read_results(sweep if sweep.is_file() else folders[0].results_path()))

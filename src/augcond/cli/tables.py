@@ -150,13 +150,14 @@ def print_generators(entries: Iterable[GeneratorEntry], console: Console) -> Non
         console.print(entry.name)
         lines = {
             "model": entry.model or "none",
-            "licence": entry.licence or "not stated",
+            "licence": (entry.licence or "not stated") + ("" if entry.commercial else " - NOT FOR COMMERCIAL USE"),
+            "memory": "not stated" if entry.weights_gb is None else f"{entry.weights_gb:g} GB of weights in 16 bits",
             "takes": "told once it is loaded"
             if entry.inputs is None
             else ", ".join(words for name, words in INPUT_WORDS.items() if name in entry.inputs),
             "embedding": entry.embedding or "not stated",
             "own": ", ".join(entry.settings) or "no settings",
-            "also": ", ".join(entry.options) or "none of cache, lora and vae",
+            "also": ", ".join(entry.options) or "none of cache, lora, memory and vae",
             "note": entry.notes or "none",
         }
         for label, text in ({"error": entry.error} if entry.error else lines).items():

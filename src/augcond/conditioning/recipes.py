@@ -29,7 +29,10 @@ if TYPE_CHECKING:
 
 # PyTorch is imported by the functions that compute: planning, --help and status look recipes up and need none of it.
 
-Mix = Literal["mixup", "cutmix"]
+Mix = Literal["mixup", "cutmix", "pair"]
+"""`pair` mixes nothing: the tokens of two sources, side by side."""
+
+_OF_TWO = ("cutmix", "pair")
 
 Operation = Callable[["Tensor", "ConditioningConfig", int], tuple["Tensor", Draws]]
 """An operation of one's own: views (n, 3, S, S) in [0, 1], or embeddings (n, *shape), of a row's n sources; the
@@ -46,8 +49,8 @@ class Recipe:
         with_image: whether an image embedding conditions; where not, the generator's unconditional image input does.
         initial: whether the generator starts from the source, noised, instead of from noise alone.
         pixels: how random resized crops of the sources are mixed before the encoder.
-        embeddings: how the sources' embeddings are mixed.
-        dropout: whether features of the embedding are dropped at the end.
+        embeddings: how the sources' embeddings are mixed, or put side by side.
+        dropout: whether features of the embedding, or tokens of a reference image, are dropped at the end.
         sources: how many sources one row takes, where that is not for the operation and the config to say.
         revision: of a function of one's own: another one makes other images, so change it when the function changes.
     """
@@ -67,10 +70,11 @@ class Recipe:
         if self.mixes and not self.with_image:
             raise ValueError(f"recipe {self.name!r} mixes images, so it conditions by one: with_image must be True")
         operation = self.pixels if self.pixels is not None else self.embeddings
-        if not (operation in (None, "mixup", "cutmix") or callable(operation)):
+        known = (None, "mixup", "cutmix", *(("pair",) if self.pixels is None else ()))
+        if not (operation in known or callable(operation)):
             raise ValueError(f"recipe {self.name!r}: {operation!r} is neither mixup, cutmix nor a function")
         fewest = 1 if callable(operation) else 2
-        if self.sources is not None and (operation in (None, "cutmix") or self.sources < fewest):
+        if self.sources is not None and (operation in (None, *_OF_TWO) or self.sources < fewest):
             raise ValueError(
                 f"recipe {self.name!r}: sources is of a mixup (2 or more) or of a function of one's own (1 or more)"
             )
@@ -83,11 +87,11 @@ class Recipe:
     def source_count(self, settings: ConditioningConfig) -> int:
         """Return how many sources one row takes: 0, 1, 2, its own number, or that of `settings`.
 
-        CutMix is defined for two: beside mixups of more, it uses the first two of the row's sources.
+        CutMix and pairs are of two: beside mixups of more, they use the first two of the row's sources.
         """
         if not self.mixes:
             return 1 if self.with_image or self.initial else 0
-        if "cutmix" in (self.pixels, self.embeddings):
+        if self.pixels in _OF_TWO or self.embeddings in _OF_TWO:
             return 2
         return settings.sources if self.sources is None else self.sources
 
@@ -105,6 +109,7 @@ _ALL = (
     Recipe("cutmix-dropout", pixels="cutmix", dropout=True),
     Recipe("embed-mixup-dropout", embeddings="mixup", dropout=True),
     Recipe("embed-cutmix-dropout", embeddings="cutmix", dropout=True),
+    Recipe("image-pair", embeddings="pair"),
 )
 
 RECIPES: Mapping[str, Recipe] = MappingProxyType({recipe.name: recipe for recipe in _ALL})
@@ -196,7 +201,8 @@ def prepare(
             is looked at of which a whole view is enough.
         source_keys: the sources' keys, one per image.
         seed: the row's seed; nothing else decides what is drawn.
-        generator: gives the whole view, the edge length of the encoder's input, and the size of the images it makes.
+        generator: gives the whole view, the edge length of the encoder's input, and the size of the images it makes;
+            says whether it takes reference images.
         shown: gives views of the sources as they are, where none of `augment:` changes them, without all of `images`.
 
     Raises:
@@ -234,6 +240,7 @@ def prepare(
         initial = InitialImage(initial_view(picture(0), generator.image_size), settings.strength)
         return Prepared(none, _draws_of_first(recipe, count), initial)
 
+    whole_tokens = "reference-image" in generator.inputs
     mixed = _is_mixed(recipe, settings, seed)
     draws = _draw(recipe, settings, count, seed) if mixed else _draws_of_first(recipe, count)
     views: list[Tensor] = []
@@ -252,11 +259,13 @@ def prepare(
         views += [] if view is None else [view]
     stacked = torch.stack(views) if views else torch.zeros(0, 3, size, size)
     if recipe.pixels is None or not mixed:
-        return Prepared(stacked, draws, known=tuple(known) if len(views) < len(known) else ())
+        places = tuple(known) if len(views) < len(known) else ()
+        return Prepared(stacked, draws, known=places, whole_tokens=whole_tokens)
     if callable(recipe.pixels):
         view, draws = _operate(recipe, recipe.pixels, stacked, settings, seed)
-        return Prepared(view[None], draws)
-    return _mix_pixels(recipe.pixels, stacked, draws, seed)
+    else:
+        view, draws = _mix_pixels(recipe.pixels, stacked, draws, seed)
+    return Prepared(view[None], draws, whole_tokens=whole_tokens)
 
 
 def combine(
@@ -272,7 +281,7 @@ def combine(
         seed: as given to `prepare`.
 
     Returns:
-        float32, (*shape), zeros where the recipe takes no image; and the final draws.
+        float32, (*shape), zeros where the recipe takes no image, (2 T, D) of a pair; and the final draws.
 
     Raises:
         ConfigError: the recipe's own operation gives something else than an embedding.
@@ -292,10 +301,13 @@ def combine(
         embedding, draws = embeddings[0], prepared.draws
     elif recipe.embeddings == "mixup":
         embedding, draws = _mix_embeddings(settings, embeddings, prepared.draws)
+    elif recipe.embeddings == "pair":
+        embedding, draws = embeddings.flatten(0, 1), Draws(share=0.5, weights=(0.5, 0.5))
     else:
         embedding, draws = _cut_embeddings(embeddings, prepared.draws, seed)
     if recipe.dropout:
-        kept = dropout_mask(seed, embedding.numel(), settings.dropout)
+        decisions = len(embedding) if prepared.whole_tokens else embedding.numel()
+        kept = dropout_mask(seed, decisions, settings.dropout)
         scale = 1.0 / (1.0 - settings.dropout) if settings.rescale else 1.0
         embedding = dropout(embedding, kept, scale)
     return embedding, draws
@@ -345,15 +357,15 @@ def _drawn_lambda(draws: Draws) -> float:
     return draws.lam
 
 
-def _mix_pixels(operation: Mix, views: Tensor, draws: Draws, seed: int) -> Prepared:
+def _mix_pixels(operation: Mix, views: Tensor, draws: Draws, seed: int) -> tuple[Tensor, Draws]:
     from augcond.conditioning.cut import cutmix, cutmix_box
     from augcond.conditioning.mix import mixup
 
     if operation == "mixup":
-        return Prepared(mixup(views, draws.weights)[None], draws)
+        return mixup(views, draws.weights), draws
     box = cutmix_box(_drawn_lambda(draws), _centre(seed), views.shape[-2], views.shape[-1])
     view, share = cutmix(views[0], views[1], box)
-    return Prepared(view[None], _cut_draws(draws, share))
+    return view, _cut_draws(draws, share)
 
 
 def _mix_embeddings(settings: ConditioningConfig, embeddings: Tensor, draws: Draws) -> tuple[Tensor, Draws]:
@@ -372,9 +384,8 @@ def _cut_embeddings(embeddings: Tensor, draws: Draws, seed: int) -> tuple[Tensor
     shape = first.shape
     if first.dim() == 2 and shape[0] == 1:  # a single token is cut like a vector
         first, second = first[0], second[0]
-    edge = grid_edge(len(first)) if first.dim() == 2 else None
-    if edge is not None:
-        replaced = grid_mask(lam, _centre(seed), edge)
+    if first.dim() == 2 and grid_edge(len(first)) is not None:
+        replaced = grid_mask(lam, _centre(seed), len(first))
     else:
         replaced = run_mask(lam, float(numpy_stream(seed, RUN).random()), len(first))
     embedding, share = embed_cutmix(first, second, replaced)

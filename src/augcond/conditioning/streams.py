@@ -32,6 +32,8 @@ INITIAL_NOISE: Final = "initial-noise"
 MIX: Final = "mix"
 """Whether a mixing recipe mixes this row at all (`mix_probability`)."""
 PROMPT: Final = "prompt"
+CLASS_NAME: Final = "class-name"
+"""Which of a class's several names its prompt uses."""
 
 _SEED_BITS: Final = 63  # fits the signed 64-bit integers of parquet and PyTorch
 _SEED_MASK: Final = (1 << _SEED_BITS) - 1

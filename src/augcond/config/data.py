@@ -66,6 +66,8 @@ class DataConfig(Section, decides="real"):
     their own."""
     class_names: Annotated[Path | None, _PATH] = None
     """A file of `class_id<TAB>name` lines: the words that prompts use, where folders are called n01440764."""
+    several_names: Annotated[bool, Setting("images", by="each", neutral=False)] = False
+    """Let names of that file hold several, `class_id<TAB>sneaker|trainer`: one of them is drawn per image."""
     background: str = "white"
     """What lies behind transparent pixels: any colour name or #rrggbb."""
     max_pixels: Annotated[int, Field(gt=0), _LISTED] = 100_000_000
@@ -83,6 +85,8 @@ class DataConfig(Section, decides="real"):
 
     @model_validator(mode="after")
     def _fits_source(self) -> Self:
+        if self.several_names and self.class_names is None:
+            raise ValueError("several_names needs class_names, a file that gives classes several")
         reader = registry.datasets.load(self.source)
         # A plain callable that lists images says nothing of itself.
         if hasattr(reader, "check"):

@@ -117,12 +117,13 @@ class ConditioningConfig(Section, decides="images"):
 
 
 class CacheConfig(Section, decides="images"):
-    """Keep a UNet's deep features from one step to the next, and compute its outer layers only (arXiv 2312.00858)."""
+    """Keep deep features from one step to the next, and compute the other layers only (arXiv 2312.00858)."""
 
     interval: Annotated[int, Field(ge=1)] = 3
     """Every so many steps everything is computed; 1: at every step, as without a cache."""
     branch: Annotated[int, Field(ge=0)] = 0
-    """Up to which skip connection the outer layers are computed at every step; 0: the outermost alone, the fastest."""
+    """Up to which skip connection a UNet's outer layers are computed at every step, or up to which block a
+    transformer's first ones; 0: the outermost, the first alone, the fastest."""
 
 
 class LoraConfig(Section, decides="images"):
@@ -166,9 +167,12 @@ class GeneratorConfig(Section, decides="images"):
     size: Annotated[int, Field(ge=8)] | None = None
     """Edge length at which to generate; the model's own where null."""
     dtype: Annotated[Literal["auto", "float32", "float16", "bfloat16"], NOTHING] = "auto"
-    """auto: float16 on CUDA, float32 elsewhere."""
+    """auto: on CUDA float16, or bfloat16 where the family was made for it; float32 elsewhere."""
     device: Annotated[str, NOTHING] = "auto"
     """auto: a GPU where there is one; or what PyTorch calls it, such as cpu or cuda:1."""
+    memory: Annotated[Literal["offload"] | None, Setting("nothing", neutral=None)] = None
+    """offload: networks wait in the CPU's memory for their turn on the GPU, which need hold one at a time; null: all
+    of them stay on the GPU."""
     compile: Annotated[bool | Literal["auto"], NOTHING] = False
     """Compile the denoiser as it is first called; auto: where the images that are planned are worth the time."""
     own: SerializeAsAny[Section] = Section()

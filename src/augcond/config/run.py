@@ -50,11 +50,12 @@ class RunConfig(Section):
 
     @model_validator(mode="after")
     def _arms_train_on_recipes(self) -> Self:
-        for arm in self.training.arms or ():
-            planned = (UNUSED_REAL, *self.conditioning.recipe_names)
-            if arm.recipe is not None and arm.recipe not in planned and arm.recipe not in registry.recipes:
+        planned = (UNUSED_REAL, *self.conditioning.recipe_names)
+        named = [(arm.name, recipe) for arm in self.training.arms or () for recipe in arm.recipes]
+        for arm, recipe in named:
+            if recipe not in planned and recipe not in registry.recipes:
                 raise ValueError(
-                    f"training.arms: arm {arm.name!r} trains on {arm.recipe!r}, which is no recipe; known: "
+                    f"training.arms: arm {arm!r} trains on {recipe!r}, which is no recipe; known: "
                     f"{', '.join(dict.fromkeys((*self.conditioning.recipe_names, *registry.recipes.names())))}, "
                     f"{UNUSED_REAL}"
                 )

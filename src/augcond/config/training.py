@@ -97,13 +97,27 @@ class ArmConfig(Section, decides="models"):
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]*$")]
     """Also the folder of its models."""
-    recipe: str | None = None
-    """Synthetic images of this recipe, by its short name; null: none. unused-real: real images that the split leaves
-    out, as a ceiling."""
+    recipe: str | tuple[str, ...] | None = None
+    """Synthetic images of this recipe, by its short name; null: none; of several, each gives an equal part of as many
+    as one of them would give. unused-real: real images that the split leaves out, as a ceiling."""
     per_class: AtLeastOne | None = None
     """Take only the first so many synthetic images per class; all where null."""
     overrides: dict[str, Any] = Field(default_factory=dict)
     """Keys of `training` that this arm sets otherwise."""
+
+    @field_validator("recipe")
+    @classmethod
+    def _one_or_several(cls, recipe: str | tuple[str, ...] | None) -> str | tuple[str, ...] | None:
+        if not isinstance(recipe, tuple):
+            return recipe
+        if not recipe or len(set(recipe)) < len(recipe) or (UNUSED_REAL in recipe and len(recipe) > 1):
+            raise ValueError(f"name each recipe once, and {UNUSED_REAL} by itself")
+        return recipe[0] if len(recipe) == 1 else recipe
+
+    @property
+    def recipes(self) -> tuple[str, ...]:
+        """The recipes of its images; none, one or several."""
+        return () if self.recipe is None else (self.recipe,) if isinstance(self.recipe, str) else self.recipe
 
     @classmethod
     def inner(cls, key: str, values: Mapping[str, Any]) -> type[Section] | None:
@@ -115,6 +129,9 @@ _ALIKE = Setting(alike=True)
 """The budget, and what it is spent on: the same for every arm."""
 _EACH = Setting(by="each", alike=True, swept=False)
 """Which models there are: each counts by itself."""
+
+_CEILING = Setting(by="each", neutral="alike", alike=True)
+"""What it decides counts by itself, as the ceiling's own `counts`."""
 
 
 class TrainingConfig(Section, decides="models"):
@@ -146,6 +163,9 @@ class TrainingConfig(Section, decides="models"):
     """balanced-softmax and logit-adjustment allow for classes that have few images (arXiv 2007.10740, 2007.07314)."""
     counts: Literal["real", "effective"] = "real"
     """Class counts that balanced-softmax and logit-adjustment use: of the real images, or what batches really show."""
+    ceiling_counts: Annotated[Literal["effective", "alike"], _CEILING] = "effective"
+    """Class counts of an arm on unused-real that sets no `counts` of its own: effective, since its classes are
+    filled up and those of the real images would correct for a tail that is not there; or alike for every arm."""
     tau: Annotated[float, Field(ge=0)] = 1.0
     """Strength of the logit adjustment."""
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
@@ -234,6 +254,8 @@ class TrainingConfig(Section, decides="models"):
     def for_arm(self, arm: ArmConfig) -> TrainingConfig:
         """Return these settings with those that `arm` sets otherwise."""
         values = self.model_dump(exclude={"arms"})
+        if arm.recipe == UNUSED_REAL and self.ceiling_counts == "effective":
+            values["counts"] = "effective"
         for key, value in arm.overrides.items():
             nested = isinstance(value, dict) and isinstance(values.get(key), dict)
             values[key] = {**values[key], **value} if nested else value
@@ -259,6 +281,10 @@ class EvaluationConfig(Section, decides="judgement"):
     primary: Annotated[tuple[str, ...], OneOrMore, Setting(neutral=[], swept=False)] = ()
     """Arms whose gain in overall accuracy over the first arm was chosen beforehand as the question; everything else is
     exploratory then. Empty: all gains over the first arm are corrected for their number (Holm)."""
+    features: Annotated[str, Setting("nothing", neutral="generator", swept=False)] = "auto"
+    """Encoder by whose features a report judges the generated images. auto: that of the classifier trained on real
+    images alone, where there is one, which has no part in making them; else the generator's own, which is circular and
+    said to be. Or generator, timm:NAME, torchvision:NAME."""
     bootstrap: Annotated[AtLeastOne, Setting("nothing", swept=False)] = 2000
     """Of augcond 0.1, whose intervals were too narrow; without effect."""
 

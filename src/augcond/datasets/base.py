@@ -64,6 +64,7 @@ class Listing:
         rejected: images that cannot even be listed, such as those whose name is not UTF-8; not among `keys`.
         skipped: folders that hold no photos of a class, such as a NAS's thumbnails.
         warnings: what looks wrong, each with what to do.
+        several_names: each of `class_names` holds several, parted by `|`.
     """
 
     classes: tuple[str, ...]
@@ -75,6 +76,7 @@ class Listing:
     rejected: tuple[RejectedFile, ...] = ()
     skipped: tuple[Skipped, ...] = ()
     warnings: tuple[str, ...] = ()
+    several_names: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +152,7 @@ class Dataset:
         ignored: files that are no images by their name.
         skipped: see `Listing`.
         warnings: see `Listing`.
+        several_names: see `Listing`.
     """
 
     classes: tuple[str, ...]
@@ -161,6 +164,12 @@ class Dataset:
     ignored: tuple[str, ...] = ()
     skipped: tuple[Skipped, ...] = ()
     warnings: tuple[str, ...] = ()
+    several_names: bool = False
+
+    @property
+    def drawn_names(self) -> tuple[tuple[str, ...], ...]:
+        """The names that a prompt of each class draws from, in label order; one each unless there are several."""
+        return tuple(names_in(name) if self.several_names else (name,) for name in self.class_names)
 
     def counts(self) -> list[int]:
         """Return the number of readable images per class, in label order."""
@@ -177,6 +186,11 @@ class Dataset:
             for image in self.images
         )
         return hashlib.sha256(json.dumps(lines).encode()).hexdigest()
+
+
+def names_in(text: str) -> tuple[str, ...]:
+    """Return the names that `text` holds, parted by `|`, each once."""
+    return tuple(dict.fromkeys(name.strip() for name in text.split("|")))
 
 
 class DatasetReader(ABC):

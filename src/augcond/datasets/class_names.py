@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 from typing import TYPE_CHECKING
 
+from augcond.datasets.base import names_in
 from augcond.datasets.suspicions import comparable
 from augcond.datasets.text import csv_rows, text_rows
 from augcond.errors import DatasetError
@@ -17,8 +18,13 @@ _ID_COLUMNS = frozenset({"id", "class", "class_id", "label", "wnid"})
 _NAME_COLUMNS = frozenset({"name", "class_name", "label_name", "text"})
 
 
-def names_for(classes: Sequence[str], class_names_file: Path | None) -> tuple[str, ...]:
+def names_for(classes: Sequence[str], class_names_file: Path | None, *, several: bool = False) -> tuple[str, ...]:
     """Return the name of every class: from the file, or else the class id with `_` as a space.
+
+    Args:
+        classes: ids.
+        class_names_file: see `read_class_names`.
+        several: a name may hold several, parted by `|`.
 
     Raises:
         DatasetError: the file cannot be read, or lacks a class. Further classes in it do no harm: one file can serve
@@ -35,6 +41,9 @@ def names_for(classes: Sequence[str], class_names_file: Path | None) -> tuple[st
         near = difflib.get_close_matches(missing[0], unknown, n=1)
         hint = f" (is {near[0]!r} in the file meant to be {missing[0]!r}?)" if near else ""
         raise DatasetError(f"{class_names_file} names no class {_some(missing)}{hint}: add a line for each")
+    for class_id, name in zip(classes, found, strict=True):
+        if several and "" in names_in(str(name)):
+            raise DatasetError(f"{class_names_file}: of the names of {class_id!r} in {name!r}, one is empty")
     return tuple(name for name in found if name is not None)
 
 

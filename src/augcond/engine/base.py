@@ -132,7 +132,7 @@ class Engine(ABC):
             AugcondError: it cannot be loaded.
         """
         # Wherever the workers are: here it is loaded to be asked only, on what every machine has.
-        asked = config.generator.model_copy(update={"device": "cpu", "compile": False})
+        asked = config.generator.model_copy(update={"device": "cpu", "memory": None, "compile": False})
         with closing(Standby(Preparation(config.run, asked, images))) as standby:
             return standby.traits()
 

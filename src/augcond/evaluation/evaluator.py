@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import torch
 
+from augcond.config.base import counted
 from augcond.errors import ConfigError, CorruptRunError, RunMismatchError
 from augcond.evaluation.intervals import (
     SeedPredictions,
@@ -19,14 +21,16 @@ from augcond.evaluation.intervals import (
     with_accuracies,
     with_intervals,
 )
-from augcond.evaluation.metrics import Predictions, confusion_matrix, measure, per_class_accuracy
+from augcond.evaluation.metrics import Predictions, confused, measure, per_class_accuracy
 from augcond.evaluation.predictions import save_predictions
+from augcond.evaluation.provenance import provenance_now
 from augcond.evaluation.results import (
     METRICS,
     ArmResult,
     Difference,
     Results,
     SeedResult,
+    Setup,
     share_text,
     write_results,
 )
@@ -215,7 +219,7 @@ def assemble_results(
         classes=pool.classes,
         class_names=pool.class_names,
         real_counts=arms[0].seeds[0].real_counts,
-        test_images=sum(map(sum, arms[0].seeds[0].confusion)),
+        test_images=sum(images for _, _, images in arms[0].seeds[0].confusion),
         many=config.evaluation.many,
         few=config.evaluation.few,
         model=cards[0].config.model,
@@ -223,6 +227,7 @@ def assemble_results(
         differences=tuple(differences),
         on=on,
         missing=tuple(missing),
+        provenance=provenance_now(),
     )
 
 
@@ -252,7 +257,7 @@ def _arm(cards: Sequence[ModelCard], trained: Trained, config: RunConfig, bounds
     return ArmResult(
         name=first.arm,
         kind=first.kind,
-        recipe=first.recipe if first.kind == "synthetic" else None,
+        recipe=_told(first.recipe) if first.kind == "synthetic" else None,
         real_images=first.real_images,
         synthetic_images=first.synthetic_images,
         screened_out=first.screened_out,
@@ -261,7 +266,30 @@ def _arm(cards: Sequence[ModelCard], trained: Trained, config: RunConfig, bounds
         seeds=seeds,
         mean=mean_metrics(metrics),
         spread=spread_metrics(metrics),
+        setup=_setup(first, config),
     )
+
+
+def _setup(card: ModelCard, config: RunConfig) -> Setup:
+    """Return how the models of an arm were trained, and what of it is not as the run's own settings say."""
+    own, of_run = card.config, counted(config.training, "models")
+    settings = counted(own, "models")
+    others = (key for key in settings if settings[key] != of_run.get(key, settings[key]) and key != "arms")
+    return Setup(
+        loss=own.loss,
+        counts=own.counts,
+        batch_size=own.batch_size,
+        synthetic_share=0.0 if card.kind == "real-only" else own.synthetic_share,
+        overrides=tuple(f"{key}={_text(settings[key])}" for key in others),
+    )
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _told(recipe: str | tuple[str, ...] | None) -> str | None:
+    return " + ".join(recipe) if isinstance(recipe, tuple) else recipe
 
 
 def _seed(card: ModelCard, judged: SeedPredictions, bounds: EvaluationConfig) -> SeedResult:
@@ -270,11 +298,12 @@ def _seed(card: ModelCard, judged: SeedPredictions, bounds: EvaluationConfig) ->
         seeds=card.seeds,
         metrics=measure(predictions, card.real_counts, bounds),
         per_class=tuple(per_class_accuracy(predictions)),
-        confusion=tuple(tuple(row) for row in confusion_matrix(predictions).tolist()),
+        confusion=confused(predictions),
         real_counts=card.real_counts,
         predictions=judged.path,
         training_seconds=card.seconds,
         evaluation_seconds=judged.seconds,
         predictions_sha256=judged.sha256,
         fingerprint=card.fingerprint,
+        added_counts=card.added_counts,
     )

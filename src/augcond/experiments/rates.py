@@ -111,7 +111,9 @@ def training_costs(config: RunConfig, arms: tuple[Arm, ...], real: int, syntheti
         seeds = len(training.training_seeds)
         if training.mode == "linear-probe" and training.views != "fresh":
             # Features once per view and image, whatever the number of steps and seeds.
-            images = (real + synthetic.get(arm.recipe or "", 0)) * (1 + training.views)
+            names = arm.recipe if isinstance(arm.recipe, tuple) else (arm.recipe or "",)
+            added = sum(synthetic.get(name, 0) for name in names) / len(names)
+            images = (real + added) * (1 + training.views)
             assumptions.append("a linear probe's forward passes are as slow as training; its own steps take no time")
         else:
             images = training.steps * training.batch_size * seeds

@@ -11,6 +11,7 @@ import hashlib
 import itertools
 import json
 import re
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,7 +20,7 @@ from typing import Any
 import yaml
 
 from augcond.checks import EVERYTHING, Listed, ensure_ready
-from augcond.config import EvaluationConfig, RunConfig, parse_config
+from augcond.config import EvaluationConfig, RunConfig, parse_config, relative_paths
 from augcond.config.base import NOTHING, Setting, find_setting
 from augcond.config.reading import read_yaml
 from augcond.config.training import ArmConfig
@@ -29,11 +30,11 @@ from augcond.evaluation.evaluator import assemble_results
 from augcond.evaluation.intervals import SeedPredictions, Trained
 from augcond.evaluation.predictions import read_predictions
 from augcond.evaluation.results import REAL_ONLY, Results, write_results
-from augcond.experiments.sweep_tables import to_csv, to_markdown
 from augcond.files import write_atomically
 from augcond.pipeline import evaluate, generate, train
 from augcond.progress import Stage, no_stage
 from augcond.registry import short_name
+from augcond.report.tables import plain, to_csv, to_latex, to_markdown
 from augcond.store import RunFolder
 from augcond.training.arms import UNUSED_REAL, HeldOut, Seeds, arms_of, default_arms
 from augcond.training.cards import ModelCard, read_cards
@@ -87,7 +88,7 @@ class Cell:
     point: Mapping[str, Any]
     seed: int
 
-    def arm_name(self, arm: str, recipe: str | None) -> str:
+    def arm_name(self, arm: str, recipe: str | tuple[str, ...] | None) -> str:
         """Return what an arm of this cell is called in the table."""
         parts = [
             f"{key.rpartition('.')[2]}={_plain(value)}"
@@ -176,8 +177,8 @@ def _check_recipes(axis: Axis, arms: Sequence[ArmConfig]) -> None:
     """Refuse a recipe that the named arms would leave out without a word."""
     for value in axis.values:
         for recipe in value if isinstance(value, list) else [value]:
-            if short_name(recipe) not in [arm.recipe for arm in arms]:
-                named = ", ".join(f"{arm.name} ({arm.recipe or 'real images'})" for arm in arms)
+            if short_name(recipe) not in [name for arm in arms for name in arm.recipes]:
+                named = ", ".join(f"{arm.name} ({', '.join(arm.recipes) or 'real images'})" for arm in arms)
                 raise ConfigError(
                     f"--over {axis.key}: no arm trains on {recipe!r}; training.arms has {named}: add one, or leave "
                     "training.arms out"
@@ -221,7 +222,8 @@ def _generating(config: RunConfig, point: Mapping[str, Any]) -> list[ArmConfig]:
     recipes = point.get("conditioning.recipe")
     named = config.conditioning.recipe if recipes is None else (recipes,) if isinstance(recipes, str) else recipes
     planned = [short_name(name) for name in named]
-    return [arm for arm in config.training.arms or default_arms(planned) if arm.recipe in (*planned, UNUSED_REAL)]
+    arms = config.training.arms or default_arms(planned)
+    return [arm for arm in arms if arm.recipes and {UNUSED_REAL, *planned}.issuperset(arm.recipes)]
 
 
 def _cell(config: RunConfig, point: Mapping[str, Any], arms: Sequence[ArmConfig], seed: int, trainings: int) -> Cell:
@@ -270,7 +272,7 @@ def sweep(
     on: HeldOut = "validation",
     progress: Stage = no_stage,
 ) -> Results:
-    """Run every cell of a grid, and write RUN/sweep.json, .csv and .md; call it again to resume.
+    """Run every cell of a grid, and write RUN/sweep.json, .csv, .md and .tex; call it again to resume.
 
     Args:
         config: what all cells share; `config.run` is the folder of the sweep.
@@ -305,9 +307,19 @@ def sweep(
     config.run.mkdir(parents=True, exist_ok=True)
     folder = RunFolder(config.run)
     write_results(folder.sweep_path, results)
-    write_atomically(folder.sweep_table_path("csv"), to_csv(results).encode())
-    write_atomically(folder.sweep_table_path("md"), to_markdown(results).encode())
+    command = " ".join([*(f"--over {shlex.quote(_written(axis))}" for axis in axes), f"--seeds {seeds} --on {on}"])
+    command += f" --trainings {trainings}" if trainings > 1 else ""
+    shared = relative_paths(config.model_dump(mode="json"), config.run.resolve()) | {"run": "."}
+    kept = yaml.safe_dump(shared, sort_keys=False, allow_unicode=True)
+    write_atomically(folder.sweep_table_path("yaml"), f"# augcond sweep config.yaml {command}\n{kept}".encode())
+    for ending, text in (("csv", to_csv), ("md", to_markdown), ("tex", to_latex)):
+        write_atomically(folder.sweep_table_path(ending), text(results).encode())
     return results
+
+
+def _written(axis: Axis) -> str:
+    """Return an axis as `--over` takes it."""
+    return f"{axis.key}={','.join(map(plain, axis.values))}"
 
 
 def _check_primary(config: RunConfig, cells: Sequence[Cell]) -> None:

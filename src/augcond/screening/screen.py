@@ -25,6 +25,7 @@ from augcond.errors import ConfigError, CorruptRunError, LeakError, RunError
 from augcond.generators.checked import embed_prompts
 from augcond.progress import Interrupted, NoProgress
 from augcond.sealed import read_json, read_table, write_json, write_table
+from augcond.store.folder import RunFolder
 from augcond.store.names import FILES
 from augcond.training.arm_images import RunImages
 from augcond.training.arms import REAL_ONLY, Arm
@@ -138,6 +139,25 @@ def screened_out(experiment: Experiment, progress: Progress | None = None) -> tu
     return tuple(key for key, keep in zip(synthetic.keys, kept.tolist(), strict=True) if not keep)
 
 
+def read_screening(folder: RunFolder) -> frozenset[str]:
+    """Return the keys of the images that screening dropped; none where the run does not screen.
+
+    Raises:
+        RunError: the run screens, and its images were not screened, or others have been made since.
+        CorruptRunError: what screening wrote is not what lies there.
+    """
+    if folder.read_config().screening.by == "none":
+        return frozenset()
+    plan = folder.read_plan()
+    try:
+        _, table = _recorded(folder)
+        if len(table) == sum(marker.ok for marker in folder.markers(plan) if marker is not None):
+            return frozenset(_dropped(table))
+    except (FileNotFoundError, TypeError, KeyError):
+        logger.debug("%s holds no screening", folder.path)
+    raise RunError(f"{folder.path} was not screened since its images were made: augcond train {folder.path} does it")
+
+
 def refuse_leaks(config: RunConfig) -> None:
     """Refuse to screen in a protocol that leaks.
 
@@ -170,18 +190,23 @@ def _fingerprint(experiment: Experiment) -> str:
 
 def _read(experiment: Experiment, fingerprint: str) -> tuple[str, ...] | None:
     """Return the keys that an equal screening dropped before; None where there was none."""
-    folder = experiment.folder
     try:
-        about = Screening(**read_json(folder.screening_path, FILES["screening"].mend).content)
-        if about.fingerprint != fingerprint:
-            return None
-        table = read_table(folder.margins_path, FILES["margins"].mend, sha256=about.margins_sha256 or None).content
-        return tuple(table.filter(pc.invert(table["kept"]))["key"].to_pylist())
+        about, table = _recorded(experiment.folder)
+        return _dropped(table) if about.fingerprint == fingerprint else None
     except FileNotFoundError:
         return None
     except (CorruptRunError, TypeError, KeyError) as error:
         logger.warning("%s", error)
         return None
+
+
+def _recorded(folder: RunFolder) -> tuple[Screening, pa.Table]:
+    about = Screening(**read_json(folder.screening_path, FILES["screening"].mend).content)
+    return about, read_table(folder.margins_path, FILES["margins"].mend, sha256=about.margins_sha256 or None).content
+
+
+def _dropped(table: pa.Table) -> tuple[str, ...]:
+    return tuple(table.filter(pc.invert(table["kept"]))["key"].to_pylist())
 
 
 def _save(experiment: Experiment, screening: Screening, table: pa.Table) -> None:
@@ -216,18 +241,19 @@ def _nearest_class_mean(images: RunImages, progress: Progress) -> tuple[Judge, i
 def _class_prompts(images: RunImages, progress: Progress) -> tuple[Judge, int]:
     """Return cosine similarities of image and class prompt, by the generator's own two encoders.
 
-    The prompts are those of the run; of several templates the mean embedding of each class counts, as in CLIP's
-    zero-shot classifiers.
+    The prompts are those of the run; of several templates or names the mean embedding of each class counts, as in
+    CLIP's zero-shot classifiers.
     """
     encoder = _own_encoder(images)
-    config, classes = images.experiment.config, images.experiment.pool.class_names
-    prompts = [template.format(class_name=name) for name in classes for template in config.prompt]
+    config, named = images.experiment.config, images.experiment.pool.drawn_names
+    prompts = [template.format(class_name=name) for names in named for name in names for template in config.prompt]
     try:
         prompt_embeddings = embed_prompts(images.generator, prompts)
     except ConfigError as error:
         raise ConfigError(f"screening.by prompts: {error}; use by: encoder or by: classifier") from error
     embedded = functional.normalize(prompt_embeddings.flatten(1), dim=1)
-    means = functional.normalize(embedded.view(len(classes), len(config.prompt), -1).mean(dim=1), dim=1)
+    own = torch.split(embedded, [len(names) * len(config.prompt) for names in named])
+    means = functional.normalize(torch.stack([one.mean(dim=0) for one in own]), dim=1)
     return lambda judged: functional.normalize(encoder.plain(judged), dim=1) @ means.T, encoder.size
 
 

@@ -120,8 +120,12 @@ class RunFolder:
         """Return the path of the images of a recipe as they are mapped into memory."""
         return self._file("mapped", recipe=recipe)
 
+    def mapped_shard_path(self, number: int) -> Path:
+        """Return the path of the images of shard `number` as they are mapped into memory."""
+        return self._file("mapped shard", number=number)
+
     def sweep_table_path(self, ending: str) -> Path:
-        """Return the path of a sweep's table, as `csv` or `md`."""
+        """Return the path of a sweep's table, as `csv`, `md` or `tex`."""
         return self._file("sweep table", ending=ending)
 
     def cell_path(self, kind: str, point: str, seed: int) -> Path:

@@ -55,9 +55,7 @@ FILES: Final[Mapping[str, RunFile]] = {
     "shard made again": RunFile("shards/{number:05d}.{attempt}.parquet", mend="augcond generate makes it anew"),
     "marker": RunFile("shards/{number:05d}.done.json", seal="json", mend="augcond generate makes its shard anew"),
     "marker set aside": RunFile("shards/{number:05d}.unfit.json"),
-    "embeddings": RunFile(
-        "embeddings/{number:05d}.parquet", seal="parquet", mend="augcond generate computes it anew", spare=True
-    ),
+    "embeddings": RunFile("embeddings/{number:05d}.parquet", seal="parquet", mend=_COMPUTE, spare=True),
     "split": RunFile("split.json", seal="json", mend=MEND_SPLIT),
     "screening": RunFile("screening.json", seal="json", mend=_SCREEN),
     "margins": RunFile("screening.parquet", seal="parquet", mend=_SCREEN),
@@ -70,9 +68,12 @@ FILES: Final[Mapping[str, RunFile]] = {
     "results": RunFile("results.json", seal="json", mend=_EVALUATE),
     "validation": RunFile("validation.json", seal="json", mend=_EVALUATE),
     "mapped": RunFile("cache/{recipe}.arrow", spare=True),
+    "mapped shard": RunFile("cache/images/{number:05d}.arrow", mend="it is written anew from its shard", spare=True),
     "page": RunFile("report/index.html"),
     "figure": RunFile("report/figures/{name}"),
     "picture": RunFile("report/images/{name}"),
+    "table of the report": RunFile("report/results{ending}"),
+    "judged images": RunFile("report/misses.parquet"),
     "list of the report": RunFile("report/.augcond-files.txt"),
     "dataset card": RunFile("push/README.md", spare=True),
     "picture of the dataset": RunFile("push/samples.png", spare=True),

@@ -156,7 +156,7 @@ class RunImages:
         return rows
 
     def _positions(self, arm: Arm, dropped: Collection[str]) -> np.ndarray:
-        return self._rows(arm).select(str(arm.recipe), arm.per_class, dropped)
+        return self._rows(arm).select(arm.recipe or (), arm.per_class, dropped)
 
     @property
     def generator(self) -> Generator:

@@ -32,14 +32,14 @@ class Arm:
     Attributes:
         name: unique among the arms.
         kind: what its images are.
-        recipe: of its synthetic images; None where there are none.
+        recipe: of its synthetic images, or several; None where there are none.
         per_class: take only the first so many of each class; all where None.
         config: its training settings.
     """
 
     name: str
     kind: ArmKind
-    recipe: str | None
+    recipe: str | tuple[str, ...] | None
     per_class: int | None
     config: TrainingConfig
 
@@ -72,19 +72,20 @@ def arms_of(config: RunConfig) -> tuple[Arm, ...]:
     """
     training = config.training
     named = training.arms or default_arms(config.conditioning.recipe_names)
-    planned = (*config.conditioning.recipe_names, UNUSED_REAL, None)
+    planned = (*config.conditioning.recipe_names, UNUSED_REAL)
     for arm in named:
-        if arm.recipe not in planned:
-            raise ConfigError(
-                f"training.arms: {arm.name!r} trains on {arm.recipe!r}, which conditioning.recipe does not name"
-            )
+        for recipe in arm.recipes:
+            if recipe not in planned:
+                raise ConfigError(
+                    f"training.arms: {arm.name!r} trains on {recipe!r}, which conditioning.recipe does not name"
+                )
     names = [arm.name for arm in named]
     for name in config.evaluation.primary:
         if name not in names or name == (REAL_ONLY if REAL_ONLY in names else names[0]):
             raise ConfigError(
                 f"evaluation.primary: {name!r} is no arm that gains on the first one; the arms: {', '.join(names)}"
             )
-    kinds: dict[str | None, ArmKind] = {None: "real-only", UNUSED_REAL: "ceiling"}
+    kinds: dict[str | tuple[str, ...] | None, ArmKind] = {None: "real-only", UNUSED_REAL: "ceiling"}
     return tuple(
         Arm(arm.name, kinds.get(arm.recipe, "synthetic"), arm.recipe, arm.per_class, training.for_arm(arm))
         for arm in named

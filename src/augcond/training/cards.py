@@ -44,7 +44,7 @@ class ModelCard:
     Attributes:
         arm: name of its arm.
         kind: what it was trained on.
-        recipe: of its synthetic images; None where there are none.
+        recipe: of its synthetic images, or several; None where there are none.
         seeds: which draw it is.
         fingerprint: of its settings and images.
         classes: class ids in label order.
@@ -61,12 +61,13 @@ class ModelCard:
         note: anything else to know, such as which step was kept.
         seconds: wall-clock time of its optimiser steps, on all its devices at once.
         weights_sha256: of the bytes of `model.safetensors`; empty for models of 0.1.
+        added_counts: images per class that it was trained on beside the real ones; empty where that was not recorded.
         format: of the card; see `FORMAT`.
     """
 
     arm: str
     kind: ArmKind
-    recipe: str | None
+    recipe: str | tuple[str, ...] | None
     seeds: Seeds
     fingerprint: str
     classes: tuple[str, ...]
@@ -83,6 +84,7 @@ class ModelCard:
     note: str = ""
     seconds: float = field(default=0.0, compare=False)
     weights_sha256: str = field(default="", compare=False)
+    added_counts: tuple[int, ...] = ()
     format: int = FORMAT
 
     @property
@@ -124,8 +126,10 @@ def read_card(folder: Path) -> ModelCard | None:
             )
         values["seeds"] = Seeds(**values["seeds"])
         values["history"] = tuple((step, loss) for step, loss in values["history"])
-        for name in ("classes", "real_counts", "test_shift", "leaks"):
-            values[name] = tuple(values[name])
+        if isinstance(values["recipe"], list):
+            values["recipe"] = tuple(values["recipe"])
+        for name in ("classes", "real_counts", "test_shift", "leaks", "added_counts"):
+            values[name] = tuple(values.get(name, ()))
         return ModelCard(**values)
     except FileNotFoundError:
         return None

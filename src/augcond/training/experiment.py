@@ -15,7 +15,7 @@ from augcond.datasets.splits import draw_split, settle_split, subset
 from augcond.errors import ConfigError, RunMismatchError
 from augcond.generators import load_generator
 from augcond.store import RunFolder
-from augcond.store.fingerprint import as_begun, differences
+from augcond.store.fingerprint import as_begun, differences, with_kept_defaults
 from augcond.training.arms import HeldOut, arms_of, unused_real
 from augcond.training.guards import check_apart, check_look_alikes, check_sources
 from augcond.training.image_sets import ImageSet
@@ -85,6 +85,8 @@ def load_experiment(config: RunConfig, progress: Progress | None = None) -> Expe
     """
     folder = RunFolder(config.run)
     folder.create()
+    if folder.config_path.exists():
+        config = with_kept_defaults(config, folder.read_config())
     cache = folder.decoded_path()
     # What was decoded before is read in no time.
     pool = load_dataset(config.data, cache=cache, progress=None if cache.exists() else progress)

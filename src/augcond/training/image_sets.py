@@ -202,8 +202,8 @@ def synthetic_images(
         encoded_images = _encoded(rows, positions)
         pixels = MemoryPixels(_decoded(encoded_images, len(positions), decode_stored, size, progress))
     else:
-        recipe = rows.recipes[int(positions[0])]
-        encoded = _mapped(rows, positions, rows.folder.mapped_path(str(recipe)))
+        recipes = "+".join(np.unique(rows.recipes[positions]).tolist())
+        encoded = _mapped(rows, positions, rows.folder.mapped_path(recipes))
 
         def opener(position: int) -> Image.Image:
             return decode_stored(encoded[position].as_py())

@@ -16,7 +16,8 @@ from torch import Tensor, nn
 
 from augcond.conditioning.streams import seeded
 from augcond.errors import ConfigError, TrainingError
-from augcond.generators.loading import cached_file, weight_shapes
+from augcond.generators.loading import cached_file
+from augcond.generators.weights import weight_shapes
 
 if TYPE_CHECKING:
     from augcond.config import TrainingConfig

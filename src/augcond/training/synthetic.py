@@ -42,15 +42,21 @@ class SyntheticRows:
     places: np.ndarray
     rejected: frozenset[str] = frozenset()
 
-    def select(self, recipe: str, per_class: int | None = None, dropped: Collection[str] = ()) -> np.ndarray:
+    def select(
+        self, recipe: str | tuple[str, ...], per_class: int | None = None, dropped: Collection[str] = ()
+    ) -> np.ndarray:
         """Return the positions of the images of `recipe`, but for those that were rejected.
 
         Args:
-            recipe: its name.
+            recipe: its name; or those of several, which take turns: image i of each class is one of the (i mod R)-th
+                of R recipes, so that an arm of several has the sources and the number of images of an arm of one.
             per_class: the first so many of each class, as planned; all where None.
             dropped: keys that screening dropped.
         """
-        chosen = self.recipes == recipe
+        names = (recipe,) if isinstance(recipe, str) else recipe
+        chosen = np.zeros(len(self.keys), dtype=bool)
+        for turn, name in enumerate(names):
+            chosen |= (self.recipes == name) & (self.index % len(names) == turn)
         if per_class is not None:
             chosen &= self.index < per_class
         positions = np.flatnonzero(chosen)

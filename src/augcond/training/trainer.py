@@ -220,6 +220,7 @@ def _card(images: RunImages, arm: Arm, seed: int) -> ModelCard:
         history=(),
         training=training,
         per_class=arm.per_class,
+        added_counts=() if arm.kind == "real-only" else tuple(images.added_counts(arm)),
     )
 
 
