@@ -148,4 +148,5 @@ def api_page() -> str:
             lines += [f"::: augcond.{node.module}.{alias.name}", ""]
             if alias.name == "RunConfig":
                 lines[-1:] = ["    options: {members: false}", "", "Its keys: [config keys](config.md).", ""]
+    lines += ["::: augcond.torch", "    options: {show_root_full_path: true}", ""]
     return "\n".join(lines)
