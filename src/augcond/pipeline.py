@@ -35,7 +35,9 @@ from augcond.store.fingerprint import as_begun, image_settings, with_kept_defaul
 from augcond.store.folder import RunFolder
 from augcond.store.images import ImageFormat
 from augcond.store.plans import RunPlan, digest_inputs, mark_large, plan_run, recorded_settings, settle_plan
+from augcond.store.rejection import rejected_keys
 from augcond.store.shards import GenerationSettings
+from augcond.tracking import current, tracked
 from augcond.training.arms import HeldOut, arms_of
 from augcond.training.cards import ModelCard
 from augcond.training.devices import find_rank
@@ -46,6 +48,7 @@ logger = logging.getLogger(__name__)
 
 
 @as_guest
+@tracked
 def generate(
     config: RunConfig,
     *,
@@ -77,12 +80,27 @@ def generate(
     ensure_ready(config, {"generate"})
     with closing(load_engine(config.engine.name)) as engine:
         job = _planned(config, engine, overwrite=overwrite, progress=progress or NoProgress())
-        summary = engine.run(replace(job, retry_failed=retry_failed, reuse=tuple(reuse)))
+        told = current().progress(job.progress)
+        summary = engine.run(replace(job, retry_failed=retry_failed, reuse=tuple(reuse), progress=told))
+        _track(summary, job.folder)
     if not job.folder.plans(job.plan):
         # It stood still for so long that another one took its claim, and then wrote what it had meant to.
         logger.warning("another process has written an older plan meanwhile: its rows are planned again")
         return summary.then(generate(config, reuse=reuse, retry_failed=retry_failed, progress=progress))
     return summary
+
+
+def _track(summary: Summary, folder: RunFolder) -> None:
+    """Tell trackers what was made, and show some of it."""
+    if not summary.shards or not current().asks:
+        return
+    from augcond.report.dataset_card import draw_samples
+    from augcond.report.facts import read_facts
+
+    current().numbers({"generation/ok": summary.ok, "generation/failed": summary.failed}, summary.ok + summary.failed)
+    current().table("generation/reasons", ["reason", "rows"], [[text, str(n)] for text, n in summary.reasons.items()])
+    if summary.ok:
+        current().picture("generation/samples", draw_samples(rejected_keys(folder), read_facts(folder)))
 
 
 def _planned(config: RunConfig, engine: Engine, *, overwrite: bool, progress: Progress) -> Job:
@@ -127,6 +145,7 @@ def _planned(config: RunConfig, engine: Engine, *, overwrite: bool, progress: Pr
 
 
 @as_guest
+@tracked
 def train(config: RunConfig, *, overwrite: bool = False, progress: Progress | None = None) -> list[ModelCard]:
     """Train every arm of the run with every training seed; call it again to resume after any interruption.
 
@@ -161,6 +180,7 @@ def train(config: RunConfig, *, overwrite: bool = False, progress: Progress | No
 
 
 @as_guest
+@tracked
 def evaluate(config: RunConfig, *, on: HeldOut = "test", progress: Progress | None = None) -> Results:
     """Judge every trained model on the test set, each image once, and write RUN/results.json.
 
@@ -179,6 +199,7 @@ def evaluate(config: RunConfig, *, on: HeldOut = "test", progress: Progress | No
 
 
 @as_guest
+@tracked
 def run(
     config: RunConfig,
     *,

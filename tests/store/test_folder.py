@@ -61,6 +61,10 @@ def run(tmp_path_factory):
     checkpoint = folder.model_path("text", 7) / "checkpoint.safetensors"
     checkpoint.parent.mkdir()
     checkpoint.touch()
+    # As TensorBoard does (tests/test_tracking.py).
+    events = folder.path / "tracking" / "tensorboard" / "events.out.tfevents.1"
+    events.parent.mkdir(parents=True)
+    events.touch()
     return config, folder
 
 
@@ -84,6 +88,7 @@ def test_overwriting_leaves_log_locks_and_what_decoding_found(run, tmp_path):
         (copy.path / name).write_text("")
     copy.clear()
     stay = {"log.txt", "decoded.parquet", "decoded-test.parquet", "decoded-validation.parquet"} | theirs
+    stay.add("tracking/tensorboard/events.out.tfevents.1")
     assert files_in(copy.path) == stay
     assert copy.shards.is_dir()
     again = parse_config(config.model_dump(mode="json") | {"run": copy.path})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
@@ -19,6 +19,8 @@ from augcond.config.training import (
     ScreeningConfig,
     TrainingConfig,
 )
+
+TrackerName = Literal["tensorboard", "wandb", "mlflow", "trackio"]
 
 
 class SweepConfig(Section):
@@ -41,6 +43,8 @@ class RunConfig(Section):
     """A preset of the sections below; what the config spells itself goes before it."""
     leaks: Annotated[tuple[LeakName, ...], Setting("real")] = ()
     """Leaks of published scripts to reproduce, for comparison only: results are marked leaky."""
+    tracking: Annotated[tuple[TrackerName, ...], OneOrMore, Setting("nothing", neutral=[], swept=False)] = ()
+    """Who is told of losses, accuracies, rates and images besides: one tracker or several; docs/tracking.md."""
     plan: PlanConfig = PlanConfig()
     conditioning: ConditioningConfig = ConditioningConfig()
     prompt: Annotated[tuple[str, ...], OneOrMore, Field(min_length=1), Setting("images", by="each")] = (

@@ -86,6 +86,7 @@ FILES: Final[Mapping[str, RunFile]] = {
     "worker": RunFile("locks/{worker}.worker", goes=False),
     "lock": RunFile("locks/{name}.lock", goes=False),  # of 0.1
     "log": RunFile("log.txt", goes=False),
+    "tracking": RunFile("tracking/{tracker}", goes=False),
     # The folder of a sweep, which is no run of its own, but holds runs.
     "sweep": RunFile("sweep.json", goes=False, seal="json", mend="run augcond sweep again"),
     "sweep table": RunFile("sweep.{ending}", goes=False),

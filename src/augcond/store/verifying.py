@@ -19,8 +19,10 @@ from augcond.store.folder import RunFolder
 from augcond.store.names import CARD, FILES, UNFIT_CARD, WEIGHTS
 from augcond.store.plans import sources_sha256
 
-_BY_THEMSELVES: Final = ("shard", "marker", "marker set aside", "cell")
-"""Kinds that an audit looks at shard by shard, or run by run."""
+_FOLDERS: Final = ("cell", "tracking")
+"""Kinds that stand for all that is in a folder."""
+_BY_THEMSELVES: Final = ("shard", "marker", "marker set aside", *_FOLDERS)
+"""Kinds that an audit looks at shard by shard, or run by run, or not at all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +51,7 @@ def verify_files(folder: RunFolder) -> FilesFound:
     for path in sorted(folder.path.rglob("*")):
         name = path.relative_to(folder.path).as_posix()
         kind = kind_of(name)
-        if path.is_dir() and (kind is None or kind == "cell"):
+        if path.is_dir() and (kind is None or kind in _FOLDERS):
             continue
         if path.parent == folder.shards or kind in _BY_THEMSELVES:
             continue
@@ -76,9 +78,8 @@ def verify_files(folder: RunFolder) -> FilesFound:
 
 
 _PATTERNS: Final = {
-    # The run of a cell stands for all that is in it.
     kind: re.compile(
-        "[^/]+".join(map(re.escape, re.split(r"\{.*?\}", file.pattern))) + ("(/.*)?" if kind == "cell" else "")
+        "[^/]+".join(map(re.escape, re.split(r"\{.*?\}", file.pattern))) + ("(/.*)?" if kind in _FOLDERS else "")
     )
     for kind, file in FILES.items()
 }

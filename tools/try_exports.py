@@ -1,0 +1,67 @@
+"""Open an export with everything that docs/next.md names: python -m tools.try_exports (make test has set up .venv).
+
+What is not among the requirements is installed into an environment of its own, which looks into this one for the rest.
+Each line of the page's table is run as it stands, on a small export. Needs the package index.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+PAGE = Path(__file__).parents[1] / "docs" / "next.md"
+PACKAGES = ("fiftyone", "ultralytics", "keras", "grain", "fastai")
+MADE = """\
+from pathlib import Path
+
+from augcond import RunFolder, export_run, generate, parse_config
+
+data = {"source": "builtin", "split": {"name": "few-shot", "k": 2}}
+config = parse_config({"data": data, "plan": {"per_class": 4}, "generator": {"name": "fake"}, "run": "run"})
+generate(config)
+export_run(RunFolder(config.run), Path("synthetic"), "imagefolder")
+export_run(RunFolder(config.run), Path("shards"), "webdataset")
+"""
+
+
+def lines() -> dict[str, str]:
+    """Return the Python of each block of the page, by the heading that it stands under."""
+    found = re.findall(
+        r"^### (.*?)\n.*?^```python\n(.*?)^```", PAGE.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL
+    )
+    return dict(found)
+
+
+def main(names: list[str]) -> None:
+    """Install, export and open."""
+    with tempfile.TemporaryDirectory() as text:
+        at = Path(text)
+        subprocess.run([sys.executable, "-m", "venv", at / "env"], check=True)  # noqa: S603 - our own words
+        python = at / "env" / "bin" / "python"
+        kept = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+        kept |= {"HF_HOME": text, "YOLO_CONFIG_DIR": text, "KERAS_BACKEND": "torch", "FIFTYONE_DO_NOT_TRACK": "1"}
+        (packages,) = (at / "env" / "lib").glob("python3*/site-packages")
+        # Behind its own; pip sees it, and installs no second PyTorch.
+        behind = [path for path in sys.path if path.endswith(("site-packages", "src"))]
+        (packages / "behind.pth").write_text("\n".join(behind), encoding="utf-8")
+        for name in PACKAGES:
+            done = subprocess.run([python, "-m", "pip", "install", "--quiet", name], check=False)  # noqa: S603
+            print(f"{name}: {'installed' if not done.returncode else 'CANNOT BE INSTALLED'}", flush=True)  # noqa: T201
+        subprocess.run([python, "-c", MADE], cwd=at, env=kept, check=True)  # noqa: S603
+        failed = []
+        for name, code in lines().items():
+            if names and name not in names:
+                continue
+            done = subprocess.run([python, "-c", code], cwd=at, env=kept, check=False, timeout=300)  # noqa: S603
+            print(f"{name}: {'opens' if not done.returncode else 'FAILED'}", flush=True)  # noqa: T201 - a tool
+            failed += [name] * bool(done.returncode)
+        if failed:
+            sys.exit(f"{', '.join(failed)} did not open the export")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
