@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import typer
 
-from augcond.cli import data, experiments, generation, machines
+from augcond.cli import data, experiments, generation, machines, tuning
 
 __all__ = ["app"]
 
@@ -37,6 +37,7 @@ for _command in (
     experiments.evaluate,
     experiments.run,
     experiments.sweep,
+    tuning.tune,
     experiments.power,
     experiments.report,
     machines.launch,
