@@ -295,9 +295,14 @@ def main(arguments: Sequence[str] | None = None, scale: Scale | None = None) -> 
     if options.estimate:
         sys.stdout.write(estimate(pairs, options.results) + "\n")
         return 0
-    logging.basicConfig(format="%(asctime)s %(message)s")
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+    logger.addHandler(handler)
     logger.setLevel(logging.INFO)
-    return _work_through(pairs, options)
+    try:
+        return _work_through(pairs, options)
+    finally:
+        logger.removeHandler(handler)
 
 
 def _work_through(pairs: Sequence[Pair], options: argparse.Namespace) -> int:
@@ -352,9 +357,12 @@ def estimate(pairs: Sequence[Pair], results: Path) -> str:
     """Return in words what is left to do, and how long it takes one process."""
     units = images = trainings = 0
     seconds = 0.0
+    if not pairs:
+        return "nothing to measure"
+    # The same real images for all; only their splits differ.
+    pool = load_dataset(pairs[0].config("unused").data)
     for pair in pairs:
         config = pair.config("unused")
-        pool = load_dataset(config.data)
         real = source_images(config, pool, draw_split(config, pool))
         planned = sum(images_to_make(config.plan, real.classes, real.counts()))
         steps = config.training.steps * STEP_SECONDS

@@ -105,7 +105,7 @@ def test_its_files_are_verified(root, outcome):
 
 def test_a_damaged_record_is_not_read(root, outcome):
     folder = RunFolder(root / "run")
-    path = folder.folded_path("real", "real-only", 0)
+    (path,) = (folder.path / "tuning").glob("real-*/real-only/training-0.json")
     kept = path.read_text(encoding="utf-8")
     path.write_text(kept.replace('"right": "', '"right": "1', 1), encoding="utf-8")
     with pytest.raises(CorruptRunError, match="augcond tune"):

@@ -48,12 +48,14 @@ class Bench:
         folder: of the tuning.
         real: the real training images.
         folds: of each cross-validation.
+        study: hex digest of what is tuned by what: records of another study, whose journal is gone, are none of this.
     """
 
     config: RunConfig
     folder: RunFolder
     real: Dataset
     folds: int
+    study: str = ""
     _generator: Generator | None = None
     _features: dict[str, Tensor] = field(default_factory=dict)
     _loaded: dict[object, ImageSet] = field(default_factory=dict)
@@ -154,7 +156,7 @@ REAL_ROUND = "real"
 def record_path(bench: Bench, standing: Standing, name: str, training: int) -> Path:
     """Return where it is recorded what a training of a candidate, or of real images alone, gets right."""
     round_name = REAL_ROUND if name == REAL_ONLY else standing.name
-    return bench.folder.folded_path(round_name, name, training)
+    return bench.folder.folded_path(f"{round_name}-{bench.study}", name, training)
 
 
 def read_right(path: Path) -> np.ndarray:
@@ -330,7 +332,7 @@ def _linear(sets: list[tuple[Tensor, Tensor, float]], classes: int, judged: Tens
 def probed(bench: Bench, standing: Standing, candidate: Candidate | None) -> np.ndarray:
     """Return what the cheap judge gets right, read from its record or written to it."""
     name = REAL_ONLY if candidate is None else candidate.name
-    path = bench.folder.folded_path(standing.name, name, None)
+    path = bench.folder.folded_path(f"{standing.name}-{bench.study}", name, None)
     if not path.exists():
         right = probe_folds(bench, standing, candidate)
         path.parent.mkdir(parents=True, exist_ok=True)

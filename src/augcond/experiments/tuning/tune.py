@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -97,6 +99,8 @@ def _settle(bench: Bench, ground: Ground, budget: str, effort: Effort, say: Call
     images = known if rates is None else images_of(budget, rates)
     schedule = schedule_of(images, ground.classes, sum(ground.planned), len(ground.designed), effort)
     settled(bench.folder.study_path, about, images)
+    text = json.dumps({**about, "images": images}, sort_keys=True)
+    bench.study = hashlib.sha256(text.encode()).hexdigest()[:8]
     for line in (*survey_lines(survey_of(ground, schedule, effort, rates)), *set_as_none(bench.config)):
         say(line)
     return schedule
