@@ -119,10 +119,10 @@ class Scale:
         default_factory=lambda: {
             "data": {"source": "builtin"},
             "generator": {"name": "stable-unclip", "model": "builtin", "guidance_scale": 4.0, "steps": 5},
-            "training": {"model": "small-cnn", "batch_size": 32, "steps": 120, "seeds": 3},
+            "training": {"model": "small-cnn", "batch_size": 32, "steps": 100, "seeds": 3},
         }
     )
-    effort: Effort = field(default_factory=lambda: Effort(candidates=16, folds=3))
+    effort: Effort = field(default_factory=lambda: Effort(candidates=12, folds=3))
     sets: int | None = None
 
 

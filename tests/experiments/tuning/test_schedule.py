@@ -23,6 +23,7 @@ def test_budgets_hold_and_pilots_grow(budget, classes, designed):
     assert all(pilot.images <= planned and pilot.candidates <= 24 for pilot in found.pilots)
     assert found.pilots[0].sets - found.proposed <= designed
     assert found.pilots[-1].candidates == 3
+    assert found.pilots[0].sets >= 2
 
 
 def test_more_images_buy_more_sets():

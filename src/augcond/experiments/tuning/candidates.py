@@ -128,6 +128,8 @@ def designed(config: RunConfig, fewest: int) -> tuple[list[Candidate], list[str]
     found: dict[str, Candidate] = {}
     for row in _DESIGN:
         recipe = str(row.get(RECIPE, config.conditioning.recipe_names[0]))
+        if RECIPE in row and recipe not in registry.recipes:
+            continue  # of another version
         if recipe not in known:
             known[recipe] = _obstacle(config, recipe, fewest)
         if known[recipe] is None:
@@ -139,8 +141,6 @@ def designed(config: RunConfig, fewest: int) -> tuple[list[Candidate], list[str]
 
 def _obstacle(config: RunConfig, recipe: str, fewest: int) -> str | None:
     """Return why a recipe cannot be tried with this generator and these images; None where it can."""
-    if recipe not in registry.recipes and recipe not in config.conditioning.recipe_names:
-        return "not a recipe of this version"
     conditioning = config.conditioning.model_copy(update={"recipe": (_full(config, recipe),)})
     try:
         check_recipes(config.generator, conditioning)

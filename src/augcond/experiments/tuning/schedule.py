@@ -107,7 +107,9 @@ def schedule_of(budget: int, classes: int, planned: int, designed: int, effort: 
         raise ConfigError(
             f"--budget {budget}: two pilots of {classes} classes take {2 * fewest} images at least; more are better"
         )
-    sets = max(1, min(designed + effort.proposed, effort.sets, effort.candidates, budget // (3 * fewest)))
+    # Where three rounds would begin with no more sets than the last one has, that is the only one.
+    bought = max(budget // (3 * fewest), min(effort.finalists, budget // fewest))
+    sets = min(designed + effort.proposed, effort.sets, effort.candidates, bought)
     proposed = min(effort.proposed, sets // 3, max(0, sets - 4))
     sets = min(sets, designed + proposed)
     if sets <= effort.finalists:
