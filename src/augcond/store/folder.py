@@ -136,12 +136,6 @@ class RunFolder:
         """Return the run folder of a cell of a sweep."""
         return self._file("cell", kind=kind, point=point, seed=seed)
 
-    def folded_path(self, round_name: str, candidate: str, training: int | None) -> Path:
-        """Return the path of what a training of a candidate, or the probe (None), gets right in a round of a tuning."""
-        if training is None:
-            return self._file("probed", round=round_name, candidate=candidate)
-        return self._file("folded", round=round_name, candidate=candidate, training=training)
-
     def cells(self) -> list[RunFolder]:
         """Return the runs of a sweep or of a tuning, sorted."""
         return [RunFolder(path) for kind in RUNS for path in sorted(self.path.glob(FILES[kind].glob))]

@@ -156,7 +156,9 @@ REAL_ROUND = "real"
 def record_path(bench: Bench, standing: Standing, name: str, training: int) -> Path:
     """Return where it is recorded what a training of a candidate, or of real images alone, gets right."""
     round_name = REAL_ROUND if name == REAL_ONLY else standing.name
-    return bench.folder.folded_path(f"{round_name}-{bench.study}", name, training)
+    return bench.folder.path / FILES["folded"].pattern.format(
+        round=f"{round_name}-{bench.study}", candidate=name, training=training
+    )
 
 
 def read_right(path: Path) -> np.ndarray:
@@ -332,7 +334,7 @@ def _linear(sets: list[tuple[Tensor, Tensor, float]], classes: int, judged: Tens
 def probed(bench: Bench, standing: Standing, candidate: Candidate | None) -> np.ndarray:
     """Return what the cheap judge gets right, read from its record or written to it."""
     name = REAL_ONLY if candidate is None else candidate.name
-    path = bench.folder.folded_path(f"{standing.name}-{bench.study}", name, None)
+    path = bench.folder.path / FILES["probed"].pattern.format(round=f"{standing.name}-{bench.study}", candidate=name)
     if not path.exists():
         right = probe_folds(bench, standing, candidate)
         path.parent.mkdir(parents=True, exist_ok=True)
