@@ -19,6 +19,8 @@ from .engine import Summary as Summary
 from .errors import AugcondError as AugcondError
 from .evaluation import Results as Results
 from .evaluation import read_results as read_results
+from .evaluation.tuning import Tuning as Tuning
+from .evaluation.tuning import read_tuning as read_tuning
 from .experiments.axes import Axis as Axis
 from .experiments.axes import parse_axis as parse_axis
 from .experiments.forecast import Forecast as Forecast
@@ -28,6 +30,8 @@ from .experiments.preview import preview as preview
 from .experiments.push import PushSettings as PushSettings
 from .experiments.push import push_run as push_run
 from .experiments.sweep import sweep as sweep
+from .experiments.tuning.schedule import Effort as Effort
+from .experiments.tuning.tune import tune as tune
 from .generators import Generator as Generator
 from .generators import load_generator as load_generator
 from .generators import register_generator as register_generator

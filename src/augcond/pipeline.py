@@ -203,6 +203,7 @@ def evaluate(config: RunConfig, *, on: HeldOut = "test", progress: Progress | No
 def run(
     config: RunConfig,
     *,
+    reuse: Sequence[Path] = (),
     progress: Stage = no_stage,
     on_stage: Callable[[str], None] = lambda stage: None,
 ) -> Results:
@@ -210,6 +211,7 @@ def run(
 
     Args:
         config: the run; where it trains on real images alone, there is nothing to report on but the results.
+        reuse: see `generate`.
         progress: see `augcond.progress.Stage`.
         on_stage: told what the report does.
 
@@ -222,7 +224,7 @@ def run(
     ensure_ready(config, EVERYTHING if synthetic else {"train", "evaluate"})
     if synthetic:
         with progress("images") as told:
-            generate(config, progress=told)
+            generate(config, reuse=reuse, progress=told)
     with progress("training steps") as told:
         train(config, progress=told)
     with progress("models judged") as told:

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from augcond.cli import data, experiments, generation, machines
+from augcond.cli import data, experiments, generation, machines, tuning
 
 __all__ = ["app"]
 
@@ -59,6 +59,7 @@ for _command in (
     experiments.evaluate,
     experiments.run,
     experiments.sweep,
+    tuning.tune,
     experiments.power,
     experiments.report,
     machines.launch,

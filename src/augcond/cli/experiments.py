@@ -12,6 +12,7 @@ import typer
 from augcond.cli.arguments import (
     AsJson,
     ConfigFile,
+    Reuse,
     RunPath,
     Set,
     held_out_of,
@@ -130,6 +131,7 @@ def run(
     dry: Annotated[
         bool, typer.Option("--dry", help="Only say what the run makes and takes, and what is missing.")
     ] = False,
+    reuse: Reuse = None,
     as_json: AsJson = False,
 ) -> None:
     """Generate, train, evaluate and report, and print the table; the same command resumes after any interruption.
@@ -148,7 +150,7 @@ def run(
 
     config = load_run_config(config_file, overrides)
     with logged(config):
-        results = run_stages(config, progress=show_progress, on_stage=say)
+        results = run_stages(config, reuse=tuple(reuse or ()), progress=show_progress, on_stage=say)
     if as_json:
         print_json(asdict(results))
     else:

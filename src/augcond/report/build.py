@@ -28,6 +28,7 @@ from augcond.report.sample import Group, gallery_positions, read_groups, read_ro
 from augcond.report.sheet import draw_gallery
 from augcond.report.single import single_file
 from augcond.report.sweep import is_sweep, write_sweep_report, write_tables
+from augcond.report.tuning import tuned_facts
 from augcond.report.verdict import answers
 from augcond.store import RunFolder
 from augcond.training.cards import read_card
@@ -123,6 +124,7 @@ def write_report(
                 sources_problem=sources.problem,
                 lost_sources=page.lost_sources,
                 disk=disk,
+                tuned=tuned_facts(folder, results),
             )
         )
         html = single_file(html, partial) if settings.single else html
