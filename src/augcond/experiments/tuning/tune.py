@@ -31,10 +31,10 @@ from augcond.experiments.tuning.survey import (
 )
 from augcond.experiments.tuning.writing import write_outcome
 from augcond.files import file_sha256
+from augcond.guest import as_guest
 from augcond.planning import images_to_make
 from augcond.progress import Stage, no_stage
 from augcond.store import RunFolder
-from augcond.torch_state import in_its_own_state
 
 if TYPE_CHECKING:
     from augcond.config import RunConfig
@@ -47,7 +47,7 @@ _TUNING = "tuning"
 """What is claimed by who reads or writes the study."""
 
 
-@in_its_own_state
+@as_guest
 def tune(
     config: RunConfig,
     budget: str,
