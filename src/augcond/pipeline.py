@@ -26,6 +26,7 @@ from augcond.evaluation.evaluator import evaluate_models
 from augcond.evaluation.results import Results
 from augcond.generators import Generator, check_recipes, load_generator
 from augcond.generators.base import Traits
+from augcond.guest import as_guest
 from augcond.planning import Plan, checked_amounts, make_plan
 from augcond.progress import NoProgress, Progress, Stage, no_stage
 from augcond.screening.screen import screened_out
@@ -36,7 +37,6 @@ from augcond.store.images import ImageFormat
 from augcond.store.plans import RunPlan, digest_inputs, mark_large, plan_run, recorded_settings, settle_plan
 from augcond.store.rejection import rejected_keys
 from augcond.store.shards import GenerationSettings
-from augcond.torch_state import in_its_own_state
 from augcond.tracking import current, tracked
 from augcond.training.arms import HeldOut, arms_of
 from augcond.training.cards import ModelCard
@@ -47,7 +47,7 @@ from augcond.training.trainer import train_arms
 logger = logging.getLogger(__name__)
 
 
-@in_its_own_state
+@as_guest
 @tracked
 def generate(
     config: RunConfig,
@@ -144,7 +144,7 @@ def _planned(config: RunConfig, engine: Engine, *, overwrite: bool, progress: Pr
     return Job(config, folder, run_plan, materials, progress=progress)
 
 
-@in_its_own_state
+@as_guest
 @tracked
 def train(config: RunConfig, *, overwrite: bool = False, progress: Progress | None = None) -> list[ModelCard]:
     """Train every arm of the run with every training seed; call it again to resume after any interruption.
@@ -179,7 +179,7 @@ def train(config: RunConfig, *, overwrite: bool = False, progress: Progress | No
         return train_arms(experiment, dropped=dropped, overwrite=overwrite, progress=progress)
 
 
-@in_its_own_state
+@as_guest
 @tracked
 def evaluate(config: RunConfig, *, on: HeldOut = "test", progress: Progress | None = None) -> Results:
     """Judge every trained model on the test set, each image once, and write RUN/results.json.
@@ -198,11 +198,12 @@ def evaluate(config: RunConfig, *, on: HeldOut = "test", progress: Progress | No
     return evaluate_models(load_experiment(config, progress), on=on, progress=progress)
 
 
-@in_its_own_state
+@as_guest
 @tracked
 def run(
     config: RunConfig,
     *,
+    reuse: Sequence[Path] = (),
     progress: Stage = no_stage,
     on_stage: Callable[[str], None] = lambda stage: None,
 ) -> Results:
@@ -210,6 +211,7 @@ def run(
 
     Args:
         config: the run; where it trains on real images alone, there is nothing to report on but the results.
+        reuse: see `generate`.
         progress: see `augcond.progress.Stage`.
         on_stage: told what the report does.
 
@@ -222,7 +224,7 @@ def run(
     ensure_ready(config, EVERYTHING if synthetic else {"train", "evaluate"})
     if synthetic:
         with progress("images") as told:
-            generate(config, progress=told)
+            generate(config, reuse=reuse, progress=told)
     with progress("training steps") as told:
         train(config, progress=told)
     with progress("models judged") as told:

@@ -2,12 +2,14 @@
 
 import json
 import re
+from dataclasses import replace
 
 import pytest
 
+from augcond.errors import CorruptRunError
 from augcond.evaluation.predictions import read_predictions
 from augcond.evaluation.results import read_results
-from augcond.report.confusions import _pairs, mean_matrix, open_held_out
+from augcond.report.confusions import _pairs, mean_matrix, open_held_out, predictions_of
 from augcond.report.facts import read_facts
 from augcond.store import RunFolder
 from tests.report.runs import make_results
@@ -62,3 +64,10 @@ def test_only_listed_test_images_are_opened(trained):
 def test_the_page_tells_what_is_confused_without_a_script(trained_page, results):
     text = re.sub(r"\s+", " ", " ".join(parse(trained_page).texts))
     assert "Confused most" in text and "in brackets the difference to real-only" in text
+
+
+def test_predictions_outside_of_the_run_are_not_read(trained, results):
+    folder = RunFolder(trained.run)
+    seed = replace(results.arms[0].seeds[0], predictions="../elsewhere.parquet")
+    with pytest.raises(CorruptRunError, match="names predictions outside of the run"):
+        predictions_of(folder, seed)

@@ -1,17 +1,22 @@
+import shutil
 from functools import partial
 
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import pytest
 import torch
 from scipy import stats
 
 from augcond.evaluation.distribution import kernel_distance
+from augcond.report.facts import read_facts
 from augcond.report.judge import Judge, choose_judge
 from augcond.report.pictures import SourceImages
 from augcond.report.quality import _halves, measure_quality
 from augcond.report.rates import Rate
+from augcond.store import RunFolder
 from augcond.testing import FakeGenerator
 from augcond.training.probes import generator_features
+from tests.report.test_report import text_of
 
 FAKE = Judge(partial(generator_features, FakeGenerator()), "fake", circular=True)
 
@@ -86,3 +91,21 @@ def test_the_numbers_are_those_of_the_metrics(quality, facts):
     real = _real_sample(facts, SourceImages(facts), extractor, 30)
     made = _recipe_sample(facts, "mixup", extractor, 30)
     assert quality.recipes[2].kernel == pytest.approx(kernel_distance(real.features, made.features))
+
+
+def test_a_run_is_judged_by_its_own_classifier_which_made_nothing(trained, trained_page):
+    text = text_of(trained_page)
+    assert "small-cnn, trained on real images alone (arm real-only, seed 0)" in text
+    assert "counted on validation images, which the judge has not seen" in text
+    assert "circular" not in text
+    judged = pq.read_table(trained_page.parent / "misses.parquet")
+    assert judged.num_rows == read_facts(RunFolder(trained.run)).status.ok == 24
+    assert set(judged["recipe"].to_pylist()) == {"text", "mixup"}
+
+
+def test_a_run_begun_before_that_was_the_default_is_judged_as_it_was(trained, tmp_path):
+    shutil.copytree(trained.run, tmp_path / "run")
+    kept = tmp_path / "run" / "config.yaml"
+    kept.write_text("".join(line for line in kept.read_text().splitlines(True) if "  features:" not in line))
+    facts = read_facts(RunFolder(tmp_path / "run"))
+    assert facts.config.evaluation.features == "generator"

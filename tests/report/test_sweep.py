@@ -10,7 +10,8 @@ from augcond.cli import app
 from augcond.config import load_config
 from augcond.errors import CorruptRunError
 from augcond.evaluation.results import read_results
-from augcond.experiments.sweep import parse_axis, sweep
+from augcond.experiments.axes import parse_axis
+from augcond.experiments.sweep import sweep
 from augcond.report import write_report
 from augcond.store import RunFolder
 from tests.report.test_report import parse, text_of
@@ -40,6 +41,8 @@ def test_the_page_has_a_curve_per_axis_and_every_gain_with_its_baseline(page):
     assert "Overall accuracy over synthetic images per class" in text
     assert "mixup per_class=4" in text and "training of 6 models" in text
     assert "These are validation images" in text
+    # Two seeds decide nothing, and the first thing said is that.
+    assert "What it shows Too few seeds to decide (2 of 2): mixup per_class=2 " in text
     names = {path.name for path in (page.parent / "figures").iterdir()}
     stems = ("over-plan-per_class", "accuracy-gain")
     assert names == {f"{name}.{kind}" for name in stems for kind in ("png", "svg", "pdf")}

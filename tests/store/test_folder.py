@@ -10,8 +10,9 @@ import pytest
 
 from augcond.config import parse_config
 from augcond.errors import CorruptRunError
+from augcond.experiments.axes import parse_axis
 from augcond.experiments.push import prepare_push
-from augcond.experiments.sweep import parse_axis, sweep
+from augcond.experiments.sweep import sweep
 from augcond.pipeline import evaluate, generate, train
 from augcond.progress import log_to
 from augcond.report import ReportSettings, write_report
@@ -73,8 +74,10 @@ def test_every_file_of_a_run_is_in_the_list_and_all_of_the_list_is_there(run):
     assert [path for path, kinds in found.items() if not kinds] == []
     missing = set(FILES) - {kind for kinds in found.values() for kind in kinds}
     none_left = {"marker set aside", "card set aside", "shard made again", "claim", "worker", "lock"}
-    # No recipe of this run shows whole views; tests/engine/test_embeddings.py audits one that does.
-    assert missing == {"sweep", "sweep table", "cell", "embeddings"} | none_left
+    # Its report measured nothing. No recipe of this run shows whole views; tests/engine/test_embeddings.py audits one.
+    # Those of a tuning: tests/experiments/tuning/test_tune.py.
+    tuning = {"tuning", "tuned config", "tuned run", "tuning table", "study", "study lock", "folded", "probed"}
+    assert missing == {"sweep", "sweep table", "cell", "embeddings", "judged images"} | tuning | none_left
 
 
 def test_overwriting_leaves_log_locks_and_what_decoding_found(run, tmp_path):
@@ -100,7 +103,7 @@ def test_every_file_of_a_sweep_is_in_the_list(tmp_path):
     write_report(RunFolder(config.run), QUICK)
     files = files_in(config.run)
     assert [path for path in files if not kinds_of(path)] == []
-    assert {"sweep.json", "sweep.csv", "sweep.md"} < files
+    assert {"sweep.json", "sweep.csv", "sweep.md", "sweep.tex", "sweep.yaml"} < files
     assert {cell.path.name for cell in RunFolder(config.run).cells()} == {"seed-0"}
     inner = {path.split("/", 4)[4] for path in files if path.startswith("cells/")}
     assert [path for path in inner if not kinds_of(path)] == []

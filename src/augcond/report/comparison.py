@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from augcond.config import relative_paths
+from augcond.config.loading import paths_in
 from augcond.errors import RunError
 from augcond.evaluation.intervals import SeedPredictions, comparable, compare, with_accuracies, with_intervals
-from augcond.evaluation.predictions import read_predictions
 from augcond.evaluation.results import ArmResult, Difference, Results, Seeds, read_results
 from augcond.evaluation.verdicts import judged
 from augcond.files import foreign_entries, replacing_contents
+from augcond.report.confusions import predictions_of
 from augcond.report.facts import disk_use
 from augcond.report.origin import origin_of_table
 from augcond.report.single import single_file
@@ -142,7 +143,7 @@ def _read(folders: Sequence[RunFolder]) -> list[_Run]:
         if is_sweep(folder.path):
             raise RunError(f"{folder.path} is a sweep: compare runs, such as those under its cells/")
         found.append((folder, folder.read_config(), read_results(folder.results_path())))
-    flat = [dict(_flat(config.model_dump(mode="json"))) for _, config, _ in found]
+    flat = [_told(config) for _, config, _ in found]
     differing = [
         key for key in flat[0] if not key.startswith(_NOT_TOLD) and len({plain(values.get(key)) for values in flat}) > 1
     ][:_MOST_KEYS]
@@ -153,6 +154,12 @@ def _read(folders: Sequence[RunFolder]) -> list[_Run]:
             names = [f"{number}-{name}" for number, name in enumerate(names, start=1)]
         points = [{"run": name, **point} for name, point in zip(names, points, strict=True)]
     return [_Run(*entry, point) for entry, point in zip(found, points, strict=True)]
+
+
+def _told(config: RunConfig) -> dict[str, Any]:
+    """Return the keys of a config and what they hold; of a path its last part, for a page that is passed on."""
+    values = dict(_flat(config.model_dump(mode="json")))
+    return values | {name: path.name for name, path in paths_in(config) if name in values}
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
@@ -176,7 +183,7 @@ def _name(arm: ArmResult, run: _Run, *, shared: bool) -> str:
 
 def _predictions(run: _Run, arm: ArmResult, seeds: Seeds) -> SeedPredictions:
     seed = next(seed for seed in arm.seeds if seed.seeds == seeds)
-    predictions = read_predictions(run.folder.path / seed.predictions, seed.predictions_sha256)
+    predictions = predictions_of(run.folder, seed)
     return SeedPredictions(
         predictions, seed.real_counts, seed.predictions, seed.evaluation_seconds, seed.predictions_sha256
     )

@@ -9,7 +9,7 @@ import numpy as np
 
 from augcond.datasets import DecodeSettings, decode
 from augcond.datasets.loading import list_held_out
-from augcond.errors import AugcondError, ImageError
+from augcond.errors import AugcondError, CorruptRunError, ImageError
 from augcond.evaluation.predictions import read_predictions
 
 if TYPE_CHECKING:
@@ -18,9 +18,11 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
     from augcond.config import RunConfig
-    from augcond.evaluation.results import ArmResult, Results
+    from augcond.evaluation.metrics import Predictions
+    from augcond.evaluation.results import ArmResult, Results, SeedResult
     from augcond.report.facts import RunFacts
     from augcond.report.pictures import Thumbnails
+    from augcond.store import RunFolder
 
 MOST_CLASSES = 30
 """Up to so many classes have a matrix on the page; beyond, the cells that matter most are listed."""
@@ -136,7 +138,7 @@ def _said(facts: RunFacts, results: Results) -> tuple[list[list[np.ndarray]], tu
     for arm in results.arms:
         models = []
         for seed in arm.seeds:
-            found = read_predictions(facts.folder.path / seed.predictions, seed.predictions_sha256)
+            found = predictions_of(facts.folder, seed)
             first = first or found
             if found.keys != first.keys:
                 raise ValueError("models were judged on different test images")
@@ -145,6 +147,19 @@ def _said(facts: RunFacts, results: Results) -> tuple[list[list[np.ndarray]], tu
     if first is None:
         raise ValueError("nothing was judged")
     return said, first.keys, first.labels
+
+
+def predictions_of(folder: RunFolder, seed: SeedResult) -> Predictions:
+    """Return what a model of the run in `folder` says of the test images.
+
+    Raises:
+        CorruptRunError: they are not what was written, or lie outside of the run.
+    """
+    path = folder.path / seed.predictions
+    # The name is the results', which may be a stranger's.
+    if not path.resolve().is_relative_to(folder.path.resolve()):
+        raise CorruptRunError(f"{folder.results_path()} names predictions outside of the run: {seed.predictions}")
+    return read_predictions(path, seed.predictions_sha256)
 
 
 def _chosen(said: list[list[np.ndarray]], labels: np.ndarray, pairs: Sequence[Pair]) -> list[int]:

@@ -98,7 +98,7 @@ def _against(results: Results, names: Sequence[str], over: str) -> tuple[Finding
 def _seeds_for(results: Results, one: Difference) -> tuple[int | None, bool]:
     """Return how many seeds decide a difference as large as `one`, and whether that is more than is looked for."""
     if one.verdict not in ("undecided", "too few seeds") or abs(one.mean) < 1e-4:
-        return None, one.verdict == "undecided"
+        return None, False
     try:
         measured = components(results)
     except RunError:
@@ -166,6 +166,20 @@ def _verdict_sentences(found: Sequence[Finding], base: str) -> list[str]:
     return lines
 
 
+def verdict_lines(results: Results) -> list[str]:
+    """Return what a table of several runs decides, each arm over its own baseline, in a sentence per verdict."""
+    gains = [gain for arm in results.arms if arm.kind == "synthetic" and (gain := results.gain(arm.name)) is not None]
+    titles = {"gain": "Better, decided", "loss": "Worse, decided", "undecided": "Not decided"}
+    titles |= {"too few seeds": "Too few seeds to decide", "exploratory": "Exploratory", "not judged": "Not judged"}
+    lines = [] if gains else ["No arm with generated images was compared with one without."]
+    for verdict, title in titles.items():
+        members = [one for one in gains if one.verdict == verdict]
+        said = "; ".join(f"{one.arm} {difference_text(one)} over {one.baseline}" for one in members[:_NAMED])
+        more = f"; and {len(members) - _NAMED} more in the table" if len(members) > _NAMED else ""
+        lines += [f"{title} ({len(members)} of {len(gains)}): {said}{more}."] if members else []
+    return [*lines, *above_ceiling(results)]
+
+
 def points_of(one: Finding) -> str:
     """Return an arm with its difference, its interval, and what it takes where it is not decided."""
     if one.overall is None:
@@ -227,14 +241,17 @@ def above_ceiling(results: Results) -> list[str]:
     """Return, per ceiling, which arms lie above it and why that can be; a ceiling ought to be above all others."""
     lines = []
     for ceiling in (arm for arm in results.arms if arm.kind == "ceiling"):
+        others = [arm for arm in results.arms if arm.kind == "synthetic"]
         above = [
             f"{arm.name} on {group} ({_percent(arm, group)} against {_percent(ceiling, group)})"
             for group in GROUPS
-            for arm in results.arms
-            if arm.kind == "synthetic" and _higher(arm, ceiling, group)
+            for arm in others
+            if _higher(arm, ceiling, group)
         ]
         if above:
-            lines.append(f"Above {ceiling.name}: {', '.join(above[:_NAMED])}. {_why(ceiling)}")
+            overall = any(_higher(arm, ceiling, "overall") for arm in others)
+            why = _why(ceiling, others, overall=overall)
+            lines.append(f"Above {ceiling.name}: {', '.join(above[:_NAMED])}. {why}")
     return lines
 
 
@@ -247,12 +264,18 @@ def _higher(arm: ArmResult, ceiling: ArmResult, group: MetricName) -> bool:
     return own is not None and other is not None and own > other
 
 
-def _why(ceiling: ArmResult) -> str:
+def _why(ceiling: ArmResult, others: Sequence[ArmResult], *, overall: bool) -> str:
     setup = ceiling.setup
     if setup is not None and setup.loss != "cross-entropy" and setup.counts == "real":
         return (
             f"{ceiling.name} is no ceiling here: its loss ({setup.loss}) corrects for the counts of the real images, "
             "while its classes are filled up with unused real ones. training.ceiling_counts=effective mends it."
+        )
+    shown = setup is not None and setup.counts == "effective"
+    if shown and not overall and any(arm.setup and arm.setup.counts == "real" for arm in others):
+        return (
+            "Its loss counts what its batches show, and theirs the real images: that moves accuracy between classes of "
+            "many and of few images. Overall it lies above them."
         )
     return (
         f"{ceiling.name} has as many unused real images in place of generated ones and the same steps: what is above "

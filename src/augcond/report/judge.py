@@ -70,16 +70,24 @@ def choose_judge(facts: RunFacts, features: str) -> Judge:
 
 
 def _own_classifier(facts: RunFacts) -> Judge | None:
-    """Return the network that the run trained on real images alone; None where there is none to read."""
+    """Return the network that the run trained on the most real images, and nothing else; None where there is none."""
     try:
         cards = read_cards(facts.folder.path)
     except RunError:
         return None
-    fit = [card for card in cards if card.kind == "real-only" and not card.leaks and card.config.model != "generator"]
-    fit = [card for card in fit if card.classes == facts.plan.classes]
+    fit = [
+        card
+        for card in cards
+        # A ceiling has seen real images alone, too, and more of them.
+        if card.kind != "synthetic"
+        and not card.leaks
+        and card.config.model != "generator"
+        and card.classes == facts.plan.classes
+    ]
     if not fit:
         return None
-    card = min(fit, key=lambda card: (card.arm != REAL_ONLY, card.arm, card.seeds.training))
+    fit.sort(key=lambda card: (card.arm != REAL_ONLY, card.arm, card.seeds.training))
+    card = max(fit, key=lambda card: card.real_images + card.synthetic_images)
     try:
         return _judge_of(facts, card)
     except (ConfigError, TrainingError):

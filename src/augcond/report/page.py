@@ -21,7 +21,7 @@ from augcond.report.copies import Copies
 from augcond.report.costs import training_cost
 from augcond.report.counts import ArmCounts, span
 from augcond.report.facts import RunFacts, failures_by_reason, planned_by_recipe
-from augcond.report.findings import GROUPS, clear
+from augcond.report.findings import GROUPS, verdict_lines
 from augcond.report.origin import Origin
 from augcond.report.quality import Quality
 from augcond.report.sample import SampledRow
@@ -31,6 +31,7 @@ from augcond.report.verdict import Answer, percent
 if TYPE_CHECKING:
     from augcond.report.costs import TrainingCost
     from augcond.report.curves import AxisCurves
+    from augcond.report.tuning import TunedFacts
 
 _NONE = "\N{EN DASH}"
 
@@ -70,6 +71,7 @@ class Page:
         sources_problem: why the real images cannot be read; empty where they can.
         lost_sources: how many single real images could not be read.
         disk: bytes of the run folder.
+        tuned: what a tuning estimated of the run, beside what was measured; None where none chose it.
     """
 
     facts: RunFacts
@@ -91,6 +93,7 @@ class Page:
     sources_problem: str
     lost_sources: int
     disk: int
+    tuned: TunedFacts | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +147,7 @@ def render_page(page: Page) -> str:
             cost=training_cost(page.accuracy.results) if page.accuracy else None,
             metric_names=[title for _, title in SHOWN],
             groups=GROUPS,
+            columns=_columns(page.accuracy),
             style=Markup(style),  # noqa: S704 - our own file
             script=Markup(script),  # noqa: S704 - our own file
             script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
@@ -166,9 +170,21 @@ def render_sweep(page: SweepPage, figures: dict[str, str]) -> str:
             figures={name: Markup(svg) for name, svg in figures.items()},  # noqa: S704 - drawn and escaped by matplotlib
             metric_names=[title for _, title in SHOWN],
             swept=swept_keys(page.accuracy.results),
+            columns=_columns(page.accuracy),
             style=Markup(_asset("report.css")),  # noqa: S704 - our own file
         )
     )
+
+
+def _columns(accuracy: Accuracy | None) -> list[int]:
+    """Return which metrics of `SHOWN` beside the first have a column: those that some arm has, and say something."""
+    if accuracy is None:
+        return []
+    lines = accuracy.lines
+    found = [place for place in range(1, len(SHOWN)) if any(line.cells[place][0] is not None for line in lines)]
+    means = [(line.arm.mean.overall, line.arm.mean.class_mean) for line in lines]
+    alike = all(abs(overall - mean) < 1e-9 for overall, mean in means)
+    return [place for place in found if not (alike and SHOWN[place][0] == "class_mean")]
 
 
 def _asset(name: str) -> str:
@@ -197,7 +213,8 @@ def _environment() -> Environment:
         span=span,
         shown_metrics=lambda metrics: [getattr(metrics, name) for name, _ in SHOWN],
         plain=plain,
-        clear=clear,
+        verdict_lines=verdict_lines,
+        last_of=lambda key: key.rpartition(".")[2],
     )
     return environment
 
