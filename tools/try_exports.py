@@ -1,4 +1,4 @@
-"""Open an export with everything that docs/next.md names: python -m tools.try_exports (make test has set up .venv).
+"""Open an export with everything that docs/next.md names: python -m tools.try_exports [HEADING ...].
 
 What is not among the requirements is installed into an environment of its own, which looks into this one for the rest.
 Each line of the page's table is run as it stands, on a small export. Needs the package index.
@@ -8,13 +8,20 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
 PAGE = Path(__file__).parents[1] / "docs" / "next.md"
-PACKAGES = ("fiftyone", "ultralytics", "keras", "grain", "fastai")
+PACKAGES = {
+    "FiftyOne": ("fiftyone",),
+    "Ultralytics classification": ("ultralytics",),
+    "Keras": ("keras", "grain"),
+    "fastai": ("fastai",),
+}
+"""What is not among the requirements, by heading."""
 MADE = """\
 from pathlib import Path
 
@@ -44,18 +51,20 @@ def main(names: list[str]) -> None:
         python = at / "env" / "bin" / "python"
         kept = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
         kept |= {"HF_HOME": text, "YOLO_CONFIG_DIR": text, "KERAS_BACKEND": "torch", "FIFTYONE_DO_NOT_TRACK": "1"}
-        (packages,) = (at / "env" / "lib").glob("python3*/site-packages")
+        (place,) = (at / "env" / "lib").glob("python3*/site-packages")
         # Behind its own; pip sees it, and installs no second PyTorch.
         behind = [path for path in sys.path if path.endswith(("site-packages", "src"))]
-        (packages / "behind.pth").write_text("\n".join(behind), encoding="utf-8")
-        for name in PACKAGES:
-            done = subprocess.run([python, "-m", "pip", "install", "--quiet", name], check=False)  # noqa: S603
-            print(f"{name}: {'installed' if not done.returncode else 'CANNOT BE INSTALLED'}", flush=True)  # noqa: T201
+        (place / "behind.pth").write_text("\n".join(behind), encoding="utf-8")
         subprocess.run([python, "-c", MADE], cwd=at, env=kept, check=True)  # noqa: S603
         failed = []
         for name, code in lines().items():
             if names and name not in names:
                 continue
+            if name == "FiftyOne" and shutil.which("mongod") is None:
+                print(f"{name}: not tried, as there is no mongod", flush=True)  # noqa: T201 - a tool
+                continue
+            if packages := PACKAGES.get(name):
+                subprocess.run([python, "-m", "pip", "install", "--quiet", *packages], check=True)  # noqa: S603
             done = subprocess.run([python, "-c", code], cwd=at, env=kept, check=False, timeout=300)  # noqa: S603
             print(f"{name}: {'opens' if not done.returncode else 'FAILED'}", flush=True)  # noqa: T201 - a tool
             failed += [name] * bool(done.returncode)
