@@ -91,7 +91,8 @@ class Round:
         made: made in the whole study by its end.
         judge: what ranked: `training`, or `probe`, the generator's image encoder with a linear classifier.
         tried: its candidates, the best first.
-        best: estimated gain of the best of them, the winner's curse paid.
+        best: estimated gain of the best of them, the winner's curse paid; where each was trained once, that of the
+            images alone, and the spread between trainings is an assumed one.
     """
 
     images: int

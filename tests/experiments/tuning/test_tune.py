@@ -61,7 +61,7 @@ def test_no_test_image_is_opened(outcome):
     assert outcome.rounds and outcome.gain is not None
     assert outcome.trainings == 2 and outcome.folds == 2
     assert (outcome.real_images, outcome.judged_images, outcome.classes) == (8, 7, 2)
-    assert any("one real image" in note for note in outcome.notes)
+    assert any("one real image" in note and note.endswith("1.") for note in outcome.notes)
     assert outcome.images <= 16
 
 

@@ -113,6 +113,7 @@ def _about(bench: Bench, ground: Ground, budget: str, effort: Effort) -> dict[st
         "budget": budget.strip(),
         "effort": asdict(effort),
         "real images": ground.real.contents_sha256(),
+        "class names": list(ground.real.class_names),
         "planned": list(ground.planned),
         "prompt": list(config.prompt),
         "seed": config.plan.seed,
@@ -287,11 +288,11 @@ def _alone(counts: Sequence[int]) -> list[str]:
     single, pairs = sum(count == 1 for count in counts), sum(count == 2 for count in counts)
     found = []
     if single:
-        found.append(f"{single} classes have one real image each: they are trained on and never judged.")
+        found.append(f"Classes of one real image, which are trained on and never judged: {single}.")
     if pairs:
         found.append(
-            f"{pairs} classes have two real images each: where one is held out, images that mix both are left out, and "
-            "so is the same number of every other candidate's."
+            f"Classes of two real images: {pairs}. Where one is held out, images that mix both are left out, and so is "
+            "the same number of every other candidate's."
         )
     return found
 
