@@ -70,6 +70,7 @@ VALUES = {
     "training.sampling": "class-balanced",
     "training.loss": "cross-entropy",
     "training.counts": "effective",
+    "training.ceiling_counts": "alike",
     "training.tau": "2",
     "training.label_smoothing": "0.1",
     "training.optimizer": "sgd",

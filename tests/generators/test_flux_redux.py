@@ -256,7 +256,7 @@ def test_the_identity_names_both_and_prompts_have_a_length(folder, make, tmp_pat
 
 def test_prompts_are_as_long_as_t5_reads(folder, config, tmp_path):
     run = RunConfig(data={"path": "."}, generator=config(), prompt="a photo of a {class_name}", run=tmp_path)
-    (warning,) = prompt_warnings(run, ["a", "b"], ["boot", "very long boot of leather"])
+    (warning,) = prompt_warnings(run, ["a", "b"], [("boot",), ("very long boot of leather",)])
     assert "1 of 2 prompts are longer than the 32 tokens that the text encoder reads" in warning
 
 
