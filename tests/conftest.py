@@ -6,6 +6,8 @@ import signal
 import pytest
 from hypothesis import settings
 
+from augcond import guest
+
 # Test tensors are tiny: threads cost more than they give, and two test processes share two cores. Set before PyTorch
 # is imported, and inherited by the processes that tests start.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -17,6 +19,9 @@ settings.load_profile("unhurried")
 # In the background of a shell SIGINT may be ignored, which the programs that tests start and interrupt would inherit.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# Warnings are errors in tests, of libraries that augcond calls too.
+guest.warnings_stay_errors = True
 
 
 @pytest.fixture(autouse=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import runpy
+import warnings
 from pathlib import Path
 
 import datasets
@@ -14,7 +15,7 @@ from PIL import Image
 from torchvision.datasets import ImageFolder
 from torchvision.transforms.v2.functional import pil_to_tensor
 
-from augcond import Augmenter
+from augcond import Augmenter, guest
 from augcond.datasets import DecodeSettings, decode, list_memory
 from augcond.datasets.memory import encoded
 from augcond.errors import ConfigError, DatasetError, GeneratorError
@@ -169,13 +170,24 @@ def test_rows_that_fail_are_left_out_with_a_word(caplog):
         Augmenter(FakeGenerator(fails=lambda seed: True), "text")([picture], ["a"], per_class=20)
 
 
+def test_warnings_of_libraries_are_no_errors(monkeypatch):
+    monkeypatch.setattr(guest, "warnings_stay_errors", False)
+    picture = np.zeros((8, 8, 3), np.uint8)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        # diffusers' schedulers hand tensors to NumPy, which warns.
+        assert len(Augmenter({"steps": 2}, "image")([picture], ["a"], per_class=1)) == 1
+        with pytest.raises(UserWarning):
+            warnings.warn("the caller's own", stacklevel=1)
+
+
 EXAMPLES = Path(__file__).parents[1] / "docs" / "examples"
 
 
 @pytest.mark.parametrize("name", ["own_recipe", "own_generator"])
 def test_examples_of_one_s_own_make_images(name, monkeypatch, capsys):
     monkeypatch.syspath_prepend(EXAMPLES)
-    runpy.run_path(EXAMPLES / f"{name}.py", run_name="__main__")
+    runpy.run_path(str(EXAMPLES / f"{name}.py"), run_name="__main__")
     expected = {
         "own_recipe": ["cat/0/image (1.0,)", "cat/0/middle ("],
         "own_generator": ["patches:none cat/0/cutmix (64, 64)", "patches:none dog/0/cutmix (64, 64)"],

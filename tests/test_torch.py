@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import re
+import shutil
 import subprocess
 import sys
 from itertools import chain
@@ -80,13 +81,13 @@ def test_what_screening_dropped_is_left_out_as_in_training(tmp_path):
         tmp_path,
         conditioning={"recipe": "mixup"},
         screening={"by": "encoder", "rejected_real": 0.3},
-        training={"steps": 1, "seeds": 1},
+        training={"steps": 1, "seeds": 1, "arms": [{"name": "mixup", "recipe": "mixup"}]},
     )
     generate(config)
     with pytest.raises(RunError, match="was not screened since its images were made"):
         RunDataset(config.run)
     assert len(RunDataset(config.run, screening="all")) == 12
-    (_, card) = train(config)
+    (card,) = train(config)
     assert 0 < card.screened_out < 12
     kept, dropped = (RunDataset(config.run, screening=which).keys for which in ("kept", "dropped"))
     assert (len(kept), len(dropped)) == (card.synthetic_images, card.screened_out)
@@ -133,16 +134,24 @@ def test_images_are_read_one_by_one_from_files_that_vouch_for_them(place, tmp_pa
         RunDataset(run, cache=tmp_path / "taken" / "x")[0]
 
 
-def test_a_shard_that_changed_is_refused(tmp_path):
-    config = toy_run(tmp_path, conditioning={"recipe": "text"})
-    generate(config)
-    images = RunDataset(config.run)
-    shard = RunFolder(config.run).shard_path(0)
+def test_a_shard_that_changed_is_refused(run, tmp_path):
+    copy = RunFolder(shutil.copytree(run.path, tmp_path / "run"))
+    images = RunDataset(copy, cache=tmp_path / "cache")
+    shard = copy.shard_path(0)
     data = bytearray(shard.read_bytes())
     data[100] ^= 1
     shard.write_bytes(data)
     with pytest.raises(CorruptRunError, match=r"shard 00000 of .* is not what was committed"):
         images[0]
+
+
+def test_no_copy_is_written_through_a_link_out_of_the_run(run, tmp_path):
+    copy = RunFolder(shutil.copytree(run.path, tmp_path / "run", ignore=shutil.ignore_patterns("cache")))
+    (tmp_path / "elsewhere").mkdir()
+    (copy.path / "cache").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(RunError, match="is a link that leads out of the run folder"):
+        RunDataset(copy, screening="all")
+    assert not any((tmp_path / "elsewhere").iterdir())
 
 
 def to_tensor(image):
@@ -198,7 +207,14 @@ def test_batches_that_cannot_be_are_refused():
 
 def in_small(example: str) -> str:
     """Return an example with small networks' sizes and few steps; all else is the documentation's."""
-    for large, small in (("224", "32"), ("steps=100", "steps=2"), ("range(10)", "range(2)"), ("num_workers=2", "")):
+    few = (
+        ("224", "32"),
+        ("size=32", "size=4"),
+        ("steps=100", "steps=2"),
+        ("range(10)", "range(2)"),
+        ("num_workers=2", ""),
+    )
+    for large, small in few:
         assert large in example
         example = example.replace(large, small)
     return example

@@ -70,7 +70,7 @@ def config_page() -> str:
 
 
 def _section(section: type[Section], path: str) -> Iterator[str]:
-    yield from (_text(section.__doc__), "")
+    yield from (_text(section.purpose), "")
     yield from _keys(section, path)
 
 
@@ -88,7 +88,7 @@ def _keys(section: type[Section], path: str, only: list[str] | None = None) -> I
         kind = "a section" if inner else _words(about, schema)
         yield from (f"#### `{path}{key}`", "")
         yield from (f"{kind}{'' if inner else ', ' + default}{decides}", "")
-        yield from (_text(field.description or inner[0].__doc__), "")
+        yield from (_text(field.description or inner[0].purpose), "")
         # The keys of arms.overrides are those of training.
         for each in inner:
             yield from _keys(each, f"{path}{key}.")
@@ -148,4 +148,8 @@ def api_page() -> str:
             lines += [f"::: augcond.{node.module}.{alias.name}", ""]
             if alias.name == "RunConfig":
                 lines[-1:] = ["    options: {members: false}", "", "Its keys: [config keys](config.md).", ""]
+    about = "From `augcond.torch`, which imports PyTorch ([how](../own-training.md))."
+    lines += ["## In training scripts", "", about, ""]
+    for name in ("RunDataset", "RealDataset", "MixedBatchSampler"):
+        lines += [f"::: augcond.torch.{name}", "    options: {heading_level: 3}", ""]
     return "\n".join(lines)

@@ -23,6 +23,6 @@ middle = Recipe("middle", embeddings=towards_the_middle, sources=3, dropout=True
 
 if __name__ == "__main__":
     images, labels = zip(*FakeData(12, (3, 32, 32), 2), strict=True)  # your own images, and what they show
-    augmenter = augcond.Augmenter({"steps": 10}, ["image", "own_recipe:middle"])
+    augmenter = augcond.Augmenter({"steps": 5}, ["image", "own_recipe:middle"])
     for made in augmenter(images, labels, classes=["cat", "dog"], per_class=2):
         print(made.provenance.key, made.provenance.weights)

@@ -23,10 +23,10 @@ from augcond.engine.rows import BatchSize, generate_rows
 from augcond.engine.work import torch_threads
 from augcond.errors import ConfigError, GeneratorError
 from augcond.generators import Generator, check_recipes, load_generator
+from augcond.guest import as_guest
 from augcond.planning import make_plan
 from augcond.store.images import ImageFormat, decode_stored
 from augcond.store.shards import Provenance, ShardRow
-from augcond.torch_state import in_its_own_state
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -75,7 +75,7 @@ class Augmenter:
         GeneratorError: the generator cannot be loaded.
     """
 
-    @in_its_own_state
+    @as_guest
     def __init__(
         self,
         generator: Mapping[str, Any] | Generator | None = None,
@@ -104,7 +104,7 @@ class Augmenter:
         check_recipes(self._config.generator, self._config.conditioning, self._generator.traits)
         self._from_config = loaded is None
 
-    @in_its_own_state
+    @as_guest
     def __call__(
         self,
         images: Any,

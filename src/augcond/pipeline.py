@@ -26,6 +26,7 @@ from augcond.evaluation.evaluator import evaluate_models
 from augcond.evaluation.results import Results
 from augcond.generators import Generator, check_recipes, load_generator
 from augcond.generators.base import Traits
+from augcond.guest import as_guest
 from augcond.planning import Plan, checked_amounts, make_plan
 from augcond.progress import NoProgress, Progress, Stage, no_stage
 from augcond.screening.screen import screened_out
@@ -34,8 +35,9 @@ from augcond.store.fingerprint import as_begun, image_settings, with_kept_defaul
 from augcond.store.folder import RunFolder
 from augcond.store.images import ImageFormat
 from augcond.store.plans import RunPlan, digest_inputs, mark_large, plan_run, recorded_settings, settle_plan
+from augcond.store.rejection import rejected_keys
 from augcond.store.shards import GenerationSettings
-from augcond.torch_state import in_its_own_state
+from augcond.tracking import current, tracked
 from augcond.training.arms import HeldOut, arms_of
 from augcond.training.cards import ModelCard
 from augcond.training.devices import find_rank
@@ -45,7 +47,8 @@ from augcond.training.trainer import train_arms
 logger = logging.getLogger(__name__)
 
 
-@in_its_own_state
+@as_guest
+@tracked
 def generate(
     config: RunConfig,
     *,
@@ -77,12 +80,27 @@ def generate(
     ensure_ready(config, {"generate"})
     with closing(load_engine(config.engine.name)) as engine:
         job = _planned(config, engine, overwrite=overwrite, progress=progress or NoProgress())
-        summary = engine.run(replace(job, retry_failed=retry_failed, reuse=tuple(reuse)))
+        told = current().progress(job.progress)
+        summary = engine.run(replace(job, retry_failed=retry_failed, reuse=tuple(reuse), progress=told))
+        _track(summary, job.folder)
     if not job.folder.plans(job.plan):
         # It stood still for so long that another one took its claim, and then wrote what it had meant to.
         logger.warning("another process has written an older plan meanwhile: its rows are planned again")
         return summary.then(generate(config, reuse=reuse, retry_failed=retry_failed, progress=progress))
     return summary
+
+
+def _track(summary: Summary, folder: RunFolder) -> None:
+    """Tell trackers what was made, and show some of it."""
+    if not summary.shards or not current().asks:
+        return
+    from augcond.report.dataset_card import draw_samples
+    from augcond.report.facts import read_facts
+
+    current().numbers({"generation/ok": summary.ok, "generation/failed": summary.failed}, summary.ok + summary.failed)
+    current().table("generation/reasons", ["reason", "rows"], [[text, str(n)] for text, n in summary.reasons.items()])
+    if summary.ok:
+        current().picture("generation/samples", draw_samples(rejected_keys(folder), read_facts(folder)))
 
 
 def _planned(config: RunConfig, engine: Engine, *, overwrite: bool, progress: Progress) -> Job:
@@ -126,7 +144,8 @@ def _planned(config: RunConfig, engine: Engine, *, overwrite: bool, progress: Pr
     return Job(config, folder, run_plan, materials, progress=progress)
 
 
-@in_its_own_state
+@as_guest
+@tracked
 def train(config: RunConfig, *, overwrite: bool = False, progress: Progress | None = None) -> list[ModelCard]:
     """Train every arm of the run with every training seed; call it again to resume after any interruption.
 
@@ -160,7 +179,8 @@ def train(config: RunConfig, *, overwrite: bool = False, progress: Progress | No
         return train_arms(experiment, dropped=dropped, overwrite=overwrite, progress=progress)
 
 
-@in_its_own_state
+@as_guest
+@tracked
 def evaluate(config: RunConfig, *, on: HeldOut = "test", progress: Progress | None = None) -> Results:
     """Judge every trained model on the test set, each image once, and write RUN/results.json.
 
@@ -178,10 +198,12 @@ def evaluate(config: RunConfig, *, on: HeldOut = "test", progress: Progress | No
     return evaluate_models(load_experiment(config, progress), on=on, progress=progress)
 
 
-@in_its_own_state
+@as_guest
+@tracked
 def run(
     config: RunConfig,
     *,
+    reuse: Sequence[Path] = (),
     progress: Stage = no_stage,
     on_stage: Callable[[str], None] = lambda stage: None,
 ) -> Results:
@@ -189,6 +211,7 @@ def run(
 
     Args:
         config: the run; where it trains on real images alone, there is nothing to report on but the results.
+        reuse: see `generate`.
         progress: see `augcond.progress.Stage`.
         on_stage: told what the report does.
 
@@ -201,7 +224,7 @@ def run(
     ensure_ready(config, EVERYTHING if synthetic else {"train", "evaluate"})
     if synthetic:
         with progress("images") as told:
-            generate(config, progress=told)
+            generate(config, reuse=reuse, progress=told)
     with progress("training steps") as told:
         train(config, progress=told)
     with progress("models judged") as told:

@@ -19,7 +19,7 @@ from torch.utils.data import Dataset, Sampler
 from augcond.datasets import load_dataset
 from augcond.datasets.contents import open_image
 from augcond.datasets.splits import draw_split, settle_split, subset
-from augcond.errors import ConfigError, RunError
+from augcond.errors import ConfigError, CorruptRunError, RunError
 from augcond.screening.screen import read_screening
 from augcond.store.folder import RunFolder
 from augcond.store.images import decode_stored
@@ -96,6 +96,8 @@ class RunDataset(Dataset[tuple[Any, int]]):
         self.classes, self.class_names = plan.classes, plan.class_names
         table = plan.plan.table.select(["shard", "key", "label", "recipe"])
         places = [np.arange(stop - start) for start, stop in plan.plan.bounds()]
+        if [len(each) for each in places] != [marker.rows for marker in self._markers]:
+            raise CorruptRunError(f"{self._folder.path} holds other rows than its plan: augcond check says which")
         table = table.append_column("place", pa.array(np.concatenate(places) if places else [], pa.int64()))
         table = table.filter(pa.array(self._has_status(status), pa.bool_()))
         table = table.filter(pc.invert(pc.is_in(table["key"], _texts(rejected_keys(self._folder)))))
@@ -290,7 +292,9 @@ class MixedBatchSampler(Sampler[list[int]]):
 
 
 def _folder(run: Path | str | RunFolder) -> RunFolder:
-    return run if isinstance(run, RunFolder) else resolve_run(Path(run))
+    folder = run if isinstance(run, RunFolder) else resolve_run(Path(run))
+    folder.read_config()  # which refuses links that lead out of it: copies of shards are written there
+    return folder
 
 
 def _texts(values: Collection[str]) -> pa.Array:

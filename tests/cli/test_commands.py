@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.metadata
 import io
 import json
 import signal
@@ -134,6 +135,17 @@ def test_from_folder_to_export(project, augcond):
     assert code == 0
     assert "12/12 images written" in err
     assert len(list((project / "out").glob("*/*.png"))) == 12
+
+
+def test_init_schema_and_version(project, augcond):
+    code, out, _ = augcond("init", "photos")
+    assert (code, (project / "photos.yaml").exists()) == (0, True)
+    assert out.startswith("7 photos in 2 classes, 3 to 4 in each")
+    code, _, err = augcond("init", "photos")
+    assert (code, "there is one already, which stays" in err) == (2, True)
+    assert "2 classes" in augcond("inspect", "photos.yaml")[1]
+    assert json.loads(augcond("schema")[1])["required"] == ["data", "run"]
+    assert augcond("--version")[1] == f"augcond {importlib.metadata.version('augcond')}\n"
 
 
 def test_reject_reads_keys_and_lists_them(project, augcond, monkeypatch):

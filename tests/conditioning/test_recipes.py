@@ -71,6 +71,8 @@ def make(name, seed=5, images=PICTURES, keys=KEYS, shape=(12,), inputs=("text", 
 class Reference:
     """The maths of docs/conditioning.md, for one row, in loops; shares no code with what it tests."""
 
+    size = SIZE
+
     def __init__(self, seed, images, keys, shape, alpha=1.0, p=0.4, count=2, inputs=()):
         self.seed, self.images, self.keys, self.shape, self.inputs = seed, images, keys, shape, inputs
         self.generator = TinyGenerator(shape)
@@ -100,7 +102,7 @@ class Reference:
             torch.manual_seed(self.stream_seed(f"crop-{position}"))
             top, left, height, width = RandomResizedCrop.get_params(image, [0.08, 1.0], [3 / 4, 4 / 3])
         box = (left, top, left + width, top + height)
-        cropped = image.crop(box).resize((SIZE, SIZE), PIL.Image.Resampling.BILINEAR)
+        cropped = image.crop(box).resize((self.size, self.size), PIL.Image.Resampling.BILINEAR)
         return np.asarray(cropped).transpose(2, 0, 1) / 255.0
 
     def whole(self, position):
@@ -154,17 +156,17 @@ class Reference:
         if base in ("image", "dropout"):
             embedding, lam, share, weights = self.embedding_of(1), None, None, [1.0]
         elif base == "mixup":
-            view = np.zeros((3, SIZE, SIZE))
+            view = np.zeros((3, self.size, self.size))
             for position, weight in enumerate(weights, start=1):
                 view += weight * self.crop(position)
             embedding = self.embed(view)
         elif base == "cutmix":
-            view, second, box = self.crop(1).copy(), self.crop(2), self.box(lam, SIZE, SIZE)
-            for row in range(SIZE):
-                for column in range(SIZE):
+            view, second, box = self.crop(1).copy(), self.crop(2), self.box(lam, self.size, self.size)
+            for row in range(self.size):
+                for column in range(self.size):
                     if box[row][column]:
                         view[:, row, column] = second[:, row, column]
-            share = 1 - sum(map(sum, box)) / SIZE**2
+            share = 1 - sum(map(sum, box)) / self.size**2
             embedding, weights = self.embed(view), [share, 1 - share]
         elif base == "image-pair":
             embedding = np.array([*self.embedding_of(1), *self.embedding_of(2)])
@@ -233,7 +235,7 @@ def test_recipe_equals_the_slow_reference(name, seed):
 
 
 @pytest.mark.parametrize("shape", SHAPES[1:], ids=str)
-@pytest.mark.parametrize("name", ["text", "image", "dropout", "embed-mixup", "embed-cutmix", "embed-cutmix-dropout"])
+@pytest.mark.parametrize("name", EMBEDDED)
 def test_recipe_equals_the_slow_reference_on_tokens(name, shape):
     for seed in range(2 if shape[0] > 200 else 8):
         agrees(name, seed, shape)

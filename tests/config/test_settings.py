@@ -77,7 +77,7 @@ def test_every_key_of_a_run_says_what_it_decides():
     assert {setting.decides for setting in found.values()} == set(get_args(Decides))
     for keys, setting in found.items():
         # What computes something defines nothing, wherever it stands.
-        if keys[-1] in ("device", "dtype", "threads", "max_memory_gb", "checkpoint_every", "compile"):
+        if keys[-1] in ("device", "dtype", "threads", "max_memory_gb", "checkpoint_every", "compile", "memory"):
             assert setting.decides == "nothing", keys
 
 
@@ -86,15 +86,18 @@ def test_no_key_of_0_1_declares_a_neutral_value():
     assert [keys for keys, setting in keys_of(RunConfig) if setting.neutral is not ABSENT] == [
         ("data", "several_names"),
         ("data", "near_duplicates"),
+        ("tracking",),
         ("generator", "cache"),
         ("generator", "lora"),
         ("generator", "vae"),
+        ("generator", "memory"),
         ("output", "effort"),
         ("training", "ceiling_counts"),
         ("training", "decay"),
         ("training", "standardise"),
         ("evaluation", "primary"),
         ("evaluation", "features"),
+        ("sweep",),
     ]
 
 

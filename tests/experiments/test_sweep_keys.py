@@ -8,7 +8,8 @@ from augcond.config.base import Section, find_setting, setting_of
 from augcond.errors import ConfigError
 from augcond.evaluation.results import read_results
 from augcond.experiments import sweep as module
-from augcond.experiments.sweep import _alike, cells_of, parse_axis, sweep
+from augcond.experiments.axes import parse_axis
+from augcond.experiments.sweep import _alike, cells_of, sweep
 from tests.training.toys import toy_run
 
 VALUES = {

@@ -5,10 +5,12 @@ import shutil
 from dataclasses import replace
 
 import diffusers
+import numpy as np
 import pytest
 import torch
 from PIL import Image
 
+from augcond.conditioning import RECIPES, combine, prepare
 from augcond.conditioning.base import Conditioning, InitialImage
 from augcond.config import ConditioningConfig, GeneratorConfig, PlanConfig
 from augcond.datasets import DecodeSettings
@@ -19,7 +21,16 @@ from augcond.generators import flux2_klein as module
 from augcond.planning import make_plan
 from augcond.store.images import ImageFormat, decode_stored
 from augcond.testing import save_tiny_flux2_klein
-from tests.generators.pipelines import SEEDS, assert_batch_equals_rows, assert_rows_keep_their_own, load, noise
+from tests.conditioning.test_recipes import REFERENCES, Reference
+from tests.generators.pipelines import (
+    SEEDS,
+    assert_bad_weights_are_not_read,
+    assert_batch_equals_rows,
+    assert_failed_rows_are_made_again,
+    assert_rows_keep_their_own,
+    load,
+    noise,
+)
 from tests.toy import toy_dataset
 
 PROMPTS = ("a boot", "a red shirt", "a bag on grass", "a boot")
@@ -51,7 +62,7 @@ def make(folders):
     def generator(kind="distilled", **settings):
         key = kind, repr(sorted(settings.items()))
         if key not in loaded:
-            defaults = {"model": str(folders[kind]), "steps": 3, "scheduler": "default", "guidance_scale": 1.0}
+            defaults = {"model": str(folders[kind]), "steps": 2, "scheduler": "default", "guidance_scale": 1.0}
             config = {"name": "flux2-klein", "size": 64, "device": "cpu", **defaults, **settings}
             loaded[key] = load_generator(GeneratorConfig(**config))
         return loaded[key]
@@ -82,10 +93,10 @@ def mixed(tokens):
     return Conditioning(embeddings, torch.tensor([True, True, True, False]), PROMPTS)
 
 
-def called(pipeline, prompts, seeds, steps=3, **call):
+def called(pipeline, prompts, seeds, **call):
     """Return the images that the pipeline's own call makes of the seeds' noise, before rounding."""
     start = torch.nn.functional.pixel_unshuffle(noise(seeds, 2, 8, 8)[0], 2)
-    given = {"latents": start, "num_inference_steps": steps, "guidance_scale": 1.0, "max_sequence_length": 48, **call}
+    given = {"latents": start, "num_inference_steps": 2, "guidance_scale": 1.0, "max_sequence_length": 48, **call}
     latents = pipeline(prompt=list(prompts), height=64, width=64, output_type="latent", **given).images
     with torch.inference_mode():
         return pipeline.vae.decode(latents).sample
@@ -165,7 +176,7 @@ def test_prompts_are_messages_of_a_chat(make, own, monkeypatch):
 
 
 def test_kept_features(make, mixed):
-    """At 3 steps and interval 2, the second is not computed as a whole: other images, rows as independent."""
+    """The second of two steps is not computed as a whole: other images, rows as independent."""
     cached = make(cache={"interval": 2, "branch": 0})
     images = assert_batch_equals_rows(cached, mixed, SEEDS)
     assert not torch.allclose(images, make().sample(mixed, SEEDS)[0], atol=1e-3)
@@ -176,13 +187,45 @@ def test_real_guidance_starts_from_the_source(make, own, tokens):
     pixels = torch.stack([make().view(picture) for picture in PICTURES[:rows]])
     initial = tuple(InitialImage(each, 0.5) for each in pixels)
     none = Conditioning(torch.zeros(rows, TOKENS, 8), torch.tensor([False] * rows), PROMPTS[:rows], initial=initial)
-    images, _ = make(steps=4).sample(none, SEEDS[:rows])
-    sigma = float(make(steps=4)._schedulers.new(torch.device("cpu")).sigmas[2])
+    images, _ = make().sample(none, SEEDS[:rows])
+    sigma = float(make()._schedulers.new(torch.device("cpu")).sigmas[1])
     source = tokens[:rows].transpose(1, 2).reshape(rows, 8, 4, 4)
     start = torch.nn.functional.pixel_unshuffle(noise(SEEDS[:rows], 2, 8, 8)[0], 2)
     latents = sigma * start + (1 - sigma) * source
-    expected = called(pipeline, PROMPTS[:rows], SEEDS[:rows], 4, latents=latents, sigmas=[0.5, 0.25])
+    expected = called(pipeline, PROMPTS[:rows], SEEDS[:rows], latents=latents, sigmas=[0.5])
     torch.testing.assert_close(images, expected, rtol=0, atol=1e-4)
+
+
+class Latents(Reference):
+    """The maths of the recipes, in loops, on the latents that diffusers' pipeline makes of a picture."""
+
+    size = 64
+
+    def __init__(self, pipeline, seed):
+        super().__init__(seed, PICTURES, ["a", "b", "c", "d"], (TOKENS, 8), inputs=REFERENCES)
+        self.pipeline = pipeline
+
+    def whole(self, position):
+        return np.asarray(self.images[position - 1]).transpose(2, 0, 1) / 255
+
+    def embed(self, view):
+        pixels = torch.from_numpy(np.asarray(view, np.float32))[None] * 2 - 1
+        with torch.inference_mode():
+            return self.pipeline.prepare_image_latents([pixels], 1, None, "cpu", torch.float32)[0][0].numpy()
+
+
+@pytest.mark.parametrize("name", [name for name in recipes_for("flux2-klein") if RECIPES[name].with_image])
+def test_each_recipe_on_latents_equals_the_slow_reference(make, own, name):
+    generator, settings, recipe = make(), ConditioningConfig(), RECIPES[name]
+    for seed in (3, 8):
+        reference = Latents(own["distilled"], seed)
+        prepared = prepare(recipe, settings, PICTURES, reference.keys, seed, generator)
+        found, draws = combine(recipe, settings, generator.encode_images(prepared.views), prepared, seed)
+        expected, lam, share, _ = reference.run(name)
+        np.testing.assert_allclose(found.numpy(), expected, rtol=0, atol=1e-4)
+        assert (draws.lam, draws.share) == (lam, share)
+        if recipe.dropout:
+            assert 0 < int((~found.any(1)).sum()) < TOKENS
 
 
 def test_every_recipe_in_one_batch_and_alone(make):
@@ -190,7 +233,7 @@ def test_every_recipe_in_one_batch_and_alone(make):
     assert {"text", "real-guidance", "image-pair", "embed-cutmix-dropout"} < set(conditioning.recipe)
     dataset = toy_dataset({"cat": 3})
     plan = make_plan(dataset, PlanConfig(per_class=1), conditioning, prompts=("{class_name}",))
-    materials = Materials(dataset.reader, DecodeSettings(), conditioning, make(steps=2), ImageFormat("png", 90, None))
+    materials = Materials(dataset.reader, DecodeSettings(), conditioning, make(), ImageFormat("png", 90, None))
     rows = list(plan.rows())
     together, alone = (generate_rows(rows, materials, BatchSize(size)) for size in (len(rows), 1))
     pictures = []
@@ -207,16 +250,21 @@ def test_every_recipe_in_one_batch_and_alone(make):
     [
         ({"guidance_scale": 3.0}, r"generator\.guidance_scale: this klein is distilled, and not guided: set it to 1"),
         ({"own": {"negative_prompt": "x"}}, r"generator\.own\.negative_prompt: this klein is distilled"),
+        ({"guidance_interval": (0.2, 0.8)}, r"generator\.guidance_interval: this klein is distilled"),
         ({"size": 56}, "multiples of 16 pixels; 56 is not one, 64 is"),
         ({"own": {"reference_size": 40}}, r"generator\.own\.reference_size: 16 x 16 pixels are a token; 40 is no"),
         ({"scheduler": "ddim"}, "was trained by flow matching, so it takes default, flow-euler"),
         ({"cache": {"interval": 2, "branch": 2}}, r"generator\.cache\.branch: this transformer has blocks 0 to 1"),
     ],
 )
-def test_what_it_cannot_do_is_refused_before_weights_are_read(make, monkeypatch, settings, message):
-    monkeypatch.setattr(module, "load_pipeline", lambda *_: pytest.fail("weights are read"))
-    with pytest.raises(ConfigError, match=message):
-        make(**settings)
+def test_what_it_cannot_do_is_refused_before_weights_are_read(folders, monkeypatch, settings, message):
+    given = {"scheduler": "default", "guidance_scale": 1.0, **settings}
+    config = GeneratorConfig(name="flux2-klein", model=str(folders["distilled"]), device="cpu", **given)
+    assert_bad_weights_are_not_read(config, monkeypatch, ConfigError, message)
+
+
+def test_rows_that_fail_in_half_precision(make, mixed):
+    assert_failed_rows_are_made_again(make(dtype="bfloat16"), make(), mixed)
 
 
 def test_parts_that_do_not_belong_together(make, folders, tmp_path):

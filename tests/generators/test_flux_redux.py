@@ -17,6 +17,7 @@ from augcond.generators import load_generator
 from augcond.generators.denoising import encode_pixels
 from augcond.generators.loading import quiet_progress
 from augcond.testing import TinyShape, save_tiny_flux, save_tiny_redux
+from augcond.testing.networks import tiny_vae
 from tests.generators.pipelines import (
     PROMPTS,
     SEEDS,
@@ -212,6 +213,19 @@ def test_the_scale_is_a_factor_on_the_images_tokens(folder, make):
 
     for one, other, factor in zip(told(weak), told(full), (1.0, 0.5), strict=True):
         torch.testing.assert_close(one, factor * other)
+
+
+def test_a_tiny_autoencoder_in_the_place_of_the_own(make, config, tmp_path):
+    tiny = tiny_vae(TinyShape(autoencoder="tiny"))
+    tiny.save_pretrained(tmp_path / "tiny")
+    own, other = make(), load_generator(config(vae=str(tmp_path / "tiny")))
+    conditioning = token_rows(own, 2)
+    images, errors = other.sample(conditioning, SEEDS[:2])
+    assert errors == [None] * 2
+    with torch.inference_mode():
+        latents = own._denoise(conditioning, SEEDS[:2])
+        torch.testing.assert_close(images, tiny.decode(latents).sample, rtol=0, atol=1e-5)
+    assert other.identity.model == "dev + tiny + redux"
 
 
 def test_kept_blocks(make):

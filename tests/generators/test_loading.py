@@ -178,7 +178,9 @@ def test_pointers_of_git_lfs(folder):
 def test_a_checkpoint_in_a_single_file(tmp_path):
     single = tmp_path / "model.safetensors"
     save_file({"model.diffusion_model.out.0.bias": torch.zeros(1)}, single)
-    message = r"is a checkpoint in a single file; convert it .* StableUnCLIPImg2ImgPipeline\.from_single_file\(FILE\)"
+    message = (
+        r"is a checkpoint in a single file; name a folder .* StableUnCLIPImg2ImgPipeline\.from_single_file\(FILE\)"
+    )
     for model in (single, tmp_path / "nothing.ckpt", "someone/model/v1.safetensors"):
         with pytest.raises(ConfigError, match=message):
             locate(model)

@@ -10,7 +10,8 @@ from augcond.cli import app
 from augcond.config import load_config
 from augcond.errors import CorruptRunError
 from augcond.evaluation.results import read_results
-from augcond.experiments.sweep import parse_axis, sweep
+from augcond.experiments.axes import parse_axis
+from augcond.experiments.sweep import sweep
 from augcond.report import write_report
 from augcond.store import RunFolder
 from tests.report.test_report import parse, text_of

@@ -10,8 +10,9 @@ import pytest
 
 from augcond.config import parse_config
 from augcond.errors import CorruptRunError
+from augcond.experiments.axes import parse_axis
 from augcond.experiments.push import prepare_push
-from augcond.experiments.sweep import parse_axis, sweep
+from augcond.experiments.sweep import sweep
 from augcond.pipeline import evaluate, generate, train
 from augcond.progress import log_to
 from augcond.report import ReportSettings, write_report
@@ -60,6 +61,10 @@ def run(tmp_path_factory):
     checkpoint = folder.model_path("text", 7) / "checkpoint.safetensors"
     checkpoint.parent.mkdir()
     checkpoint.touch()
+    # As TensorBoard does (tests/test_tracking.py).
+    events = folder.path / "tracking" / "tensorboard" / "events.out.tfevents.1"
+    events.parent.mkdir(parents=True)
+    events.touch()
     return config, folder
 
 
@@ -70,7 +75,9 @@ def test_every_file_of_a_run_is_in_the_list_and_all_of_the_list_is_there(run):
     missing = set(FILES) - {kind for kinds in found.values() for kind in kinds}
     none_left = {"marker set aside", "card set aside", "shard made again", "claim", "worker", "lock"}
     # Its report measured nothing. No recipe of this run shows whole views; tests/engine/test_embeddings.py audits one.
-    assert missing == {"sweep", "sweep table", "cell", "embeddings", "judged images"} | none_left
+    # Those of a tuning: tests/experiments/tuning/test_tune.py.
+    tuning = {"tuning", "tuned config", "tuned run", "tuning table", "study", "study lock", "folded", "probed"}
+    assert missing == {"sweep", "sweep table", "cell", "embeddings", "judged images"} | tuning | none_left
 
 
 def test_overwriting_leaves_log_locks_and_what_decoding_found(run, tmp_path):
@@ -83,6 +90,7 @@ def test_overwriting_leaves_log_locks_and_what_decoding_found(run, tmp_path):
         (copy.path / name).write_text("")
     copy.clear()
     stay = {"log.txt", "decoded.parquet", "decoded-test.parquet", "decoded-validation.parquet"} | theirs
+    stay.add("tracking/tensorboard/events.out.tfevents.1")
     assert files_in(copy.path) == stay
     assert copy.shards.is_dir()
     again = parse_config(config.model_dump(mode="json") | {"run": copy.path})

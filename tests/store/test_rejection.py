@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import re
+import shutil
+from pathlib import Path
 
 import pytest
 
@@ -16,15 +18,21 @@ from tests.toy import toy_config
 from tests.training.toys import toy_run
 
 
-@pytest.fixture
-def config(tmp_path):
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
     config = toy_run(
-        tmp_path,
+        tmp_path_factory.mktemp("rejection"),
         conditioning={"recipe": "mixup"},
         training={"seeds": 1, "steps": 2, "arms": [{"name": "mixup", "recipe": "mixup"}]},
     )
     generate(config)
     return config
+
+
+@pytest.fixture
+def config(made, tmp_path):
+    """A copy of the run that a test may change."""
+    return made.model_copy(update={"run": Path(shutil.copytree(made.run, tmp_path / "run"))})
 
 
 def added(config) -> set[str]:

@@ -362,13 +362,20 @@ class Stopped(Exception):
 
 
 class Told(NoProgress):
-    """Keeps what it is told, and stops a training after some steps."""
+    """Keeps what it is told of steps, and stops a training after some."""
 
     def __init__(self, stop=None):
         self.steps = []
         self.stop = stop
+        self.of_steps = False
+
+    def start(self, total, what=None):
+        # Images that are read have a name of their own.
+        self.of_steps = what is None
 
     def advance(self, done, failed):
+        if not self.of_steps:
+            return
         self.steps.append(done)
         if sum(self.steps) == self.stop:
             raise Stopped

@@ -26,6 +26,7 @@ Data = Annotated[
 Set = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a key, such as generator.steps=10.")
 ]
+Reuse = Annotated[list[Path] | None, typer.Option("--reuse", metavar="RUN", help="Take equal images from another run.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
 
 _DRAWN, _HEAD = b"Software\0Matplotlib", 512

@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from augcond.cli.arguments import (
     AsJson,
     ConfigFile,
+    Reuse,
     RunPath,
     Set,
     held_out_of,
@@ -23,8 +24,12 @@ from augcond.cli.output import console, logged, print_json, say, show_progress
 from augcond.errors import ConfigError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from augcond.config import RunConfig
     from augcond.evaluation import Results
+    from augcond.experiments.axes import Axis
+    from augcond.experiments.forecast import Forecast
     from augcond.store import RunFolder
 
 
@@ -126,6 +131,7 @@ def run(
     dry: Annotated[
         bool, typer.Option("--dry", help="Only say what the run makes and takes, and what is missing.")
     ] = False,
+    reuse: Reuse = None,
     as_json: AsJson = False,
 ) -> None:
     """Generate, train, evaluate and report, and print the table; the same command resumes after any interruption.
@@ -144,7 +150,7 @@ def run(
 
     config = load_run_config(config_file, overrides)
     with logged(config):
-        results = run_stages(config, progress=show_progress, on_stage=say)
+        results = run_stages(config, reuse=tuple(reuse or ()), progress=show_progress, on_stage=say)
     if as_json:
         print_json(asdict(results))
     else:
@@ -161,20 +167,48 @@ def _print_forecast(config: RunConfig, as_json: bool) -> None:
 
     found = forecast(config)
     if as_json:
-        missing = [{"what": entry.what, "detail": entry.detail, "fatal": bool(entry.error)} for entry in found.missing]
-        print_json(asdict(found) | {"total": found.total, "missing": missing})
+        print_json(_plain_forecast(found))
     else:
         print_forecast(found, console())
     if any(entry.error for entry in found.missing):
         raise typer.Exit(1)
 
 
+def _plain_forecast(found: Forecast) -> dict[str, Any]:
+    missing = [{"what": entry.what, "detail": entry.detail, "fatal": bool(entry.error)} for entry in found.missing]
+    return asdict(found) | {"total": found.total, "missing": missing}
+
+
+def _print_sweep_forecast(
+    config: RunConfig, axes: Sequence[Axis], seeds: int, trainings: int, *, as_json: bool
+) -> None:
+    from augcond.cli.tables import print_forecast
+    from augcond.experiments.forecast import forecast_sweep
+
+    found = forecast_sweep(config, axes, seeds, trainings)
+    if as_json:
+        print_json([{"name": point.name, "seeds": point.seeds, **_plain_forecast(point.each)} for point in found])
+    for point in () if as_json else found:
+        typer.echo(f"\n{point.name}, with {point.seeds} seeds; each of them:")
+        print_forecast(point.each, console())
+    if any(entry.error for point in found for entry in point.each.missing):
+        raise typer.Exit(1)
+
+
 def sweep(
     config_file: ConfigFile,
-    over: Annotated[list[str], typer.Option(metavar="KEY=V,V", help="A key and its values; may be repeated.")],
-    seeds: Annotated[int, typer.Option(min=1, help="Seeds of split, plan and training together.")] = 3,
+    over: Annotated[
+        list[str] | None,
+        typer.Option(metavar="KEY=V,V", help="A key and its values; may be repeated. Else the config's `sweep:`."),
+    ] = None,
+    seeds: Annotated[
+        int | None, typer.Option(min=1, help="Seeds of split, plan and training together; else the config's, else 3.")
+    ] = None,
     on: Annotated[str, typer.Option(help="validation, to choose by; or test.")] = "validation",
     trainings: Annotated[int, typer.Option(min=1, help="Trainings of each seed; they are averaged.")] = 1,
+    dry: Annotated[
+        bool, typer.Option("--dry", help="Only say what the runs make and take, and what is missing.")
+    ] = False,
     overrides: Set = None,
     as_json: AsJson = False,
 ) -> None:
@@ -186,14 +220,20 @@ def sweep(
     Example: augcond sweep photos.yaml --over conditioning.recipe=text,mixup --seeds 2 --set run=runs/sweep
     """
     from augcond.cli.tables import print_results
-    from augcond.experiments.sweep import parse_axis
+    from augcond.experiments.axes import axes_of, parse_axis
     from augcond.experiments.sweep import sweep as run_sweep
     from augcond.report import write_report
     from augcond.store import RunFolder
 
     judged_on = held_out_of(on)
-    axes = [parse_axis(text) for text in over]
     config = load_run_config(config_file, overrides)
+    axes = [parse_axis(text) for text in over] if over else axes_of(config)
+    if not axes:
+        raise ConfigError(f"{config_file} has no `sweep:` that says what is varied: give --over key=value,value")
+    seeds = seeds or (3 if config.sweep is None else config.sweep.seeds)
+    if dry:
+        _print_sweep_forecast(config, axes, seeds, trainings, as_json=as_json)
+        return
     with logged(config):
         results = run_sweep(config, axes, seeds=seeds, trainings=trainings, on=judged_on, progress=show_progress)
     if as_json:

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from augcond.cli.arguments import AsJson, ConfigFile, RunPath, Set, load_run_config, local, read_keys, run_folder
+from augcond.cli.arguments import AsJson, ConfigFile, Reuse, RunPath, Set, load_run_config, local, read_keys, run_folder
 from augcond.cli.output import console, logged, print_json, show_progress, visible
 from augcond.errors import ConfigError
 
@@ -51,7 +51,7 @@ def plan(
 def generate(
     config_file: ConfigFile,
     overrides: Set = None,
-    reuse: Annotated[list[Path] | None, typer.Option(metavar="RUN", help="Take equal images from another run.")] = None,
+    reuse: Reuse = None,
     overwrite: Annotated[bool, typer.Option(help="Delete the run's images and start anew.")] = False,
     retry_failed: Annotated[bool, typer.Option(help="Try rows again that failed before.")] = False,
     part: Annotated[str | None, typer.Option(hidden=True)] = None,

@@ -19,12 +19,12 @@ from augcond.engine.standby import Preparation
 from augcond.engine.work import Work, do_work, load
 from augcond.errors import AugcondError
 from augcond.generators import Generator, load_generator
+from augcond.guest import as_guest
 from augcond.interruption import INTERRUPTED, catch, names, received
 from augcond.progress import log_to
 from augcond.store.commit import ShardMarker
 from augcond.store.folder import RunFolder
 from augcond.store.pending import ClaimedShard
-from augcond.torch_state import in_its_own_state
 
 FAILED = 1
 
@@ -68,14 +68,14 @@ class Told:
         self.tell("shard", (number, marker))
 
 
-@in_its_own_state
+@as_guest
 def _prepared(preparation: Preparation, told: Told) -> Generator:
     generator = load_generator(preparation.generator, images=preparation.images)
     told.tell("traits", generator.traits)
     return generator
 
 
-@in_its_own_state
+@as_guest
 def _work(order: Order, told: Told, generator: Generator | None) -> None:
     loaded = load(order.work, generator)
     told.tell("ready")

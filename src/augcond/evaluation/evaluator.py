@@ -24,10 +24,20 @@ from augcond.evaluation.intervals import (
 from augcond.evaluation.metrics import Predictions, confused, measure, per_class_accuracy
 from augcond.evaluation.predictions import save_predictions
 from augcond.evaluation.provenance import provenance_now
-from augcond.evaluation.results import ArmResult, Difference, Results, SeedResult, Setup, write_results
+from augcond.evaluation.results import (
+    METRICS,
+    ArmResult,
+    Difference,
+    Results,
+    SeedResult,
+    Setup,
+    share_text,
+    write_results,
+)
 from augcond.evaluation.verdicts import judged as with_verdicts
 from augcond.progress import Interrupted, NoProgress
 from augcond.store.verifying import model_flaw, set_aside_model
+from augcond.tracking import current
 from augcond.training.arm_images import RunImages
 from augcond.training.arms import REAL_ONLY, Arm, HeldOut, Seeds, arms_of
 from augcond.training.cards import ModelCard, read_cards
@@ -86,7 +96,19 @@ def evaluate_models(experiment: Experiment, *, on: HeldOut = "test", progress: P
         missing=tuple(f"{file.key}: {file.reason}" for file in test.rejected),
     )
     write_results(folder.results_path(on), results)
+    _track(results)
     return results
+
+
+def _track(results: Results) -> None:
+    """Tell trackers of accuracies, and of the table."""
+    rows = []
+    for arm in results.arms:
+        values = {name: getattr(arm.mean, name) for name in METRICS}
+        current().numbers({f"{results.on}/{arm.name}/{name}": value for name, value in values.items()})
+        gain = results.gain(arm.name, results.arms[0].name)
+        rows.append([arm.name, *(share_text(value) for value in values.values()), gain.text if gain else ""])
+    current().table(f"{results.on}/results", ["arm", *(name.replace("_", " ") for name in METRICS), "gain"], rows)
 
 
 def _check_models(experiment: Experiment, cards: Sequence[ModelCard]) -> None:

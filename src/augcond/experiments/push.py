@@ -113,7 +113,7 @@ def prepare_push(
         licence = find_family(config.generator.name).licence
         card = DatasetCard(repo_id, left_out, rejected_keys(folder), licence, settings.licence)
         (partial / "README.md").write_text(render_card(card, facts), encoding="utf-8")
-        draw_samples(card, facts).save(partial / "samples.png")
+        draw_samples(card.rejected, facts).save(partial / "samples.png")
     return Pushed(folder.push_path, left_out)
 
 

@@ -25,6 +25,7 @@ Input = Literal["text", "image", "reference-image", "initial-image"]
 then the image embedding), or an initial image and a prompt."""
 
 ALL_INPUTS: frozenset[Input] = frozenset({"text", "image", "initial-image"})
+"""Of a generator that has an image encoder; what is shown pictures as they are takes `reference-image` instead."""
 
 Option = Literal["cache", "lora", "memory", "vae"]
 """A key of `generator:` that only some families know."""

@@ -13,6 +13,7 @@ from augcond.generators.base import Family
 from augcond.generators.checked import check_declared
 from augcond.generators.compiling import compilation_pays
 from augcond.generators.devices import check_memory
+from augcond.guest import as_guest
 
 if TYPE_CHECKING:
     from augcond.conditioning import Recipe
@@ -63,6 +64,7 @@ def find_family(name: str) -> Family:
     return Family(load=found)
 
 
+@as_guest
 def load_generator(config: GeneratorConfig, *, images: int | None = None) -> Generator:
     """Load the generator that `config.name` stands for, with its weights on their device.
 

@@ -30,7 +30,7 @@ from augcond.generators.denoising import (
 )
 from augcond.generators.devices import execution_device, out_of_memory_errors, resolve_device, resolve_dtype
 from augcond.generators.latent_diffusion import LatentDiffusion
-from augcond.generators.loading import WeightsOrigin, locate_checkpoint, read_index
+from augcond.generators.loading import WeightsOrigin, locate_checkpoint, locate_configs, read_index
 from augcond.generators.pipelines import load_pipeline, outline
 from augcond.generators.prompts import PromptEncoder
 from augcond.generators.transformer import TransformerDenoiser, even_sigmas, latents_of, tokens_of
@@ -305,12 +305,13 @@ def load_klein(config: GeneratorConfig) -> Klein:
         ConfigError: a setting is wrong or does not go with this checkpoint.
         GeneratorError: the checkpoint is missing, incomplete, or of another kind.
     """
-    parts = outline(WeightsOrigin(config.model, config.revision, config.name), LAYOUT)
+    origin = WeightsOrigin(config.model, config.revision, config.name)
+    parts = outline(origin, LAYOUT)
     _check_parts(parts)
+    if read_index(locate_configs(origin, LAYOUT), origin).get("is_distilled"):
+        _check_distilled(config)
     Klein.settle(parts, config)
     checkpoint = locate_checkpoint(config, LAYOUT)
-    if read_index(checkpoint.folder, checkpoint.identity.model).get("is_distilled"):
-        _check_distilled(config)
     dtype = resolve_dtype(config, resolve_device(config.device), Klein.half)
     return Klein(load_pipeline(checkpoint, LAYOUT, dtype), checkpoint.identity, config)
 
@@ -336,6 +337,8 @@ def _check_distilled(config: GeneratorConfig) -> None:
             f"generator.guidance_scale: this klein is distilled, and not guided: set it to 1, not "
             f"{config.guidance_scale:g} (its base models are guided)"
         )
+    if config.guidance_interval != (0.0, 1.0):
+        raise ConfigError("generator.guidance_interval: this klein is distilled, and not guided: leave it out")
     if own_settings(config, KleinSettings).negative_prompt:
         raise ConfigError("generator.own.negative_prompt: this klein is distilled, and not guided: leave it out")
 

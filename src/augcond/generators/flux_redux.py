@@ -256,9 +256,11 @@ FAMILY = Family(
     load=load_flux_redux,
     settings=FluxReduxSettings,
     inputs=FluxRedux.inputs,
-    options=frozenset({"cache", "vae"}),
+    options=frozenset({"cache", "memory", "vae"}),
     model=_MODEL,
     licence="FLUX.1 [dev] Non-Commercial License, of Redux too; schnell's own weights: Apache-2.0",
+    commercial=False,
+    weights_gb=34.7,
     embedding="SigLIP so400m/14 at 384 pixels: (729, 1152), a grid of 27 x 27",
     notes="FLUX.1 dev, or schnell as black-forest-labs/FLUX.1-schnell in 4 steps without guidance; generator.own.redux "
     "says where Redux is",

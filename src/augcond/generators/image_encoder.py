@@ -135,9 +135,11 @@ class ImageEncoder:
 
 
 def shown_size(extractor: Any) -> tuple[int, int]:
-    """Return the height and width in pixels of what an image processor gives; zeros where that depends on the image."""
-    size = extractor.crop_size if getattr(extractor, "do_center_crop", False) else extractor.size
-    edges = dict(size)
+    """Return the height and width in pixels of what an image processor gives; zeros where that depends on the image.
+
+    SigLIP's crops nothing, and so has no size of a crop.
+    """
+    edges = dict(getattr(extractor, "crop_size", None) or extractor.size)
     return edges.get("height") or 0, edges.get("width") or 0
 
 
@@ -145,7 +147,9 @@ def framing_of(extractor: Any, size: int) -> Framing | None:
     """Return what an image processor does to a picture to view it at `size` pixels; None where that is more."""
     resized = {key: edge for key, edge in dict(extractor.size).items() if edge is not None}
     scaled = extractor.do_rescale and math.isclose(extractor.rescale_factor, 1 / 255)
-    plain = scaled and extractor.do_resize and not getattr(extractor, "do_pad", False)
+    crops = getattr(extractor, "crop_size", None) is not None
+    cropped = extractor.do_center_crop if crops else shown_size(extractor) == (size, size)
+    plain = scaled and extractor.do_resize and cropped and not getattr(extractor, "do_pad", False)
     if not plain or min(resized.values()) < size or extractor.resample not in _FILTERS:
         return None
     if resized.keys() == {"shortest_edge"}:

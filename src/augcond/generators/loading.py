@@ -217,8 +217,9 @@ def _fetch(origin: WeightsOrigin, layout: PipelineFormat) -> tuple[Path, str]:
 def _converting(layout: PipelineFormat) -> str:
     """Return how a checkpoint in a single file becomes a folder, in words."""
     return (
-        f"convert it with diffusers into a folder and name that: {layout.name}.from_single_file(FILE), or where there "
-        "is none its script convert_original_stable_diffusion_to_diffusers.py, and save_pretrained(FOLDER)"
+        "name a folder that diffusers has made of it: by "
+        f"{layout.name}.from_single_file(FILE).save_pretrained(FOLDER), or by its script "
+        "convert_original_stable_diffusion_to_diffusers.py where the class has no such function"
     )
 
 

@@ -115,13 +115,18 @@ def outline(origin: WeightsOrigin, layout: PipelineFormat) -> Any:
     return parts
 
 
+def _config(folder: Path) -> Any:
+    import transformers
+
+    return transformers.AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+
+
 def _outlined(folder: Path, library: str, kind: str) -> Any:
     import diffusers
     import torch
-    import transformers
 
     if library == "transformers":
-        return SimpleNamespace(config=transformers.AutoConfig.from_pretrained(folder, local_files_only=True))
+        return SimpleNamespace(config=_config(folder))
     found = getattr(diffusers if library == "diffusers" else getattr(diffusers.pipelines, library), kind)
     config = found.load_config(folder, local_files_only=True)
     with torch.device("meta" if issubclass(found, torch.nn.Module) else "cpu"):

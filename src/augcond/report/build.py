@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from augcond.errors import ConfigError, GeneratorError, RunError
 from augcond.evaluation.results import Results, read_results
 from augcond.files import replacing_contents
+from augcond.guest import as_guest
 from augcond.report.accuracy import Accuracy, draw_class_changes, draw_group_gains, view_accuracy
 from augcond.report.confusions import Confusions, view_confusions
 from augcond.report.copies import Copies, NearestPair, measure_copies
@@ -27,9 +28,9 @@ from augcond.report.sample import Group, gallery_positions, read_groups, read_ro
 from augcond.report.sheet import draw_gallery
 from augcond.report.single import single_file
 from augcond.report.sweep import is_sweep, write_sweep_report, write_tables
+from augcond.report.tuning import tuned_facts
 from augcond.report.verdict import answers
 from augcond.store import RunFolder
-from augcond.torch_state import in_its_own_state
 from augcond.training.cards import read_card
 
 
@@ -56,7 +57,7 @@ class ReportSettings:
             raise ConfigError(f"a report needs samples >= 2 and pictures >= 1, not {self.samples} and {self.pictures}")
 
 
-@in_its_own_state
+@as_guest
 def write_report(
     folder: RunFolder, settings: ReportSettings | None = None, *, on_stage: Callable[[str], None] = lambda stage: None
 ) -> Path:
@@ -123,6 +124,7 @@ def write_report(
                 sources_problem=sources.problem,
                 lost_sources=page.lost_sources,
                 disk=disk,
+                tuned=tuned_facts(folder, results),
             )
         )
         html = single_file(html, partial) if settings.single else html

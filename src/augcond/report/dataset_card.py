@@ -51,7 +51,7 @@ class DatasetCard:
 
 def render_card(card: DatasetCard, facts: RunFacts) -> str:
     """Return README.md of the dataset: Markdown, in which every text of the run is escaped."""
-    labels = facts.plan.plan.table["label"].to_numpy()[_kept(card, facts)]
+    labels = facts.plan.plan.table["label"].to_numpy()[_kept(card.rejected, facts)]
     counts = [int(count) for count in np.bincount(labels, minlength=len(facts.classes))]
     config = portable_config(facts)
     return (
@@ -78,10 +78,10 @@ def render_card(card: DatasetCard, facts: RunFacts) -> str:
     )
 
 
-def _kept(card: DatasetCard, facts: RunFacts) -> np.ndarray:
+def _kept(rejected: Collection[str], facts: RunFacts) -> np.ndarray:
     """Return (rows of the plan,) bool: whether a row's image is part of the dataset."""
-    rejected = pc.is_in(facts.plan.plan.table["key"], value_set=pa.array(card.rejected, pa.string()))
-    return np.asarray(facts.made & ~rejected.to_numpy())
+    left_out = pc.is_in(facts.plan.plan.table["key"], value_set=pa.array(rejected, pa.string()))
+    return np.asarray(facts.made & ~left_out.to_numpy())
 
 
 def _metadata(card: DatasetCard, facts: RunFacts, images: int) -> dict[str, object]:
@@ -111,10 +111,10 @@ def _inline(text: str) -> str:
     return re.sub(r"[\\`*_\[\]|~]", lambda found: f"&#{ord(found[0])};", plain)
 
 
-def draw_samples(card: DatasetCard, facts: RunFacts) -> Image.Image:
+def draw_samples(rejected: Collection[str], facts: RunFacts) -> Image.Image:
     """Return a sheet of generated images, a line per class and a column per recipe; no real image is on it."""
     positions = attempted_positions(facts)
-    positions = positions[_kept(card, facts)[positions]]
+    positions = positions[_kept(rejected, facts)[positions]]
     table = facts.plan.plan.table
     labels, recipes = table["label"].to_numpy()[positions], table["recipe"].combine_chunks().indices.to_numpy()
     # The first of each class and recipe, sorted by class.

@@ -15,6 +15,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
+from augcond.guest import figures_as_they_come
 from augcond.report.facts import ClassFacts
 
 if TYPE_CHECKING:
@@ -53,7 +54,8 @@ _STYLE: dict[Any, Any] = {
 @contextmanager
 def drawing() -> Iterator[None]:
     """Set the style of the figures, and keep matplotlib quiet about class names in scripts that its font lacks."""
-    with mpl.rc_context(_STYLE), warnings.catch_warnings():
+    with figures_as_they_come(), warnings.catch_warnings():
+        mpl.rcParams.update(_STYLE)
         warnings.filterwarnings("ignore", message=r"Glyph \d+ .*missing from")
         warnings.filterwarnings("ignore", message="Matplotlib currently does not support")
         yield

@@ -31,6 +31,7 @@ from augcond.report.verdict import Answer, percent
 if TYPE_CHECKING:
     from augcond.report.costs import TrainingCost
     from augcond.report.curves import AxisCurves
+    from augcond.report.tuning import TunedFacts
 
 _NONE = "\N{EN DASH}"
 
@@ -70,6 +71,7 @@ class Page:
         sources_problem: why the real images cannot be read; empty where they can.
         lost_sources: how many single real images could not be read.
         disk: bytes of the run folder.
+        tuned: what a tuning estimated of the run, beside what was measured; None where none chose it.
     """
 
     facts: RunFacts
@@ -91,6 +93,7 @@ class Page:
     sources_problem: str
     lost_sources: int
     disk: int
+    tuned: TunedFacts | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,7 @@ from augcond.sealed import read_table, write_table
 from augcond.store.claims import TRAINING, Claims
 from augcond.store.commit import ShardFiles, ShardMarker, discard, parse_marker, read_marker
 from augcond.store.fingerprint import SourceFacts
-from augcond.store.names import FILES
+from augcond.store.names import FILES, RUNS
 from augcond.store.operations import REAL
 from augcond.store.plans import (
     WARNINGS,
@@ -57,6 +57,10 @@ class RunFolder:
         self.page_path = self._file("page")
         self.log_path = self._file("log")
         self.sweep_path = self._file("sweep")
+        self.tuning_path = self._file("tuning")
+        self.tuned_path = self._file("tuned config")
+        self.tuned_run_path = self._file("tuned run")
+        self.study_path = self._file("study")
 
     def _file(self, kind: str, /, **which: object) -> Path:
         return self.path / FILES[kind].pattern.format(**which)
@@ -133,8 +137,8 @@ class RunFolder:
         return self._file("cell", kind=kind, point=point, seed=seed)
 
     def cells(self) -> list[RunFolder]:
-        """Return the runs of a sweep, sorted."""
-        return [RunFolder(path) for path in sorted(self.path.glob(FILES["cell"].glob))]
+        """Return the runs of a sweep or of a tuning, sorted."""
+        return [RunFolder(path) for kind in RUNS for path in sorted(self.path.glob(FILES[kind].glob))]
 
     @property
     def exists(self) -> bool:

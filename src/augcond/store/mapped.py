@@ -56,8 +56,7 @@ def map_shard(folder: RunFolder, number: int, marker: ShardMarker, path: Path) -
         CorruptRunError: the shard is not what was committed.
         RunError: `path` cannot be written.
     """
-    of = marker.sha256.encode()
-    table = _opened(path, of)
+    table = _opened(path, marker)
     if table is None:
         if not folder.is_intact(number, marker):
             raise CorruptRunError(
@@ -65,16 +64,16 @@ def map_shard(folder: RunFolder, number: int, marker: ShardMarker, path: Path) -
             )
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            _write(folder.shards / marker.file, of, path)
+            _write(folder.shards / marker.file, marker, path)
         except OSError as error:
             raise RunError(f"{path} cannot be written ({error.strerror}): name another folder as `cache`") from error
-        table = _opened(path, of)
+        table = _opened(path, marker)
         if table is None:
             raise CorruptRunError(f"{path} reads back otherwise than it was written: is the disk failing?")
     return MappedShard(table, path)
 
 
-def _opened(path: Path, of: bytes) -> pa.Table | None:
+def _opened(path: Path, marker: ShardMarker) -> pa.Table | None:
     """Return the file at `path`, mapped; None where there is none that can be read, or that of another shard."""
     try:
         if is_special(path):
@@ -82,15 +81,15 @@ def _opened(path: Path, of: bytes) -> pa.Table | None:
         table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
     except (OSError, pa.ArrowException):
         return None
-    fits = (table.schema.metadata or {}).get(_OF) == of and table.schema.equals(_SCHEMA)
-    return table if fits else None
+    fits = (table.schema.metadata or {}).get(_OF) == marker.sha256.encode() and table.schema.equals(_SCHEMA)
+    return table if fits and table.num_rows == marker.rows else None
 
 
-def _write(shard: Path, of: bytes, path: Path) -> None:
+def _write(shard: Path, marker: ShardMarker, path: Path) -> None:
     with (
         replacing(path) as temporary,  # other processes write the same
         pa.OSFile(str(temporary), "wb") as sink,
-        pa.ipc.new_file(sink, _SCHEMA.with_metadata({_OF: of})) as writer,
+        pa.ipc.new_file(sink, _SCHEMA.with_metadata({_OF: marker.sha256})) as writer,
     ):
         for group in shard_groups(shard, ("image",)):
             images = [row and row["bytes"] for row in group["image"].to_pylist()]

@@ -44,6 +44,7 @@ _COMPUTE = "augcond generate computes it anew"
 _TRAIN = "augcond train trains it anew"
 _SCREEN = "the next augcond train screens anew"
 _EVALUATE = "run augcond evaluate again"
+_TUNE = "delete it and run augcond tune again"
 _DECODE = "the next command decodes every image again"
 
 FILES: Final[Mapping[str, RunFile]] = {
@@ -86,9 +87,22 @@ FILES: Final[Mapping[str, RunFile]] = {
     "worker": RunFile("locks/{worker}.worker", goes=False),
     "lock": RunFile("locks/{name}.lock", goes=False),  # of 0.1
     "log": RunFile("log.txt", goes=False),
+    "tracking": RunFile("tracking/{tracker}", goes=False),
     # The folder of a sweep, which is no run of its own, but holds runs.
     "sweep": RunFile("sweep.json", goes=False, seal="json", mend="run augcond sweep again"),
     "sweep table": RunFile("sweep.{ending}", goes=False),
     "cell": RunFile("cells/{kind}/{point}/seed-{seed}", goes=False),
+    # The folder of a tuning, which holds runs too: those of its candidates' images are cells.
+    "tuning": RunFile("tuning.json", goes=False, seal="json", mend=_TUNE),
+    "tuned config": RunFile("tuned.yaml", goes=False),
+    "tuned run": RunFile("tuned", goes=False),
+    "tuning table": RunFile("tuning.{ending}", goes=False),
+    "study": RunFile("tuning/study.log", goes=False, mend=_TUNE),
+    "study lock": RunFile("tuning/study.log.lock", goes=False),
+    "folded": RunFile("tuning/{round}/{candidate}/training-{training}.json", goes=False, seal="json", mend=_TUNE),
+    "probed": RunFile("tuning/{round}/{candidate}/probe.json", goes=False, seal="json", mend=_TUNE),
 }
-"""Every file of a run, and of a sweep; a folder stands for all that is in it."""
+"""Every file of a run, of a sweep and of a tuning; a folder stands for all that is in it."""
+
+RUNS: Final = ("cell", "tuned run")
+"""Kinds that are folders with runs of their own."""

@@ -19,6 +19,7 @@ from augcond.files import file_sha256
 from augcond.progress import Interrupted, NoProgress
 from augcond.store.names import CARD, CHECKPOINT, WEIGHTS
 from augcond.store.verifying import model_flaw, set_aside_model
+from augcond.tracking import current
 from augcond.training.arm_images import RunImages
 from augcond.training.arms import Arm, Seeds, arms_of
 from augcond.training.batches import effective_counts
@@ -167,6 +168,7 @@ def _train(images: RunImages, arm: Arm, card: ModelCard, progress: Progress) -> 
         # The best epoch so far is not in a checkpoint.
         checkpoint=None if best else folder / CHECKPOINT,
         on_step=on_step,
+        on_loss=lambda done, loss: current().numbers({f"loss/{arm.name}/seed-{seed}": loss}, done),
     )
     fitted = fit(task)
     card = replace(card, history=tuple(fitted.history), seconds=fitted.seconds)
