@@ -158,13 +158,16 @@ def save_figure(figure: Figure, folder: Path, name: str) -> str:
     text = io.StringIO()
     # A salt for each figure: the ids of two figures in one page must not meet.
     with drawing(), mpl.rc_context({"svg.hashsalt": f"augcond-{name}"}):
-        figure.savefig(folder / f"{name}.png", dpi=200, metadata={"Software": None}, bbox_inches="tight")
-        figure.savefig(folder / f"{name}.pdf", metadata={"CreationDate": None, "Creator": None}, bbox_inches="tight")
-        # Laid out once: what follows is the same figure on transparent ground.
+        # Laid out once: what follows is the same figure, whole, three times.
+        figure.draw_without_rendering()
         figure.set_layout_engine("none")
+        box = figure.get_tightbbox().padded(0.1)
+        figure.savefig(folder / f"{name}.png", dpi=200, metadata={"Software": None}, bbox_inches=box)
+        figure.savefig(folder / f"{name}.pdf", metadata={"CreationDate": None, "Creator": None}, bbox_inches=box)
+        # For a page, on transparent ground.
         for patch in (figure.patch, *(axes.patch for axes in figure.axes)):
             patch.set_alpha(0.0)
-        figure.savefig(text, format="svg", metadata={"Date": None, "Creator": None}, bbox_inches="tight")
+        figure.savefig(text, format="svg", metadata={"Date": None, "Creator": None}, bbox_inches=box)
     (folder / f"{name}.svg").write_text(text.getvalue(), encoding="utf-8")
     return text.getvalue()
 
