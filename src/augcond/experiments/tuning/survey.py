@@ -19,6 +19,7 @@ from augcond.experiments.tuning.candidates import Candidate, arm_of, designed, r
 from augcond.experiments.tuning.folds import most_folds
 from augcond.experiments.tuning.schedule import Effort, Schedule, parse_budget, schedule_of
 from augcond.generators import load_generator
+from augcond.guest import as_guest
 from augcond.pipeline import assemble, load_training_images, plan_for
 from augcond.planning import checked_amounts
 from augcond.progress import format_seconds
@@ -115,7 +116,8 @@ def without_held_out(config: RunConfig) -> RunConfig:
     """
     data = config.data.model_copy(update={"test": None, "validation": None})
     screening = config.screening.model_copy(update={"by": "none"})
-    update: dict[str, object] = {"data": data, "screening": screening}
+    # Trackers would be told of dozens of pilots.
+    update: dict[str, object] = {"data": data, "screening": screening, "tracking": ()}
     for section, key in (("generator", "away_from"), ("conditioning", "neighbours")):
         if getattr(getattr(config, section), key, None) is not None:
             update[section] = getattr(config, section).model_copy(update={key: None})
@@ -175,6 +177,7 @@ class Rates:
     training: float
 
 
+@as_guest
 def survey(config: RunConfig, budget: str, effort: Effort | None = None) -> Survey:
     """Return what a budget buys; a few images and steps are made to time them, and none is kept.
 
