@@ -298,8 +298,7 @@ class RunFolder:
             raise CorruptRunError(f"{self.sources_path} is missing: {FILES['sources'].mend}") from None
         except CorruptRunError:
             # A run that grows replaces both, one after the other.
-            now = sources_sha256(self.plan_path)
-            if now == expected:
+            if (now := sources_sha256(self.plan_path)) == expected:
                 raise
             return read(sha256=now).content
 
