@@ -74,11 +74,14 @@ class Blocks:
     @classmethod
     def of(cls, plan: Plan, conditioning: ConditioningConfig) -> Blocks:
         """Return the blocks of a plan."""
-        table = plan.table
-        recipes = {name: recipe_of_row(conditioning, name) for name in table["recipe"].unique().to_pylist()}
-        whole = [name for name, recipe in recipes.items() if recipe.with_image and recipe.pixels is None]
-        used = table.filter(pc.is_in(table["recipe"], pa.array(whole, pa.string())))["source_keys"]
-        keys = used.combine_chunks().flatten().unique().to_pylist()
+        parts: list[pa.Array] = []
+        for part in plan.columns(["recipe", "source_keys"]):
+            names = part["recipe"].unique().to_pylist()
+            recipes = {name: recipe_of_row(conditioning, name) for name in names}
+            whole = [name for name, recipe in recipes.items() if recipe.with_image and recipe.pixels is None]
+            used = part.filter(pc.is_in(part["recipe"], pa.array(whole, pa.string())))["source_keys"]
+            parts.append(used.combine_chunks().flatten().unique())
+        keys = pa.chunked_array(parts, pa.string()).unique().to_pylist()
         return cls(keys, {key: place for place, key in enumerate(keys)})
 
     def number(self, key: str) -> int:

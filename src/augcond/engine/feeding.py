@@ -37,7 +37,7 @@ UNREADABLE = "source image unreadable"
 BATCHES_AHEAD = 2
 """So many batches of rows are being readied at most while one is with the generator."""
 
-_BYTES_AHEAD = 256 * 2**20
+_BYTES_AHEAD = 128 * 2**20
 """Of prepared rows beyond the batch that comes next."""
 
 _MOST_THREADS = 8

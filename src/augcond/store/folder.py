@@ -18,7 +18,7 @@ from augcond.datasets import Dataset, RejectedFile
 from augcond.datasets.base import HeldOut
 from augcond.errors import CorruptRunError, RunError
 from augcond.files import TEMPORARY, is_special, known_sha256, links_outside, sync_folder, write_atomically
-from augcond.sealed import read_table, write_table
+from augcond.sealed import open_table, read_table, write_table
 from augcond.store.claims import TRAINING, Claims
 from augcond.store.commit import ShardFiles, ShardMarker, discard, parse_marker, read_marker
 from augcond.store.fingerprint import SourceFacts
@@ -28,12 +28,13 @@ from augcond.store.plans import (
     WARNINGS,
     RunPlan,
     plan_fingerprints,
-    plan_from_table,
+    plan_from_file,
     plan_inputs,
     plan_to_table,
     sources_sha256,
     sources_to_table,
 )
+from augcond.store.stored_plan import GROUP
 
 _RESULTS: Final[Mapping[HeldOut, str]] = {"test": "results", "validation": "validation"}
 
@@ -219,7 +220,7 @@ class RunFolder:
         """
         if not self.plan_path.exists():
             raise RunError(f"{self.path} is no run: it has no plan.parquet (augcond generate CONFIG makes it)")
-        return plan_from_table(read_table(self.plan_path, FILES["plan"].mend).content, self.plan_path)
+        return plan_from_file(open_table(self.plan_path, FILES["plan"].mend), self.plan_path)
 
     def read_plan_of(self, inputs: str) -> RunPlan | None:
         """Return the plan that lies here if it was made of `inputs`, so that it need not be made and compared again.
@@ -247,7 +248,7 @@ class RunFolder:
         """Write the config, the sources and, last and atomically, the plan."""
         self.write_config(config)
         sources = write_table(self.sources_path, sources_to_table(dataset))
-        write_table(self.plan_path, plan_to_table(run_plan, sources))
+        write_table(self.plan_path, plan_to_table(run_plan, sources), GROUP)
 
     def read_sources(self) -> dict[str, tuple[int, str]]:
         """Return label and sha256 of every real training image that the run may use, by key.
@@ -255,8 +256,8 @@ class RunFolder:
         Raises:
             CorruptRunError: `sources.parquet` is missing or damaged.
         """
-        rows = self._sources(("key", "label", "sha256")).to_pylist()
-        return {row["key"]: (row["label"], row["sha256"]) for row in rows if row["sha256"] is not None}
+        columns = (column.to_pylist() for column in self._sources(("key", "label", "sha256")).columns)
+        return {key: (label, sha256) for key, label, sha256 in zip(*columns, strict=True) if sha256 is not None}
 
     def read_rejected(self) -> tuple[RejectedFile, ...]:
         """Return the real images that cannot be used.
@@ -297,8 +298,7 @@ class RunFolder:
             raise CorruptRunError(f"{self.sources_path} is missing: {FILES['sources'].mend}") from None
         except CorruptRunError:
             # A run that grows replaces both, one after the other.
-            now = sources_sha256(self.plan_path)
-            if now == expected:
+            if (now := sources_sha256(self.plan_path)) == expected:
                 raise
             return read(sha256=now).content
 

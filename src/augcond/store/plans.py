@@ -11,6 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -20,6 +21,7 @@ from augcond.datasets import Dataset
 from augcond.errors import CorruptRunError, RunError, RunMismatchError
 from augcond.files import is_special
 from augcond.planning import PLAN_SCHEMA, Plan, grow_plan
+from augcond.sealed import Sealed
 from augcond.store.fingerprint import (
     LARGE,
     ONCE,
@@ -33,6 +35,7 @@ from augcond.store.fingerprint import (
     versions_of,
 )
 from augcond.store.shards import GenerationSettings
+from augcond.store.stored_plan import Groups, StoredPlan
 
 if TYPE_CHECKING:
     from augcond.config import RunConfig
@@ -144,16 +147,19 @@ def digest_inputs(
     return digest.hexdigest()
 
 
-def plan_from_table(table: pa.Table, path: Path) -> RunPlan:
-    """Return the plan that the parquet file at `path` holds.
+def plan_from_file(opened: Sealed[pq.ParquetFile], path: Path) -> RunPlan:
+    """Return the plan that the parquet file at `path` holds; of many rows, those are read that are asked for.
 
     Raises:
         CorruptRunError: it is not what augcond wrote.
         RunError: a newer augcond wrote it.
     """
-    metadata = (table.schema.metadata or {}).get(_METADATA_KEY)
-    if metadata is None or table.schema.names != PLAN_SCHEMA.names:
+    schema, groups = opened.content.schema_arrow, Groups(opened.content, path, MEND_PLAN)
+    metadata = (schema.metadata or {}).get(_METADATA_KEY)
+    if metadata is None or schema.names != PLAN_SCHEMA.names:
         raise CorruptRunError(f"{path} was not written by augcond")
+    # What nothing vouches for is looked at whole.
+    lazily = opened.sealed and len(groups) > 1
     try:
         values = json.loads(metadata)
         if values.get("format", 1) > FORMAT:
@@ -163,7 +169,7 @@ def plan_from_table(table: pa.Table, path: Path) -> RunPlan:
             )
         size = values.get("native_size")
         run_plan = RunPlan(
-            plan=Plan(table.replace_schema_metadata(None)),
+            plan=StoredPlan(groups) if lazily else Plan(groups.whole),
             settings=values["settings"],
             columns=GenerationSettings(**values["columns"]),
             classes=tuple(values["classes"]),
@@ -187,13 +193,12 @@ def _check_rows(run_plan: RunPlan) -> None:
     Raises:
         ValueError: they do not.
     """
-    table, classes = run_plan.plan.table, len(run_plan.classes)
-    labels = table["label"].to_numpy()
+    plan, classes = run_plan.plan, len(run_plan.classes)
+    labels = np.concatenate([part["label"].to_numpy() for part in plan.columns(["label"])])
     if (
-        any(column.null_count for column in table.columns)
-        or not {classes} == {len(run_plan.class_names), len(run_plan.real_counts)}
+        not {classes} == {len(run_plan.class_names), len(run_plan.real_counts)}
         or (len(labels) and not (labels.min() >= 0 and labels.max() < classes))
-        or len(run_plan.fingerprints) != len(run_plan.plan.bounds())
+        or len(run_plan.fingerprints) != len(plan.bounds())
     ):
         raise ValueError("its rows do not fit its classes and shards")
 
