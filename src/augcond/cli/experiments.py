@@ -120,7 +120,9 @@ def evaluate(
     with logged(config), show_progress("models judged") as progress:
         results = evaluate_run(config, on=judged_on, progress=progress)
     if as_json:
-        print_json(asdict(results))
+        from augcond.evaluation.results import as_written
+
+        print_json(as_written(results))
     else:
         print_results(results, console())
 
@@ -152,7 +154,9 @@ def run(
     with logged(config):
         results = run_stages(config, reuse=tuple(reuse or ()), progress=show_progress, on_stage=say)
     if as_json:
-        print_json(asdict(results))
+        from augcond.evaluation.results import as_written
+
+        print_json(as_written(results))
     else:
         print_results(results, console())
     # A run of real images alone has no page.
@@ -237,7 +241,9 @@ def sweep(
     with logged(config):
         results = run_sweep(config, axes, seeds=seeds, trainings=trainings, on=judged_on, progress=show_progress)
     if as_json:
-        print_json(asdict(results))
+        from augcond.evaluation.results import as_written
+
+        print_json(as_written(results))
     else:
         print_results(results, console())
     typer.echo(f"{write_report(RunFolder(config.run), on_stage=say)}", err=as_json)

@@ -247,11 +247,16 @@ def share_text(mean: float | None, spread: float | None = None) -> str:
 
 def write_results(path: Path, results: Results) -> None:
     """Write `results` to `path`, at once."""
+    write_json(path, as_written(results))
+
+
+def as_written(results: Results) -> dict[str, Any]:
+    """Return what `results.json` says, but for its seal."""
     values = asdict(results)
     for arm in values["arms"]:
         for seed in arm["seeds"]:
             seed["confusion"] = _rows(seed["confusion"])
-    write_json(path, values)
+    return values
 
 
 def _rows(confusion: Sequence[tuple[int, int, int]]) -> dict[str, str]:
