@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test test-all check format clean
+.PHONY: demo test test-all check docs release format clean
 
 demo: $(READY)
 	$(BIN)/augcond demo
@@ -20,6 +20,17 @@ check: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/hadolint Dockerfile
+	$(BIN)/check-jsonschema --builtin-schema vendor.citation-file-format CITATION.cff
+	$(MAKE) --no-print-directory docs
+
+# Warnings are errors, links and anchors included.
+docs: $(READY)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+
+# Wheel and sdist, tried in an environment of their own: minutes, and gigabytes of PyTorch.
+release: $(READY)
+	$(BIN)/python -m tools.try_release
 
 format: $(READY)
 	$(BIN)/ruff check --fix .
@@ -32,5 +43,5 @@ clean:
 $(READY): pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet "torch==2.14.1" "torchvision==0.29.1"
-	$(BIN)/pip install --quiet --editable ".[dev]"
+	$(BIN)/pip install --quiet --editable ".[dev,docs]"
 	touch $@

@@ -5,6 +5,9 @@ checkpoint, loads that through augcond, and takes a few steps. The images mean n
 to load are those of the real weights. Then a call of the UNet for 768 pixels is timed, whole and with its deep features
 kept (`generator.cache`). Building and running are processes of their own: neither's memory counts for the other.
 Needs up to 16 GiB of memory, and 4 GB of disk for a while. Prints JSON and writes benchmarks/results/full_size.json.
+
+With --architectures nothing of that, but what all generators are made of at their true size, on the meta device
+(benchmarks/architectures.py): seconds, no memory, and benchmarks/results/architectures.json.
 """
 
 from __future__ import annotations
@@ -252,7 +255,13 @@ def main() -> None:
     parser.add_argument(
         "--only-denoiser", action="store_true", help="time the UNet alone, into the result that is there"
     )
+    parser.add_argument("--architectures", action="store_true", help="what all generators are made of, on no device")
     arguments = parser.parse_args()
+    if arguments.architectures:
+        from benchmarks.architectures import ARCHITECTURES, measured
+
+        write_result("architectures", {name: measured(name) for name in ARCHITECTURES})
+        return
     if arguments.only_denoiser:
         _run(time_denoiser)
         return

@@ -1,14 +1,17 @@
 """How workers scale, and how soon one that joins a run of 1.2 million rows is at work.
 
     python -m benchmarks.workers                       # prints JSON and writes benchmarks/results/workers.json
+    python -m benchmarks.workers --join                # the second part alone
     python -m benchmarks.workers --workers 2 --rows 40 --skip-join          # a quick look, without a file
 
 Scaling: a generator that waits 0.3 s an image, as a GPU lets its process wait, on sources of 32 pixels. Rates are taken
 from the first to the last commit, each worker being a process with nothing but the run folder in common. The machine is
 to be quiet: a worker needs some milliseconds of a processor for each image, and eight start at once.
 
-Joining: from the start of a process, Python and libraries included, until it has read the plan, looked at all markers
-and claimed its first shard.
+Joining: from the start of a process, Python and libraries included, until it has read the plan, the sources and the
+order of their embeddings, looked at all markers and claimed its first shard; the generator is not loaded. Processor
+time does not depend on what else the machine does; the best of five. `--join` measures nothing else, and leaves
+the rest of the file as it is.
 """
 
 from __future__ import annotations
@@ -16,8 +19,8 @@ from __future__ import annotations
 import argparse
 import json
 import multiprocessing
+import os
 import platform
-import resource
 import subprocess
 import sys
 import tempfile
@@ -27,7 +30,7 @@ from typing import Any
 
 import numpy as np
 from benchmarks.plan_scale import PER_CLASS, dataset
-from benchmarks.writing import write_result
+from benchmarks.writing import RESULTS, write_result
 from PIL import Image
 
 from augcond.config import GeneratorConfig, RunConfig, parse_config
@@ -44,19 +47,26 @@ SECONDS, EDGE, SHARD = 0.3, 32, 4
 WORKERS, ROWS = 8, 400
 """Workers that are compared with one; rows for each of them."""
 
+JOINS = 5
+
 JOIN = """
-import resource, sys, time
+import sys, time
 from pathlib import Path
 import augcond.engine.child
-from augcond.engine.work import Work
+from augcond.engine.embeddings import Blocks
 from augcond.store import RunFolder
 from augcond.store.pending import PendingShards
+loaded = time.process_time()
 folder = RunFolder(Path(sys.argv[1]))
-plan = folder.read_plan()
+config, plan = folder.read_config(), folder.read_plan()
+sources = folder.read_sources()
+blocks = Blocks.of(plan.plan, config.conditioning)
 with folder.claims() as claims:
     claimed = PendingShards(folder, plan, claims).take()
     rows = plan.plan.shard(claimed.number)
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024, flush=True)
+    # Not what getrusage says: that counts what the parent took before this process was one.
+    peak = next(line for line in open("/proc/self/status") if line.startswith("VmHWM"))
+    print(time.process_time(), loaded, int(peak.split()[1]) / 1024, flush=True)
 """
 
 
@@ -106,15 +116,23 @@ def joining(root: Path) -> dict[str, float]:
     folder = RunFolder(config.run)
     folder.create()
     folder.write_plan(plan_run(plan, {}, columns, real, None), config, real)
-    started = time.perf_counter()
-    said = subprocess.run(  # noqa: S603 - Python itself
-        [sys.executable, "-c", JOIN, str(folder.path)], check=True, stdout=subprocess.PIPE
-    )
+    command = [sys.executable, "-c", JOIN, str(folder.path)]
+    found: list[dict[str, float]] = []
+    for _ in range(JOINS):
+        started = time.perf_counter()
+        said = subprocess.run(command, check=True, stdout=subprocess.PIPE)  # noqa: S603 - Python itself
+        seconds = time.perf_counter() - started
+        processor, loaded, peak = map(float, said.stdout.split())
+        found.append({"seconds": seconds, "processor": processor, "of_which_imports": loaded, "peak_megabytes": peak})
+    best = min(found, key=lambda one: one["processor"])
     return {
         "rows": len(plan),
         "shards": plan.shard_count,
-        "seconds": time.perf_counter() - started,
-        "peak_megabytes": float(said.stdout),
+        "seconds": min(one["seconds"] for one in found),
+        "processor_seconds": best["processor"],
+        "of_which_imports": best["of_which_imports"],
+        "peak_megabytes": max(one["peak_megabytes"] for one in found),
+        "load_average": round(os.getloadavg()[0], 1),
     }
 
 
@@ -124,7 +142,13 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=WORKERS)
     parser.add_argument("--rows", type=int, default=ROWS, help="for each worker")
     parser.add_argument("--skip-join", action="store_true")
+    parser.add_argument("--join", action="store_true", help="nothing else")
     asked = parser.parse_args()
+    if asked.join:
+        kept = json.loads((RESULTS / "workers.json").read_text())
+        with tempfile.TemporaryDirectory() as name:
+            write_result("workers", kept | {"joining": joining(Path(name))})
+        return
     with tempfile.TemporaryDirectory() as name:
         root = Path(name)
         for label in ("a", "b"):
@@ -142,7 +166,6 @@ def main() -> None:
         }
         if not asked.skip_join:
             result["joining"] = joining(root)
-        result["peak_megabytes"] = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss // 1024
     if (asked.workers, asked.rows, asked.skip_join) == (WORKERS, ROWS, False):
         write_result("workers", result)
     else:

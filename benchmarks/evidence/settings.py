@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any, Literal
 
-from augcond.conditioning import RECIPES
+from augcond.generators import recipes_for
 
 Protocol = Literal["long-tail", "few-shot"]
 
@@ -41,7 +41,7 @@ images, generated ones and initial weights of its own, and on the long tail its 
 STAND_IN = "embed-mixup-dropout"
 """The image recipe that the image recipes are tuned with: the product's default."""
 
-IMAGE_RECIPES = tuple(name for name in RECIPES if name not in ("text", "real-guidance"))
+IMAGE_RECIPES = tuple(name for name in recipes_for("stable-unclip") if name not in ("text", "real-guidance"))
 
 PIXEL_RECIPES = ("mixup", "cutmix", "mixup-dropout", "cutmix-dropout")
 """Those that mix pixels, after a random resized crop."""

@@ -1,3 +1,5 @@
+from .augmenter import Augmenter as Augmenter
+from .augmenter import SyntheticImage as SyntheticImage
 from .conditioning import register_recipe as register_recipe
 from .config import RunConfig as RunConfig
 from .config import load_config as load_config
@@ -6,6 +8,7 @@ from .datasets import Dataset as Dataset
 from .datasets import DatasetSummary as DatasetSummary
 from .datasets import Split as Split
 from .datasets import few_shot as few_shot
+from .datasets import list_memory as list_memory
 from .datasets import load_dataset as load_dataset
 from .datasets import long_tail as long_tail
 from .datasets import make_split as make_split
@@ -16,13 +19,19 @@ from .engine import Summary as Summary
 from .errors import AugcondError as AugcondError
 from .evaluation import Results as Results
 from .evaluation import read_results as read_results
+from .evaluation.tuning import Tuning as Tuning
+from .evaluation.tuning import read_tuning as read_tuning
+from .experiments.axes import Axis as Axis
+from .experiments.axes import parse_axis as parse_axis
 from .experiments.forecast import Forecast as Forecast
 from .experiments.forecast import forecast as forecast
 from .experiments.preview import contact_sheet as contact_sheet
 from .experiments.preview import preview as preview
-from .experiments.sweep import Axis as Axis
-from .experiments.sweep import parse_axis as parse_axis
+from .experiments.push import PushSettings as PushSettings
+from .experiments.push import push_run as push_run
 from .experiments.sweep import sweep as sweep
+from .experiments.tuning.schedule import Effort as Effort
+from .experiments.tuning.tune import tune as tune
 from .generators import Generator as Generator
 from .generators import load_generator as load_generator
 from .generators import register_generator as register_generator
@@ -40,6 +49,10 @@ from .report import write_report as write_report
 from .store import RunFolder as RunFolder
 from .store import RunStatus as RunStatus
 from .store import audit_run as audit_run
+from .store import clean_run as clean_run
 from .store import export_run as export_run
+from .store import reject_images as reject_images
+from .store import rejected_keys as rejected_keys
+from .store import restore_images as restore_images
 from .store import run_status as run_status
 from .training.cards import ModelCard as ModelCard

@@ -48,12 +48,14 @@ def _run() -> int:
     from augcond.cli import app
     from augcond.cli.output import print_anything
     from augcond.errors import AugcondError
+    from augcond.guest import no_warning_is_an_error
 
     # Generators, recipes and readers of one's own lie beside the config; at the end, so that they shadow nothing.
     sys.path.append(str(Path.cwd()))
     print_anything()
     try:
-        app()
+        with no_warning_is_an_error():
+            app()
         return 0
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else int(end.code is not None)

@@ -232,6 +232,15 @@ def _temporary_beside(path: Path) -> Path:
     return path.with_name(f"{path.name}.{uuid4().hex}{TEMPORARY}")
 
 
+def user_cache() -> Path:
+    """Return the user's folder of what can be made again: `AUGCOND_CACHE`, else `augcond` where caches lie.
+
+    That is `XDG_CACHE_HOME`, or `~/.cache`.
+    """
+    own = os.environ.get("AUGCOND_CACHE")
+    return Path(own) if own else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "augcond"
+
+
 def sync_folder(folder: Path) -> None:
     """Make renames in `folder` survive a power cut."""
     descriptor = os.open(folder, os.O_RDONLY)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,22 +22,26 @@ from augcond.conditioning import check_conditioning
 from augcond.config import RunConfig
 from augcond.datasets import Dataset, load_dataset
 from augcond.datasets.splits import draw_split, settle_split, source_images
-from augcond.engine import Job, Materials, Summary, load_engine
+from augcond.engine import Engine, Job, Materials, Summary, load_engine
 from augcond.engine.looking import embed_sources, led_away, similar_other_classes
 from augcond.evaluation.evaluator import evaluate_models
 from augcond.evaluation.results import Results
 from augcond.generators import Generator, check_recipes, load_generator
+from augcond.generators.base import Traits
+from augcond.generators.devices import on_cpu
+from augcond.guest import as_guest
 from augcond.nearness import SourceFeatures
 from augcond.planning import Plan, make_plan
 from augcond.progress import NoProgress, Progress, Stage, no_stage
 from augcond.screening.screen import screened_out
 from augcond.store.claims import PLAN, training_claim
-from augcond.store.fingerprint import as_begun, image_settings
+from augcond.store.fingerprint import as_begun, image_settings, with_kept_defaults
 from augcond.store.folder import RunFolder
 from augcond.store.images import ImageFormat
 from augcond.store.plans import RunPlan, digest_inputs, mark_large, plan_run, recorded_settings, settle_plan
+from augcond.store.rejection import rejected_keys
 from augcond.store.shards import GenerationSettings
-from augcond.torch_state import in_its_own_state
+from augcond.tracking import current, tracked
 from augcond.training.arms import HeldOut, arms_of
 from augcond.training.cards import ModelCard
 from augcond.training.devices import find_rank
@@ -46,7 +51,8 @@ from augcond.training.trainer import train_arms
 logger = logging.getLogger(__name__)
 
 
-@in_its_own_state
+@as_guest
+@tracked
 def generate(
     config: RunConfig,
     *,
@@ -76,10 +82,38 @@ def generate(
         RunError: most rows of a shard failed.
     """
     ensure_ready(config, {"generate"})
+    with closing(load_engine(config.engine.name)) as engine:
+        job = _planned(config, engine, overwrite=overwrite, progress=progress or NoProgress())
+        told = current().progress(job.progress)
+        summary = engine.run(replace(job, retry_failed=retry_failed, reuse=tuple(reuse), progress=told))
+        _track(summary, job.folder)
+    if not job.folder.plans(job.plan):
+        # It stood still for so long that another one took its claim, and then wrote what it had meant to.
+        logger.warning("another process has written an older plan meanwhile: its rows are planned again")
+        return summary.then(generate(config, reuse=reuse, retry_failed=retry_failed, progress=progress))
+    return summary
+
+
+def _track(summary: Summary, folder: RunFolder) -> None:
+    """Tell trackers what was made, and show some of it."""
+    if not summary.shards or not current().asks:
+        return
+    from augcond.report.dataset_card import draw_samples
+    from augcond.report.facts import read_facts
+
+    current().numbers({"generation/ok": summary.ok, "generation/failed": summary.failed}, summary.ok + summary.failed)
+    current().table("generation/reasons", ["reason", "rows"], [[text, str(n)] for text, n in summary.reasons.items()])
+    if summary.ok:
+        current().picture("generation/samples", draw_samples(rejected_keys(folder), read_facts(folder)))
+
+
+def _planned(config: RunConfig, engine: Engine, *, overwrite: bool, progress: Progress) -> Job:
+    """Return the work on a run, whose plan lies in its folder then; see `generate`."""
     folder = RunFolder(config.run)
     folder.create()
     if folder.plan_path.exists() and not overwrite:
         config = as_begun(config, recorded_settings(folder.plan_path))
+        config = with_kept_defaults(config, folder.read_config())
     with folder.claims() as claims:
         with claims.held(PLAN):
             # Of several processes that start together one decodes the images, and the others take its word.
@@ -91,14 +125,12 @@ def generate(
         with claims.held(PLAN):
             check_test_images(config, pool, split, dataset)
         count = count_rows(config, dataset)
-        engine = load_engine(config.engine.name)
-        here = engine.makes_here(config)
-        # Where others make the rows, all that is asked of it here is what it is.
-        asked = config.generator if here else config.generator.model_copy(update={"device": "cpu", "compile": False})
-        generator = load_generator(asked, images=count)
-        dataset = mark_large(dataset, generator)
+        # Where others make the rows, all that is asked of the generator here is what it is.
+        generator = load_generator(config.generator, images=count) if engine.makes_here(config) else None
+        traits = engine.traits(config, count) if generator is None else generator.traits
+        dataset = mark_large(dataset, traits)
         threads = engine.threads(config)
-        inputs = digest_inputs(config, dataset, generator, _image_settings(config, dataset, generator), threads)
+        inputs = digest_inputs(config, dataset, traits, _image_settings(config, dataset, traits), threads)
         with claims.held(PLAN):
             if overwrite:
                 claims.refuse_others(f"other processes work on {folder.path}: stop them first")
@@ -109,29 +141,16 @@ def generate(
                 folder.write_config(config)
             else:
                 features = look_at_sources(config, dataset, generator)
-                wanted = plan_in_full(config, dataset, plan_for(config, dataset, features), generator, features)
+                wanted = plan_in_full(config, dataset, plan_for(config, dataset, features), traits, features)
                 wanted = replace(wanted, threads=threads, inputs=inputs)
                 run_plan = settle_plan(folder, wanted, dataset, shard_size=config.engine.shard_size)
                 folder.write_plan(run_plan, config, dataset)
-    summary = engine.run(
-        Job(
-            config=config,
-            folder=folder,
-            plan=run_plan,
-            materials=materials_of(config, dataset, generator) if here else None,
-            retry_failed=retry_failed,
-            reuse=tuple(reuse),
-            progress=progress or NoProgress(),
-        )
-    )
-    if not folder.plans(run_plan):
-        # It stood still for so long that another one took its claim, and then wrote what it had meant to.
-        logger.warning("another process has written an older plan meanwhile: its rows are planned again")
-        return generate(config, reuse=reuse, retry_failed=retry_failed, progress=progress)
-    return summary
+    materials = None if generator is None else materials_of(config, dataset, generator)
+    return Job(config, folder, run_plan, materials, progress=progress)
 
 
-@in_its_own_state
+@as_guest
+@tracked
 def train(config: RunConfig, *, overwrite: bool = False, progress: Progress | None = None) -> list[ModelCard]:
     """Train every arm of the run with every training seed; call it again to resume after any interruption.
 
@@ -156,16 +175,17 @@ def train(config: RunConfig, *, overwrite: bool = False, progress: Progress | No
     # As long as it stands, no worker removes a shard that is read here.
     mine = training_claim(find_rank(config.training).number)
     with folder.claims() as claims, claims.held(mine, f"another process trains {folder.path}: wait for it"):
-        experiment = load_experiment(config)
+        experiment = load_experiment(config, progress)
         if not folder.config_path.exists():
             # A run of real images alone, which nothing was generated for.
             folder.write_config(config)
         synthetic = any(arm.kind == "synthetic" for arm in arms_of(config))
-        dropped = screened_out(experiment) if synthetic else ()
+        dropped = screened_out(experiment, progress) if synthetic else ()
         return train_arms(experiment, dropped=dropped, overwrite=overwrite, progress=progress)
 
 
-@in_its_own_state
+@as_guest
+@tracked
 def evaluate(config: RunConfig, *, on: HeldOut = "test", progress: Progress | None = None) -> Results:
     """Judge every trained model on the test set, each image once, and write RUN/results.json.
 
@@ -180,13 +200,15 @@ def evaluate(config: RunConfig, *, on: HeldOut = "test", progress: Progress | No
         ConfigError: the config names no test images.
     """
     ensure_ready(config, {"evaluate"}, on)
-    return evaluate_models(load_experiment(config), on=on, progress=progress)
+    return evaluate_models(load_experiment(config, progress), on=on, progress=progress)
 
 
-@in_its_own_state
+@as_guest
+@tracked
 def run(
     config: RunConfig,
     *,
+    reuse: Sequence[Path] = (),
     progress: Stage = no_stage,
     on_stage: Callable[[str], None] = lambda stage: None,
 ) -> Results:
@@ -194,6 +216,7 @@ def run(
 
     Args:
         config: the run; where it trains on real images alone, there is nothing to report on but the results.
+        reuse: see `generate`.
         progress: see `augcond.progress.Stage`.
         on_stage: told what the report does.
 
@@ -206,7 +229,7 @@ def run(
     ensure_ready(config, EVERYTHING if synthetic else {"train", "evaluate"})
     if synthetic:
         with progress("images") as told:
-            generate(config, progress=told)
+            generate(config, reuse=reuse, progress=told)
     with progress("training steps") as told:
         train(config, progress=told)
     with progress("models judged") as told:
@@ -244,11 +267,17 @@ def count_rows(config: RunConfig, dataset: Dataset) -> int:
     return sum(checked_amounts(dataset, config.plan, config.conditioning)) * len(config.conditioning.recipe_names)
 
 
-def look_at_sources(config: RunConfig, dataset: Dataset, generator: Generator) -> SourceFeatures | None:
-    """Return what the image encoder says of the training images, where the plan of a run depends on it; else None."""
+def look_at_sources(config: RunConfig, dataset: Dataset, generator: Generator | None) -> SourceFeatures | None:
+    """Return what the image encoder says of the training images, where the plan of a run depends on it; else None.
+
+    Args:
+        config: the run.
+        dataset: its training images.
+        generator: of its config; None where others make the rows: then it is loaded here, on the CPU, for this alone.
+    """
     if config.conditioning.neighbours is None and config.generator.away_from is None:
         return None
-    return embed_sources(dataset, generator)
+    return embed_sources(dataset, generator or load_generator(on_cpu(config.generator)))
 
 
 def plan_for(config: RunConfig, dataset: Dataset, features: SourceFeatures | None = None) -> Plan:
@@ -277,31 +306,31 @@ def plan_for(config: RunConfig, dataset: Dataset, features: SourceFeatures | Non
 def assemble(config: RunConfig, dataset: Dataset, plan: Plan, generator: Generator) -> tuple[RunPlan, Materials]:
     """Return `plan` with the settings and fingerprints of its shards, and what its rows are made with."""
     features = look_at_sources(config, dataset, generator)
-    run_plan = plan_in_full(config, dataset, plan, generator, features)
+    run_plan = plan_in_full(config, dataset, plan, generator.traits, features)
     labels = {image.key: image.label for image in dataset.images}
     return run_plan, led_away(materials_of(config, dataset, generator), run_plan, labels)
 
 
 def plan_in_full(
-    config: RunConfig, dataset: Dataset, plan: Plan, generator: Generator, features: SourceFeatures | None = None
+    config: RunConfig, dataset: Dataset, plan: Plan, traits: Traits, features: SourceFeatures | None = None
 ) -> RunPlan:
     """Return `plan` with the settings and fingerprints of its shards; `features` as `look_at_sources` gives them."""
     away_from = similar_other_classes(dataset, features) if features and config.generator.away_from else {}
-    check_recipes(config.generator, config.conditioning, generator)
-    identity = generator.identity
+    check_recipes(config.generator, config.conditioning, traits)
+    identity = traits.identity
     return plan_run(
         plan,
-        _image_settings(config, dataset, generator, away_from),
+        _image_settings(config, dataset, traits, away_from),
         GenerationSettings(
             guidance_scale=config.generator.guidance_scale,
             steps=config.generator.steps,
             generator=f"{identity.name}:{identity.model}",
             revision=identity.revision,
-            extension=ImageFormat.resolve(config.output, generator.image_size).extension,
+            extension=ImageFormat.resolve(config.output, traits.image_size).extension,
             away_from={class_id: other for class_id, (other, _) in away_from.items()},
         ),
         dataset,
-        generator.image_size if config.generator.size is None else generator.native_size,
+        traits.image_size if config.generator.size is None else traits.native_size,
     )
 
 
@@ -312,7 +341,7 @@ def materials_of(config: RunConfig, dataset: Dataset, generator: Generator) -> M
 
 
 def _image_settings(
-    config: RunConfig, dataset: Dataset, generator: Generator, away_from: Mapping[str, tuple[str, str]] | None = None
+    config: RunConfig, dataset: Dataset, traits: Traits, away_from: Mapping[str, tuple[str, str]] | None = None
 ) -> dict[str, Any]:
-    image_format = ImageFormat.resolve(config.output, generator.image_size)
-    return image_settings(config, generator.identity, dataset.decoding, image_format, generator.image_size, away_from)
+    image_format = ImageFormat.resolve(config.output, traits.image_size)
+    return image_settings(config, traits.identity, dataset.decoding, image_format, traits.image_size, away_from)

@@ -70,18 +70,30 @@ class PlanRow:
     other_class: str = ""
 
 
-@dataclass(frozen=True, slots=True)
 class Plan:
     """All images to make, in the order in which they are made.
 
     Rows are ordered by index, then class, then recipe: a run that is stopped early holds some images of every
     class, not all images of some.
 
-    Attributes:
+    Args:
         table: `PLAN_SCHEMA`, and `OTHER_CLASS` where recipes mix two classes; the rows of one shard are consecutive.
     """
 
-    table: pa.Table
+    __slots__ = ("_table",)
+
+    def __init__(self, table: pa.Table) -> None:
+        self._table = table
+
+    @property
+    def table(self) -> pa.Table:
+        """All rows, `PLAN_SCHEMA`; those of one shard are consecutive."""
+        return self._table
+
+    @property
+    def column_names(self) -> list[str]:
+        """Those of `table`."""
+        return list(self._table.column_names)
 
     def __len__(self) -> int:
         """Return the number of rows."""
@@ -90,7 +102,7 @@ class Plan:
     @property
     def mixes_classes(self) -> bool:
         """Whether recipes may mix two classes."""
-        return OTHER_CLASS.name in self.table.column_names
+        return OTHER_CLASS.name in self.column_names
 
     @property
     def shard_count(self) -> int:
@@ -100,18 +112,27 @@ class Plan:
     def shard(self, number: int) -> list[PlanRow]:
         """Return the rows of shard `number`, in plan order."""
         start, stop = self.bounds()[number]
-        return list(_rows(self.table.slice(start, stop - start)))
+        return list(rows_of(self.table.slice(start, stop - start)))
 
     def bounds(self) -> list[tuple[int, int]]:
         """Return, for each shard, its first row and the row after its last."""
-        shards = self.table["shard"].to_numpy()
-        starts = [0, *(np.flatnonzero(np.diff(shards)) + 1).tolist(), len(shards)] if len(shards) else []
-        return list(pairwise(starts))
+        return bounds_of(self.table["shard"].to_numpy())
+
+    def columns(self, names: Sequence[str]) -> Iterator[pa.Table]:
+        """Yield some columns of all rows, in parts that need not be in memory together."""
+        yield self.table.select(names)
 
     def rows(self) -> Iterator[PlanRow]:
         """Yield every row, in plan order."""
-        for start in range(0, len(self), 4096):
-            yield from _rows(self.table.slice(start, 4096))
+        for part in self.columns(self.column_names):
+            for start in range(0, len(part), 4096):
+                yield from rows_of(part.slice(start, 4096))
+
+
+def bounds_of(shards: np.ndarray) -> list[tuple[int, int]]:
+    """Return, for each shard, its first row and the row after its last, of the shards of all rows."""
+    starts = [0, *(np.flatnonzero(np.diff(shards)) + 1).tolist(), len(shards)] if len(shards) else []
+    return list(pairwise(starts))
 
 
 def index_of(key: str) -> int:
@@ -119,7 +140,8 @@ def index_of(key: str) -> int:
     return int(key.split("/")[1])
 
 
-def _rows(table: pa.Table) -> Iterator[PlanRow]:
+def rows_of(table: pa.Table) -> Iterator[PlanRow]:
+    """Yield the rows of a table of `PLAN_SCHEMA`."""
     columns = {name: table[name].to_pylist() for name in table.column_names if name != "shard"}
     columns["source_keys"] = [tuple(keys) for keys in columns["source_keys"]]
     # The schema's columns stand in the order of the fields: a million rows by keyword take seconds longer.

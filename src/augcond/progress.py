@@ -44,11 +44,12 @@ class Interrupted:
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
         self._left = 0
+        self._what: str | None = None
         self.between: Progress = _Between(progress, self._go_on)
 
     def start(self, total: int, what: str | None = None) -> None:
         """`total` items are to be done; see `Progress`."""
-        self._left = total
+        self._left, self._what = total, what
         self._progress.start(total, what)
 
     def advance(self, made: int, failed: int) -> None:
@@ -57,7 +58,7 @@ class Interrupted:
         self._progress.advance(made, failed)
 
     def _go_on(self) -> None:
-        self._progress.start(self._left)
+        self._progress.start(self._left, self._what)
 
 
 class _Between:

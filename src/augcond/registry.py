@@ -191,6 +191,9 @@ generators = Registry(
         "ip-adapter": "augcond.generators.ip_adapter:FAMILY",
         "ip-adapter-xl": "augcond.generators.ip_adapter_xl:FAMILY",
         "kandinsky-2.2": "augcond.generators.kandinsky:FAMILY",
+        "flux2-klein": "augcond.generators.flux2_klein:FAMILY",
+        "flux-redux": "augcond.generators.flux_redux:FAMILY",
+        "sd3-ip-adapter": "augcond.generators.sd3_ip_adapter:FAMILY",
         "fake": "augcond.testing.fake:FAMILY",
     },
 )
@@ -219,6 +222,7 @@ recipes = Registry(
         "embed-cutmix-across": _ACROSS,
         "embed-mixup-dropout-across": _ACROSS,
         "embed-cutmix-dropout-across": _ACROSS,
+        "image-pair": _RECIPES,
     },
 )
 """Recipes (`augcond.conditioning.Recipe`), in the order in which they are shown."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -19,6 +19,7 @@ from augcond.files import is_special, refuse_bomb, write_atomically
 # Arrow is imported by the functions that need it: finding a checkpoint needs none.
 if TYPE_CHECKING:
     import pyarrow as pa
+    import pyarrow.parquet as pq
 
 Content = TypeVar("Content")
 
@@ -80,8 +81,13 @@ def parse_json(data: bytes, path: Path, mend: str) -> Sealed[dict[str, Any]]:
     return Sealed(values, _checked(path, data, values.pop(SEAL, None), mend), hashlib.sha256(data).hexdigest())
 
 
-def write_table(path: Path, table: pa.Table) -> str:
+def write_table(path: Path, table: pa.Table, rows: int | None = None) -> str:
     """Write `table` to `path` as parquet with a seal in its footer, in the way of `write_atomically`.
+
+    Args:
+        path: the file.
+        table: what it is to hold.
+        rows: of a group of it, which can be read alone; 2^20 where None.
 
     Returns:
         The sha256 of the file's bytes, for who vouches for this very file.
@@ -91,11 +97,43 @@ def write_table(path: Path, table: pa.Table) -> str:
 
     sink = pa.BufferOutputStream()
     with pq.ParquetWriter(sink, table.schema, compression="zstd") as writer:
-        writer.write_table(table)
+        writer.write_table(table, row_group_size=rows)
         writer.add_key_value_metadata({SEAL: BLANK})
     data = seal(sink.getvalue().to_pybytes())
     write_atomically(path, data)
     return hashlib.sha256(data).hexdigest()
+
+
+def open_table(path: Path, mend: str, *, sha256: str | None = None) -> Sealed[pq.ParquetFile]:
+    """Return the parquet file that `write_table` wrote, in memory; its bytes are verified, nothing is unpacked.
+
+    Args:
+        path: the file.
+        mend: see `read_json`.
+        sha256: of the file, where another one vouches for it.
+
+    Raises:
+        FileNotFoundError: there is none.
+        CorruptRunError: it is not what was written.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    data = _read(path, mend)
+    digest = hashlib.sha256(data).hexdigest()
+    if sha256 is not None and digest != sha256:
+        raise _unfit(path, f"its sha256 is {digest[:12]}..., not {sha256[:12]}... as recorded", mend)
+    try:
+        file = pq.ParquetFile(pa.BufferReader(data))
+        refuse_bomb(file)
+        about = dict(file.metadata.metadata or {})
+        inside = about.pop(SEAL.encode(), None)
+        sealed = _checked(path, data, None if inside is None else inside.decode(errors="replace"), mend)
+        if not about.keys() <= {*_OTHER_KEYS}:
+            raise pa.ArrowInvalid("its footer has unknown keys")
+    except (pa.ArrowException, OSError, KeyError, ValueError) as error:
+        raise _unfit(path, " ".join(str(error).split()), mend) from error
+    return Sealed(file, sealed, digest)
 
 
 def read_table(
@@ -113,30 +151,29 @@ def read_table(
         FileNotFoundError: there is none.
         CorruptRunError: it is not what was written.
     """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
+    opened = open_table(path, mend, sha256=sha256)
+    table = unpacked(lambda: opened.content.read(columns=None if columns is None else list(columns)), path, mend)
+    if columns is not None:
+        table = table.select(columns)
+    own = {key: value for key, value in (table.schema.metadata or {}).items() if key != SEAL.encode()}
+    return Sealed(table.replace_schema_metadata(own or None), opened.sealed, opened.sha256)
 
-    data = _read(path, mend)
-    digest = hashlib.sha256(data).hexdigest()
-    if sha256 is not None and digest != sha256:
-        raise _unfit(path, f"its sha256 is {digest[:12]}..., not {sha256[:12]}... as recorded", mend)
+
+def unpacked(read: Callable[[], pa.Table], path: Path, mend: str) -> pa.Table:
+    """Return the table that `read` gives of the file at `path`, checked to be one.
+
+    Raises:
+        CorruptRunError: it is not what was written.
+    """
+    import pyarrow as pa
+
     try:
-        with pq.ParquetFile(pa.BufferReader(data)) as file:
-            refuse_bomb(file)
-            about = dict(file.metadata.metadata or {})
-            inside = about.pop(SEAL.encode(), None)
-            sealed = _checked(path, data, None if inside is None else inside.decode(errors="replace"), mend)
-            if not about.keys() <= {*_OTHER_KEYS}:
-                raise pa.ArrowInvalid("its footer has unknown keys")
-            table = file.read(columns=None if columns is None else list(columns))
-        if columns is not None:
-            table = table.select(columns)
+        table = read()
         # What was changed before there were seals can still be unpacked, to texts that are none.
         table.validate(full=True)
     except (pa.ArrowException, OSError, KeyError, ValueError) as error:
         raise _unfit(path, " ".join(str(error).split()), mend) from error
-    own = {key: value for key, value in (table.schema.metadata or {}).items() if key != SEAL.encode()}
-    return Sealed(table.replace_schema_metadata(own or None), sealed, digest)
+    return table
 
 
 def seal(data: bytes) -> bytes:

@@ -27,7 +27,8 @@ from augcond.errors import (
     SplitError,
     TrainingError,
 )
-from augcond.experiments.sweep import Axis, sweep
+from augcond.experiments.axes import Axis
+from augcond.experiments.sweep import sweep
 from augcond.pipeline import evaluate, generate, run, train
 from augcond.training.networks import SmallCnn
 from tests.training.toys import toy_run, write_colours
@@ -253,13 +254,18 @@ WRONG = {
     ),
     "a pickled checkpoint": (
         GeneratorError,
-        "no safetensors weights in .*unet; pickled weights",
+        "unet holds no safetensors weights; pickled weights",
         lambda folder: {"generator": {"name": "stable-unclip", "model": str(pickled_checkpoint(folder))}},
     ),
     "a checkpoint with a renamed pickle": (
         GeneratorError,
         "is no whole safetensors file",
         lambda folder: {"generator": {"name": "stable-unclip", "model": str(renamed_checkpoint(folder))}},
+    ),
+    "a batch of one image for a batch norm": (
+        ConfigError,
+        r"resnet10t cannot be trained on 1 image of 32 x 32 pixels .*: raise training\.batch_size",
+        lambda _: {"training": {"model": "resnet10t", "image_size": 32, "batch_size": 1}},
     ),
     "a pickled adapter": (
         ConfigError,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.metadata
 import io
 import json
 import signal
@@ -134,6 +135,37 @@ def test_from_folder_to_export(project, augcond):
     assert code == 0
     assert "12/12 images written" in err
     assert len(list((project / "out").glob("*/*.png"))) == 12
+
+
+def test_init_schema_and_version(project, augcond):
+    code, out, _ = augcond("init", "photos")
+    assert (code, (project / "photos.yaml").exists()) == (0, True)
+    assert out.startswith("7 photos in 2 classes, 3 to 4 in each")
+    code, _, err = augcond("init", "photos")
+    assert (code, "there is one already, which stays" in err) == (2, True)
+    assert "2 classes" in augcond("inspect", "photos.yaml")[1]
+    assert json.loads(augcond("schema")[1])["required"] == ["data", "run"]
+    assert augcond("--version")[1] == f"augcond {importlib.metadata.version('augcond')}\n"
+
+
+def test_reject_reads_keys_and_lists_them(project, augcond, monkeypatch):
+    augcond("generate", "c.yaml")
+    (project / "keys.txt").write_text("\ufeffcat/0/text\r\n\r\n%5Bred%5Ddog/2/embed-mixup  \n", encoding="utf-8")
+    assert augcond("reject", "run", "keys.txt")[:2] == (0, "2 images rejected, 2 rejected in all\n")
+    monkeypatch.setattr(sys, "stdin", io.StringIO("cat/1/text\n"))
+    assert augcond("reject", "run", "-")[1] == "1 image rejected, 3 rejected in all\n"
+    assert augcond("reject", "run")[1].split() == ["%5Bred%5Ddog/2/embed-mixup", "cat/0/text", "cat/1/text"]
+    assert "3 of these images are rejected" in augcond("status", "run")[1]
+    assert json.loads(augcond("status", "run", "--json")[1])["rejected"] == 3
+    assert "12 images (3 rejected)" in augcond("check", "run")[1]
+    _, out, err = augcond("export", "run", "--to", "out")
+    assert ("9/9 images written" in err, out) == (True, "9 images written to out\n")
+    assert augcond("reject", "run", "keys.txt", "--undo")[1] == "2 images back, 1 rejected in all\n"
+    assert augcond("reject", "run", "--undo")[1] == "1 image back, 0 rejected in all\n"
+    assert augcond("reject", "run", "none.txt")[::2] == (
+        2,
+        "error: KEYS none.txt cannot be read: No such file or directory\n",
+    )
 
 
 def test_a_run_is_named_by_its_folder_or_its_config(project, augcond):

@@ -47,6 +47,18 @@ def test_a_bar_on_a_terminal():
     assert "8/8" in stream.getvalue()
 
 
+def test_what_was_made_ready_before_the_first_item_does_not_count_as_its_time(monkeypatch):
+    """It said that a day was left while features were computed for ten minutes."""
+    now = [0.0]
+    monkeypatch.setattr(console_progress.time, "monotonic", lambda: now[0])
+    stream = io.StringIO()
+    with ConsoleProgress(Console(file=stream), "training steps") as shown:
+        shown.start(100)
+        for now[0] in (600.0, 602.0, 611.0):
+            shown.advance(1, 0)
+    assert stream.getvalue().splitlines()[-1] == "3/100 training steps, 0.2/s, 8 min 54 s left"
+
+
 def test_a_stage_may_count_other_items_before_its_own():
     stream = io.StringIO()
     with ConsoleProgress(Console(file=stream)) as shown:
@@ -101,3 +113,8 @@ def test_work_in_between_is_told_and_what_is_left_begins_anew():
     steps.between.advance(1, 0)
     steps.advance(6, 0)
     assert told == [(10, None), 4, (3, "images decoded"), 2, 1, (6, None), 6]
+    del told[:]
+    steps.start(2, "steps of the judge")
+    steps.between.start(1, "features computed")
+    steps.between.advance(1, 0)
+    assert told[-1] == (2, "steps of the judge")

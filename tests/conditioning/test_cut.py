@@ -93,23 +93,33 @@ class TestRun:
 
 class TestGrid:
     def test_edges(self):
-        edges = {tokens: cut.grid_edge(tokens) for tokens in (1, 2, 4, 5, 10, 16, 17, 50, 197, 256, 257)}
-        assert edges == {1: None, 2: None, 4: None, 5: 2, 10: 3, 16: None, 17: 4, 50: 7, 197: 14, 256: None, 257: 16}
+        counts = (1, 2, 3, 4, 5, 9, 10, 16, 17, 50, 256, 257, 728, 729, 730)
+        edges = {tokens: cut.grid_edge(tokens) for tokens in counts}
+        expected = {4: 2, 5: 2, 9: 3, 10: 3, 16: 4, 17: 4, 50: 7, 256: 16, 257: 16, 729: 27, 730: 27}
+        assert edges == dict.fromkeys(counts) | expected
+        # Whether there is a class token shows in the number alone.
+        assert not {edge**2 for edge in range(2, 200)} & {1 + edge**2 for edge in range(2, 200)}
 
-    @given(shares, places, places, st.sampled_from([2, 3, 7, 16]))
-    def test_a_box_on_the_grid_and_the_class_token_with_the_larger_share(self, lam, vertical, horizontal, edge):
-        mask = cut.grid_mask(lam, (vertical, horizontal), edge)
+    @given(shares, places, places, st.sampled_from([2, 3, 7, 27]), st.integers(0, 1))
+    def test_a_box_on_the_grid_and_the_class_token_with_the_larger_share(self, lam, vertical, horizontal, edge, first):
+        mask = cut.grid_mask(lam, (vertical, horizontal), first + edge * edge)
         expected = slow_box(lam, (vertical, horizontal), edge, edge)
-        grid = {(i // edge, i % edge) for i in range(edge * edge) if mask[1 + i]}
+        grid = {(i // edge, i % edge) for i in range(edge * edge) if mask[first + i]}
+        assert len(mask) == first + edge * edge
         assert grid == expected
-        assert bool(mask[0]) == (len(expected) > edge * edge / 2)
+        assert mask[:first].tolist() == [len(expected) > edge * edge / 2] * first
 
-    def test_tokens_move_whole(self):
-        first, second = torch.zeros(10, 4), torch.ones(10, 4)
-        mask = cut.grid_mask(0.5, (0.5, 0.5), 3)
+    def test_what_is_no_grid_is_refused(self):
+        with pytest.raises(ValueError, match="12 tokens are no grid"):
+            cut.grid_mask(0.5, (0.5, 0.5), 12)
+
+    @pytest.mark.parametrize("tokens", [9, 10])
+    def test_tokens_move_whole(self, tokens):
+        first, second = torch.zeros(tokens, 4), torch.ones(tokens, 4)
+        mask = cut.grid_mask(0.5, (0.5, 0.5), tokens)
         mixed, share = cut.embed_cutmix(first, second, mask)
-        assert torch.equal(mixed, mask.float()[:, None].expand(10, 4))
-        assert share == 1 - int(mask.sum()) / 10
+        assert torch.equal(mixed, mask.float()[:, None].expand(tokens, 4))
+        assert share == 1 - int(mask.sum()) / tokens
 
     def test_a_mask_of_another_length_is_refused(self):
         with pytest.raises(ValueError, match="10 features or tokens"):

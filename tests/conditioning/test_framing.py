@@ -5,7 +5,7 @@ import pytest
 import torch
 from PIL import ImageOps
 from PIL.Image import Resampling
-from transformers import CLIPImageProcessor
+from transformers import CLIPImageProcessor, SiglipImageProcessor
 
 from augcond.conditioning.framing import ENOUGH, Framing, covering, is_large, scale_for
 from augcond.conditioning.views import as_view, random_crop
@@ -50,7 +50,16 @@ def test_an_embedding_of_a_whole_view_moves_little(builtin, size):
     "resized", [{"shortest_edge": 64}, {"shortest_edge": 73}, {"height": 64, "width": 64}, {"height": 80, "width": 70}]
 )
 def test_a_framing_is_what_the_processor_does(size, resized):
-    processor = CLIPImageProcessor(size=resized, crop_size={"height": 64, "width": 64})
+    assert_shown_alike(CLIPImageProcessor(size=resized, crop_size={"height": 64, "width": 64}), size)
+
+
+@pytest.mark.parametrize("size", SIZES[:3])
+def test_siglips_crops_nothing(size):
+    assert_shown_alike(SiglipImageProcessor(size={"height": 64, "width": 64}), size)
+    assert framing_of(SiglipImageProcessor(size={"height": 80, "width": 64}), 64) is None
+
+
+def assert_shown_alike(processor, size):
     framing = framing_of(processor, 64)
     image = picture(RNG, *size)
     theirs = processor(image, do_normalize=False, return_tensors="pt").pixel_values[0]

@@ -17,6 +17,7 @@ from augcond import registry
 from augcond.conditioning import (
     ACROSS_RECIPES,
     RECIPES,
+    Draws,
     Prepared,
     Recipe,
     check_conditioning,
@@ -28,8 +29,9 @@ from augcond.config import ConditioningConfig
 from augcond.errors import ConfigError
 
 SIZE = 8
-MIXING = [name for name in RECIPES if "mix" in name]
-SHAPES = [(12,), (1, 12), (4, 6), (1 + 3 * 3, 4), (1 + 16 * 16, 2)]
+EMBEDDED = [name for name in RECIPES if name != "image-pair"]
+MIXING = [name for name in EMBEDDED if "mix" in name]
+SHAPES = [(12,), (1, 12), (6, 4), (2 * 2, 6), (1 + 3 * 3, 4), (1 + 16 * 16, 2), (27 * 27, 1)]
 
 
 class TinyGenerator:
@@ -38,8 +40,9 @@ class TinyGenerator:
     encoder_size = SIZE
     image_size = (12, 10)
 
-    def __init__(self, shape=(12,)):
+    def __init__(self, shape=(12,), inputs=("text", "image")):
         self.shape = shape
+        self.inputs = inputs
         weights = np.random.default_rng(0).normal(size=(3 * SIZE * SIZE, math.prod(shape))) / SIZE
         self.weights = torch.from_numpy(weights.astype(np.float32))
 
@@ -62,10 +65,13 @@ PICTURES = [picture(1), picture(2, 13, 31), picture(3, 40, 9)]
 KEYS = ["cat/1.png", "cat/2.png", "cat/3.png"]
 
 
-def make(name, seed=5, images=PICTURES, keys=KEYS, shape=(12,), **parameters):
+REFERENCES = ("text", "reference-image")
+
+
+def make(name, seed=5, images=PICTURES, keys=KEYS, shape=(12,), inputs=("text", "image"), **parameters):
     """Run one row through both functions; returns what was prepared, the embedding and the final draws."""
     config = ConditioningConfig(recipe=name, **parameters)
-    generator = TinyGenerator(shape)
+    generator = TinyGenerator(shape, inputs)
     recipe = find_recipe(name)
     prepared = prepare(recipe, config, images, keys, seed, generator)
     embedding, draws = combine(recipe, config, generator.encode(prepared.views), prepared, seed)
@@ -75,8 +81,10 @@ def make(name, seed=5, images=PICTURES, keys=KEYS, shape=(12,), **parameters):
 class Reference:
     """The maths of docs/conditioning.md, for one row, in loops; shares no code with what it tests."""
 
-    def __init__(self, seed, images, keys, shape, alpha=1.0, p=0.4, count=2):
-        self.seed, self.images, self.keys, self.shape = seed, images, keys, shape
+    size = SIZE
+
+    def __init__(self, seed, images, keys, shape, alpha=1.0, p=0.4, count=2, inputs=()):
+        self.seed, self.images, self.keys, self.shape, self.inputs = seed, images, keys, shape, inputs
         self.generator = TinyGenerator(shape)
         self.alpha, self.p, self.count = alpha, p, count
 
@@ -104,7 +112,7 @@ class Reference:
             torch.manual_seed(self.stream_seed(f"crop-{position}"))
             top, left, height, width = RandomResizedCrop.get_params(image, [0.08, 1.0], [3 / 4, 4 / 3])
         box = (left, top, left + width, top + height)
-        cropped = image.crop(box).resize((SIZE, SIZE), PIL.Image.Resampling.BILINEAR)
+        cropped = image.crop(box).resize((self.size, self.size), PIL.Image.Resampling.BILINEAR)
         return np.asarray(cropped).transpose(2, 0, 1) / 255.0
 
     def whole(self, position):
@@ -133,10 +141,10 @@ class Reference:
         first, second = self.embedding_of(1), self.embedding_of(2)
         vector = len(self.shape) == 1 or self.shape[0] == 1
         length = math.prod(self.shape) if vector else self.shape[0]
-        grid = {5: 2, 10: 3, 26: 5, 257: 16}.get(length) if not vector else None
+        grid = {4: 2, 5: 2, 10: 3, 16: 4, 26: 5, 257: 16, 729: 27}.get(length) if not vector else None
         if grid:
             cells = [cell for row in self.box(lam, grid, grid) for cell in row]
-            replaced = [sum(cells) > len(cells) / 2, *cells]
+            replaced = [sum(cells) > len(cells) / 2, *cells][-length:]
         else:
             start, count = int(self.stream("run").random() * length), round((1 - lam) * length)
             replaced = [False] * length
@@ -164,42 +172,46 @@ class Reference:
         if base in ("image", "dropout"):
             embedding, lam, share, weights = self.embedding_of(1), None, None, [1.0]
         elif base == "mixup":
-            view = np.zeros((3, SIZE, SIZE))
+            view = np.zeros((3, self.size, self.size))
             for position, weight in enumerate(weights, start=1):
                 view += weight * self.crop(position)
             embedding = self.embed(view)
         elif base == "cutmix":
-            view, second, box = self.crop(1).copy(), self.crop(2), self.box(lam, SIZE, SIZE)
-            if across and sum(map(sum, box)) > SIZE**2 / 2:
+            view, second, box = self.crop(1).copy(), self.crop(2), self.box(lam, self.size, self.size)
+            if across and sum(map(sum, box)) > self.size**2 / 2:
                 box = [[not cell for cell in row] for row in box]
-            for row in range(SIZE):
-                for column in range(SIZE):
+            for row in range(self.size):
+                for column in range(self.size):
                     if box[row][column]:
                         view[:, row, column] = second[:, row, column]
-            share = 1 - sum(map(sum, box)) / SIZE**2
+            share = 1 - sum(map(sum, box)) / self.size**2
             embedding, weights = self.embed(view), [share, 1 - share]
+        elif base == "image-pair":
+            embedding = np.array([*self.embedding_of(1), *self.embedding_of(2)])
+            lam, share, weights = None, 0.5, [0.5, 0.5]
         elif base == "embed-mixup":
             embedding = sum(weight * self.embedding_of(position) for position, weight in enumerate(weights, start=1))
         else:
             embedding, share = self.embed_cutmix(lam, at_least_half=across)
             weights = [share, 1 - share]
         if name.endswith("dropout"):
-            uniform = self.stream("dropout").random(embedding.size)
-            flat = embedding.reshape(-1).copy()
-            for feature in range(flat.size):
-                if uniform[feature] < self.p:
-                    flat[feature] = 0.0
-            embedding = flat.reshape(self.shape)
+            # Of reference images whole tokens are dropped, else single features.
+            parts = embedding.reshape(len(embedding) if self.inputs == REFERENCES else embedding.size, -1).copy()
+            uniform = self.stream("dropout").random(len(parts))
+            for part in range(len(parts)):
+                if uniform[part] < self.p:
+                    parts[part] = 0.0
+            embedding = parts.reshape(self.shape)
         return embedding, lam, share, weights
 
 
-def agrees(name, seed, shape=(12,), images=PICTURES, keys=KEYS, count=2, **parameters):
-    _, embedding, draws = make(name, seed, images, keys, shape, **parameters)
+def agrees(name, seed, shape=(12,), images=PICTURES, keys=KEYS, count=2, inputs=("text", "image"), **parameters):
+    _, embedding, draws = make(name, seed, images, keys, shape, inputs, **parameters)
     reference = Reference(
-        seed, images, keys, shape, parameters.get("alpha", 1.0), parameters.get("dropout", 0.4), count
+        seed, images, keys, shape, parameters.get("alpha", 1.0), parameters.get("dropout", 0.4), count, inputs
     )
     expected, lam, share, weights = reference.run(name)
-    assert embedding.shape == shape
+    assert embedding.shape == expected.shape
     assert embedding.dtype == torch.float32
     np.testing.assert_allclose(embedding.numpy(), expected, rtol=1e-4, atol=1e-4)
     assert (embedding.numpy() == 0).tolist() == (expected == 0).tolist()
@@ -227,13 +239,13 @@ def test_how_many_sources_a_recipe_takes():
         "mixup": (2, 4),
         "embed-mixup": (2, 4),
     }
-    expected |= {"cutmix": (2, 2), "embed-cutmix": (2, 2)}
+    expected |= {"cutmix": (2, 2), "embed-cutmix": (2, 2), "image-pair": (2, 2)}
     for name, recipe in RECIPES.items():
         base = name if name == "dropout" else name.removesuffix("-dropout")
         assert (recipe.source_count(two), recipe.source_count(four)) == expected[base]
 
 
-@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize("name", EMBEDDED)
 @given(seed=st.integers(0, 2**63 - 1))
 @settings(max_examples=10)
 def test_recipe_equals_the_slow_reference(name, seed):
@@ -241,13 +253,33 @@ def test_recipe_equals_the_slow_reference(name, seed):
 
 
 @pytest.mark.parametrize("shape", SHAPES[1:], ids=str)
-@pytest.mark.parametrize("name", ["text", "image", "dropout", "embed-mixup", "embed-cutmix", "embed-cutmix-dropout"])
+@pytest.mark.parametrize("name", EMBEDDED)
 def test_recipe_equals_the_slow_reference_on_tokens(name, shape):
     for seed in range(2 if shape[0] > 200 else 8):
         agrees(name, seed, shape)
 
 
 @pytest.mark.parametrize("name", RECIPES)
+def test_recipe_equals_the_slow_reference_on_reference_images(name):
+    """The latents of a picture on a grid of 4 x 4; dropout drops tokens, and a pair has both pictures' tokens."""
+    for seed in range(6):
+        agrees(name, seed, (16, 3), inputs=REFERENCES)
+    agrees(name, 6, (16, 3), images=[PICTURES[0]] * 2, keys=[KEYS[0]] * 2, inputs=REFERENCES)
+
+
+def test_dropout_leaves_whole_tokens_of_reference_images_in_its_share():
+    both = Recipe("both", embeddings="pair", dropout=True)
+    views, config = torch.rand(2, 400, 3), ConditioningConfig(dropout=0.3)
+    prepared = Prepared(torch.zeros(2, 3, SIZE, SIZE), Draws(), whole_tokens=True)
+    embedding, draws = combine(both, config, views, prepared, 5)
+    kept = (embedding != 0).all(1)
+    assert (embedding.shape, draws.weights) == ((800, 3), (0.5, 0.5))
+    assert torch.equal(embedding[kept], views.flatten(0, 1)[kept])
+    assert not embedding[~kept].any()
+    assert abs(float(kept.float().mean()) - 0.7) < 0.05
+
+
+@pytest.mark.parametrize("name", EMBEDDED)
 def test_recipe_equals_the_slow_reference_in_a_class_of_one_image(name):
     for seed in range(5):
         agrees(name, seed, images=[PICTURES[0]] * 2, keys=[KEYS[0]] * 2)
@@ -349,9 +381,9 @@ def test_an_unmixed_row_is_its_first_source_as_the_recipe_views_it():
 
 def test_lambda_crops_and_dropout_are_paired_over_recipes():
     for seed in range(10):
-        rows = {name: make(name, seed) for name in RECIPES}
+        rows = {name: make(name, seed) for name in EMBEDDED}
         assert len({rows[name][2].lam for name in MIXING}) == 1
-        for name in RECIPES:
+        for name in EMBEDDED:
             if name.endswith("-dropout"):
                 base = rows[name.removesuffix("-dropout")]
                 assert torch.equal(rows[name][0].views, base[0].views)
@@ -499,4 +531,6 @@ def test_real_guidance_starts_from_the_first_source_at_the_generators_size():
 
 def test_a_recipe_is_a_composition():
     assert Recipe("text", with_image=False).mixes is False
-    assert [name for name, recipe in RECIPES.items() if recipe.mixes] == MIXING
+    with pytest.raises(ValueError, match="'pair' is neither"):
+        Recipe("of pixels", pixels="pair")
+    assert [name for name, recipe in RECIPES.items() if recipe.mixes] == [*MIXING, "image-pair"]

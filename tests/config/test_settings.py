@@ -77,7 +77,7 @@ def test_every_key_of_a_run_says_what_it_decides():
     assert {setting.decides for setting in found.values()} == set(get_args(Decides))
     for keys, setting in found.items():
         # What computes something defines nothing, wherever it stands.
-        if keys[-1] in ("device", "dtype", "threads", "max_memory_gb", "checkpoint_every", "compile"):
+        if keys[-1] in ("device", "dtype", "threads", "max_memory_gb", "checkpoint_every", "compile", "memory"):
             assert setting.decides == "nothing", keys
 
 
@@ -90,15 +90,20 @@ def test_no_key_of_0_1_declares_a_neutral_value():
         ("plan", "rounds"),
         ("conditioning", "neighbours"),
         ("generator", "away_from"),
+        ("tracking",),
         ("generator", "cache"),
         ("generator", "lora"),
         ("generator", "vae"),
+        ("generator", "memory"),
         ("output", "effort"),
         ("training", "synthetic_tilt"),
         ("training", "real_steps"),
+        ("training", "ceiling_counts"),
         ("training", "decay"),
         ("training", "standardise"),
         ("evaluation", "primary"),
+        ("evaluation", "features"),
+        ("sweep",),
     ]
 
 

@@ -7,8 +7,9 @@ from dataclasses import replace
 import pytest
 
 from augcond.config import DataConfig
-from augcond.datasets import list_folder, load_dataset
-from augcond.datasets.loading import find_reader, has_held_out, list_held_out, list_images
+from augcond.datasets import list_folder, load_dataset, verification
+from augcond.datasets.loading import find_reader, has_held_out, list_held_out, list_images, load_held_out
+from augcond.datasets.splits import Split
 from augcond.errors import ConfigError, DatasetError
 from tests.datasets.photos import make_photo_folder
 from tests.toy import write_photos
@@ -23,6 +24,29 @@ def test_folder(tmp_path):
     assert (tmp_path / "cache.parquet").exists()
     with pytest.raises(DatasetError, match="cannot be used"):
         load_dataset(DataConfig(path=photos.root, max_bad_share=0.0))
+
+
+def test_what_one_command_has_read_no_other_one_reads_again(tmp_path, monkeypatch):
+    write_photos(tmp_path / "photos", {"cat": 2, "dog": 2})
+    write_photos(tmp_path / "held out", {"cat": 1, "dog": 1})
+    config = DataConfig(path=tmp_path / "photos", test=tmp_path / "held out")
+    split = Split("all", 0, (), ())
+    found = load_dataset(config)
+    test = load_held_out(config, "test", found, split)
+
+    def read(*_):
+        raise AssertionError("it is known")
+
+    monkeypatch.setattr(verification, "_examine", read)
+    for cache in (None, tmp_path / "decoded.parquet", tmp_path / "decoded.parquet"):
+        again = load_dataset(config.model_copy(update={"max_bad_share": 0.5}), cache=cache)
+        assert again.images == found.images
+    assert load_held_out(config, "test", found, split).images == test.images
+    # Its own folder is another data set, as is what is decoded otherwise.
+    with pytest.raises(AssertionError, match="it is known"):
+        load_dataset(DataConfig(path=tmp_path / "held out", test=tmp_path / "photos"))
+    with pytest.raises(AssertionError, match="it is known"):
+        load_dataset(config.model_copy(update={"background": "black"}))
 
 
 def test_list_of_the_same_photos_gives_the_same_images(tmp_path):

@@ -5,6 +5,7 @@ import logging
 import os
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
@@ -207,6 +208,19 @@ def test_a_failed_write_leaves_the_old_cache_and_no_temporary_file(listing, tmp_
     assert "disk full" in caplog.text
     assert list(tmp_path.iterdir()) == [cache]
     assert cache.read_bytes() == before
+
+
+def test_of_several_caches_the_first_that_is_there_is_read_and_all_are_written(listing, tmp_path, caplog):
+    own, shared = tmp_path / "run" / "cache.parquet", tmp_path / "home" / "cache.parquet"
+    expected = verify(listing, PLAIN, cache=shared)
+    again = counting(listing)
+    assert same(verify(again, PLAIN, cache=(own, shared)), expected)
+    assert not again.reader.reads
+    assert own.read_bytes() == shared.read_bytes()
+    # A home that cannot be written to is missed by nobody.
+    nowhere = Path("/proc/home/cache.parquet")
+    assert verify(listing, DecodeSettings(max_pixels=10**7), cache=(own, nowhere)).images
+    assert not caplog.messages
 
 
 def test_what_killed_processes_left_is_removed(listing, tmp_path):

@@ -15,11 +15,14 @@ import timm
 
 from augcond.config import load_config
 from augcond.datasets import load_dataset
-from augcond.generators import load_generator
-from augcond.pipeline import load_training_images, plan_for, run
+from augcond.experiments.axes import axes_of
+from augcond.experiments.forecast import forecast_sweep
+from augcond.experiments.sweep import cells_of
+from augcond.generators import check_options, check_recipes, load_generator
+from augcond.pipeline import generate, load_training_images, plan_for, run
 from augcond.store import RunFolder, audit_run
 from augcond.store.export import finished_rows
-from augcond.testing import save_tiny_stable_unclip
+from augcond.testing import save_tiny_flux2_klein, save_tiny_stable_unclip
 from tests.datasets import layouts
 from tests.toy import write_photos
 
@@ -48,6 +51,9 @@ TWO_ARMS = (
     "training.arms=[{name: real-only}, {name: embed-cutmix-dropout, recipe: embed-cutmix-dropout}]",
     "conditioning.recipe=[real-guidance, embed-cutmix-dropout]",
 )
+
+ALIKE = ("compare-generators", "photos-flux2-klein")
+"""As `photos` but for the generators, and run by tests of their own."""
 
 SMALLER = {
     **{name: [*ONE_SHOT, *TWO_ARMS] for name in FEW_SHOT},
@@ -100,7 +106,7 @@ def load(name: str, root: Path, *overrides: str):
 
 
 def test_there_is_a_config_for_every_benchmark():
-    assert sorted(SMALLER) == NAMES
+    assert sorted([*SMALLER, *ALIKE]) == NAMES
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -128,7 +134,7 @@ def test_configs_name_real_networks_and_the_paper_s_settings(name):
         )
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", SMALLER)
 def test_a_config_runs_from_plan_to_results(name, tmp_path):
     config = load(name, tmp_path)
     plan = plan_for(config, load_training_images(config))
@@ -152,6 +158,44 @@ def test_a_config_runs_from_plan_to_results(name, tmp_path):
         split = json.loads((config.run / "split.json").read_text())
         assert sources <= set(split["train"])
         assert len(split["train"]) == len(split["validation"]) == len(load_dataset(config.data).classes)
+
+
+def test_klein_s_config_with_a_tiny_pipeline_of_the_real_class(tmp_path):
+    model = save_tiny_flux2_klein(tmp_path / "model")
+    tiny = (f"generator.model={model}", "generator.size=64", "generator.device=cpu", "output.size=64")
+    data = (*data_for("photos", tmp_path), "plan.per_class=1", f"run={tmp_path / 'run'}")
+    config = load_config(CONFIGS / "photos-flux2-klein.yaml", (*tiny, *data))
+    assert "image-pair" in config.conditioning.recipe
+    summary = generate(config)
+    assert (summary.ok, summary.failed) == (2 * len(config.conditioning.recipe), 0)
+    rows = [row for _, row in finished_rows(RunFolder(config.run), RunFolder(config.run).read_plan())]
+    pairs = [row for row in rows if row["recipe"] == "image-pair"]
+    assert [(row["lam"], row["share"], len(row["source_keys"])) for row in pairs] == [(None, 0.5, 2)] * 2
+
+
+def test_generators_are_compared_on_equal_seeds(tmp_path):
+    write_photos(tmp_path / "train", {"cat": 20, "dog": 20})
+    write_photos(tmp_path / "test", {"cat": 1, "dog": 1})
+    places = (f"data.path={tmp_path / 'train'}", f"data.test={tmp_path / 'test'}", f"run={tmp_path / 'run'}")
+    config = load_config(CONFIGS / "compare-generators.yaml", places)
+    cells = cells_of(config, axes_of(config), config.sweep.seeds)
+    made = [cell for cell in cells if any(arm.recipe for arm in cell.config.training.arms)]
+    names = [name for name in config.sweep.over["generator"]]
+    assert len(made) == 3 * len(names)
+    for seed in range(3):
+        alike = [cell.config for cell in made if cell.seed == seed]
+        assert [each.generator.name for each in alike] == names
+        assert {(each.plan.seed, each.data.split.seed, each.training.seeds) for each in alike} == {
+            (seed, seed, (seed,))
+        }
+    for cell in made:
+        check_options(cell.config.generator)
+        check_recipes(cell.config.generator, cell.config.conditioning)
+    rows = {cell.arm_name(arm.name, arm.recipe) for cell in made for arm in cell.config.training.arms}
+    assert set(config.evaluation.primary) < rows
+    found = forecast_sweep(config, axes_of(config), config.sweep.seeds)
+    assert [point.each.total for point in found] == [2 * 64 * 5] * len(names)
+    assert not any(entry.error for point in found for entry in point.each.missing)
 
 
 def test_a_config_with_a_tiny_pipeline_of_the_real_class(tmp_path):

@@ -1,4 +1,4 @@
-"""The guide to one's own photos: its config and every command in it, in order, with a tiny real pipeline."""
+"""The tutorial on one's own photos: every block in it, in order, with a tiny real pipeline."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import shlex
 import sys
 from pathlib import Path
 
+import datasets
 import pytest
 import yaml
 
@@ -17,21 +18,31 @@ from augcond.testing import save_tiny_stable_unclip
 from tests.datasets import layouts
 
 GUIDE = Path(__file__).parents[2] / "docs" / "guide-own-photos.md"
-COMMAND = re.compile(r"^(?: {4})?(augcond .*)$", re.MULTILINE)
+BLOCK = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 
-def test_the_guide_s_commands_run_in_order(tmp_path, monkeypatch, capsys):
-    text = GUIDE.read_text(encoding="utf-8")
-    commands = COMMAND.findall(text)
+def contents(language):
+    """Return the contents of every block of the guide in this language, in order."""
+    found = BLOCK.findall(GUIDE.read_text(encoding="utf-8"))
+    # Nothing in it stands in a block that is not run.
+    assert {kind for kind, _ in found} == {"text", "yaml", "bash", "python"}
+    return [text for kind, text in found if kind == language]
+
+
+def test_every_block_of_the_guide_runs_in_order(tmp_path, monkeypatch, capsys):
+    (layout,), (config,), (python,) = (contents(kind) for kind in ("text", "yaml", "python"))
+    commands = [line for block in contents("bash") for line in block.splitlines()]
     stages = [command.split()[1] for command in commands]
     assert stages[:9] == ["inspect", "run", "preview", "plan", "generate", "status", "check", "train", "evaluate"]
 
+    folders = dict.fromkeys(re.findall(r"^ {4}(\w+)/", layout, re.MULTILINE))
+    assert len(folders) == 2
     for seed, (part, class_id, count) in enumerate(
-        (part, class_id, count) for part, count in (("train", 4), ("test", 2)) for class_id in ("tabby_cat", "sparrow")
+        (part, class_id, count) for part, count in (("train", 4), ("test", 2)) for class_id in folders
     ):
         for number in range(count):
             layouts.put(tmp_path / "photos" / part / class_id / f"{number}.jpg", layouts.jpeg(100 * seed + number))
-    values = yaml.safe_load(re.search(r"```yaml\n(.*?)```", text, re.DOTALL).group(1))
+    values = yaml.safe_load(config)
     # What needs the hub, a GPU or hours; all else is the guide's.
     values["plan"] = {"per_class": 1}
     values["output"] = {}
@@ -57,9 +68,14 @@ def test_the_guide_s_commands_run_in_order(tmp_path, monkeypatch, capsys):
     assert (tmp_path / "runs/choose/validation.json").exists()
     assert len([*(tmp_path / "synthetic").rglob("*.png")]) == 6
 
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    found = {}
+    exec(python, found)  # noqa: S102 - our own guide
+    assert len(found["folder"]) == len(found["timms"]) == len(found["images"]) == 6
+
 
 def test_the_ready_config_is_the_guide_s():
-    guide = yaml.safe_load(re.search(r"```yaml\n(.*?)```", GUIDE.read_text(encoding="utf-8"), re.DOTALL).group(1))
+    guide = yaml.safe_load(*contents("yaml"))
     ready = yaml.safe_load((GUIDE.parents[1] / "configs" / "photos.yaml").read_text(encoding="utf-8"))
     # Where photos and runs lie is the one difference, and what the ready one spells out are the defaults.
     for values in (guide, ready):

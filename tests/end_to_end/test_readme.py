@@ -1,4 +1,4 @@
-"""The README's Python example, run as it stands on a small run."""
+"""The README: its Python example runs as it stands, and what it links to is there."""
 
 from __future__ import annotations
 
@@ -26,3 +26,10 @@ def test_config_and_python_of_the_readme_work(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     exec(block("python"), {})  # noqa: S102 - our own README
     assert capsys.readouterr().out.strip() == "32 0 {}"
+
+
+def test_every_file_that_the_readme_links_to_is_there():
+    links = re.findall(r"\]\(([^)#]+)\)", README.read_text(encoding="utf-8"))
+    local = [link for link in links if "://" not in link]
+    assert len(local) > 10
+    assert [link for link in local if not (README.parent / link).exists()] == []

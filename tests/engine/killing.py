@@ -26,8 +26,8 @@ def generate_and_kill(config: RunConfig, point: str, nth: int, *, after: bool = 
 
     Args:
         config: the run.
-        point: `batch`, `prepare` (of a row, by a feeding thread), `encode` (of an image, by one), `write` (of the
-            parquet file), `fsync`, `rename`, `link` or `folder` (its fsync).
+        point: `batch`, `prepare` (of a row, by a feeding thread), `encode` (of an image, by one), `embedding` (the
+            file of some), `write` (of the parquet file), `fsync`, `rename`, `link` or `folder` (its fsync).
         nth: which call.
         after: kill right after the call returned rather than before it starts.
     """
@@ -56,7 +56,7 @@ def generate_alone(config: RunConfig) -> int:
 
 def _run(config: RunConfig, point: str, nth: int, after: bool) -> None:
     from augcond import files, pipeline
-    from augcond.engine import feeding, rows
+    from augcond.engine import embeddings, feeding, rows
     from augcond.store import commit, folder, operations
 
     counter = itertools.count(1)  # threads share it
@@ -79,6 +79,8 @@ def _run(config: RunConfig, point: str, nth: int, after: bool) -> None:
         feeding.prepare = killing(feeding.prepare)
     elif point == "encode":
         rows.encode_image = killing(rows.encode_image)
+    elif point == "embedding":
+        embeddings.write_table = killing(embeddings.write_table)
     elif point == "write":
         commit.write_parquet = killing(commit.write_parquet)
         folder.write_table = killing(folder.write_table)

@@ -9,12 +9,12 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from augcond.conditioning import RECIPES
 from augcond.config import ConditioningConfig, PlanConfig
 from augcond.datasets import DecodeSettings
 from augcond.engine import BatchSize, generate_rows, rows, work
 from augcond.engine.feeding import BATCHES_AHEAD, Feeding, Materials
 from augcond.engine.sources import Kept
+from augcond.generators import recipes_for
 from augcond.pipeline import generate
 from augcond.planning import make_plan
 from augcond.store import RunFolder, run_status
@@ -22,7 +22,7 @@ from augcond.store.images import ImageFormat
 from augcond.testing import FakeGenerator
 from tests.toy import Counted, shard_bytes, toy_config, toy_dataset
 
-ALL = ConditioningConfig(recipe=tuple(RECIPES))
+ALL = ConditioningConfig(recipe=recipes_for("fake"))
 DATASET = toy_dataset({"cat": 3, "dog": 1})
 ROWS = list(make_plan(DATASET, PlanConfig(per_class=3), ALL, prompts=("{class_name}",)).rows())
 LONG = 30.0

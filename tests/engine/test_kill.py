@@ -37,17 +37,17 @@ def test_kill_after_every_batch(tmp_path, uninterrupted, nth):
     assert_resumes(config, uninterrupted)
 
 
-COUNTS = {"write": 4, "rename": 10, "link": 9}
+COUNTS = {"write": 4, "rename": 11, "link": 9}
 
 
-# The calls of one job: config, sources and plan are written first, then shard and marker of each of two shards. What is
-# linked are claims (`plan` thrice), shards and markers; renamed, too, are claims that are given back.
+# The calls of one job: what decoding found, config, sources and plan are written first, then shard and marker of each
+# of two shards. What is linked are claims (`plan` thrice), shards, markers; renamed, too, are claims given back.
 @pytest.mark.parametrize(
     ("point", "nth", "after"),
     [
         *((point, n, after) for point, count in COUNTS.items() for n in range(1, count + 1) for after in (False, True)),
         # What comes after a sync is a rename or a link, or the next sync.
-        *(("fsync", n, False) for n in range(1, 19)),
+        *(("fsync", n, False) for n in range(1, 21)),
     ],
 )
 def test_kill_at_every_step_of_a_commit(tmp_path, uninterrupted, point, nth, after):
@@ -74,6 +74,14 @@ def test_kill_in_a_feeding_thread(tmp_path, uninterrupted, point, nth, threads):
     shutil.copytree(uninterrupted.data.path, tmp_path / "photos")
     config = toy_config(tmp_path, **SECTIONS | {"engine": {**SECTIONS["engine"], "feeding_threads": threads}})
     assert generate_and_kill(config, point, nth) == KILLED
+    assert_resumes(config, uninterrupted)
+
+
+@pytest.mark.parametrize("after", [False, True])
+def test_kill_as_embeddings_are_kept(tmp_path, uninterrupted, after):
+    shutil.copytree(uninterrupted.data.path, tmp_path / "photos")
+    config = toy_config(tmp_path, **SECTIONS)
+    assert generate_and_kill(config, "embedding", 1, after=after) == KILLED
     assert_resumes(config, uninterrupted)
 
 

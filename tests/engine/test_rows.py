@@ -6,16 +6,16 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from augcond.conditioning import RECIPES
 from augcond.config import ConditioningConfig, PlanConfig
 from augcond.datasets import DecodeSettings
 from augcond.engine import BatchSize, Materials, generate_rows
+from augcond.generators import recipes_for
 from augcond.planning import make_plan
 from augcond.store.images import ImageFormat, decode_stored
 from augcond.testing import FakeGenerator
 from tests.toy import MemoryReader, png, toy_dataset
 
-ALL = ConditioningConfig(recipe=tuple(RECIPES))
+ALL = ConditioningConfig(recipe=recipes_for("fake"))
 DATASET = toy_dataset({"cat": 3, "dog": 1})
 ROWS = list(make_plan(DATASET, PlanConfig(per_class=2), ALL, prompts=("{class_name}",)).rows())
 

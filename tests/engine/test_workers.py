@@ -11,14 +11,14 @@ import time
 import pytest
 
 from augcond.config import kept_text
-from augcond.engine import workers
+from augcond.engine import Summary, workers
 from augcond.engine.rescue import FATAL
 from augcond.pipeline import generate
 from augcond.store import RunFolder, audit_run, claims, run_status
 from augcond.store.claims import Pace
 from augcond.store.shards import shard_rows
 from tests.engine.killing import in_a_process, start
-from tests.engine.lethal import DEADLY, EVERY
+from tests.engine.lethal import DEADLY, EVERY, LOADERS
 from tests.toy import Counted, shard_bytes, toy_config
 
 ENGINE = {"shard_size": 8, "batch_size": 4, "threads": 1}
@@ -31,16 +31,41 @@ def rows_of(config):
     return {row["key"]: row for number in numbers for row in shard_rows(folder.shard_path(number), columns)}
 
 
-def test_several_workers_make_the_bytes_of_one(tmp_path):
-    one = toy_config(tmp_path, engine=ENGINE)
+def test_several_workers_make_the_bytes_of_one_and_they_alone_load_the_weights(tmp_path, monkeypatch):
+    loaders = tmp_path / "loaders"
+    loaders.mkdir()
+    monkeypatch.setenv(LOADERS, str(loaders))
+    generator = {"name": "tests.engine.lethal:noted"}
+    one = toy_config(tmp_path, engine=ENGINE, generator=generator)
     generate(one)
-    several = toy_config(tmp_path, run=tmp_path / "several", engine={**ENGINE, "workers": 2})
+    assert {path.name for path in loaders.iterdir()} == {str(os.getpid())}
+    (loaders / str(os.getpid())).unlink()
+    several = toy_config(tmp_path, run=tmp_path / "several", engine={**ENGINE, "workers": 2}, generator=generator)
     told = Counted()
     summary = generate(several, progress=told)
     assert (summary.shards, summary.ok, told.done, told.total) == (5, 40, 40, 40)
     assert shard_bytes(several.run) == shard_bytes(one.run)
     assert audit_run(RunFolder(several.run)).problems == ()
     assert not list((several.run / "locks").iterdir())
+    # The one that was asked what the generator is makes shards of it, too.
+    assert len(list(loaders.iterdir())) == 2
+    assert str(os.getpid()) not in {path.name for path in loaders.iterdir()}
+    assert generate(several).shards == 0
+    assert len(list(loaders.iterdir())) == 3
+
+
+def test_weights_that_cannot_be_loaded_are_said_before_anything_is_planned(tmp_path):
+    config = toy_config(tmp_path, engine={"workers": 2}, generator={"name": "tests.engine.lethal:missing"})
+    with pytest.raises(OSError, match="there are no weights"):
+        generate(config)
+    assert not RunFolder(config.run).plan_path.exists()
+
+
+def test_what_two_calls_did_is_counted_together():
+    first = Summary(shards=3, skipped=1, ok=20, failed=4, reasons={"broken": 3, "flat": 1}, seconds=2.0)
+    later = Summary(shards=2, skipped=4, ok=10, failed=6, reasons={"flat": 6}, seconds=1.0)
+    both = Summary(shards=5, skipped=1, ok=30, failed=10, reasons={"flat": 7, "broken": 3}, seconds=3.0)
+    assert first.then(later) == both
 
 
 @pytest.mark.slow

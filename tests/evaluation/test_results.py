@@ -1,6 +1,7 @@
 """Results as files and as text."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -22,6 +23,34 @@ def test_results_are_read_as_they_were_written(tmp_path):
     path.write_text(json.dumps(values))
     with pytest.raises(CorruptRunError, match="was not written by augcond"):
         read_results(path)
+
+
+def test_a_thousand_classes_fit_into_a_few_megabytes(tmp_path):
+    """Fifty test images a class, of which at most fifty cells of a million are anything but 0."""
+    first = make_results().arms[0]
+    cells = tuple((true, (true + 7 * step) % 1000, 5) for true in range(1000) for step in range(10))
+    seeds = tuple(replace(seed, confusion=tuple(sorted(cells))) for seed in first.seeds * 3)
+    results = make_results(arms=(replace(first, seeds=seeds),), differences=())
+    path = tmp_path / "results.json"
+    write_results(path, results)
+    assert path.stat().st_size < 1_000_000
+    assert read_results(path) == results
+
+
+def test_confusions_of_format_3_are_read(tmp_path):
+    results = make_results()
+    path = tmp_path / "results.json"
+    write_results(path, results)
+    values = json.loads(path.read_text(encoding="utf-8"))
+    values["format"] = 3
+    del values["seal"], values["provenance"]
+    for arm in values["arms"]:
+        del arm["setup"]
+        for seed in arm["seeds"]:
+            del seed["added_counts"]
+            seed["confusion"] = [[1, 1, 1], [1, 1, 1], [1, 1, 1]]
+    path.write_text(json.dumps(values), encoding="utf-8")
+    assert read_results(path) == results
 
 
 def test_a_gain_is_over_the_arm_that_is_asked_for():

@@ -4,10 +4,15 @@ import csv
 import json
 
 import pytest
+import yaml
+from typer.testing import CliRunner
 
+from augcond.cli import app
 from augcond.errors import ConfigError
 from augcond.evaluation.results import read_results
-from augcond.experiments.sweep import _alike, cells_of, parse_axis, sweep
+from augcond.experiments.axes import axes_of, parse_axis
+from augcond.experiments.forecast import forecast_sweep
+from augcond.experiments.sweep import _alike, cells_of, sweep
 from tests.training.toys import toy_run
 
 
@@ -74,6 +79,58 @@ def test_probes_of_the_generator_follow_the_generator(tmp_path):
     assert {(gain.arm, gain.baseline) for gain in results.differences} == {
         (f"{arm} steps={steps}", "real-only") for arm in ("probe", "text") for steps in (3, 4)
     }
+
+
+def named(root, **over):
+    return toy_run(root, plan={"per_class": 1}, training={"steps": 1}, sweep={"over": over, "seeds": 2})
+
+
+def test_generators_are_compared_under_names_that_the_config_gives_them(tmp_path):
+    """Each with its own settings: those that one of them leaves out are the defaults."""
+    generators = {"small": {"name": "fake", "steps": 3}, "large": {"name": "fake", "size": 32}}
+    config = named(tmp_path, generator=generators, **{"conditioning.recipe": ["text", "dropout"]})
+    (first, second) = axes_of(config)
+    assert (first.values, second.values) == (("small", "large"), ("text", "dropout"))
+    cells = cells_of(config, [first, second], config.sweep.seeds)
+    made = [cell for cell in cells if "synthetic" in str(cell.config.run)]
+    assert [(cell.point["generator"], cell.seed, cell.config.generator.size) for cell in made[::2]] == [
+        ("small", 0, None),
+        ("large", 0, 32),
+        ("small", 1, None),
+        ("large", 1, 32),
+    ]
+    assert [cell.config.generator.steps for cell in made[::2]] == [3, 20, 3, 20]
+    assert all(cell.config.sweep is None for cell in cells)
+    assert made[0].config.run.parent.name == "generator=small,conditioning.recipe=text"
+    assert made[1].arm_name("dropout", "dropout") == "dropout generator=small"
+    with pytest.raises(ConfigError, match=r"generator\.stps: unknown key; did you mean 'steps'"):
+        cells_of(config, axes_of(named(tmp_path, generator={"wrong": {"name": "fake", "stps": 3}})), 1)
+    with pytest.raises(ConfigError, match=r"sweep\.over\.generator"):
+        named(tmp_path, generator={"no section": 5})
+    assert axes_of(toy_run(tmp_path)) == []
+
+
+def test_a_sweep_is_forecast_point_by_point(tmp_path):
+    config = named(tmp_path, generator={"small": {"name": "fake"}, "large": {"name": "fake", "size": 32}})
+    found = forecast_sweep(config, axes_of(config), 2)
+    expected = 2 * found[0].each.classes  # one image each, by two recipes
+    assert [(point.name, point.seeds, point.each.total) for point in found] == [
+        ("generator=small", 2, expected),
+        ("generator=large", 2, expected),
+    ]
+    path = tmp_path / "compare.yaml"
+    path.write_text(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
+    said = CliRunner().invoke(app, ["sweep", str(path), "--dry", "--json"])
+    assert [(point["name"], point["seeds"], point["total"]) for point in json.loads(said.stdout)] == [
+        (point.name, point.seeds, point.each.total) for point in found
+    ]
+    assert (
+        "generator=large, with 2 seeds; each of them:" in CliRunner().invoke(app, ["sweep", str(path), "--dry"]).stdout
+    )
+    none = CliRunner().invoke(app, ["sweep", str(path), "--set", "sweep=null"])
+    assert isinstance(none.exception, ConfigError)
+    assert "has no `sweep:` that says what is varied" in str(none.exception)
+    assert not config.run.exists()
 
 
 def test_a_point_has_a_folder_of_its_own(tmp_path):
@@ -198,7 +255,7 @@ def test_a_sweep_ends_in_one_table_and_resumes(tmp_path):
         lines = list(csv.DictReader(file))
     assert [float(line["overall"]) for line in lines] == [arm.mean.overall for arm in results.arms]
     assert lines[1]["baseline"] == "real-only"
-    assert "| mixup per_class=4 | 2 | 12 |" in (config.run / "sweep.md").read_text()
+    assert "| mixup per_class=4 | 4 | 2 | 12 |" in (config.run / "sweep.md").read_text()
     weights = {path: path.stat().st_mtime_ns for path in config.run.rglob("model.safetensors")}
     assert len(weights) == 6
     assert sweep(config, axes, seeds=2) == results

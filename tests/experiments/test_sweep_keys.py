@@ -8,7 +8,8 @@ from augcond.config.base import Section, find_setting, setting_of
 from augcond.errors import ConfigError
 from augcond.evaluation.results import read_results
 from augcond.experiments import sweep as module
-from augcond.experiments.sweep import _alike, cells_of, parse_axis, sweep
+from augcond.experiments.axes import parse_axis
+from augcond.experiments.sweep import _alike, cells_of, sweep
 from tests.training.toys import toy_run
 
 VALUES = {
@@ -47,6 +48,7 @@ VALUES = {
     "generator.size": "64",
     "generator.dtype": "float16",
     "generator.device": "cpu",
+    "generator.memory": "offload",
     "generator.compile": "true",
     "output.format": "png",
     "output.quality": "50",
@@ -72,6 +74,7 @@ VALUES = {
     "training.sampling": "class-balanced",
     "training.loss": "cross-entropy",
     "training.counts": "effective",
+    "training.ceiling_counts": "alike",
     "training.tau": "2",
     "training.label_smoothing": "0.1",
     "training.optimizer": "sgd",

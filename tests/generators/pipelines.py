@@ -1,8 +1,13 @@
 """What tests of several generators share: diffusers' own pipelines, and noise as the generators draw it."""
 
+import numpy as np
+import pytest
 import torch
+from PIL import Image
 
+from augcond.conditioning.base import Conditioning
 from augcond.conditioning.streams import INITIAL_NOISE, torch_stream
+from augcond.generators import load_generator
 from augcond.generators.loading import quiet_progress
 from augcond.generators.schedulers import SchedulerFactory
 
@@ -38,8 +43,9 @@ def latents_of(pipeline, scheduler, steps, seeds, **call):
 
 
 def decoded(pipeline, latents):
+    config = pipeline.vae.config
     with torch.inference_mode():
-        return pipeline.vae.decode(latents / pipeline.vae.config.scaling_factor).sample
+        return pipeline.vae.decode(latents / config.scaling_factor + (config.shift_factor or 0)).sample
 
 
 def assert_batch_equals_rows(generator, conditioning, seeds):
@@ -67,3 +73,65 @@ def assert_rows_keep_their_own(generator, conditioning, seeds):
         images, _ = generator.sample(changed, seeds)
         differs = (images - straight).abs().flatten(1).amax(1) > 10 * tolerance
         assert differs.nonzero().flatten().tolist() == [row]
+
+
+def assert_bad_weights_are_not_read(config, monkeypatch, error, message):
+    """What cannot work is refused by the configs: no weights are read, not even to hash them."""
+
+    def read(*_, **__):
+        raise AssertionError("something large was read")
+
+    monkeypatch.setattr("augcond.generators.weights.file_sha256", read)
+    monkeypatch.setattr("safetensors.torch.load_file", read)
+    monkeypatch.setattr("diffusers.DiffusionPipeline.from_pretrained", read)
+    with pytest.raises(error, match=message):
+        load_generator(config)
+
+
+PROMPTS = ("a boot", "a red shirt", "a bag on grass", "a boot")
+
+
+def photos():
+    """Return four pictures that an encoder has to resize."""
+    made = []
+    for row in range(4):
+        noisy = Image.fromarray(np.random.default_rng(row).integers(0, 255, (40, 50, 3), dtype=np.uint8))
+        made.append(noisy.rotate(20 * row, fillcolor=(9 + 60 * row, 200, 30)).resize((50 + row, 40)))
+    return made
+
+
+def token_rows(generator, count=4, without=()):
+    """Return rows of random tokens and different prompts, some of them without an image."""
+    embeddings = torch.randn(count, *generator.embedding_shape, generator=torch.Generator().manual_seed(5))
+    with_image = torch.tensor([row not in without for row in range(count)])
+    embeddings[~with_image] = 0
+    return Conditioning(embeddings, with_image, PROMPTS[:count])
+
+
+def assert_failed_rows_are_made_again(half, full, conditioning):
+    """What is not finite in bfloat16 is made once more in float32, with every network in it, and all go back.
+
+    Args:
+        half: a generator in bfloat16, whose first row of each call will fail.
+        full: the same in float32.
+        conditioning: of four rows.
+    """
+    networks = (half._denoiser.network, half._vae, *half._others)
+    assert {network.dtype for network in networks} == {torch.bfloat16}
+    forward = half._denoiser.network.forward
+
+    def breaking(*inputs, **named):
+        (made,) = forward(*inputs, **named)
+        if made.dtype == torch.bfloat16:
+            made[0] = float("nan")
+        return (made,)
+
+    half._denoiser.network.forward = breaking
+    try:
+        images, errors = half.sample(conditioning, SEEDS)
+    finally:
+        del half._denoiser.network.forward
+    assert errors == [None] * 4
+    assert {network.dtype for network in networks} == {torch.bfloat16}
+    expected, _ = full.sample(conditioning, SEEDS)
+    assert ((images - expected).abs().flatten(1).mean(1) < 0.1 * expected.std()).all()

@@ -10,7 +10,9 @@ from augcond.generators.denoising import (
     Denoiser,
     Guidance,
     GuidedConditions,
+    decode_latents,
     denoise,
+    encode_pixels,
     find_errors,
     initial_latents,
     start_from_latents,
@@ -75,7 +77,7 @@ class Straight(Denoiser):
     def latent_shape(self, height, width):
         return height * width, 3  # tokens
 
-    def timing(self, steps, height, width):
+    def timing(self, scheduler, steps, height, width):
         return {"sigmas": [1 - step / steps for step in range(steps)], "mu": height * width / 16}
 
     def begin(self):
@@ -90,7 +92,7 @@ def test_the_loop_takes_flow_matching_and_embedded_guidance():
     """Euler's steps of a model of tokens, with a shift that depends on their number, written out."""
     denoiser, rows = Straight(), 3
     own = diffusers.FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True)
-    factory = SchedulerFactory("flow-euler", own, 5, denoiser.timing(5, 4, 8))
+    factory = SchedulerFactory("flow-euler", own, 5, denoiser.timing(own, 5, 4, 8))
     generators = [torch.Generator().manual_seed(row) for row in range(rows)]
     noise = initial_latents(denoiser.latent_shape(4, 8), generators)
     picture, strength = torch.randn(rows, 32, 3), torch.tensor([1.0, 2.0, 4.0])
@@ -123,3 +125,16 @@ def test_flow_matching_and_noise_do_not_mix():
         SchedulerFactory("flow-euler", noise, 4)
     for name in ("default", "flow-heun"):
         assert len(SchedulerFactory(name, flow, 4).new(torch.device("cpu")).timesteps) >= 4
+
+
+def test_latents_that_an_autoencoder_shifts():
+    torch.manual_seed(0)
+    kinds = {"down_block_types": ["DownEncoderBlock2D"] * 2, "up_block_types": ["UpDecoderBlock2D"] * 2}
+    small = {"block_out_channels": [4, 4], "norm_num_groups": 2, "layers_per_block": 1}
+    vae = diffusers.AutoencoderKL(**kinds, **small, scaling_factor=0.5, shift_factor=0.3).eval()
+    images = torch.rand(2, 3, 8, 8) * 2 - 1
+    with torch.inference_mode():
+        mode = vae.encode(images).latent_dist.mode()
+        latents = encode_pixels(vae, images)
+        torch.testing.assert_close(latents, (mode - 0.3) * 0.5)
+        torch.testing.assert_close(decode_latents(vae, latents), vae.decode(mode).sample, rtol=0, atol=1e-5)

@@ -1,12 +1,15 @@
 """What a generator cannot do is refused before any work; what the images are defined by is in the fingerprint."""
 
+import io
 import json
 
 import pytest
+from rich.console import Console
 from typer.testing import CliRunner
 
 from augcond import registry
 from augcond.cli import app
+from augcond.cli.tables import print_generators
 from augcond.conditioning import RECIPES
 from augcond.config import ConditioningConfig, GeneratorConfig, parse_config
 from augcond.config.base import counted, find_setting
@@ -21,6 +24,7 @@ from augcond.generators import (
     recipes_for,
     register_generator,
 )
+from augcond.generators.families import GeneratorEntry
 from augcond.pipeline import generate, plan_for
 from augcond.store.fingerprint import image_settings
 from augcond.store.images import ImageFormat
@@ -62,8 +66,9 @@ def test_every_family_of_ours_says_what_it_is_and_takes():
         assert family.embedding
         check_recipes(GeneratorConfig(name=name), ConditioningConfig(recipe=recipes_for(name)))
     assert recipes_for("stable-diffusion") == ("text", "real-guidance")
-    assert recipes_for("kandinsky-2.2") == tuple(name for name in RECIPES if name not in ("text", "real-guidance"))
-    assert recipes_for("stable-unclip") == recipes_for("fake") == tuple(RECIPES)
+    embedded = tuple(name for name in RECIPES if name != "image-pair")
+    assert recipes_for("kandinsky-2.2") == tuple(name for name in embedded if name not in ("text", "real-guidance"))
+    assert recipes_for("stable-unclip") == recipes_for("fake") == embedded
 
 
 class Own(FakeGenerator):
@@ -186,6 +191,13 @@ def test_which_weights_a_config_needs():
     ]
     prior = ("generator.own.prior.model", "kandinsky-community/kandinsky-2-2-prior", "model_index.json")
     assert needed("kandinsky-2.2") == [base, prior]
+    redux = ("generator.own.redux.model", "black-forest-labs/FLUX.1-Redux-dev", "model_index.json")
+    assert needed("flux-redux") == [base, redux]
+    assert needed("sd3-ip-adapter", adapter={"model": "c/d"}) == [
+        base,
+        ("generator.own.adapter.model", "c/d", "ip-adapter.safetensors"),
+        ("generator.own.image_encoder.model", "google/siglip-so400m-patch14-384", "config.json"),
+    ]
 
 
 def test_the_native_size_does_not_depend_on_the_size_asked_for():
@@ -235,6 +247,19 @@ def test_real_guidance_runs_beside_other_recipes(tmp_path):
     assert (summary.ok, summary.failed) == (2 * 5 * 3, 0)
 
 
+def test_licences_that_allow_no_commercial_use_are_marked():
+    console = Console(file=io.StringIO(), width=200)
+    entries = [
+        GeneratorEntry("a", licence="One", commercial=False, weights_gb=34.7),
+        GeneratorEntry("b", licence="Two"),
+    ]
+    print_generators(entries, console)
+    lines = console.file.getvalue().splitlines()
+    assert "  licence    One - NOT FOR COMMERCIAL USE" in lines
+    assert "  memory     34.7 GB of weights in 16 bits" in lines
+    assert {"  licence    Two", "  memory     not stated"} < set(lines)
+
+
 def test_the_command_lists_them():
     text = CliRunner().invoke(app, ["generators"]).output
     listed = json.loads(CliRunner().invoke(app, ["generators", "--json"]).output)
@@ -249,4 +274,7 @@ def test_the_command_lists_them():
     assert kandinsky["inputs"] == ["image"]
     assert "text" not in kandinsky["recipes"]
     assert kandinsky["settings"] == ["prior"]
+    klein = next(facts for facts in listed if facts["name"] == "flux2-klein")
+    assert (klein["inputs"], klein["weights_gb"]) == (["initial-image", "reference-image", "text"], 16.0)
+    assert "reference images" in text
     assert "negative_prompt, noise_level, published_dropout" in text

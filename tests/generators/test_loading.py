@@ -4,11 +4,14 @@ import subprocess
 import sys
 
 import pytest
+import torch
+from diffusers import UNet2DConditionModel
+from safetensors.torch import load_file, save_file
 
 from augcond.config import GeneratorConfig
 from augcond.errors import ConfigError, GeneratorError
 from augcond.generators import load_generator
-from augcond.generators.loading import hash_checkpoint, locate_checkpoint
+from augcond.generators.loading import hash_checkpoint, locate_checkpoint, quiet_progress
 from augcond.generators.stable_unclip import LAYOUT
 from augcond.testing import (
     save_tiny_ip_adapter,
@@ -86,10 +89,75 @@ def test_folders_that_are_no_checkpoint(tmp_path, folder):
         locate(folder)
 
 
+def as_variant(folder, variant, *components):
+    """Rename weights as a variant's, the way the hub has them."""
+    for path in sorted(folder.rglob("*.safetensors")):
+        if not components or path.parent.name in components:
+            path.rename(path.with_name(f"{path.stem}.{variant}.safetensors"))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def alone(tiny_generator, conditioning):
+    """An image that a folder's weights make."""
+    return tiny_generator(steps=1).sample(conditioning.take([0]), [5])[0]
+
+
+@pytest.mark.parametrize(("variant", "components"), [("fp16", ()), ("bf16", ()), ("fp16", ("unet", "vae"))])
+def test_a_folder_of_a_variant_alone_loads(folder, conditioning, alone, variant, components):
+    as_variant(folder, variant, *components)
+    generator = load_generator(GeneratorConfig(model=str(folder), steps=1, device="cpu"))
+    assert torch.equal(generator.sample(conditioning.take([0]), [5])[0], alone)
+    assert generator.identity.revision == hash_checkpoint(folder)
+
+
+def test_other_weights_are_preferred_to_a_variant(folder, conditioning, alone):
+    for path in list(folder.rglob("*.safetensors")):
+        tensors = {name: torch.zeros_like(tensor) for name, tensor in load_file(path).items()}
+        save_file(tensors, path.with_name(f"{path.stem}.fp16.safetensors"), metadata={"format": "pt"})
+    generator = load_generator(GeneratorConfig(model=str(folder), steps=1, device="cpu"))
+    assert torch.equal(generator.sample(conditioning.take([0]), [5])[0], alone)
+
+
+def test_several_variants_are_refused(folder):
+    as_variant(as_variant(folder, "fp16", "unet"), "bf16", "vae")
+    with pytest.raises(GeneratorError, match="model holds some weights as fp16 only and others as bf16 only"):
+        locate(folder)
+
+
+@pytest.mark.parametrize("variant", [None, "fp16"])
+def test_weights_in_shards(folder, conditioning, alone, variant):
+    with quiet_progress():
+        unet = UNet2DConditionModel.from_pretrained(folder / "unet")
+        (folder / "unet" / "diffusion_pytorch_model.safetensors").unlink()
+        unet.save_pretrained(folder / "unet", max_shard_size="60KB", variant=variant)
+    shards = sorted((folder / "unet").glob("*-of-*.safetensors"))
+    assert len(shards) > 2
+    generator = load_generator(GeneratorConfig(model=str(folder), steps=1, device="cpu"))
+    assert torch.equal(generator.sample(conditioning.take([0]), [5])[0], alone)
+    shards[1].unlink()
+    with pytest.raises(
+        GeneratorError, match=rf"model/unet lacks 1 of the {len(shards)} shards .* {shards[1].name}: co"
+    ):
+        locate(folder)
+    (index,) = (folder / "unet").glob("*.index*.json")
+    index.write_text(json.dumps({"weight_map": {"a": "../vae/diffusion_pytorch_model.safetensors"}}))
+    with pytest.raises(GeneratorError, match="which is no safetensors file beside it"):
+        locate(folder)
+    index.write_text("[]")
+    with pytest.raises(GeneratorError, match="is no index of shards"):
+        locate(folder)
+    index.unlink()
+    with pytest.raises(
+        GeneratorError, match=r"unet holds no diffusion_pytorch_model\.safetensors .* index of its shards"
+    ):
+        locate(folder)
+
+
 def test_weights_that_are_not_safetensors(folder):
     weights = folder / "unet" / "diffusion_pytorch_model.safetensors"
     weights.rename(weights.with_suffix(".bin"))
-    with pytest.raises(GeneratorError, match=r"no safetensors weights in .*/model/unet; pickled weights"):
+    with pytest.raises(GeneratorError, match=r"/model/unet holds no safetensors weights; pickled weights"):
         load_generator(GeneratorConfig(model=str(folder)))
 
 
@@ -98,6 +166,26 @@ def test_weights_that_are_damaged(folder):
     weights.write_bytes(weights.read_bytes()[:1000])
     with pytest.raises(GeneratorError, match=r"vae/diffusion_pytorch_model\.safetensors is no whole safetensors file"):
         load_generator(GeneratorConfig(model=str(folder)))
+
+
+def test_pointers_of_git_lfs(folder):
+    pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:" + "0" * 64 + "\nsize 123\n"
+    (folder / "unet" / "diffusion_pytorch_model.safetensors").write_text(pointer)
+    with pytest.raises(GeneratorError, match=r"safetensors is a pointer of Git LFS, not the file: run `git lfs pull`"):
+        locate(folder)
+
+
+def test_a_checkpoint_in_a_single_file(tmp_path):
+    single = tmp_path / "model.safetensors"
+    save_file({"model.diffusion_model.out.0.bias": torch.zeros(1)}, single)
+    message = (
+        r"is a checkpoint in a single file; name a folder .* StableUnCLIPImg2ImgPipeline\.from_single_file\(FILE\)"
+    )
+    for model in (single, tmp_path / "nothing.ckpt", "someone/model/v1.safetensors"):
+        with pytest.raises(ConfigError, match=message):
+            locate(model)
+    with pytest.raises(GeneratorError, match=r"holds no model_index\.json.* model\.safetensors may be one in a single"):
+        locate(tmp_path)
 
 
 @pytest.mark.parametrize("model", ["./nowhere", "/nowhere/at/all", "just-a-name", "a/b/c", "~/nowhere-at-all"])
@@ -210,6 +298,12 @@ def test_a_hub_id_in_the_cache_is_pinned_to_its_commit(hub_cache, tiny_folder, r
     assert checkpoint.identity.model == "someone/tiny"
     assert checkpoint.identity.revision == COMMIT
     assert hash_checkpoint(checkpoint.folder) == hash_checkpoint(tiny_folder)
+
+
+def test_a_variant_on_the_hub_is_told_from_the_other_weights(publish, tiny_folder, tmp_path):
+    publish("someone/half", as_variant(shutil.copytree(tiny_folder, tmp_path / "half"), "fp16"))
+    assert locate("someone/half").identity.revision == f"{COMMIT}+fp16"
+    load_generator(GeneratorConfig(model="someone/half", device="cpu"))
 
 
 def test_a_hub_id_without_network(hub_cache):

@@ -8,7 +8,8 @@ from augcond.conditioning.base import Conditioning
 from augcond.conditioning.drop import dropout_mask
 from augcond.conditioning.streams import EMBEDDING_NOISE, INITIAL_NOISE, torch_stream
 from augcond.errors import ConfigError, GeneratorError
-from augcond.generators import load_generator
+from augcond.generators import families, load_generator
+from augcond.generators.devices import Offloading
 from augcond.generators.loading import quiet_progress
 from augcond.generators.schedulers import SchedulerFactory
 from augcond.testing import TinyShape, save_tiny_stable_unclip
@@ -401,3 +402,16 @@ def test_prompts_that_are_too_long_are_said_once(tiny_config, conditioning, capl
         generator.generate(long, SEEDS)
     messages = [record.getMessage().partition("has ")[2] for record in caplog.records]
     assert messages == ["42 tokens; what follows the first 24 is ignored"]
+
+
+def test_offloaded_networks_make_the_same_images(tiny_config, tiny_generator, conditioning, monkeypatch):
+    """On a CPU, where it is refused else: all that is called comes, and what is computed is the same."""
+    monkeypatch.setattr(families, "check_memory", lambda config: None)
+    offloaded = load_generator(tiny_config(memory="offload"))
+    came = []
+    bring = Offloading._bring
+    monkeypatch.setattr(Offloading, "_bring", lambda self, network: (came.append(type(network)), bring(self, network)))
+    assert torch.equal(
+        offloaded.generate(conditioning, SEEDS).images, tiny_generator().generate(conditioning, SEEDS).images
+    )
+    assert [kind.__name__ for kind in dict.fromkeys(came)] == ["CLIPTextModel", "UNet2DConditionModel", "AutoencoderKL"]

@@ -106,7 +106,7 @@ def arm(name: str, kind: ArmKind, overall: tuple[float, ...]) -> ArmResult:
             Seeds(seed, 0, seed),
             metrics(value),
             (value, None, value / 2),
-            ((1,) * 3,) * 3,
+            tuple((true, said, 1) for true in range(3) for said in range(3)),
             (120, 24, 3),
             f"{seed}.parquet",
             training_seconds=30.0,

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
+from augcond.evaluation.results import read_results
 from augcond.report import ReportSettings, write_report
 from augcond.store import RunFolder
 from tests.report.runs import INJECTED, make_run
@@ -81,18 +82,20 @@ def test_the_class_called_like_a_script_is_inert(view):
     view.scroll_through()
     assert view.groups().first.locator("h3").inner_text().startswith(INJECTED)
     assert INJECTED in view.page.locator("#classes").inner_text()
-    assert view.page.locator("script").count() == 2
+    assert view.page.locator("script").count() == 3
     assert view.page.locator("[onerror]").count() == 0
 
 
 def test_filters_narrow_the_gallery(view, facts):
     page = view.page
     groups = sum(entry.planned for entry in facts.classes) // 4
-    assert view.count() == f"{4 * groups} images in {groups} groups"
+    every = f"of {4 * groups} rows shown here"
+    tried = f"the run has {4 * groups} rows that were tried"
+    assert view.count() == f"{4 * groups} {every}, in {groups} of {groups} groups; {tried}"
 
     page.fill("#filter-class", "frog")
     frogs = next(entry for entry in facts.classes if entry.class_id == "tree frog")
-    assert view.count() == f"{frogs.planned} images in {frogs.planned // 4} groups"
+    assert view.count() == f"{frogs.planned} {every}, in {frogs.planned // 4} of {groups} groups; {tried}"
     assert all(text.startswith("tree frog ") for text in view.groups().locator("h3").all_inner_texts())
 
     page.select_option("#filter-recipe", label="image")
@@ -104,11 +107,11 @@ def test_filters_narrow_the_gallery(view, facts):
     page.fill("#filter-class", "")
     page.select_option("#filter-recipe", "")
     page.select_option("#filter-status", "failed")
-    assert view.count().startswith(f"{len(facts.failures)} images")
+    assert view.count().startswith(f"{len(facts.failures)} {every}")
     assert "failed: made to fail" in view.images().first.inner_text()
 
     page.fill("#filter-class", "no such class")
-    assert view.count() == "Nothing in this sample fits these filters."
+    assert view.count().startswith(f"Nothing of the {4 * groups} rows shown here, of {4 * groups} that were tried")
     assert view.groups().count() == 0
 
 
@@ -149,7 +152,7 @@ def test_details_show_on_hover_focus_and_click(view):
 
 def test_tables_are_sorted_by_their_headers(view):
     page = view.page
-    header = page.locator("#classes th", has_text="real")
+    header = page.locator("#classes th").nth(3)
     header.locator("button").click()
     assert header.get_attribute("aria-sort") == "descending"
     column = "[...document.querySelectorAll('#classes tbody tr')].map((row) => Number(row.cells[3].textContent))"
@@ -158,16 +161,105 @@ def test_tables_are_sorted_by_their_headers(view):
     assert page.evaluate(column) == [2, 3, 5, 9, 12]
 
 
-@pytest.mark.parametrize("width", [*WIDTHS.values(), 320])
+def test_filters_stand_in_the_address(view, page, browser):
+    view.page.fill("#filter-class", "frog")
+    view.page.select_option("#filter-recipe", label="mixup")
+    assert view.page.evaluate("location.hash") == "#gallery?class=frog&recipe=mixup"
+    shared = browser.new_page()
+    shared.goto(f"{page.resolve().as_uri()}#gallery?class=frog&recipe=mixup&status=ok")
+    values = [shared.locator(f"#filter-{name}").input_value() for name in ("class", "status")]
+    assert values == ["frog", "ok"] and shared.locator("#filter-recipe option:checked").inner_text() == "mixup"
+    captions = shared.locator("#groups figure:not(.source) figcaption").all_inner_texts()
+    assert captions and all(text.startswith("mixup\n") for text in captions)
+    shared.close()
+
+
+@pytest.mark.parametrize("width", [390, 768, 1440, 320])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_nothing_sticks_out_at_any_width(browser, page, width, scheme):
+def test_nothing_sticks_out_at_any_width(browser, trained_page, width, scheme):
     context = browser.new_context(viewport={"width": width, "height": 800}, color_scheme=scheme)
-    opened = Opened(context.new_page()).open(page)
+    opened = Opened(context.new_page()).open(trained_page)
     assert opened.page.evaluate("document.documentElement.scrollWidth") <= width
     paper = opened.page.evaluate("getComputedStyle(document.body).backgroundColor")
     assert (paper == "rgb(255, 255, 255)") == (scheme == "light")
     assert opened.complaints == []
     context.close()
+
+
+def right_edges(page, selector):
+    return page.evaluate(f"[...document.querySelectorAll('{selector}')].map((e) => e.getBoundingClientRect().right)")
+
+
+def test_a_phone_shows_gain_and_accuracy_without_scrolling_and_keeps_the_arm(browser, trained_page):
+    phone = browser.new_page(viewport={"width": 390, "height": 800})
+    phone.goto(trained_page.resolve().as_uri())
+    # The arm, its gain and its overall accuracy; then what scrolls.
+    assert max(right_edges(phone, "#accuracies tr > :nth-child(-n+3)")) <= 390
+    phone.evaluate("document.querySelector('#accuracies').parentElement.scrollLeft = 200")
+    left = "document.querySelector('#accuracies tbody th').getBoundingClientRect().left"
+    assert phone.evaluate(left) >= 0
+    made = "[...document.querySelectorAll('#groups figure:not(.source) img')].map((image) => image.clientWidth)"
+    assert min(phone.evaluate(made)) >= 150
+    phone.close()
+
+
+def test_on_paper_nothing_is_cut_and_nothing_is_closed(browser, trained_page, tmp_path):
+    pypdf = pytest.importorskip("pypdf", reason="pypdf is not installed: pip install pypdf")
+    page = browser.new_page(color_scheme="dark")
+    page.goto(trained_page.resolve().as_uri())
+    page.pdf(path=tmp_path / "page.pdf", format="A4", prefer_css_page_size=True)
+    page.emulate_media(media="print")
+    # As wide as what is printed on: nothing scrolls there.
+    page.set_viewport_size({"width": 703, "height": 1000})
+    assert page.evaluate("document.documentElement.scrollWidth") <= 703
+    hidden = "[...document.querySelectorAll('.scroll')].filter((e) => e.scrollWidth > e.clientWidth + 1).length"
+    assert page.evaluate(hidden) == 0
+    page.close()
+    text = " ".join(" ".join(sheet.extract_text() for sheet in pypdf.PdfReader(tmp_path / "page.pdf").pages).split())
+    results = read_results(trained_page.parent.parent / "results.json")
+    assert "gain" in text and "Values of every seed" in text
+    for one in results.differences:
+        if one.metric in ("overall", "few") and one.baseline == "real-only":
+            assert f"{100 * one.mean:+.1f}" in text and one.interval in text
+    # What is closed on the screen: values per seed, changes per class, the citation.
+    assert f"{100 * results.arms[1].seeds[2].metrics.few:.1f}" in text
+    assert "chen2025augmented" in text and "Change per class" in text
+
+
+def test_a_cell_of_the_confusions_shows_its_test_images(browser, trained_page):
+    context = browser.new_context(viewport={"width": 1440, "height": 900})
+    opened = Opened(context.new_page()).open(trained_page)
+    page = opened.page
+    page.select_option("#matrix-arm", label="mixup")
+    cell = page.locator("#matrix-body button").first
+    label = cell.get_attribute("aria-label")
+    cell.click()
+    true, said = label.split(":")[0].split(" taken for ")
+    assert page.locator("#matrix-images h3").inner_text() == f"{true}, taken for {said}"
+    captions = page.locator("#matrix-images figcaption").all_inner_texts()
+    assert captions and all(f"{arm}: " in text for text in captions for arm in ("real-only", "text", "mixup"))
+    page.locator("#matrix-images img").first.scroll_into_view_if_needed()
+    assert page.locator("#matrix-images img").first.evaluate("(image) => image.decode().then(() => image.naturalWidth)")
+    page.select_option("#matrix-kind", "change")
+    assert "minus real-only" in page.locator("#matrix-legend").inner_text()
+    assert opened.complaints == []
+    context.close()
+
+
+def test_one_file_alone_shows_its_pictures_and_two_do_not_hide_that_they_are_gone(
+    browser, trained_page, page, tmp_path
+):
+    alone = tmp_path / "alone.html"
+    for original, whole in ((trained_page, True), (page, False)):
+        alone.write_bytes(original.read_bytes())
+        opened = browser.new_page()
+        opened.goto(alone.resolve().as_uri())
+        opened.locator("#groups img").first.scroll_into_view_if_needed()
+        opened.wait_for_timeout(200)
+        assert opened.locator("#lost-pictures").is_visible() != whole
+        loaded = opened.locator("#groups img").first.evaluate("(image) => image.naturalWidth > 0")
+        assert loaded == whole
+        opened.close()
 
 
 def test_small_images_are_enlarged_as_pixels(browser, tmp_path):

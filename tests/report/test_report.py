@@ -14,7 +14,10 @@ from augcond.report import ReportSettings, write_report
 from augcond.store import RunFolder
 from tests.report.runs import INJECTED, make_results, make_run, photo_config
 
-SECTIONS = ["summary", "data", "gallery", "misses", "accuracy", "fidelity", "copies", "cost", "provenance"]
+SECTIONS = [
+    *("summary", "accuracy", "errors", "data", "gallery"),
+    *("misses", "fidelity", "copies", "cost", "provenance"),
+]
 PLAIN = ReportSettings(metrics=False)
 
 
@@ -82,8 +85,8 @@ def test_nothing_is_asked_of_any_other_place(page):
 
 def test_names_of_the_run_are_text_and_nothing_else(page):
     found = parse(page)
-    # One island of data and our own script: a class called like a script is neither.
-    assert [a.get("type") for a in found.of("script")] == ["application/json", None]
+    # Two islands of data and our own script: a class called like a script is neither.
+    assert [a.get("type") for a in found.of("script")] == ["application/json"] * 2 + [None]
     assert INJECTED in "".join(found.texts)
     assert not any("onerror" in attributes for _, attributes in found.elements)
     text = page.read_text(encoding="utf-8")
@@ -102,7 +105,9 @@ def test_the_island_of_data_is_whole_json(page, facts):
 
 def test_figures_for_a_paper_lie_beside_the_page(page):
     names = {path.name for path in (page.parent / "figures").iterdir()}
-    assert names == {f"{name}.{kind}" for name in ("class-counts", "gallery", "misses") for kind in ("png", "svg")}
+    assert names == {
+        f"{name}.{kind}" for name in ("class-counts", "gallery", "misses") for kind in ("png", "svg", "pdf")
+    }
 
 
 def test_the_same_run_gives_the_same_page(page, run_folder, tmp_path):
@@ -126,7 +131,7 @@ def test_results_are_shown(run_folder, tmp_path, facts):
     assert "66.0 ± 5.0" in text and "+11.0 (+6.0 to +16.0)" in text
     assert "the accuracy was measured on other classes" in text
     assert "Leaky" not in text
-    assert (page.parent / "figures" / "accuracy-gain.svg").exists()
+    assert (page.parent / "figures" / "gain-1.svg").exists()
     assert (page.parent / "figures" / "class-change.png").exists()
 
 
@@ -178,7 +183,7 @@ def test_a_generator_that_is_gone_names_the_way_out(run_folder, tmp_path, monkey
     def gone(config):
         raise GeneratorError("no such weights")
 
-    monkeypatch.setattr("augcond.report.build.load_generator", gone)
+    monkeypatch.setattr("augcond.report.judge.load_generator", gone)
     with pytest.raises(GeneratorError, match="no such weights; augcond report --no-metrics"):
         write_report(copy_of(run_folder, tmp_path))
 

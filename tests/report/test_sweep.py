@@ -1,14 +1,17 @@
 """The page of a sweep, on a small one of the fake generator."""
 
+import csv
 import re
 
 import pytest
 from typer.testing import CliRunner
 
 from augcond.cli import app
+from augcond.config import load_config
 from augcond.errors import CorruptRunError
 from augcond.evaluation.results import read_results
-from augcond.experiments.sweep import parse_axis, sweep
+from augcond.experiments.axes import parse_axis
+from augcond.experiments.sweep import sweep
 from augcond.report import write_report
 from augcond.store import RunFolder
 from tests.report.test_report import parse, text_of
@@ -38,9 +41,31 @@ def test_the_page_has_a_curve_per_axis_and_every_gain_with_its_baseline(page):
     assert "Overall accuracy over synthetic images per class" in text
     assert "mixup per_class=4" in text and "training of 6 models" in text
     assert "These are validation images" in text
+    # Two seeds decide nothing, and the first thing said is that.
+    assert "What it shows Too few seeds to decide (2 of 2): mixup per_class=2 " in text
     names = {path.name for path in (page.parent / "figures").iterdir()}
     stems = ("over-plan-per_class", "accuracy-gain")
-    assert names == {f"{name}.{kind}" for name in stems for kind in ("png", "svg")}
+    assert names == {f"{name}.{kind}" for name in stems for kind in ("png", "svg", "pdf")}
+
+
+def test_a_swept_key_has_a_column_in_every_table(swept, page):
+    folder, results = swept[0].run, swept[1]
+    lines = list(csv.DictReader((folder / "sweep.csv").read_text(encoding="utf-8").splitlines()))
+    assert [line["plan.per_class"] for line in lines] == ["", "2", "4"]
+    assert [float(line["overall"]) for line in lines] == [arm.mean.overall for arm in results.arms]
+    assert (folder / "sweep.md").read_text(encoding="utf-8").startswith("| arm | plan.per_class | seeds |")
+    assert r"arm & plan.per\_class & seeds" in (folder / "sweep.tex").read_text(encoding="utf-8")
+    assert (page.parent / "results.tex").read_text(encoding="utf-8") == (folder / "sweep.tex").read_text(
+        encoding="utf-8"
+    )
+
+
+def test_the_page_says_what_repeats_the_sweep(swept, page):
+    command = "augcond sweep config.yaml --over plan.per_class=0,2,4 --seeds 2 --on validation"
+    assert command in text_of(page)
+    kept = load_config(swept[0].run / "sweep.yaml")
+    assert kept.training == swept[0].training and kept.run == swept[0].run
+    assert "licence of the generator" in text_of(page) and "commit of augcond" in text_of(page)
 
 
 def test_the_page_is_whole_and_asks_nothing_of_any_other_place(page):

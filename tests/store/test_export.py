@@ -20,7 +20,8 @@ from torchvision.datasets import ImageFolder
 from augcond.errors import RunError
 from augcond.pipeline import generate
 from augcond.store import RunFolder, export_run
-from augcond.store.export import folder_names
+from augcond.store.export import finished_rows, folder_names
+from augcond.store.marks import marked
 from tests.toy import Counted, png, toy_config
 
 COUNTS = {"cat": 2, "<b>..x": 2, "x..": 1, "50% off": 1, "Äpfel & Birnen": 1}
@@ -317,3 +318,20 @@ def test_an_export_of_an_unfinished_run_says_so(tmp_path, caplog):
     run.marker_path(1).unlink()
     assert export_run(run, tmp_path / "half", "imagefolder") == 12
     assert "1 of 2 shards are not generated yet, and their images are not in this export" in caplog.text
+
+
+@pytest.mark.parametrize("layout", ["imagefolder", "webdataset"])
+def test_exported_images_say_that_they_are_generated_unless_told_not_to(run, tmp_path, layout):
+    stored = {values["key"]: values["image"]["bytes"] for _, values in finished_rows(run, run.read_plan())}
+    for mark in (True, False):
+        out = tmp_path / f"{mark}"
+        export_run(run, out, layout, mark=mark)
+        assert images_in(out) == sorted(marked(data) if mark else data for data in stored.values())
+
+
+def images_in(folder):
+    tars = [*folder.glob("*.tar")]
+    for path in tars:
+        with tarfile.open(path) as tar:
+            tar.extractall(folder, filter="data")
+    return sorted(path.read_bytes() for path in folder.rglob("*.png"))

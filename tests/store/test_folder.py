@@ -10,12 +10,15 @@ import pytest
 
 from augcond.config import parse_config
 from augcond.errors import CorruptRunError
-from augcond.experiments.sweep import parse_axis, sweep
+from augcond.experiments.axes import parse_axis
+from augcond.experiments.push import prepare_push
+from augcond.experiments.sweep import sweep
 from augcond.pipeline import evaluate, generate, train
 from augcond.progress import log_to
 from augcond.report import ReportSettings, write_report
-from augcond.store import RunFolder
+from augcond.store import RunFolder, reject_images
 from augcond.store.names import FILES
+from augcond.torch import RunDataset
 from augcond.training.image_sets import synthetic_images
 from augcond.training.synthetic import read_synthetic
 from tests.training.toys import toy_run
@@ -49,12 +52,19 @@ def run(tmp_path_factory):
         evaluate(config)
         evaluate(config, on="validation")
         write_report(folder, QUICK)
+    RunDataset(folder)[0]
+    prepare_push(folder, "me/toys")
+    reject_images(folder, ["a/0/mixup"])
     synthetic = read_synthetic(folder)
     synthetic_images(synthetic, synthetic.select("mixup"), 16, max_bytes=0)
     # As an interrupted training leaves it.
     checkpoint = folder.model_path("text", 7) / "checkpoint.safetensors"
     checkpoint.parent.mkdir()
     checkpoint.touch()
+    # As TensorBoard does (tests/test_tracking.py).
+    events = folder.path / "tracking" / "tensorboard" / "events.out.tfevents.1"
+    events.parent.mkdir(parents=True)
+    events.touch()
     return config, folder
 
 
@@ -64,8 +74,10 @@ def test_every_file_of_a_run_is_in_the_list_and_all_of_the_list_is_there(run):
     assert [path for path, kinds in found.items() if not kinds] == []
     missing = set(FILES) - {kind for kinds in found.values() for kind in kinds}
     none_left = {"marker set aside", "card set aside", "shard made again", "claim", "worker", "lock"}
-    # No recipe of this run shows whole views; tests/engine/test_embeddings.py audits one that does.
-    assert missing == {"sweep", "sweep table", "cell", "embeddings"} | none_left
+    # Its report measured nothing. No recipe of this run shows whole views; tests/engine/test_embeddings.py audits one.
+    # Those of a tuning: tests/experiments/tuning/test_tune.py.
+    tuning = {"tuning", "tuned config", "tuned run", "tuning table", "study", "study lock", "folded", "probed"}
+    assert missing == {"sweep", "sweep table", "cell", "embeddings", "judged images"} | tuning | none_left
 
 
 def test_overwriting_leaves_log_locks_and_what_decoding_found(run, tmp_path):
@@ -78,6 +90,7 @@ def test_overwriting_leaves_log_locks_and_what_decoding_found(run, tmp_path):
         (copy.path / name).write_text("")
     copy.clear()
     stay = {"log.txt", "decoded.parquet", "decoded-test.parquet", "decoded-validation.parquet"} | theirs
+    stay.add("tracking/tensorboard/events.out.tfevents.1")
     assert files_in(copy.path) == stay
     assert copy.shards.is_dir()
     again = parse_config(config.model_dump(mode="json") | {"run": copy.path})
@@ -90,7 +103,7 @@ def test_every_file_of_a_sweep_is_in_the_list(tmp_path):
     write_report(RunFolder(config.run), QUICK)
     files = files_in(config.run)
     assert [path for path in files if not kinds_of(path)] == []
-    assert {"sweep.json", "sweep.csv", "sweep.md"} < files
+    assert {"sweep.json", "sweep.csv", "sweep.md", "sweep.tex", "sweep.yaml"} < files
     assert {cell.path.name for cell in RunFolder(config.run).cells()} == {"seed-0"}
     inner = {path.split("/", 4)[4] for path in files if path.startswith("cells/")}
     assert [path for path in inner if not kinds_of(path)] == []

@@ -7,7 +7,7 @@ from timm.layers import resample_abs_pos_embed
 
 from augcond.errors import ConfigError, TrainingError
 from augcond.training.loop import make_optimizer
-from augcond.training.networks import build_classifier, input_size
+from augcond.training.networks import SmallCnn, build_classifier, check_batch, input_size
 from tests.training.toys import SIZE, toy_settings
 
 
@@ -103,3 +103,38 @@ def test_what_a_network_exempts_from_decay_is_not_decayed():
     assert decay[id(network.network.pos_embed)] == decay[id(network.network.cls_token)] == 0
     assert decay[id(network.network.head.weight)] == 0.1
     assert build_classifier(toy_settings(), 3, seed=0).no_weight_decay() == set()
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        (
+            {"model": "resnet10t", "batch_size": 1},
+            r"on 1 image of 32 x 32 pixels at once \(Expected more than 1 value.*raise training\.batch_size",
+        ),
+        (
+            {"model": "convnext_atto", "image_size": 8, "batch_size": 8},
+            r"on 8 images of 8 x 8 .*raise training\.image_size, or name another",
+        ),
+    ],
+)
+def test_a_batch_that_a_network_cannot_be_trained_on_is_refused_before_any_work(keys, message):
+    with pytest.raises(ConfigError, match=message):
+        check_batch(toy_settings(**{"image_size": 32} | keys), 3, keys["batch_size"])
+
+
+@pytest.mark.parametrize("keys", [{"batch_size": 512}, {"model": "resnet10t", "image_size": 1024, "batch_size": 512}])
+def test_batches_of_any_size_are_looked_at_by_their_shapes(keys):
+    check_batch(toy_settings(**keys), 3, 512)
+
+
+def test_a_network_that_has_more_than_shapes_is_tried_in_earnest(monkeypatch):
+    seen = []
+
+    def forward(self, images):
+        seen.append((len(images), float(images.sum())))
+        return self.forward_head(self.forward_features(images))
+
+    monkeypatch.setattr(SmallCnn, "forward", forward)
+    check_batch(toy_settings(), 3, 64)
+    assert seen == [(2, 0.0)]

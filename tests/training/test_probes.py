@@ -11,7 +11,8 @@ from augcond.training.batches import BatchSampler, BatchSettings, EncodedInputs,
 from augcond.training.devices import find_rank
 from augcond.training.networks import build_classifier
 from augcond.training.pixels import DecodedPixels
-from augcond.training.probes import BackboneEncoder, FrozenEncoder, LinearHead, plain_features, view_features
+from augcond.training.probes import BackboneEncoder, FrozenEncoder, LinearHead, Views, plain_features, view_features
+from tests.toy import Counted
 from tests.training.toys import SIZE, toy_images, toy_settings
 
 
@@ -28,13 +29,13 @@ def test_a_frozen_backbone_does_not_move(tmp_path):
     encoder = BackboneEncoder(network, torch.device("cpu"))
     images = toy_images(4)
     plain = plain_features(encoder, images)
-    views = view_features(encoder, images, config.augment, SIZE, 3, seed=0)
+    views = view_features(encoder, images, Views(config.augment, SIZE, 3, seed=0))
     assert plain.shape == (12, 128)
     assert views.shape == (3, 12, 128)
     assert not torch.equal(views[0], views[1])
     pixels = DecodedPixels(12, lambda place: Image.new("RGB", (3 * SIZE, SIZE), (9 * place, 0, 0)), SIZE)
     photos = replace(images, pixels=pixels)
-    of_photos = view_features(encoder, photos, AugmentConfig(crop="photo"), SIZE, 2, seed=0)
+    of_photos = view_features(encoder, photos, Views(AugmentConfig(crop="photo"), SIZE, 2, seed=0))
     assert of_photos.shape == (2, 12, 128)
     # Of plain colours, any crop is what the whole is.
     torch.testing.assert_close(of_photos[0], plain_features(encoder, photos), rtol=0, atol=1e-4)
@@ -103,3 +104,16 @@ def test_features_of_a_set_are_computed_once():
     assert calls == [12] * 3
     encoder.plain(equal)
     assert len(calls) == 4
+
+
+def test_features_are_told_of_as_they_are_computed():
+    """Where they take long: before that, nothing said why no step was done yet."""
+    told = Counted()
+    images = toy_images(40)
+    encoder = FrozenEncoder(lambda batch: batch.flatten(1)[:, :4], SIZE, told)
+    encoder.plain(images)
+    assert (told.total, told.done) == (120, 120)
+    encoder.views(images, toy_settings().augment, 2, seed=0)
+    assert (told.total, told.done) == (240, 240)
+    encoder.plain(images.take(range(9)))
+    assert told.total == 240

@@ -56,7 +56,7 @@ def test_a_run_ends_in_a_table_of_arms(done):
         assert [seed.seeds.training for seed in arm.seeds] == [0, 1]
         assert arm.steps == 6
         assert arm.spread is not None
-        assert sum(map(sum, arm.seeds[0].confusion)) == 24
+        assert sum(images for _, _, images in arm.seeds[0].confusion) == 24
         assert (config.run / arm.seeds[1].predictions).is_file()
         assert arm.mean.many == arm.mean.many
     assert results.arm("mixup").synthetic_images == 12
@@ -145,6 +145,29 @@ def test_arms_of_ones_own(tmp_path):
     assert card.test_shift == pytest.approx([-torch.log(torch.tensor(n / 7)).item() for n in (4, 2, 1)])
     split = json.loads((config.run / "split.json").read_text())
     assert len(split["train"]) == 7
+    # What each arm was, for whoever has the results alone; a ceiling's classes are alike in size.
+    setups = {arm.name: arm.setup for arm in results.arms}
+    assert (setups["ceiling"].loss, setups["ceiling"].counts) == ("balanced-softmax", "effective")
+    assert setups["real-only"].counts == "real" and setups["real-only"].synthetic_share == 0
+    assert setups["adjusted"].overrides == ("loss=logit-adjustment",)
+    assert setups["two-a-class"].overrides == ("counts=effective",) and setups["two-a-class"].batch_size == 8
+    assert results.arm("two-a-class").seeds[0].added_counts == (2, 2, 2)
+    assert results.provenance.date and results.provenance.versions["torch"]
+
+
+def test_a_run_begun_before_ceilings_had_effective_counts_keeps_theirs(tmp_path):
+    arms = [{"name": "real-only"}, {"name": "ceiling", "recipe": "unused-real"}]
+    split = {"name": "long-tail", "imbalance": 4, "head": 4}
+    sections = {"data": {"split": split}, "plan": {"per_class": 2}}
+    settings = {"arms": arms, "seeds": 1, "steps": 1}
+    train(toy_run(tmp_path, **sections, training=settings | {"ceiling_counts": "alike"}))
+    kept = tmp_path / "run" / "config.yaml"
+    # As it was written before there was such a key.
+    kept.write_text("".join(line for line in kept.read_text().splitlines(True) if "ceiling_counts" not in line))
+    before = read_cards(tmp_path / "run")
+    assert train(toy_run(tmp_path, **sections, training=settings))[::-1] == before
+    with pytest.raises(RunMismatchError, match="counts"):
+        train(toy_run(tmp_path, **sections, training=settings | {"ceiling_counts": "effective"}))
 
 
 def test_a_probe_of_the_generators_encoder(tmp_path):
@@ -345,7 +368,7 @@ def test_logits_are_shifted_where_models_are_judged(tmp_path):
     arm = {"name": "adjusted", "overrides": {"loss": "logit-adjustment", "tau": 1e4}}
     results = run(toy_run(tmp_path, training={"arms": [arm], "seeds": 1}))
     # So strong an adjustment takes everything for the rarest class.
-    assert results.arms[0].seeds[0].confusion == ((0, 0, 8),) * 3
+    assert results.arms[0].seeds[0].confusion == ((0, 2, 8), (1, 2, 8), (2, 2, 8))
 
 
 class Stopped(Exception):
@@ -353,13 +376,20 @@ class Stopped(Exception):
 
 
 class Told(NoProgress):
-    """Keeps what it is told, and stops a training after some steps."""
+    """Keeps what it is told of steps, and stops a training after some."""
 
     def __init__(self, stop=None):
         self.steps = []
         self.stop = stop
+        self.of_steps = False
+
+    def start(self, total, what=None):
+        # Images that are read have a name of their own.
+        self.of_steps = what is None
 
     def advance(self, done, failed):
+        if not self.of_steps:
+            return
         self.steps.append(done)
         if sum(self.steps) == self.stop:
             raise Stopped

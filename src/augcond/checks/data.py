@@ -16,11 +16,14 @@ from augcond.datasets.loading import check_classes, classes_with_files, has_held
 from augcond.datasets.suspicions import comparable
 from augcond.datasets.verification import check_share
 from augcond.errors import AugcondError, MissingExtraError
+from augcond.tracking import require_tracker
 from augcond.training.guards import check_files_apart
 
 
 def check_extras(look: Look) -> Iterator[Problem]:
-    """Packages that reading a benchmark needs."""
+    """Packages that trackers, and reading a benchmark, need."""
+    for tracker in look.config.tracking:
+        yield from raised("extra", tried(partial(require_tracker, tracker)))
     if look.config.data.source in BENCHMARK_NAMES:
         for name in get_benchmark(look.config.data.source).modules:
             if importlib.util.find_spec(name) is None:

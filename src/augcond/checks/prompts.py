@@ -78,9 +78,10 @@ def _tokenizer_folder(weights: NeededWeights, name: str) -> Path | None:
     if isinstance(folder, AugcondError):
         return None
     if folder is None:
-        cached = cached_file(weights.model, f"tokenizer/{_CONFIG}", weights.revision)
+        cached = cached_file(weights.model, f"{weights.layout.prompts}/{_CONFIG}", weights.revision)
         return None if cached is None else cached.parent
-    return folder / "tokenizer" if (folder / "tokenizer" / _CONFIG).is_file() else None
+    tokenizer = folder / weights.layout.prompts
+    return tokenizer if (tokenizer / _CONFIG).is_file() else None
 
 
 _CONFIG = "tokenizer_config.json"
@@ -90,7 +91,7 @@ def _cut_prompts(templates: tuple[str, ...], class_names: list[str], folder: Pat
     try:
         limit = int(json.loads((folder / _CONFIG).read_text(encoding="utf-8"))["model_max_length"])
         prompts = {template.format(class_name=name): name for name in class_names for template in templates}
-        # No token is shorter than a byte, and two mark start and end: most prompts need no tokenizer.
+        # No token is shorter than a byte, and at most two mark start and end: most prompts need no tokenizer.
         long = [prompt for prompt in prompts if len(prompt.encode()) > limit - 2]
         ends = _ends(long, folder, limit) if long else {}
     except (OSError, ValueError, KeyError, TypeError):

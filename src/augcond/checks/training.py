@@ -19,12 +19,14 @@ def check_arms(look: Look) -> Iterator[Problem]:
     """Networks, their weights, optimisers, transforms and losses of the arms that are not trained yet."""
     if not look.trains:
         return
+    from augcond.training.devices import Rank, find_rank
     from augcond.training.loop import check_optimizer
     from augcond.training.models import check_training
+    from augcond.training.networks import check_batch
 
     # Where the data are missing, weights are compared but for their classifying layer.
     classes = 1 if isinstance(look.real, AugcondError) else len(look.real.pool.classes)
-    checked: set[str] = set()
+    checked, processes = set[str](), 1
     for arm in look.arms_or_none:
         text = arm.config.model_dump_json(exclude={"seeds"})
         if text in checked or _is_trained(look.config, arm):
@@ -35,7 +37,15 @@ def check_arms(look: Look) -> Iterator[Problem]:
         if isinstance(found, str):
             yield to_fetch("classifier weights", found, TrainingError)
         if "train" in look.work:
-            yield from raised("training", _named(look, arm, tried(partial(check_optimizer, arm.config))))
+            # Of several processes each trains on its share of a batch.
+            rank = tried(partial(find_rank, arm.config))
+            yield from raised("training", _named(look, arm, rank))
+            if isinstance(rank, Rank):
+                yield from raised("training", _named(look, arm, tried(partial(check_optimizer, arm.config))))
+                processes = rank.count
+        if not isinstance(found, AugcondError) and arm.config.model != "generator":
+            each = partial(check_batch, arm.config, classes, arm.config.batch_size // processes)
+            yield from raised("training", _named(look, arm, tried(each)))
 
 
 def _named(look: Look, arm: Arm, found: object) -> object:

@@ -26,6 +26,7 @@ Data = Annotated[
 Set = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a key, such as generator.steps=10.")
 ]
+Reuse = Annotated[list[Path] | None, typer.Option("--reuse", metavar="RUN", help="Take equal images from another run.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
 
 _DRAWN, _HEAD = b"Software\0Matplotlib", 512
@@ -106,6 +107,19 @@ def run_folder(path: Path) -> RunFolder:
     path = local(path, "RUN")
     _import_from_beside(path)
     return resolve_run(path)
+
+
+def read_keys(path: Path) -> list[str]:
+    """Return the keys of images in a file, one a line, or in standard input where it is called `-`.
+
+    Raises:
+        ConfigError: it cannot be read.
+    """
+    try:
+        text = sys.stdin.read() if str(path) == "-" else local(path, "KEYS").read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"KEYS {path} cannot be read: {getattr(error, 'strerror', None) or error}") from error
+    return [line for line in map(str.rstrip, text.splitlines()) if line]
 
 
 def held_out_of(text: str) -> HeldOut:

@@ -1,4 +1,4 @@
-"""Commands that look before a run: `inspect`, `preview`, `generators`."""
+"""Commands before a run: `init`, `inspect`, `preview`, `generators`, `schema`."""
 
 from __future__ import annotations
 
@@ -8,12 +8,55 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from augcond.cli.arguments import AsJson, Data, Set, data_config, drawing
+from augcond.cli.arguments import AsJson, Data, Set, data_config, drawing, local
 from augcond.cli.output import console, print_json, say, show_progress, visible
+from augcond.errors import ConfigError
 
 if TYPE_CHECKING:
     from augcond.datasets import Dataset
     from augcond.datasets.base import Role
+
+
+def init(
+    photos: Annotated[
+        Path,
+        typer.Argument(
+            metavar="PHOTOS", help="A folder of class folders, or of train and test folders; or a list file."
+        ),
+    ],
+    to: Annotated[
+        Path | None, typer.Option(help="The config to write; called like PHOTOS, in this folder, where left out.")
+    ] = None,
+) -> None:
+    """Write a commented config for photos: their classes, and whether there are photos to test on.
+
+    Example: augcond init photos
+    """
+    from augcond.config import load_config
+    from augcond.experiments.starter import starter_config
+    from augcond.files import write_atomically
+
+    photos = local(photos, "PHOTOS")
+    to = local(to if to is not None else Path(f"{photos.resolve().stem}.yaml"), "--to")
+    if to.exists():
+        raise ConfigError(f"--to {to}: there is one already, which stays: name another file")
+    starter = starter_config(photos, to)
+    to.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(to, starter.text.encode())
+    load_config(to)
+    typer.echo(f"{visible(starter.found)}\n{to} is written; next: augcond inspect {to}, and augcond run {to} --dry")
+
+
+def schema() -> None:
+    """Print a JSON schema of the config, which editors complete and check keys by.
+
+    Save it, and begin a config with: # yaml-language-server: $schema=augcond.schema.json
+
+    Example: augcond schema > augcond.schema.json
+    """
+    from augcond.config.schema import config_schema
+
+    print_json(config_schema())
 
 
 def inspect(

@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from augcond.cli.arguments import (
     AsJson,
     ConfigFile,
+    Reuse,
     RunPath,
     Set,
     held_out_of,
@@ -20,10 +21,16 @@ from augcond.cli.arguments import (
     run_folder,
 )
 from augcond.cli.output import console, logged, print_json, say, show_progress
+from augcond.errors import ConfigError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from augcond.config import RunConfig
     from augcond.evaluation import Results
+    from augcond.experiments.axes import Axis
+    from augcond.experiments.forecast import Forecast
+    from augcond.store import RunFolder
 
 
 def demo(
@@ -113,7 +120,9 @@ def evaluate(
     with logged(config), show_progress("models judged") as progress:
         results = evaluate_run(config, on=judged_on, progress=progress)
     if as_json:
-        print_json(asdict(results))
+        from augcond.evaluation.results import as_written
+
+        print_json(as_written(results))
     else:
         print_results(results, console())
 
@@ -124,6 +133,7 @@ def run(
     dry: Annotated[
         bool, typer.Option("--dry", help="Only say what the run makes and takes, and what is missing.")
     ] = False,
+    reuse: Reuse = None,
     as_json: AsJson = False,
 ) -> None:
     """Generate, train, evaluate and report, and print the table; the same command resumes after any interruption.
@@ -142,9 +152,11 @@ def run(
 
     config = load_run_config(config_file, overrides)
     with logged(config):
-        results = run_stages(config, progress=show_progress, on_stage=say)
+        results = run_stages(config, reuse=tuple(reuse or ()), progress=show_progress, on_stage=say)
     if as_json:
-        print_json(asdict(results))
+        from augcond.evaluation.results import as_written
+
+        print_json(as_written(results))
     else:
         print_results(results, console())
     # A run of real images alone has no page.
@@ -159,20 +171,48 @@ def _print_forecast(config: RunConfig, as_json: bool) -> None:
 
     found = forecast(config)
     if as_json:
-        missing = [{"what": entry.what, "detail": entry.detail, "fatal": bool(entry.error)} for entry in found.missing]
-        print_json(asdict(found) | {"total": found.total, "missing": missing})
+        print_json(_plain_forecast(found))
     else:
         print_forecast(found, console())
     if any(entry.error for entry in found.missing):
         raise typer.Exit(1)
 
 
+def _plain_forecast(found: Forecast) -> dict[str, Any]:
+    missing = [{"what": entry.what, "detail": entry.detail, "fatal": bool(entry.error)} for entry in found.missing]
+    return asdict(found) | {"total": found.total, "missing": missing}
+
+
+def _print_sweep_forecast(
+    config: RunConfig, axes: Sequence[Axis], seeds: int, trainings: int, *, as_json: bool
+) -> None:
+    from augcond.cli.tables import print_forecast
+    from augcond.experiments.forecast import forecast_sweep
+
+    found = forecast_sweep(config, axes, seeds, trainings)
+    if as_json:
+        print_json([{"name": point.name, "seeds": point.seeds, **_plain_forecast(point.each)} for point in found])
+    for point in () if as_json else found:
+        typer.echo(f"\n{point.name}, with {point.seeds} seeds; each of them:")
+        print_forecast(point.each, console())
+    if any(entry.error for point in found for entry in point.each.missing):
+        raise typer.Exit(1)
+
+
 def sweep(
     config_file: ConfigFile,
-    over: Annotated[list[str], typer.Option(metavar="KEY=V,V", help="A key and its values; may be repeated.")],
-    seeds: Annotated[int, typer.Option(min=1, help="Seeds of split, plan and training together.")] = 3,
+    over: Annotated[
+        list[str] | None,
+        typer.Option(metavar="KEY=V,V", help="A key and its values; may be repeated. Else the config's `sweep:`."),
+    ] = None,
+    seeds: Annotated[
+        int | None, typer.Option(min=1, help="Seeds of split, plan and training together; else the config's, else 3.")
+    ] = None,
     on: Annotated[str, typer.Option(help="validation, to choose by; or test.")] = "validation",
     trainings: Annotated[int, typer.Option(min=1, help="Trainings of each seed; they are averaged.")] = 1,
+    dry: Annotated[
+        bool, typer.Option("--dry", help="Only say what the runs make and take, and what is missing.")
+    ] = False,
     overrides: Set = None,
     as_json: AsJson = False,
 ) -> None:
@@ -181,21 +221,29 @@ def sweep(
     RUN/sweep.csv, .md and .json hold the table, RUN/report/index.html shows it with a curve per axis of numbers. Images
     that two cells define alike are made once.
 
-    Example: augcond sweep photos.yaml --over generator.guidance_scale=2,4,7 --over conditioning.recipe=text,mixup
+    Example: augcond sweep photos.yaml --over conditioning.recipe=text,mixup --seeds 2 --set run=runs/sweep
     """
     from augcond.cli.tables import print_results
-    from augcond.experiments.sweep import parse_axis
+    from augcond.experiments.axes import axes_of, parse_axis
     from augcond.experiments.sweep import sweep as run_sweep
     from augcond.report import write_report
     from augcond.store import RunFolder
 
     judged_on = held_out_of(on)
-    axes = [parse_axis(text) for text in over]
     config = load_run_config(config_file, overrides)
+    axes = [parse_axis(text) for text in over] if over else axes_of(config)
+    if not axes:
+        raise ConfigError(f"{config_file} has no `sweep:` that says what is varied: give --over key=value,value")
+    seeds = seeds or (3 if config.sweep is None else config.sweep.seeds)
+    if dry:
+        _print_sweep_forecast(config, axes, seeds, trainings, as_json=as_json)
+        return
     with logged(config):
         results = run_sweep(config, axes, seeds=seeds, trainings=trainings, on=judged_on, progress=show_progress)
     if as_json:
-        print_json(asdict(results))
+        from augcond.evaluation.results import as_written
+
+        print_json(as_written(results))
     else:
         print_results(results, console())
     typer.echo(f"{write_report(RunFolder(config.run), on_stage=say)}", err=as_json)
@@ -227,24 +275,52 @@ def power(
 
 
 def report(
-    run: RunPath,
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="A run or a sweep; or several runs to compare.")],
     metrics: Annotated[
         bool, typer.Option("--metrics/--no-metrics", help="Measure the images with a feature extractor.")
     ] = True,
     features: Annotated[
-        str, typer.Option(help="generator (its own image encoder), timm:NAME or torchvision:NAME.")
-    ] = "generator",
+        str | None,
+        typer.Option(help="auto (its classifier), generator, timm:NAME, torchvision:NAME; else as the run has it."),
+    ] = None,
     samples: Annotated[int, typer.Option(min=2, help="Images per recipe that are measured.")] = 1000,
     pictures: Annotated[int, typer.Option(min=1, help="About so many pictures in the gallery.")] = 2500,
+    single: Annotated[bool, typer.Option("--single-file", help="Put everything into the page's one file.")] = False,
+    tex: Annotated[bool, typer.Option("--tex", help="Only print the table of results as LaTeX (booktabs).")] = False,
+    to: Annotated[Path, typer.Option(help="Where the page of several runs goes.")] = Path("comparison"),
 ) -> None:
-    """Write RUN/report/index.html: what went in, what was made, whether it helped, and what it cost.
+    """Write RUN/report/index.html: whether it helped, what was made, whether that looks right, and what it cost.
 
-    The page and its pictures open from disk, without a network; RUN/report/figures has the figures for a paper.
+    The page and its pictures open from disk, without a network; beside it lie the figures and the table of results as
+    files for a paper. Several runs that were judged on the same test images are compared on a page of their own.
     The weights of timm: and torchvision: extractors are downloaded at first use.
 
-    Example: augcond report runs/my-photos --features timm:vit_small_patch14_dinov2.lvd142m
+    Example: augcond report runs/my-photos --single-file
     """
-    from augcond.report import ReportSettings, write_report
+    from augcond.progress import format_bytes
+    from augcond.report import ReportSettings, write_comparison, write_report
 
-    settings = ReportSettings(metrics, features, samples, pictures)
-    typer.echo(f"{write_report(run_folder(run), settings, on_stage=say)}")
+    folders = [run_folder(run) for run in runs]
+    if tex:
+        typer.echo(_latex_of(folders), nl=False)
+        return
+    if len(folders) > 1:
+        if features is not None or not metrics:
+            raise ConfigError("--features and --no-metrics are for one run: a comparison measures no images")
+        page = write_comparison(folders, local(to, "--to"), single=single, on_stage=say)
+    else:
+        page = write_report(folders[0], ReportSettings(metrics, features, samples, pictures, single), on_stage=say)
+    if single:
+        say(f"one file of {format_bytes(page.stat().st_size)}")
+    typer.echo(f"{page}")
+
+
+def _latex_of(folders: list[RunFolder]) -> str:
+    from augcond.evaluation.results import read_results
+    from augcond.report.comparison import compare_runs
+    from augcond.report.tables import to_latex
+
+    if len(folders) > 1:
+        return to_latex(compare_runs(folders))
+    sweep = folders[0].sweep_path
+    return to_latex(read_results(sweep if sweep.is_file() else folders[0].results_path()))

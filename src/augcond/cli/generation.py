@@ -1,4 +1,4 @@
-"""Commands around the images of a run: `plan`, `generate`, `status`, `check`, `export`."""
+"""Commands around the images of a run: `plan`, `generate`, `status`, `check`, `reject`, `export`."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Annotated
 
 import typer
 
-from augcond.cli.arguments import AsJson, ConfigFile, RunPath, Set, load_run_config, local, run_folder
-from augcond.cli.output import console, logged, print_json, show_progress
+from augcond.cli.arguments import AsJson, ConfigFile, Reuse, RunPath, Set, load_run_config, local, read_keys, run_folder
+from augcond.cli.output import console, logged, print_json, show_progress, visible
 from augcond.errors import ConfigError
 
 
@@ -25,7 +25,7 @@ def plan(
 
     Nothing is written; augcond generate writes the plan before it makes the first image.
 
-    Example: augcond plan photos.yaml --set plan.fill_to=100
+    Example: augcond plan photos.yaml --set plan.per_class=100
     """
     from augcond.checks.prompts import generation_warnings
     from augcond.cli.tables import print_plan
@@ -51,7 +51,7 @@ def plan(
 def generate(
     config_file: ConfigFile,
     overrides: Set = None,
-    reuse: Annotated[list[Path] | None, typer.Option(metavar="RUN", help="Take equal images from another run.")] = None,
+    reuse: Reuse = None,
     overwrite: Annotated[bool, typer.Option(help="Delete the run's images and start anew.")] = False,
     retry_failed: Annotated[bool, typer.Option(help="Try rows again that failed before.")] = False,
     part: Annotated[str | None, typer.Option(hidden=True)] = None,
@@ -131,11 +131,48 @@ def check(
         raise typer.Exit(1)
 
 
+def reject(
+    run: RunPath,
+    keys: Annotated[
+        Path | None, typer.Argument(metavar="[KEYS]", help="A file with a key a line; - for standard input.")
+    ] = None,
+    undo: Annotated[
+        bool, typer.Option("--undo", help="Take the images of KEYS back; all where there is none.")
+    ] = False,
+) -> None:
+    """Leave images out of training, export, push and data sets; they stay in the run.
+
+    Keys, such as cat/3/dropout, stand in the report, in exports and in shards. Without KEYS, those that are rejected
+    are printed. What is rejected is not made up for: plan more images for that.
+
+    Example: augcond reject runs/my-photos keys.txt
+    """
+    from augcond.store import reject_images, rejected_keys, restore_images
+
+    folder = run_folder(run)
+    if keys is None and not undo:
+        folder.read_plan()
+        for key in sorted(rejected_keys(folder)):
+            typer.echo(visible(key))
+        return
+    asked = None if keys is None else read_keys(keys)
+    if undo:
+        changed, what = restore_images(folder, asked), "back"
+    else:
+        changed, what = reject_images(folder, asked or ()), "rejected"
+    typer.echo(f"{changed:,} image{'s' * (changed != 1)} {what}, {len(rejected_keys(folder)):,} rejected in all")
+    if changed and folder.card_paths():
+        typer.echo("models were trained before that: augcond train --overwrite trains those anew that it concerns")
+
+
 def export(
     run: RunPath,
     to: Annotated[Path, typer.Option(help="The folder to write.")],
     layout: Annotated[str, typer.Option("--format", help="imagefolder or webdataset.")] = "imagefolder",
     overwrite: Annotated[bool, typer.Option(help="Replace an earlier export there.")] = False,
+    mark: Annotated[
+        bool, typer.Option("--mark/--no-mark", help="Say in each image (XMP, IPTC) that it is generated.")
+    ] = True,
 ) -> None:
     """Write the images as class folders with a metadata.parquet, or as WebDataset tars, and classes.json beside them.
 
@@ -144,5 +181,56 @@ def export(
     from augcond.store import export_run
 
     with show_progress("images written") as progress:
-        count = export_run(run_folder(run), local(to, "--to"), layout, overwrite=overwrite, progress=progress)  # type: ignore[arg-type]
+        count = export_run(
+            run_folder(run),
+            local(to, "--to"),
+            layout,  # type: ignore[arg-type]
+            overwrite=overwrite,
+            mark=mark,
+            progress=progress,
+        )
     typer.echo(f"{count:,} images written to {to}")
+
+
+def push(
+    run: RunPath,
+    repo_id: Annotated[str, typer.Argument(metavar="USER/NAME", help="The dataset on the Hugging Face hub.")],
+    public: Annotated[bool, typer.Option("--public", help="Let everybody see a new dataset.")] = False,
+    licence: Annotated[str | None, typer.Option(help="Of the dataset, as the hub calls it, such as cc-by-4.0.")] = None,
+    dry: Annotated[bool, typer.Option("--dry", help="Only write RUN/push, which would be sent.")] = False,
+    anyway: Annotated[bool, typer.Option("--anyway", help="Push in spite of licences that restrict it.")] = False,
+) -> None:
+    """Send the images to the Hugging Face hub: a private dataset with a card; the same command resumes.
+
+    Rows that failed or were rejected are left out. No photos are sent; the names of their files (`source_keys`) and the
+    config are. Log in first: hf auth login
+
+    Example: augcond push runs/my-photos me/my-synthetic-photos --dry
+    """
+    from augcond.experiments.push import PushSettings, prepare_push, push_run
+
+    settings = PushSettings(not public, licence, anyway)
+    with show_progress("shards read") as progress:
+        done = (prepare_push if dry else push_run)(run_folder(run), repo_id, settings, progress=progress)
+    typer.echo(f"{done.url or done.folder}")
+
+
+def clean(
+    run: RunPath,
+    dry: Annotated[bool, typer.Option("--dry", help="Only say what would go.")] = False,
+) -> None:
+    """Remove caches, checkpoints and what killed processes left half-written; never images, models or results.
+
+    What is needed again is made again. An interrupted training begins anew, so finish it first. Refused while other
+    processes work on the run.
+
+    Example: augcond clean runs/my-photos --dry
+    """
+    from augcond.cli.tables import print_spare
+    from augcond.store import clean_run, spare_files
+
+    folder = run_folder(run)
+    for each in folder.cells() if folder.sweep_path.is_file() else [folder]:
+        print_spare(spare_files(each), each.path, console())
+        if not dry:
+            clean_run(each)

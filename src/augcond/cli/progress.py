@@ -21,8 +21,8 @@ class ConsoleProgress:
     def __init__(self, console: Console, what: str = "images") -> None:
         self._console = console
         self._own = self._what = what
-        self._total = self._made = self._failed = 0
-        self._started = self._last_line = 0.0
+        self._total = self._made = self._failed = self._at_first = 0
+        self._started = self._first = self._last_line = 0.0
         self._bar: Bar | None = None
 
     def __enter__(self) -> ConsoleProgress:
@@ -36,7 +36,8 @@ class ConsoleProgress:
         self._finish()
         self._total, self._made, self._failed = total, 0, 0
         self._what = what or self._own
-        self._started = self._last_line = time.monotonic()
+        self._at_first = 0
+        self._started = self._first = self._last_line = time.monotonic()
         if self._console.is_terminal and total:
             from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
             from rich.progress import Progress as Bar
@@ -55,6 +56,8 @@ class ConsoleProgress:
 
     def advance(self, made: int, failed: int) -> None:
         """Count `made` more items, `failed` of them without a result."""
+        if not self._made:
+            self._at_first, self._first = made, time.monotonic()
         self._made += made
         self._failed += failed
         if self._bar is not None:
@@ -74,14 +77,19 @@ class ConsoleProgress:
             self._print_line()
         self._made = 0
 
+    def _per_second(self) -> float:
+        """Return the items per second since the first were done: before them something else is made ready."""
+        now, since, made = time.monotonic(), self._first, self._made - self._at_first
+        if not made or self._made == self._total:
+            since, made = self._started, self._made
+        return made / max(now - since, 1e-9)
+
     def _rate(self) -> str:
-        seconds = max(time.monotonic() - self._started, 1e-9)
-        return f"{self._made / seconds:,.1f}/s"
+        return f"{self._per_second():,.1f}/s"
 
     def _print_line(self) -> None:
         self._last_line = time.monotonic()
-        seconds = max(self._last_line - self._started, 1e-9)
-        left = (self._total - self._made) * seconds / max(self._made, 1)
+        left = (self._total - self._made) / self._per_second()
         failures = f", {self._failed:,} failed" if self._failed else ""
         self._console.print(
             f"{self._made:,}/{self._total:,} {self._what}, {self._rate()}, {format_seconds(left)} left{failures}",

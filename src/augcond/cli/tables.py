@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from typing import TYPE_CHECKING
 
 from rich.box import SIMPLE_HEAD
+from rich.padding import Padding
 from rich.table import Table
 
 from augcond.cli.output import visible as _visible
@@ -28,12 +30,16 @@ if TYPE_CHECKING:
     from augcond.experiments.forecast import Forecast, PlanSummary
     from augcond.generators.families import GeneratorEntry
     from augcond.store import Audit, RunStatus
+    from augcond.store.disk import Found
     from augcond.store.status import WorkerStatus
     from augcond.training.cards import ModelCard
 
 
 SHOWN = 40
 """Rows of a table before the rest is only counted."""
+
+_UNBOUNDED = 10_000
+"""Columns of a terminal that everything fits into."""
 
 
 def print_plan(summary: PlanSummary, console: Console) -> None:
@@ -144,13 +150,14 @@ def print_generators(entries: Iterable[GeneratorEntry], console: Console) -> Non
         console.print(entry.name)
         lines = {
             "model": entry.model or "none",
-            "licence": entry.licence or "not stated",
+            "licence": (entry.licence or "not stated") + ("" if entry.commercial else " - NOT FOR COMMERCIAL USE"),
+            "memory": "not stated" if entry.weights_gb is None else f"{entry.weights_gb:g} GB of weights in 16 bits",
             "takes": "told once it is loaded"
             if entry.inputs is None
             else ", ".join(words for name, words in INPUT_WORDS.items() if name in entry.inputs),
             "embedding": entry.embedding or "not stated",
             "own": ", ".join(entry.settings) or "no settings",
-            "also": ", ".join(entry.options) or "none of cache, lora and vae",
+            "also": ", ".join(entry.options) or "none of cache, lora, memory and vae",
             "note": entry.notes or "none",
         }
         for label, text in ({"error": entry.error} if entry.error else lines).items():
@@ -164,6 +171,10 @@ def print_status(status: RunStatus, console: Console) -> None:
         f"{status.left:,} left"
     )
     _print_reasons(status.reasons, console)
+    if status.rejected:
+        console.print(
+            f"{status.rejected:,} of these images are rejected (augcond reject), and left out of what follows"
+        )
     console.print(f"{status.shards_done:,} of {_counted(status.shards, 'shard')} done, {format_bytes(status.bytes)}")
     if status.images_per_second is not None and status.seconds_left is not None:
         by = _counted(len(status.working) or 1, "worker")
@@ -171,6 +182,9 @@ def print_status(status: RunStatus, console: Console) -> None:
         console.print(f"{status.images_per_second:,.2f} images/s{left}")
     for worker in status.workers:
         console.print(_worker_line(worker), soft_wrap=True)
+    if status.disk:
+        kinds = ", ".join(f"{kind} {format_bytes(size)}" for kind, size in list(status.disk.items())[:6] if size)
+        console.print(f"on disk {format_bytes(sum(status.disk.values()))}: {kinds}", soft_wrap=True)
     if status.lost:
         console.print(f"claims of workers that are not known: {', '.join(status.lost)}", soft_wrap=True)
 
@@ -184,6 +198,15 @@ def _worker_line(worker: WorkerStatus) -> str:
     return f"worker on {where} since {since}: at {at}, {worker.images:,} images{rate}{gone}"
 
 
+def print_spare(files: Sequence[Found], run: Path, console: Console) -> None:
+    """Print what of a run can go, by kind."""
+    total = sum(file.bytes for file in files)
+    console.print(f"{run}: {_counted(len(files), 'file')} to remove, {format_bytes(total)}", soft_wrap=True)
+    for kind, count in Counter(file.kind for file in files).most_common():
+        size = sum(file.bytes for file in files if file.kind == kind)
+        console.print(f"  {count:,} x {kind}, {format_bytes(size)}", soft_wrap=True)
+
+
 def print_audit(audit: Audit, console: Console) -> None:
     """Print what an audit found, and what it looked at."""
     for title, texts in (("problem", audit.problems), ("repaired", audit.repaired), ("not checked", audit.uncovered)):
@@ -193,7 +216,8 @@ def print_audit(audit: Audit, console: Console) -> None:
     left = f", {_counted(audit.shards_left, 'shard')} not done yet" if audit.shards_left else ""
     verdict = "sound" if not audit.problems else f"{len(audit.problems)} problem{'s' * (len(audit.problems) != 1)}"
     images, failed = _counted(audit.ok, "image"), _counted(audit.failed, "failed row")
-    console.print(f"{verdict}: {_counted(audit.shards, 'shard')} read, {images}, {failed}{left}")
+    rejected = f" ({audit.rejected:,} rejected)" if audit.rejected else ""
+    console.print(f"{verdict}: {_counted(audit.shards, 'shard')} read, {images}{rejected}, {failed}{left}")
     for title, counts in (
         ("as recorded", {**audit.verified, "source image": audit.sources}),
         ("nothing recorded to compare with", audit.unverified),
@@ -207,16 +231,39 @@ def print_audit(audit: Audit, console: Console) -> None:
 
 def print_models(cards: Sequence[ModelCard], run: Path, console: Console) -> None:
     """Print which models a run has."""
-    table = Table("arm", box=SIMPLE_HEAD, padding=(0, 1))
-    for title in ("seed", "real", "synthetic", "screened out", "steps", "loss"):
-        table.add_column(title, justify="right")
+    rows = []
     for card in cards:
         numbers = (card.seeds.training, card.real_images, card.synthetic_images, card.screened_out, card.config.steps)
-        table.add_row(card.arm, *(f"{number:,}" for number in numbers), f"{card.history[-1][1]:.4f}")
-    console.print(table)
+        rows.append((card.arm, *(f"{number:,}" for number in numbers), f"{card.history[-1][1]:.4f}"))
+    _print_arms(("arm", "seed", "real", "synthetic", "screened out", "steps", "loss"), rows, console)
     for card in (card for card in cards if card.note):
         console.print(f"  {card.arm}, seed {card.seeds.training}: {card.note}", soft_wrap=True)
     console.print(f"{_counted(len(cards), 'model')} in {run / 'models'}; augcond evaluate judges them", soft_wrap=True)
+
+
+def _print_arms(titles: Sequence[str], rows: Sequence[Sequence[str]], console: Console) -> None:
+    """Print a line per arm: as a table, or where the terminal is too narrow for one, each as a paragraph.
+
+    A name is what arms are told apart by, and copied to --set: it is broken nowhere.
+    """
+    if _print_if_it_fits(titles, rows, console):
+        return
+    for name, *values in rows:
+        said = ", ".join(f"{title} {value}" for title, value in zip(titles[1:], values, strict=True) if value)
+        console.print(f"{name}:", soft_wrap=True)
+        console.print(Padding(said, (0, 0, 0, 2)))
+
+
+def _print_if_it_fits(titles: Sequence[str], rows: Sequence[Sequence[str]], console: Console) -> bool:
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
+    for place, title in enumerate(titles):
+        table.add_column(title, justify="right" if place else "left")
+    for row in rows:
+        table.add_row(*row)
+    fits = console.measure(table, options=console.options.update(max_width=_UNBOUNDED)).maximum <= console.width
+    if fits:
+        console.print(table)
+    return fits
 
 
 def print_results(results: Results, console: Console) -> None:
@@ -226,18 +273,25 @@ def print_results(results: Results, console: Console) -> None:
     base = results.arms[0].name
     balanced = all(abs(arm.mean.class_mean - arm.mean.overall) < 1e-9 for arm in results.arms)
     shown = ("many", "medium", "few") if balanced else ("class_mean", "many", "medium", "few")
-    table = Table(box=SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
-    for title in ("arm", "overall", *shown, "gain"):
-        table.add_column(title.replace("_", " "), justify="left" if title == "arm" else "right", overflow="fold")
+    rows = []
     for arm in results.arms:
         gain = results.gain(arm.name, base)
-        table.add_row(
-            f"{arm.name}{' (leaky)' if arm.leaky else ''}",
-            share_text(arm.mean.overall, arm.spread.overall if arm.spread else None),
-            *(share_text(getattr(arm.mean, name)) for name in shown),
-            gain.text if gain else "",
+        rows.append(
+            (
+                f"{arm.name}{' (leaky)' if arm.leaky else ''}",
+                share_text(arm.mean.overall, arm.spread.overall if arm.spread else None),
+                *(share_text(getattr(arm.mean, name)) for name in shown),
+                gain.text if gain else "",
+            )
         )
-    console.print(table)
+    titles = ("arm", "overall", *(name.replace("_", " ") for name in shown), "gain")
+    if _print_if_it_fits(titles, rows, console):
+        pass
+    elif _print_if_it_fits(titles[:-1], [row[:-1] for row in rows], console):
+        for name, *_, said in (row for row in rows if row[-1]):
+            console.print(f"  {name}: {said}", soft_wrap=True)
+    else:
+        _print_arms(titles, rows, console)
     seeds = len(results.arms[0].seeds)
     console.print(
         f"percent of {results.test_images:,} {results.on} images by {results.model}, mean and spread over {seeds} "

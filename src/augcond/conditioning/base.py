@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
     from PIL.Image import Image
     from torch import Tensor
@@ -22,6 +22,11 @@ class Viewer(Protocol):
 
     image_size: tuple[int, int]
     """Height and width of the generated images in pixels."""
+
+    @property
+    def inputs(self) -> Collection[str]:
+        """What recipes may condition it by (`augcond.generators.base.Input`)."""
+        ...
 
     def view(self, image: Image) -> Tensor:
         """Return the whole `image` (RGB) as the encoder's own preprocessing shows it, (3, S, S) in [0, 1]."""
@@ -58,7 +63,9 @@ class Conditioning:
     """What the generator receives for a batch of B images.
 
     Attributes:
-        embeddings: image embeddings, float32, (B, D) or (B, T, D); rows without an image hold zeros.
+        embeddings: image embeddings, float32, (B, D) or (B, T, D); rows without an image hold zeros. Of reference
+            images the tokens, one image's behind the other's: a token of zeros is none, so that rows may have other
+            numbers of images than their neighbours, and lack what was dropped.
         with_image: (B,) bool; False asks for the generator's own unconditional image input, which is
             *not* an embedding of zeros (docs/conditioning.md, recipe `text`).
         prompts: B prompts.
@@ -128,12 +135,14 @@ class Prepared:
         initial: what the generator starts from; None for noise.
         known: for each embedding that the row takes, the place of the source whose whole view it is of, where it is
             known; None where it is that of the next of `views`. Empty where it is so for all.
+        whole_tokens: whether dropout drops tokens of a reference image as a whole, rather than features.
     """
 
     views: Tensor
     draws: Draws
     initial: InitialImage | None = None
     known: tuple[int | None, ...] = ()
+    whole_tokens: bool = False
 
     @property
     def embeddings(self) -> int:

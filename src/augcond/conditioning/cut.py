@@ -85,28 +85,35 @@ def run_mask(lam: float, start: float, length: int) -> Tensor:
 
 
 def grid_edge(tokens: int) -> int | None:
-    """Return g where a class token and a grid make up `tokens` = 1 + g g, g >= 2, else None.
+    """Return g >= 2 where `tokens` are a grid of g g, or a class token and such a grid, else None.
 
-    Two tokens are no grid: a box on one cell would replace all or nothing.
+    No number is both. One token, with or without a class token, is no grid: a box on one cell would replace all or
+    nothing.
     """
-    edge = math.isqrt(tokens - 1)
-    return edge if edge >= 2 and edge * edge == tokens - 1 else None
+    for cells in (tokens, tokens - 1):
+        edge = math.isqrt(cells)
+        if edge >= 2 and edge * edge == cells:
+            return edge
+    return None
 
 
-def grid_mask(lam: float, centre: tuple[float, float], edge: int) -> Tensor:
-    """Return where a box replaces tokens: (1 + edge^2,) bool, class token first, then the grid row by row.
+def grid_mask(lam: float, centre: tuple[float, float], tokens: int) -> Tensor:
+    """Return where a box replaces tokens, (tokens,) bool, of a grid row by row, behind a class token where one is.
 
     The class token, which speaks for the whole image, goes with the source of most of the grid, and stays at a tie.
 
     Args:
         lam: share that the box leaves, in [0, 1].
         centre: from top and from left, each in [0, 1).
-        edge: the grid's edge length in tokens.
+        tokens: how many, of which `grid_edge` knows the grid.
     """
+    edge = grid_edge(tokens)
+    if edge is None:
+        raise ValueError(f"{tokens} tokens are no grid, with or without a class token")
     box = cutmix_box(lam, centre, edge, edge)
     grid = torch.zeros(edge, edge, dtype=torch.bool)
     grid[box.top : box.bottom, box.left : box.right] = True
-    class_token = torch.tensor([2 * box.area > edge * edge])
+    class_token = torch.full((tokens - edge * edge,), 2 * box.area > edge * edge)
     return torch.cat([class_token, grid.flatten()])
 
 

@@ -1,4 +1,4 @@
-"""Dropout of the features of an embedding."""
+"""Dropout of the features of an embedding, or of its tokens."""
 
 from __future__ import annotations
 
@@ -20,20 +20,21 @@ def dropout_mask(seed: int, length: int, p: float) -> Tensor:
 
     Args:
         seed: the row's seed.
-        length: number of features; T D for tokens (T, D), in the order of memory.
-        p: probability that a feature is dropped, in [0, 1].
+        length: number of features; T D for tokens (T, D), in the order of memory, or T to drop tokens as a whole.
+        p: probability that a feature, or a token, is dropped, in [0, 1].
     """
     return torch.from_numpy(numpy_stream(seed, DROPOUT).random(length) >= p)
 
 
 def dropout(embedding: Tensor, kept: Tensor, scale: float = 1.0) -> Tensor:
-    """Return `embedding` with 0 where a feature is not kept.
+    """Return `embedding` with 0 where a feature, or a token, is not kept.
 
     Args:
-        embedding: (D,) or tokens (T, D); of tokens, single features are dropped as of a vector, not whole tokens.
-        kept: bool, of as many entries as the embedding.
+        embedding: (D,) or tokens (T, D).
+        kept: bool, of as many entries as the embedding, or of T to drop tokens as a whole.
         scale: factor on what stays; 1 as published, 1 / (1 - p) to keep the expected value.
 
     Source: arXiv 2502.04475, section 3, without rescaling.
     """
-    return torch.where(kept.reshape(embedding.shape), embedding * scale, 0.0)
+    where = kept.reshape(embedding.shape if len(kept) == embedding.numel() else (-1, 1))
+    return torch.where(where, embedding * scale, 0.0)

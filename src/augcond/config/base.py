@@ -7,13 +7,16 @@ and what arms and sweeps may set are all derived from that; nothing lists keys a
 
 from __future__ import annotations
 
+import inspect
+import textwrap
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
-from types import NoneType
-from typing import Annotated, Any, ClassVar, Final, Literal, get_args, get_origin
+from types import NoneType, UnionType
+from typing import Annotated, Any, ClassVar, Final, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic.fields import FieldInfo
 
 from augcond.errors import AugcondError
 from augcond.registry import Registry
@@ -84,9 +87,20 @@ class Section(BaseModel):
         decides: what its keys define, unless they say otherwise; that of its base class where left out.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False, use_attribute_docstrings=True
+    )
 
     decides: ClassVar[Decides] = "nothing"
+    purpose: ClassVar[str] = ""
+    """What the section is for; `help()` of a section shows its keys, too."""
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
+        super().__pydantic_init_subclass__(**kwargs)
+        cls.purpose = inspect.cleandoc(cls.__doc__ or "")
+        keys = "".join(f"\n{_described(key, field)}" for key, field in cls.model_fields.items())
+        cls.__doc__ = f"{cls.purpose}\n\nKeys:{keys}" if keys else cls.purpose
 
     @classmethod
     def inner(cls, key: str, values: Mapping[str, Any]) -> type[Section] | None:
@@ -97,6 +111,29 @@ class Section(BaseModel):
         super().__init_subclass__(**kwargs)
         if decides is not None:
             cls.decides = decides
+
+
+def _described(key: str, field: FieldInfo) -> str:
+    """Return a key with what it holds, its default and its description, for `help()`."""
+    inner = [section for section in sections_in(field.annotation) if section is not Section]
+    default = "required" if field.is_required() else f"default {field.default!r}"
+    about = f"see {inner[0].__name__}" if inner else f"{_in_words(field.annotation)}, {default}"
+    said = field.description or (inner[0].purpose if inner else "")
+    return f"  {key}: {about}\n" + textwrap.indent(said, "    ")
+
+
+def _in_words(annotation: Any) -> str:
+    origin, inner = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        return _in_words(inner[0])
+    if origin is Literal:
+        return " | ".join(map(str, inner))
+    if origin in (Union, UnionType):
+        return " | ".join(map(_in_words, inner))
+    if annotation is NoneType:
+        return "null"
+    name = getattr(annotation, "__name__", str(annotation))
+    return f"{name}[{', '.join('...' if each is Ellipsis else _in_words(each) for each in inner)}]" if inner else name
 
 
 class WrongSection(ValueError):

@@ -53,6 +53,7 @@ class DataConfig(Section, decides="real"):
     """What `path` is: a folder of class folders, a list file, WebDataset shards, a benchmark's root folder, ...;
     `module:object` for a data set reader of one's own."""
     path: Annotated[Path | None, _PATH] = None
+    """Where they are; relative to the config file. The built-in world and data sets of the hub need none."""
     huggingface: Annotated[HuggingFaceConfig | None, _LISTED] = None
     webdataset: Annotated[WebDatasetConfig | None, _LISTED] = None
     split: Annotated[SplitConfig | None, _LISTED] = None

@@ -50,6 +50,7 @@ class PlanConfig(Section, decides="images"):
     """A file of further images that were chosen class by class, as `augcond.experiments.rounds` writes it; each row
     counts by the sources that it got."""
     seed: Annotated[Count, Setting(swept=False)] = 0
+    """Of everything that is drawn for the images: sources, lambdas, boxes, noise."""
 
     @model_validator(mode="before")
     @classmethod
@@ -128,12 +129,13 @@ class ConditioningConfig(Section, decides="images"):
 
 
 class CacheConfig(Section, decides="images"):
-    """Keep a UNet's deep features from one step to the next, and compute its outer layers only (arXiv 2312.00858)."""
+    """Keep deep features from one step to the next, and compute the other layers only (arXiv 2312.00858)."""
 
     interval: Annotated[int, Field(ge=1)] = 3
     """Every so many steps everything is computed; 1: at every step, as without a cache."""
     branch: Annotated[int, Field(ge=0)] = 0
-    """Up to which skip connection the outer layers are computed at every step; 0: the outermost alone, the fastest."""
+    """Up to which skip connection a UNet's outer layers are computed at every step, or up to which block a
+    transformer's first ones; 0: the outermost, the first alone, the fastest."""
 
 
 class LoraConfig(Section, decides="images"):
@@ -159,12 +161,14 @@ class GeneratorConfig(Section, decides="images"):
     revision: Annotated[str | None, _IDENTITY] = None
     """Commit hash, tag or branch on the hub; recorded as the commit hash it stands for."""
     guidance_scale: Annotated[float, Field(ge=0)] = 3.0
+    """Classifier-free guidance; 1: none."""
     guidance_interval: tuple[Share, Share] = (0.0, 1.0)
     """Part of the denoising, from start 0 to end 1, in which guidance is applied (arXiv 2404.07724)."""
     away_from: Annotated[Literal["similar-class"] | None, Setting(neutral=None)] = None
     """What guidance leads away from, where an image conditions: no image (null), or the mean embedding of the training
     images of the most similar other class (arXiv 2509.22635)."""
     steps: Annotated[int, Field(ge=1, le=1000)] = 20
+    """Denoising steps."""
     scheduler: str = "dpmsolver++"
     """ddim, dpmsolver++, euler, pndm, ... (some with -karras), or the class name of any diffusers scheduler;
     `default`: the model's own."""
@@ -178,8 +182,12 @@ class GeneratorConfig(Section, decides="images"):
     size: Annotated[int, Field(ge=8)] | None = None
     """Edge length at which to generate; the model's own where null."""
     dtype: Annotated[Literal["auto", "float32", "float16", "bfloat16"], NOTHING] = "auto"
-    """auto: float16 on CUDA, float32 elsewhere."""
+    """auto: on CUDA float16, or bfloat16 where the family was made for it; float32 elsewhere."""
     device: Annotated[str, NOTHING] = "auto"
+    """auto: a GPU where there is one; or what PyTorch calls it, such as cpu or cuda:1."""
+    memory: Annotated[Literal["offload"] | None, Setting("nothing", neutral=None)] = None
+    """offload: networks wait in the CPU's memory for their turn on the GPU, which need hold one at a time; null: all
+    of them stay on the GPU."""
     compile: Annotated[bool | Literal["auto"], NOTHING] = False
     """Compile the denoiser as it is first called; auto: where the images that are planned are worth the time."""
     own: SerializeAsAny[Section] = Section()
@@ -244,6 +252,7 @@ class OutputConfig(Section, decides="images"):
     """auto: lossless png up to 64 pixels, jpeg above (docs/performance.md has bytes, time and what a network thinks of
     it); a run that was begun when it stood for webp goes on with it."""
     quality: Annotated[int, Field(ge=1, le=100)] = 90
+    """Of jpeg and webp."""
     effort: Annotated[Annotated[int, Field(ge=0, le=6)] | None, Setting(neutral=4)] = None
     """Of the webp encoder, 0 to 6; where null 2, which takes half the time of 4 at the same size and nearly the same
     quality, and in a run that was begun with another what it was begun with."""
@@ -266,7 +275,9 @@ class EngineConfig(Section):
     CPU; with engine.name: ray, one per GPU of the cluster. One is this very process; of several, those that die are
     started again."""
     shard_size: Annotated[int, Field(ge=1)] = 256
+    """Images of a shard: what a worker claims, and what is lost at most where one is stopped; fixed with the plan."""
     batch_size: Annotated[int, Field(ge=1)] = 16
+    """Images that are made at once; halved by itself where memory does not suffice."""
     threads: Annotated[int, Field(ge=1)] | None = None
     """Threads per worker for PyTorch on a CPU; cores / workers where null, as settled with the plan of the run."""
     feeding_threads: Annotated[int, Field(ge=1)] | None = None

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
 from augcond import registry
-from augcond.config.base import OneOrMore, Section, Setting
+from augcond.config.base import AtLeastOne, OneOrMore, Section, Setting
 from augcond.config.data import DataConfig
 from augcond.config.generation import ConditioningConfig, EngineConfig, GeneratorConfig, OutputConfig, PlanConfig
 from augcond.config.training import (
@@ -20,16 +20,31 @@ from augcond.config.training import (
     TrainingConfig,
 )
 
+TrackerName = Literal["tensorboard", "wandb", "mlflow", "trackio"]
+
+
+class SweepConfig(Section):
+    """What `augcond sweep` varies, where the command does not say it."""
+
+    over: dict[str, tuple[Any, ...] | dict[str, dict[str, Any]]]
+    """By key, the values that it takes; of a section such as `generator`, names for the keys that are set in it, by
+    which rows of the table are called. What a name leaves out has its default, not what the config says elsewhere."""
+    seeds: AtLeastOne = 3
+    """Seeds of split, plan and training together."""
+
 
 class RunConfig(Section):
     """Everything that defines one run."""
 
     data: DataConfig
     run: Annotated[Path, Setting("nothing", path="path", swept=False)]
+    """The folder that the run is kept in; made if it is missing."""
     protocol: Annotated[ProtocolName | None, Setting("nothing", swept=False)] = None
     """A preset of the sections below; what the config spells itself goes before it."""
     leaks: Annotated[tuple[LeakName, ...], Setting("real")] = ()
     """Leaks of published scripts to reproduce, for comparison only: results are marked leaky."""
+    tracking: Annotated[tuple[TrackerName, ...], OneOrMore, Setting("nothing", neutral=[], swept=False)] = ()
+    """Who is told of losses, accuracies, rates and images besides: one tracker or several; docs/tracking.md."""
     plan: PlanConfig = PlanConfig()
     conditioning: ConditioningConfig = ConditioningConfig()
     prompt: Annotated[tuple[str, ...], OneOrMore, Field(min_length=1), Setting("images", by="each")] = (
@@ -42,6 +57,7 @@ class RunConfig(Section):
     training: TrainingConfig = TrainingConfig()
     screening: ScreeningConfig = ScreeningConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
+    sweep: Annotated[SweepConfig | None, Setting("nothing", neutral=None, swept=False)] = None
 
     @model_validator(mode="after")
     def _arms_train_on_recipes(self) -> Self:

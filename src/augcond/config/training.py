@@ -36,6 +36,8 @@ class SplitConfig(Section, decides="real"):
     """Which of the labelled images are trained on, and which are held out for validation."""
 
     name: SplitName = "all"
+    """all: every image is trained on, but those held out; long-tail: fewer and fewer from class to class; few-shot: `k`
+    of each class."""
     imbalance: Annotated[float, Field(ge=1)] | None = None
     """long-tail: images of the largest class over those of the smallest; 100 where null."""
     head: AtLeastOne | None = None
@@ -47,6 +49,7 @@ class SplitConfig(Section, decides="real"):
     validation_per_class: Count = 0
     """Images per class that are held out for validation, where `data.validation` names no images of its own."""
     seed: Annotated[Count, Setting(swept=False)] = 0
+    """Which images of each class are drawn, and held out."""
 
     @model_validator(mode="after")
     def _keys_fit_name(self) -> Self:
@@ -75,6 +78,7 @@ class AugmentConfig(Section, decides="models"):
     mix: Literal["none", "mixup", "cutmix"] = "none"
     """Mix the inputs of a batch, and their labels."""
     mix_alpha: Annotated[float, Field(gt=0)] = 1.0
+    """lambda ~ Beta(mix_alpha, mix_alpha)."""
 
     @field_validator("scale")
     @classmethod
@@ -126,6 +130,9 @@ _ALIKE = Setting(alike=True)
 _EACH = Setting(by="each", alike=True, swept=False)
 """Which models there are: each counts by itself."""
 
+_CEILING = Setting(by="each", neutral="alike", alike=True)
+"""What it decides counts by itself, as the ceiling's own `counts`."""
+
 
 class TrainingConfig(Section, decides="models"):
     """How classifiers are trained; every arm gets the same number of steps and images per step."""
@@ -134,6 +141,8 @@ class TrainingConfig(Section, decides="models"):
     """`small-cnn` (32 pixels, for a CPU), the name of a timm model, or, for a linear probe, `generator`: the image
     encoder of the generator itself."""
     mode: Literal["scratch", "finetune", "linear-probe"] = "scratch"
+    """scratch: all weights, from random ones; finetune: all weights, from `weights`; linear-probe: a linear layer, on
+    the features of a frozen network."""
     weights: Annotated[str | None, Setting(path="weights")] = None
     """Weights to start from: `hub` (timm's own for this model) or a local safetensors file."""
     revision: str | None = None
@@ -145,6 +154,7 @@ class TrainingConfig(Section, decides="models"):
     batch_size: Annotated[AtLeastOne, _ALIKE] = 64
     """Images per step, over all devices."""
     synthetic_share: Share = 0.5
+    """Of each batch, in arms that train on synthetic images."""
     mix: Drawing = "exact"
     """exact: this share of each batch is synthetic; bernoulli: each image is, with this probability."""
     synthetic_tilt: Annotated[Annotated[float, Field(ge=0)], Setting(neutral=0.0)] = 0.0
@@ -155,22 +165,32 @@ class TrainingConfig(Section, decides="models"):
     sampling: Literal["uniform", "class-balanced"] = "uniform"
     """How real images are drawn: each equally often, or each class equally often, as a baseline for long tails."""
     loss: LossName = "balanced-softmax"
+    """balanced-softmax and logit-adjustment allow for classes that have few images (arXiv 2007.10740, 2007.07314)."""
     counts: Literal["real", "effective"] = "real"
     """Class counts that balanced-softmax and logit-adjustment use: of the real images, or what batches really show."""
+    ceiling_counts: Annotated[Literal["effective", "alike"], _CEILING] = "effective"
+    """Class counts of an arm on unused-real that sets no `counts` of its own: effective, since its classes are
+    filled up and those of the real images would correct for a tail that is not there; or alike for every arm."""
     tau: Annotated[float, Field(ge=0)] = 1.0
     """Strength of the logit adjustment."""
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Probability that is spread over all classes."""
     optimizer: str = "adamw"
     """Any optimiser that timm knows, such as adamw, sgd (with Nesterov momentum), momentum (sgd without) or lamb."""
     lr: Annotated[float, Field(gt=0)] = 0.003
+    """Highest learning rate."""
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
     """Of sgd and its like."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.05
+    """As the optimiser understands it: decoupled in adamw, added to the gradient in sgd."""
     decay: Annotated[Literal["weights", "all"], Setting(neutral="weights")] = "weights"
     """What weight decay acts on: weights alone, or biases and norms too."""
     clip_norm: Annotated[float, Field(gt=0)] | None = None
+    """Largest norm of a gradient; null: gradients are not clipped."""
     schedule: Literal["cosine", "constant"] = "cosine"
+    """Of the learning rate, after the warm-up: down to 0, or as it is."""
     warmup_steps: Count = 0
+    """Steps over which the learning rate rises to `lr`."""
     augment: AugmentConfig = AugmentConfig()
     views: AtLeastOne | Literal["fresh"] = 1
     """linear-probe: augmented views of each training image whose features are computed once, beside the plain one;
@@ -241,6 +261,8 @@ class TrainingConfig(Section, decides="models"):
     def for_arm(self, arm: ArmConfig) -> TrainingConfig:
         """Return these settings with those that `arm` sets otherwise."""
         values = self.model_dump(exclude={"arms"})
+        if arm.recipe == UNUSED_REAL and self.ceiling_counts == "effective":
+            values["counts"] = "effective"
         for key, value in arm.overrides.items():
             nested = isinstance(value, dict) and isinstance(values.get(key), dict)
             values[key] = {**values[key], **value} if nested else value
@@ -260,10 +282,16 @@ class EvaluationConfig(Section, decides="judgement"):
     """Bounds of the shot groups by real training images (many > `many`, few < `few`, medium between), and verdicts."""
 
     many: AtLeastOne = 100
+    """A class with more real training images is one with many."""
     few: AtLeastOne = 20
+    """A class with fewer is one with few."""
     primary: Annotated[tuple[str, ...], OneOrMore, Setting(neutral=[], swept=False)] = ()
     """Arms whose gain in overall accuracy over the first arm was chosen beforehand as the question; everything else is
     exploratory then. Empty: all gains over the first arm are corrected for their number (Holm)."""
+    features: Annotated[str, Setting("nothing", neutral="generator", swept=False)] = "auto"
+    """Encoder by whose features a report judges the generated images. auto: that of the classifier trained on real
+    images alone, where there is one, which has no part in making them; else the generator's own, which is circular and
+    said to be. Or generator, timm:NAME, torchvision:NAME."""
     bootstrap: Annotated[AtLeastOne, Setting("nothing", swept=False)] = 2000
     """Of augcond 0.1, whose intervals were too narrow; without effect."""
 

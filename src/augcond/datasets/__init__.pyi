@@ -18,6 +18,7 @@ from .loading import list_images as list_images
 from .loading import load_dataset as load_dataset
 from .loading import load_held_out as load_held_out
 from .loading import register_reader as register_reader
+from .memory import list_memory as list_memory
 from .splits import Split as Split
 from .splits import few_shot as few_shot
 from .splits import long_tail as long_tail

@@ -63,14 +63,7 @@ class HuggingFaceReader:
         Raises:
             OSError: the row has no image, or the file that it points to cannot be read.
         """
-        value = _images(self.source, self.column)[int(key.rpartition("/")[2])][self.column]
-        if isinstance(value, dict):
-            if value["bytes"] is None and value["path"]:
-                return read_file(Path(value["path"]))
-            value = value["bytes"]
-        if not value:
-            raise OSError(errno.ENODATA, "no image in this row")
-        return bytes(value)
+        return stored_image(_images(self.source, self.column)[int(key.rpartition("/")[2])][self.column])
 
     def stat(self, key: str) -> tuple[int, int] | None:
         """Return the number of rows and the newest time of change of the split's files, in ns."""
@@ -96,13 +89,9 @@ def list_huggingface(
         ConfigError: the config names a column that is not there.
     """
     source = HuggingFaceSource(None if path else config.id, path, config.config, config.revision, split)
-    features = _open(source).features
-    image = _image_column(source, features, config.image)
-    label = _label_column(source, features, config.label)
-    values = _open(source).select_columns([label]).with_format("arrow")[:][label].to_pylist()
-    classes, texts = _classes(source, features[label], label, values)
+    image, classes, texts = labelled_rows(_open(source), config, source)
     index = {class_id: place for place, class_id in enumerate(classes)}
-    keys = [f"{split}/{row:08d}" for row in range(len(values))]
+    keys = [f"{split}/{row:08d}" for row in range(len(texts))]
     listed = [(key, index[text]) for key, text in zip(keys, texts, strict=True) if text is not None]
     if not listed:
         raise DatasetError(f"no labelled images in {source}")
@@ -116,6 +105,41 @@ def list_huggingface(
             RejectedFile(key, -1, "no label") for key, text in zip(keys, texts, strict=True) if text is None
         ),
     )
+
+
+def labelled_rows(
+    rows: Any, config: HuggingFaceConfig, source: object
+) -> tuple[str, tuple[str, ...], list[str | None]]:
+    """Return the column of the images, the class ids in label order, and the class id of each row, None without.
+
+    Args:
+        rows: a `datasets.Dataset`.
+        config: names the columns, where it does.
+        source: how messages call it.
+
+    Raises:
+        DatasetError: no column fits.
+        ConfigError: the config names a column that is not there.
+    """
+    image = _image_column(source, rows.features, config.image)
+    label = _label_column(source, rows.features, config.label)
+    values = rows.select_columns([label]).with_format("arrow")[:][label].to_pylist()
+    return image, *_classes(source, rows.features[label], label, values)
+
+
+def stored_image(value: Any) -> bytes:
+    """Return the encoded image that a row of `stored_images` holds.
+
+    Raises:
+        OSError: it holds none, or the file that it points to cannot be read.
+    """
+    if isinstance(value, dict):
+        if value["bytes"] is None and value["path"]:
+            return read_file(Path(value["path"]))
+        value = value["bytes"]
+    if not value:
+        raise OSError(errno.ENODATA, "no image in this row")
+    return bytes(value)
 
 
 @lru_cache(maxsize=8)
@@ -167,10 +191,14 @@ def _check_whole(path: Path, found: Any) -> None:
 
 @lru_cache(maxsize=8)
 def _images(source: HuggingFaceSource, column: str) -> Any:
-    """Return the image column alone; its values are what is stored, bytes or {bytes, path}."""
+    return stored_images(_open(source), column)
+
+
+def stored_images(rows: Any, column: str) -> Any:
+    """Return the image column of a `datasets.Dataset`; its values are what is stored, bytes or {bytes, path}."""
     import datasets
 
-    opened = _open(source).select_columns([column])
+    opened = rows.with_format(None).select_columns([column])
     if isinstance(opened.features[column], datasets.Value):
         return opened
     return opened.cast_column(column, datasets.Image(decode=False))
@@ -185,7 +213,7 @@ def _stat(source: HuggingFaceSource, column: str) -> tuple[int, int] | None:
         return None
 
 
-def _image_column(source: HuggingFaceSource, features: dict[str, Any], wanted: str | None) -> str:
+def _image_column(source: object, features: dict[str, Any], wanted: str | None) -> str:
     import datasets
 
     def holds_images(feature: Any) -> bool:
@@ -197,7 +225,7 @@ def _image_column(source: HuggingFaceSource, features: dict[str, Any], wanted: s
     return _choose(source, features, wanted, fitting, "image", IMAGE_COLUMNS)
 
 
-def _label_column(source: HuggingFaceSource, features: dict[str, Any], wanted: str | None) -> str:
+def _label_column(source: object, features: dict[str, Any], wanted: str | None) -> str:
     import datasets
 
     named = [name for name, feature in features.items() if isinstance(feature, datasets.ClassLabel)]
@@ -212,7 +240,7 @@ def _is_plain(feature: Any) -> bool:
 
 
 def _choose(
-    source: HuggingFaceSource,
+    source: object,
     features: dict[str, Any],
     wanted: str | None,
     fitting: list[str],
@@ -230,9 +258,7 @@ def _choose(
     return preferred[0]
 
 
-def _classes(
-    source: HuggingFaceSource, feature: Any, column: str, values: list[Any]
-) -> tuple[tuple[str, ...], list[str | None]]:
+def _classes(source: object, feature: Any, column: str, values: list[Any]) -> tuple[tuple[str, ...], list[str | None]]:
     """Return the class ids in label order, and the class id of each row; None where it has none."""
     import datasets
 

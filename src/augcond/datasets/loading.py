@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -12,6 +14,7 @@ from augcond.datasets.splits import subset
 from augcond.datasets.suspicions import comparable, lonely
 from augcond.datasets.verification import verify
 from augcond.errors import ConfigError, DatasetError
+from augcond.files import user_cache
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -39,9 +42,20 @@ def load_dataset(config: DataConfig, *, cache: Path | None = None, progress: Pro
         list_images(config),
         DecodeSettings.of(config),
         max_bad_share=config.max_bad_share,
-        cache=cache,
+        cache=_caches(config, "train", cache),
         progress=progress,
     )
+
+
+def _caches(config: DataConfig, role: Role, own: Path | None) -> tuple[Path, ...]:
+    """Return where it is kept what decoding found: in the run, if there is one, and in the user's cache.
+
+    There commands find it that have no run, and runs that begin.
+    """
+    path = {"train": config.path, "validation": config.validation, "test": config.test}[role]
+    place = json.dumps([config.source, None if path is None else str(path.resolve()), role])
+    name = hashlib.sha256(place.encode()).hexdigest()[:32]
+    return *([] if own is None else [own]), user_cache() / "decoded" / f"{name}.parquet"
 
 
 def register_reader(name: str, target: str) -> None:
@@ -143,7 +157,8 @@ def load_held_out(
     listing = list_held_out(config, on)
     if listing is None:
         raise no_held_out(config, on)
-    loaded = verify(listing, DecodeSettings.of(config), max_bad_share=config.max_bad_share, cache=cache)
+    caches = _caches(config, on, cache)
+    loaded = verify(listing, DecodeSettings.of(config), max_bad_share=config.max_bad_share, cache=caches)
     return _with_classes(loaded, dataset, on)
 
 

@@ -9,6 +9,7 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import PIL
@@ -26,7 +27,6 @@ from augcond.sealed import read_table, write_table
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
     from augcond.datasets.base import DecodeSettings
     from augcond.progress import Progress
@@ -48,7 +48,7 @@ def verify(
     settings: DecodeSettings,
     *,
     max_bad_share: float = 0.1,
-    cache: Path | None = None,
+    cache: Path | Sequence[Path] | None = None,
     workers: int | None = None,
     progress: Progress | None = None,
 ) -> Dataset:
@@ -61,7 +61,8 @@ def verify(
         settings: how to decode.
         max_bad_share: the share of files, in [0, 1], that may be unusable.
         cache: a parquet file of earlier outcomes, read and written; files of unchanged size and time of change are not
-            decoded again. Used where the reader can tell those (see `StatReader`).
+            decoded again. Of several the first that can be read is, and all are written; only the first is sorely
+            missed where it cannot be. Used where the reader can tell size and time (see `StatReader`).
         workers: threads; one per available core where None. Each holds one image in memory.
         progress: is told of every image, in the thread that called; one that cannot be used has failed.
 
@@ -70,7 +71,8 @@ def verify(
         ConfigError: `settings` are wrong.
     """
     background_colour(settings)
-    verification = _Verification(listing, settings, cache, progress or NoProgress())
+    caches = (cache,) if isinstance(cache, Path) else tuple(cache or ())
+    verification = _Verification(listing, settings, caches, progress or NoProgress())
     verification.run(workers or available_cores())
     images, rejected = verification.images, [*listing.rejected, *verification.rejected]
     check_share(rejected, len(images) + len(rejected), max_bad_share)
@@ -93,7 +95,9 @@ def verify(
 class _Verification:
     """One pass over a listing, chunk by chunk."""
 
-    def __init__(self, listing: Listing, settings: DecodeSettings, cache: Path | None, progress: Progress) -> None:
+    def __init__(
+        self, listing: Listing, settings: DecodeSettings, caches: tuple[Path, ...], progress: Progress
+    ) -> None:
         self.images: list[ImageRecord] = []
         self.rejected: list[RejectedFile] = []
         self._listing = listing
@@ -101,7 +105,7 @@ class _Verification:
         self._examine = partial(_examine, listing.reader, settings)
         reader = listing.reader
         self._stat = partial(_stat_all, reader) if isinstance(reader, StatReader) else None
-        self._cache = OutcomeCache(cache, listing.keys, settings) if cache is not None and self._stat else None
+        self._cache = OutcomeCache(caches, listing.keys, settings) if caches and self._stat else None
         self._unsaved = 0
 
     def run(self, workers: int) -> None:
@@ -147,12 +151,8 @@ class _Verification:
             self.rejected.append(RejectedFile(key, label, outcome.reason))
 
     def _save(self) -> None:
-        if self._cache and self._unsaved:
-            try:
-                self._cache.save()
-            except OSError as error:
-                # The job can do without; only the next one will take longer.
-                logger.warning("what was found of %d images cannot be kept: %s", self._unsaved, error)
+        if self._cache and (self._unsaved or self._cache.is_behind):
+            self._cache.save()
             self._unsaved = 0
 
 
@@ -254,17 +254,25 @@ class OutcomeCache:
     """Outcomes by key, size and time of change.
 
     Args:
-        path: the parquet file; need not exist. One that was made with other settings is passed over, a damaged one
+        paths: parquet files; need not exist. One that was made with other settings is passed over, a damaged one
             with a warning.
         keys: all keys of the job; outcomes are asked for by position among them.
         settings: how images are decoded; outcomes depend on it.
+
+    Attributes:
+        is_behind: whether what is known was not read from the first of `paths`, so that it is worth writing there.
     """
 
-    def __init__(self, path: Path, keys: Sequence[str], settings: DecodeSettings) -> None:
-        self._path = path
+    def __init__(self, paths: Sequence[Path], keys: Sequence[str], settings: DecodeSettings) -> None:
+        self._paths = paths
         self._keys = keys
         self._schema = _SCHEMA.with_metadata({"augcond": _fingerprint(settings)})
-        self._known = self._load()
+        self._known: pa.Table | None = None
+        for path in paths:
+            self._known = self._load(path)
+            if self._known is not None:
+                break
+        self.is_behind = self._known is not None and path != paths[0]
         self._batches: list[pa.RecordBatch] = []
 
     def get(self, start: int, stats: Sequence[Stat | None]) -> list[Outcome | None]:
@@ -310,22 +318,29 @@ class OutcomeCache:
             self._batches.append(pa.RecordBatch.from_arrays(columns, schema=self._schema))
 
     def save(self) -> None:
-        """Write all outcomes taken in so far, replacing the file at once: a reader sees the old one or the new one."""
-        self._path.parent.mkdir(parents=True, exist_ok=True)
+        """Write all outcomes taken in so far, replacing each file at once: a reader sees the old one or the new one."""
         table = pa.Table.from_batches(self._batches, schema=self._schema)
-        write_table(self._path, table)
+        for path in self._paths:
+            try:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                write_table(path, table)
+            except OSError as error:
+                # The job can do without; only the next one will take longer.
+                level = logging.WARNING if path == self._paths[0] else logging.INFO
+                logger.log(level, "what was found of %d images cannot be kept: %s", table.num_rows, error)
+        self.is_behind = False
 
-    def _load(self) -> pa.Table | None:
+    def _load(self, path: Path) -> pa.Table | None:
         """Return the known outcomes in the order of the job's keys, null where there is none."""
         try:
-            table = read_table(self._path, "every image is decoded again").content
+            table = read_table(path, "every image is decoded again").content
         except FileNotFoundError:
             return None
         except CorruptRunError as error:
             logger.warning("%s", error)
             return None
         if not table.schema.equals(self._schema, check_metadata=True):
-            logger.info("%s was made with other settings: every image is decoded again", self._path)
+            logger.info("%s was made with other settings: every image is decoded again", path)
             return None
         positions = pc.index_in(pa.array(self._keys, pa.string()), value_set=table["key"].combine_chunks())
         return table.take(positions)

@@ -6,6 +6,7 @@ import logging
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,8 +14,11 @@ from augcond import registry
 from augcond.config import RunConfig
 from augcond.engine.faults import most_failed
 from augcond.engine.feeding import Materials
+from augcond.engine.standby import Preparation, Standby
 from augcond.engine.work import Work
 from augcond.errors import RunError
+from augcond.generators.base import Traits
+from augcond.generators.devices import on_cpu
 from augcond.progress import NoProgress, Progress
 from augcond.store.commit import ShardMarker
 from augcond.store.folder import RunFolder
@@ -72,6 +76,18 @@ class Summary:
     reasons: dict[str, int]
     seconds: float
 
+    def then(self, later: Summary) -> Summary:
+        """Return what was done by this call and by a `later` one on the same run."""
+        reasons = Counter(self.reasons) + Counter(later.reasons)
+        return Summary(
+            shards=self.shards + later.shards,
+            skipped=later.skipped - self.shards,
+            ok=self.ok + later.ok,
+            failed=self.failed + later.failed,
+            reasons=dict(reasons.most_common()),
+            seconds=self.seconds + later.seconds,
+        )
+
 
 class Engine(ABC):
     """Has the pending shards of a job made; subclasses decide where and in which order."""
@@ -105,6 +121,24 @@ class Engine(ABC):
     def makes_here(self, config: RunConfig) -> bool:
         """Return whether this process makes rows, and so needs the generator on its device."""
         return True
+
+    def traits(self, config: RunConfig, images: int) -> Traits:
+        """Return those of the generator, of which this process has no need otherwise; asked where it makes no rows.
+
+        Args:
+            config: of the run; its folder is there.
+            images: how many there are to make.
+
+        Raises:
+            AugcondError: it cannot be loaded.
+        """
+        # Wherever the workers are: here it is loaded to be asked only, on what every machine has.
+        asked = on_cpu(config.generator)
+        with closing(Standby(Preparation(config.run, asked, images))) as standby:
+            return standby.traits()
+
+    def close(self) -> None:  # noqa: B027 - most have nothing to end
+        """End what `traits` has started and `run` has not taken."""
 
     def threads(self, config: RunConfig) -> int | None:
         """Return how many threads PyTorch has on a CPU in each worker; None for as many as it likes."""

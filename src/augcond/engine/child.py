@@ -15,14 +15,16 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from augcond.engine.rescue import make_row_by_row
+from augcond.engine.standby import Preparation
 from augcond.engine.work import Work, do_work, load
 from augcond.errors import AugcondError
+from augcond.generators import Generator, load_generator
+from augcond.guest import as_guest
 from augcond.interruption import INTERRUPTED, catch, names, received
 from augcond.progress import log_to
 from augcond.store.commit import ShardMarker
 from augcond.store.folder import RunFolder
 from augcond.store.pending import ClaimedShard
-from augcond.torch_state import in_its_own_state
 
 FAILED = 1
 
@@ -66,9 +68,16 @@ class Told:
         self.tell("shard", (number, marker))
 
 
-@in_its_own_state
-def _work(order: Order, told: Told) -> None:
-    loaded = load(order.work)
+@as_guest
+def _prepared(preparation: Preparation, told: Told) -> Generator:
+    generator = load_generator(preparation.generator, images=preparation.images)
+    told.tell("traits", generator.traits)
+    return generator
+
+
+@as_guest
+def _work(order: Order, told: Told, generator: Generator | None) -> None:
+    loaded = load(order.work, generator)
     told.tell("ready")
     if order.alone is not None:
         marker = make_row_by_row(order.work, order.alone, order.fatal, lambda key: told.tell("at", key), loaded)
@@ -94,11 +103,20 @@ def main() -> int:
         signal.signal(number, signal.SIG_IGN)
     catch([signal.SIGTERM], insistent=False)
     sys.path[:] = pickle.load(sys.stdin.buffer)  # noqa: S301 - of our parent
-    order: Order = pickle.load(sys.stdin.buffer)  # noqa: S301
-    os.environ.update(order.environment)
+    first: Preparation | Order = pickle.load(sys.stdin.buffer)  # noqa: S301
+    os.environ.update(first.environment)
+    run = first.run if isinstance(first, Preparation) else first.work.run
     try:
-        with log_to(RunFolder(order.work.run).log_path):
-            _work(order, told)
+        with log_to(RunFolder(run).log_path):
+            if not isinstance(first, Preparation):  # an `Order` is of this module, which has another name here
+                _work(first, told, None)
+                return 0
+            generator = _prepared(first, told)
+            try:
+                order: Order = pickle.load(sys.stdin.buffer)  # noqa: S301
+            except EOFError:  # there is nothing to do
+                return 0
+            _work(order, told, generator)
     except (AugcondError, OSError) as error:
         if isinstance(error, BrokenPipeError):
             raise

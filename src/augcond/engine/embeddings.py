@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from augcond.engine.feeding import Threads
     from augcond.engine.sources import Sources
     from augcond.generators import Generator
+    from augcond.planning import Plan
     from augcond.store.folder import RunFolder
     from augcond.store.plans import RunPlan
 
@@ -58,39 +59,30 @@ def are_kept(generator: Generator) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Blocks:
-    """Which sources are encoded together, and where their embeddings lie.
+    """Which sources are encoded together.
 
     Attributes:
         keys: of the sources, in the order of their first use for a whole view.
         place: of each key in `keys`.
-        folder: the run.
-        made_of: sha256 of every source.
-        made_with: what else an embedding depends on, as text.
+        kept: where their embeddings lie; None where they are kept in memory alone.
     """
 
     keys: list[str]
     place: dict[str, int]
-    folder: RunFolder
-    made_of: dict[str, str]
-    made_with: str
+    kept: KeptBlocks | None = None
 
     @classmethod
-    def of(cls, folder: RunFolder, plan: RunPlan, conditioning: ConditioningConfig, generator: Generator) -> Blocks:
-        """Return the blocks of a run."""
-        table = plan.plan.table
-        recipes = {name: recipe_of_row(conditioning, name) for name in table["recipe"].unique().to_pylist()}
-        whole = [name for name, recipe in recipes.items() if recipe.with_image and recipe.pixels is None]
-        used = table.filter(pc.is_in(table["recipe"], pa.array(whole, pa.string())))["source_keys"]
-        keys = used.combine_chunks().flatten().unique().to_pylist()
-        made_with = {"generator": asdict(generator.identity), "versions": dict(plan.versions)}
-        made_with["data"] = plan.settings["data"]
-        return cls(
-            keys,
-            {key: place for place, key in enumerate(keys)},
-            folder,
-            {key: sha256 for key, (_, sha256) in folder.read_sources().items()},
-            json.dumps(made_with, sort_keys=True),
-        )
+    def of(cls, plan: Plan, conditioning: ConditioningConfig) -> Blocks:
+        """Return the blocks of a plan."""
+        parts: list[pa.Array] = []
+        for part in plan.columns(["recipe", "source_keys"]):
+            names = part["recipe"].unique().to_pylist()
+            recipes = {name: recipe_of_row(conditioning, name) for name in names}
+            whole = [name for name, recipe in recipes.items() if recipe.with_image and recipe.pixels is None]
+            used = part.filter(pc.is_in(part["recipe"], pa.array(whole, pa.string())))["source_keys"]
+            parts.append(used.combine_chunks().flatten().unique())
+        keys = pa.chunked_array(parts, pa.string()).unique().to_pylist()
+        return cls(keys, {key: place for place, key in enumerate(keys)})
 
     def number(self, key: str) -> int:
         """Return the number of the block of a source."""
@@ -100,16 +92,42 @@ class Blocks:
         """Return the keys of a block's sources."""
         return self.keys[number * BLOCK : (number + 1) * BLOCK]
 
+
+@dataclass(frozen=True, slots=True)
+class KeptBlocks:
+    """Where the embeddings of a run's sources lie.
+
+    Attributes:
+        folder: the run.
+        made_of: sha256 of every source.
+        made_with: what else an embedding depends on, as text.
+    """
+
+    folder: RunFolder
+    made_of: dict[str, str]
+    made_with: str
+
+    @classmethod
+    def of(cls, folder: RunFolder, plan: RunPlan, generator: Generator) -> KeptBlocks:
+        """Return those of a run."""
+        made_with = {"generator": asdict(generator.identity), "versions": dict(plan.versions)}
+        made_with["data"] = plan.settings["data"]
+        return cls(
+            folder,
+            {key: sha256 for key, (_, sha256) in folder.read_sources().items()},
+            json.dumps(made_with, sort_keys=True),
+        )
+
     def path(self, number: int) -> Path:
         """Return where the embeddings of a block are kept."""
         return self.folder.embeddings_path(number)
 
-    def about(self, number: int) -> str:
+    def about(self, block: list[str]) -> str:
         """Return a digest of all that the embeddings of a block depend on."""
-        sources = [f"{key}\0{self.made_of.get(key)}" for key in self.block(number)]
+        sources = [f"{key}\0{self.made_of.get(key)}" for key in block]
         return hashlib.sha256("\n".join([self.made_with, *sources]).encode()).hexdigest()
 
-    def read(self, number: int, shape: tuple[int, ...]) -> dict[str, torch.Tensor]:
+    def read(self, number: int, block: list[str], shape: tuple[int, ...]) -> dict[str, torch.Tensor]:
         """Return the embeddings of a block as they were kept, those that could be computed.
 
         Raises:
@@ -121,19 +139,19 @@ class Blocks:
             logger.warning("%s", error)
             raise FileNotFoundError from error
         values = table["embedding"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
-        fits = (table.schema.metadata or {}).get(_ABOUT) == self.about(number).encode()
+        fits = (table.schema.metadata or {}).get(_ABOUT) == self.about(block).encode()
         if not fits or len(values) != table.num_rows * math.prod(shape):
             raise FileNotFoundError
         found = torch.from_numpy(values.copy()).view(table.num_rows, *shape)
         return dict(zip(table["key"].to_pylist(), found, strict=True))
 
-    def write(self, number: int, found: dict[str, torch.Tensor]) -> None:
+    def write(self, number: int, block: list[str], found: dict[str, torch.Tensor]) -> None:
         """Keep the embeddings of a block; other workers write the same."""
         flat = [embedding.flatten().tolist() for embedding in found.values()]
         table = pa.table({"key": list(found), "embedding": pa.array(flat, pa.list_(pa.float32()))})
         try:
             self.path(number).parent.mkdir(exist_ok=True)
-            write_table(self.path(number), table.replace_schema_metadata({_ABOUT: self.about(number)}))
+            write_table(self.path(number), table.replace_schema_metadata({_ABOUT: self.about(block)}))
         except OSError as error:  # they are only kept to save time
             logger.warning("%s cannot be written: %s", self.path(number), error.strerror)
 
@@ -168,7 +186,8 @@ class Embeddings:
             GeneratorError: the generator gives something else than a view.
         """
         number = self._blocks.number(key)
-        if number in self._kept or self._blocks.path(number).exists():
+        stored = self._blocks.kept
+        if number in self._kept or (stored is not None and stored.path(number).exists()):
             return
         self._begin(number)
         self._sources.view(key)  # here, so that a source that cannot be read fails its own rows
@@ -204,8 +223,10 @@ class Embeddings:
             return self._views[number]
 
     def _read(self, number: int) -> dict[str, torch.Tensor] | None:
+        stored = self._blocks.kept
         try:
-            return self._blocks.read(number, self._generator.embedding_shape)
+            block, shape = self._blocks.block(number), self._generator.embedding_shape
+            return None if stored is None else stored.read(number, block, shape)
         except FileNotFoundError:
             return None
 
@@ -223,6 +244,7 @@ class Embeddings:
         with self._lock:
             self._views.pop(number, None)
         found = {key: encoded[place].clone() for place, key in readable}
-        if all(embedding.isfinite().all() for embedding in found.values()):
-            self._threads.submit(self._blocks.write, number, found)
+        stored = self._blocks.kept
+        if stored is not None and all(embedding.isfinite().all() for embedding in found.values()):
+            self._threads.submit(stored.write, number, self._blocks.block(number), found)
         return found

@@ -9,17 +9,17 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, ParamSpec, Self, TypeVar
 
 from augcond.conditioning import Prepared, prepare, recipe_of_row
 from augcond.config import ConditioningConfig
 from augcond.datasets import DecodeSettings, Reader
 from augcond.datasets.decoding import available_cores, quiet_pillow
-from augcond.engine.embeddings import Blocks, Embeddings, are_kept
+from augcond.engine.embeddings import Blocks, Embeddings, KeptBlocks, are_kept
 from augcond.engine.sources import Sources, Unreadable
 from augcond.generators import Generator
-from augcond.planning import PlanRow
+from augcond.planning import Plan, PlanRow
 from augcond.store.images import ImageFormat
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ UNREADABLE = "source image unreadable"
 BATCHES_AHEAD = 2
 """So many batches of rows are being readied at most while one is with the generator."""
 
-_BYTES_AHEAD = 256 * 2**20
+_BYTES_AHEAD = 128 * 2**20
 """Of prepared rows beyond the batch that comes next."""
 
 _MOST_THREADS = 8
@@ -191,10 +191,18 @@ class Feeding:
 
     def embed_once(self, folder: RunFolder, plan: RunPlan) -> None:
         """Have embeddings of whole views computed once for all rows of a run, and kept with it, if they are small."""
+        if plan.embedding_once and are_kept(self.materials.generator):
+            blocks = Blocks.of(plan.plan, self.materials.conditioning)
+            self._embed(replace(blocks, kept=KeptBlocks.of(folder, plan, self.materials.generator)))
+
+    def embed_in_memory(self, plan: Plan) -> None:
+        """Have them computed once for all rows of a plan that is no run's, if they are small."""
+        if are_kept(self.materials.generator):
+            self._embed(Blocks.of(plan, self.materials.conditioning))
+
+    def _embed(self, blocks: Blocks) -> None:
         generator = self.materials.generator
-        if plan.embedding_once and are_kept(generator):
-            blocks = Blocks.of(folder, plan, self.materials.conditioning, generator)
-            self._sources.embeddings = Embeddings(blocks, self._sources, generator, self.threads, self._limit / 8)
+        self._sources.embeddings = Embeddings(blocks, self._sources, generator, self.threads, self._limit / 8)
 
     def embedding(self, key: str) -> Tensor:
         """Return the embedding of a source whose rows are prepared without its view."""

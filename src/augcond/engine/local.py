@@ -6,17 +6,32 @@ from collections.abc import Callable
 
 from augcond.config import RunConfig
 from augcond.engine.base import Engine, Job
+from augcond.engine.standby import Preparation, Standby
 from augcond.engine.work import Work, do_work
-from augcond.engine.workers import Workers, threads_of, worker_count
+from augcond.engine.workers import Workers, device_environment, threads_of, visible_devices, worker_count
+from augcond.generators.base import Traits
 from augcond.store.commit import ShardMarker
 
 
 class LocalEngine(Engine):
     """Makes shards in this process, or in several that it starts on this machine (`engine.workers`)."""
 
+    _standby: Standby | None = None
+
     def makes_here(self, config: RunConfig) -> bool:
         """Return whether there is one worker."""
         return worker_count(config) == 1
+
+    def traits(self, config: RunConfig, images: int) -> Traits:
+        """Return those of the generator that the first worker has loaded, which then waits for what it is to do."""
+        environment = device_environment(visible_devices(worker_count(config)), 0)
+        self._standby = Standby(Preparation(config.run, config.generator, images, environment))
+        return self._standby.traits()
+
+    def close(self) -> None:
+        """End that worker, if there was nothing to do."""
+        if self._standby is not None:
+            self._standby.close()
 
     def threads(self, config: RunConfig) -> int | None:
         """Return the cores that each worker has."""
@@ -27,4 +42,4 @@ class LocalEngine(Engine):
         if job.materials is not None:
             do_work(work, on_shard, loaded=(job.plan, job.materials), progress=job.progress)
         else:
-            Workers(job, work, worker_count(job.config), on_shard).run()
+            Workers(job, work, worker_count(job.config), on_shard, standby=self._standby).run()

@@ -12,6 +12,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 
 import torch
+from torch.nn.utils.rnn import pad_sequence
 
 from augcond.conditioning import Conditioning, Draws, Prepared, Recipe, combine, recipe_of_row
 from augcond.engine.faults import FEWEST_TO_STOP, Faults, one_line
@@ -345,7 +346,8 @@ class _Conditioned:
 def _stack(rows: Sequence[_Conditioned], materials: Materials) -> Conditioning:
     settings, away = materials.conditioning, materials.away
     return Conditioning(
-        embeddings=torch.stack([each.embedding for each in rows]),
+        # Of reference images, rows may have other numbers; tokens of zeros are none.
+        embeddings=pad_sequence([each.embedding for each in rows], batch_first=True),
         with_image=torch.tensor([each.with_image for each in rows]),
         prompts=tuple(each.row.prompt for each in rows),
         dropout=tuple(settings.dropout if each.recipe.dropout else 0.0 for each in rows),

@@ -28,7 +28,7 @@ from augcond.engine.feeding import Ahead, Feeding, Materials
 from augcond.engine.looking import led_away
 from augcond.engine.rows import BatchSize, Making, count_for
 from augcond.errors import GeneratorError, RunMismatchError
-from augcond.generators import load_generator
+from augcond.generators import Generator, load_generator
 from augcond.generators.devices import resolve_device
 from augcond.planning import PlanRow
 from augcond.progress import NoProgress, Progress
@@ -141,15 +141,19 @@ def do_work(
             ) from error
 
 
-def load(work: Work) -> tuple[RunPlan, Materials]:
+def load(work: Work, generator: Generator | None = None) -> tuple[RunPlan, Materials]:
     """Return the plan of the run, and what its rows are made with; no image is opened yet.
+
+    Args:
+        work: what is to be done.
+        generator: of its config; loaded where None.
 
     Raises:
         RunMismatchError: the generator is not the one that the run was planned with.
     """
     config, folder = work.config, RunFolder(work.run)
     plan = folder.read_plan()
-    generator = load_generator(config.generator, images=len(plan.plan))
+    generator = generator or load_generator(config.generator, images=len(plan.plan))
     identity = generator.identity
     for planned, found in (
         (plan.columns.generator, f"{identity.name}:{identity.model}"),

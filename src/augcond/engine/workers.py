@@ -4,28 +4,23 @@ from __future__ import annotations
 
 import logging
 import os
-import pickle
 import signal
-import subprocess
-import sys
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from multiprocessing import Pipe
-from multiprocessing.connection import Connection, wait
-from pathlib import Path
-from typing import IO, Any, cast
+from multiprocessing.connection import wait
+from typing import Any
 
 import torch
 
-import augcond
 from augcond.config import RunConfig
 from augcond.datasets.decoding import available_cores
 from augcond.engine.base import Job
 from augcond.engine.child import Order
 from augcond.engine.faults import FEWEST_TO_STOP
+from augcond.engine.standby import ChildProcess, Standby, start_child
 from augcond.engine.work import Work
 from augcond.errors import GeneratorError, RunError
 from augcond.store.claims import Claims
@@ -74,14 +69,18 @@ def visible_devices(count: int) -> list[str]:
     return [devices[number % len(devices)] for number in range(count)] if devices else []
 
 
+def device_environment(devices: Sequence[str], slot: int) -> tuple[tuple[str, str], ...]:
+    """Return the variables that show a worker its device; none where there are no `devices`."""
+    return ((_DEVICES, devices[slot]),) if devices else ()
+
+
 @dataclass(slots=True)
 class _Child:
     """A worker that was started, and what it has told so far.
 
     Attributes:
         slot: which of the workers it is.
-        process: see there.
-        pipe: what it tells.
+        child: the process, and the ways to it.
         alone: the shard that it makes row by row; None for all others.
         ready: whether it has loaded everything.
         at: what it is at: a shard, or the key of a row of the shard that it makes row by row.
@@ -90,8 +89,7 @@ class _Child:
     """
 
     slot: int
-    process: subprocess.Popen[bytes]
-    pipe: Connection
+    child: ChildProcess
     alone: ClaimedShard | None
     ready: bool = False
     at: Any = None
@@ -116,6 +114,7 @@ class Workers:
         count: of processes.
         on_shard: told of each shard that one of them has committed.
         count_others: whether the progress is told of what workers elsewhere commit, too.
+        standby: a worker that has loaded the generator, and becomes the first of them.
         is_dropped: whether they are to end, and to drop what they have in hand; asked again and again.
     """
 
@@ -127,9 +126,10 @@ class Workers:
         on_shard: Callable[[int, ShardMarker], None],
         *,
         count_others: bool = True,
+        standby: Standby | None = None,
         is_dropped: Callable[[], bool] = lambda: False,
     ) -> None:
-        self._count_others, self._is_dropped = count_others, is_dropped
+        self._count_others, self._standby, self._is_dropped = count_others, standby, is_dropped
         self._job, self._work, self._count, self._on_shard = job, _shared_out(work, count), count, on_shard
         self._devices = visible_devices(count)
         self._children: list[_Child] = []
@@ -168,34 +168,24 @@ class Workers:
         return stop - start
 
     def _start(self, slot: int, alone: ClaimedShard | None = None) -> None:
-        ours, theirs = Pipe(duplex=False)
-        device = ((_DEVICES, self._devices[slot]),) if self._devices else ()
-        order = Order(self._work, device, alone, tuple(self._fatal))
-        found = str(Path(augcond.__file__).parents[1])
-        process = subprocess.Popen(  # noqa: S603 - of ourselves
-            [sys.executable, "-P", "-m", "augcond.engine.child", str(theirs.fileno())],
-            stdin=subprocess.PIPE,
-            pass_fds=[theirs.fileno()],
-            env={**os.environ, "PYTHONPATH": os.pathsep.join([found, *filter(None, [os.environ.get("PYTHONPATH")])])},
-        )
-        theirs.close()
-        self._children.append(_Child(slot, process, ours, alone))
-        with suppress(BrokenPipeError), cast(IO[bytes], process.stdin) as file:
-            # Where modules are looked for comes first: a config may be of a class of one's own.
-            pickle.dump(tuple(sys.path), file)
-            pickle.dump(order, file)
+        child = (self._standby.take() if self._standby is not None and slot == 0 else None) or start_child()
+        self._children.append(_Child(slot, child, alone))
+        environment = device_environment(self._devices, slot)
+        with suppress(BrokenPipeError):
+            child.tell(Order(self._work, environment, alone, tuple(self._fatal)))
 
     def _listen(self, claims: Claims) -> None:
         """Hear what the workers have to tell, for some moments."""
-        pipes = [child.pipe for child in self._children]
+        pipes = [child.child.pipe for child in self._children]
         told = wait(pipes, _LISTEN)
-        for child in [child for child in self._children if child.pipe in told]:
+        for child in [child for child in self._children if child.child.pipe in told]:
             try:
-                what, of = child.pipe.recv()
+                what, of = child.child.pipe.recv()
             except (EOFError, OSError):
                 self._children.remove(child)
-                child.pipe.close()
-                self._ended(child, claims, child.process.wait())
+                code = child.child.process.wait()
+                child.child.close()
+                self._ended(child, claims, code)
             else:
                 self._hear(child, what, of)
         if time.monotonic() - self._looked > _LOOK:
@@ -276,15 +266,10 @@ class Workers:
 
     def _end(self) -> None:
         for child in self._children:
-            child.process.terminate()
+            child.child.process.terminate()
         deadline = time.monotonic() + _END
         for child in self._children:
-            try:
-                child.process.wait(max(0.0, deadline - time.monotonic()))
-            except subprocess.TimeoutExpired:
-                child.process.kill()
-                child.process.wait()
-            child.pipe.close()
+            child.child.end(max(0.0, deadline - time.monotonic()))
         self._children = []
 
 

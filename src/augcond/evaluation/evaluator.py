@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import torch
 
+from augcond.config.base import counted
 from augcond.errors import ConfigError, CorruptRunError, RunMismatchError
 from augcond.evaluation.intervals import (
     SeedPredictions,
@@ -19,12 +21,23 @@ from augcond.evaluation.intervals import (
     with_accuracies,
     with_intervals,
 )
-from augcond.evaluation.metrics import Predictions, confusion_matrix, measure, per_class_accuracy
+from augcond.evaluation.metrics import Predictions, confused, measure, per_class_accuracy
 from augcond.evaluation.predictions import save_predictions
-from augcond.evaluation.results import ArmResult, Difference, Results, SeedResult, write_results
+from augcond.evaluation.provenance import provenance_now
+from augcond.evaluation.results import (
+    METRICS,
+    ArmResult,
+    Difference,
+    Results,
+    SeedResult,
+    Setup,
+    share_text,
+    write_results,
+)
 from augcond.evaluation.verdicts import judged as with_verdicts
 from augcond.progress import Interrupted, NoProgress
 from augcond.store.verifying import model_flaw, set_aside_model
+from augcond.tracking import current
 from augcond.training.arm_images import RunImages
 from augcond.training.arms import REAL_ONLY, Arm, HeldOut, Seeds, arms_of
 from augcond.training.cards import ModelCard, read_cards
@@ -83,7 +96,19 @@ def evaluate_models(experiment: Experiment, *, on: HeldOut = "test", progress: P
         missing=tuple(f"{file.key}: {file.reason}" for file in test.rejected),
     )
     write_results(folder.results_path(on), results)
+    _track(results)
     return results
+
+
+def _track(results: Results) -> None:
+    """Tell trackers of accuracies, and of the table."""
+    rows = []
+    for arm in results.arms:
+        values = {name: getattr(arm.mean, name) for name in METRICS}
+        current().numbers({f"{results.on}/{arm.name}/{name}": value for name, value in values.items()})
+        gain = results.gain(arm.name, results.arms[0].name)
+        rows.append([arm.name, *(share_text(value) for value in values.values()), gain.text if gain else ""])
+    current().table(f"{results.on}/results", ["arm", *(name.replace("_", " ") for name in METRICS), "gain"], rows)
 
 
 def _check_models(experiment: Experiment, cards: Sequence[ModelCard]) -> None:
@@ -194,7 +219,7 @@ def assemble_results(
         classes=pool.classes,
         class_names=pool.class_names,
         real_counts=arms[0].seeds[0].real_counts,
-        test_images=sum(map(sum, arms[0].seeds[0].confusion)),
+        test_images=sum(images for _, _, images in arms[0].seeds[0].confusion),
         many=config.evaluation.many,
         few=config.evaluation.few,
         model=cards[0].config.model,
@@ -202,6 +227,7 @@ def assemble_results(
         differences=tuple(differences),
         on=on,
         missing=tuple(missing),
+        provenance=provenance_now(),
     )
 
 
@@ -240,7 +266,26 @@ def _arm(cards: Sequence[ModelCard], trained: Trained, config: RunConfig, bounds
         seeds=seeds,
         mean=mean_metrics(metrics),
         spread=spread_metrics(metrics),
+        setup=_setup(first, config),
     )
+
+
+def _setup(card: ModelCard, config: RunConfig) -> Setup:
+    """Return how the models of an arm were trained, and what of it is not as the run's own settings say."""
+    own, of_run = card.config, counted(config.training, "models")
+    settings = counted(own, "models")
+    others = (key for key in settings if settings[key] != of_run.get(key, settings[key]) and key != "arms")
+    return Setup(
+        loss=own.loss,
+        counts=own.counts,
+        batch_size=own.batch_size,
+        synthetic_share=0.0 if card.kind == "real-only" else own.synthetic_share,
+        overrides=tuple(f"{key}={_text(settings[key])}" for key in others),
+    )
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
 
 
 def _told(recipe: str | tuple[str, ...] | None) -> str | None:
@@ -253,11 +298,12 @@ def _seed(card: ModelCard, judged: SeedPredictions, bounds: EvaluationConfig) ->
         seeds=card.seeds,
         metrics=measure(predictions, card.real_counts, bounds),
         per_class=tuple(per_class_accuracy(predictions)),
-        confusion=tuple(tuple(row) for row in confusion_matrix(predictions).tolist()),
+        confusion=confused(predictions),
         real_counts=card.real_counts,
         predictions=judged.path,
         training_seconds=card.seconds,
         evaluation_seconds=judged.seconds,
         predictions_sha256=judged.sha256,
         fingerprint=card.fingerprint,
+        added_counts=card.added_counts,
     )

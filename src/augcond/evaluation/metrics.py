@@ -56,6 +56,13 @@ def confusion_matrix(predictions: Predictions) -> np.ndarray:
     return np.bincount(flat, minlength=classes**2).reshape(classes, classes)
 
 
+def confused(predictions: Predictions) -> tuple[tuple[int, int, int], ...]:
+    """Return (true label, predicted label, number of images) wherever there are any, sorted."""
+    matrix = confusion_matrix(predictions)
+    places = np.argwhere(matrix)
+    return tuple((int(true), int(predicted), int(matrix[true, predicted])) for true, predicted in places)
+
+
 def per_class_accuracy(predictions: Predictions) -> list[float | None]:
     """Return the accuracy of each class, None for one without a test image."""
     matrix = confusion_matrix(predictions)

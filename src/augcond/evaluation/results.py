@@ -12,9 +12,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, asdict, dataclass, field, fields
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any
 
 from augcond.errors import CorruptRunError, RunError
+from augcond.evaluation.differences import METRICS, Difference, MetricName, Spread, Verdict
+from augcond.evaluation.provenance import Provenance
 from augcond.sealed import read_json, write_json
 from augcond.store.names import FILES
 from augcond.training.arms import REAL_ONLY, ArmKind, HeldOut, Seeds
@@ -32,9 +34,11 @@ __all__ = [
     "Difference",
     "MetricName",
     "Metrics",
+    "Provenance",
     "Results",
     "SeedResult",
     "Seeds",
+    "Setup",
     "Spread",
     "Verdict",
     "read_results",
@@ -42,20 +46,17 @@ __all__ = [
     "write_results",
 ]
 
-FORMAT = 3
+FORMAT = 4
 """Goes up with every change of the schema that an older reader would misunderstand. Up to 1, `on` was called `part`; up
-to 2, intervals were those of a bootstrap, which are too narrow: they are left out where such results are read."""
+to 2, intervals were those of a bootstrap, which are too narrow: they are left out where such results are read; up to 3,
+confusions were written with all their zeros, and arms did not say how they were trained."""
+_BOOTSTRAP = 2
 
 FEWEST_SEEDS = 3
 """There is no interval from fewer: what two seeds say of the spread over seeds is next to nothing."""
 
 LEVEL = 0.95
 """Of all intervals."""
-
-MetricName = Literal["overall", "class_mean", "many", "medium", "few", "calibration_error"]
-METRICS: tuple[MetricName, ...] = get_args(MetricName)
-
-Verdict = Literal["gain", "loss", "undecided", "exploratory", "too few seeds", "not judged"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,19 +88,20 @@ class SeedResult:
         seeds: which draw it is.
         metrics: how good its predictions are.
         per_class: accuracy per class in label order; None for a class without a test image.
-        confusion: number of test images by [true label][predicted label].
+        confusion: (true label, predicted label, number of test images) wherever there are any, sorted.
         real_counts: real training images per class.
         predictions: path of its predictions (parquet), relative to the run folder.
         training_seconds: wall-clock time of its training.
         evaluation_seconds: the same of judging it.
         predictions_sha256: of that file's bytes; empty in results of 0.1.
         fingerprint: of the model that was judged; empty in results of 0.1.
+        added_counts: images per class that it was trained on beside the real ones; empty where that was not recorded.
     """
 
     seeds: Seeds
     metrics: Metrics
     per_class: tuple[float | None, ...]
-    confusion: tuple[tuple[int, ...], ...]
+    confusion: tuple[tuple[int, int, int], ...]
     real_counts: tuple[int, ...]
     predictions: str
     # Two runs are alike whatever time they took.
@@ -107,6 +109,26 @@ class SeedResult:
     evaluation_seconds: float = field(compare=False)
     predictions_sha256: str = field(default="", compare=False)
     fingerprint: str = ""
+    added_counts: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """How the models of an arm were trained; every arm has the same steps and images per step.
+
+    Attributes:
+        loss: name of the loss.
+        counts: the class counts that the loss uses, `real` or `effective`.
+        batch_size: images per step.
+        synthetic_share: share of a batch that is not the split's real images; 0 where there are no others.
+        overrides: what the arm sets otherwise than the run, as `key=value`.
+    """
+
+    loss: str
+    counts: str
+    batch_size: int
+    synthetic_share: float
+    overrides: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +150,7 @@ class ArmResult:
         settings: what a sweep set for it, by key of the config; empty in a run.
         interval: 95 % interval of its mean overall accuracy, over seeds and test images; None for fewer than three
             seeds.
+        setup: how it was trained; None in results that did not record it.
     """
 
     name: str
@@ -143,74 +166,7 @@ class ArmResult:
     spread: Metrics | None
     settings: Mapping[str, Any] = field(default_factory=dict)
     interval: tuple[float, float] | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Spread:
-    """What makes a paired difference uncertain; variances are of shares in [0, 1].
-
-    Attributes:
-        seeds: how many there are.
-        between: variance of the differences from seed to seed (n - 1); test images are a part of it.
-        own: variance of one seed's difference from test images, as far as other seeds do not share it.
-        shared: variance from test images that all seeds have alike.
-    """
-
-    seeds: int
-    between: float
-    own: float
-    shared: float
-
-
-@dataclass(frozen=True, slots=True)
-class Difference:
-    """A metric of one arm minus the same of another, paired over seeds and test images.
-
-    Attributes:
-        arm: name of the arm.
-        baseline: name of the arm that is subtracted.
-        metric: which metric.
-        mean: the difference, as a mean over the seeds that both have.
-        per_seed: each seed's difference.
-        spread: what makes the mean uncertain; None in results of augcond 0.1.
-        low: lower end of its 95 % interval; None for fewer than three seeds.
-        high: upper end of its 95 % interval.
-        p: how likely a mean so far from 0 is where there is no difference; None for fewer than three seeds.
-        family: number of comparisons whose verdicts are corrected together (Holm); 0 where it is exploratory.
-        verdict: what is decided; see `augcond.evaluation.verdicts`.
-    """
-
-    arm: str
-    baseline: str
-    metric: MetricName
-    mean: float
-    per_seed: tuple[float, ...]
-    spread: Spread | None = None
-    low: float | None = None
-    high: float | None = None
-    p: float | None = None
-    family: int = 0
-    verdict: Verdict = "exploratory"
-
-    @property
-    def seeds(self) -> int:
-        """How many seeds both have."""
-        return len(self.per_seed)
-
-    @property
-    def interval(self) -> str:
-        """Its interval in points, such as `+0.8 to +3.4`; where there is none, why, and what each seed gained."""
-        if self.low is not None and self.high is not None:
-            return f"{100 * self.low:+.1f} to {100 * self.high:+.1f}"
-        if self.verdict == "not judged":
-            return "no interval: run augcond evaluate again"
-        each = ", ".join(f"{100 * value:+.1f}" for value in self.per_seed)
-        return f"too few seeds for an interval: {each}"
-
-    @property
-    def text(self) -> str:
-        """In points, with its interval, such as `+2.1 (+0.8 to +3.4)`."""
-        return f"{100 * self.mean:+.1f} ({self.interval})"
+    setup: Setup | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,6 +189,7 @@ class Results:
         on: which real images were judged: `test`, or `validation`, where choices are made.
         missing: images of that set that could not be used, by name, with the reason; no accuracy counts them.
         format: see `FORMAT`.
+        provenance: when and where it was measured; None where that was not recorded.
     """
 
     protocol: str | None
@@ -250,6 +207,8 @@ class Results:
     on: HeldOut = "test"
     missing: tuple[str, ...] = ()
     format: int = FORMAT
+    # Two runs are alike wherever they were made.
+    provenance: Provenance | None = field(default=None, compare=False)
 
     def arm(self, name: str) -> ArmResult:
         """Return the arm called `name`.
@@ -269,8 +228,12 @@ class Results:
             arm: its name.
             baseline: over which arm; the one that it was compared with first where None.
         """
+        return self.difference(arm, baseline, "overall")
+
+    def difference(self, arm: str, baseline: str | None, metric: MetricName) -> Difference | None:
+        """Return what `arm` gains in a metric; see `gain`."""
         for found in self.differences:
-            if (found.arm, found.metric) == (arm, "overall") and baseline in (None, found.baseline):
+            if (found.arm, found.metric) == (arm, metric) and baseline in (None, found.baseline):
                 return found
         return None
 
@@ -284,7 +247,31 @@ def share_text(mean: float | None, spread: float | None = None) -> str:
 
 def write_results(path: Path, results: Results) -> None:
     """Write `results` to `path`, at once."""
-    write_json(path, asdict(results))
+    write_json(path, as_written(results))
+
+
+def as_written(results: Results) -> dict[str, Any]:
+    """Return what `results.json` says, but for its seal."""
+    values = asdict(results)
+    for arm in values["arms"]:
+        for seed in arm["seeds"]:
+            seed["confusion"] = _rows(seed["confusion"])
+    return values
+
+
+def _rows(confusion: Sequence[tuple[int, int, int]]) -> dict[str, str]:
+    """Return confusions as they are written: `predicted:images` by true label; a thousand classes have few each."""
+    rows: dict[str, list[str]] = {}
+    for true, predicted, images in confusion:
+        rows.setdefault(str(true), []).append(f"{predicted}:{images}")
+    return {true: " ".join(entries) for true, entries in rows.items()}
+
+
+def _confusion(written: Any) -> tuple[tuple[int, int, int], ...]:
+    if isinstance(written, list):  # up to format 3, all of the matrix
+        return tuple((t, p, int(n)) for t, row in enumerate(written) for p, n in enumerate(row) if n)
+    pairs = ((true, entry.partition(":")) for true, row in written.items() for entry in row.split(" "))
+    return tuple((int(true), int(predicted), int(images)) for true, (predicted, _, images) in pairs)
 
 
 def read_results(path: Path, mend: str = FILES["results"].mend) -> Results:
@@ -308,10 +295,12 @@ def read_results(path: Path, mend: str = FILES["results"].mend) -> Results:
         values["on"] = values.pop("part")
     try:
         arms = tuple(_arm(arm) for arm in values["arms"])
-        read = _difference if values["format"] == FORMAT else _without_interval(arms)
+        read = _difference if values["format"] > _BOOTSTRAP else _without_interval(arms)
         differences = tuple(map(read, values["differences"]))
-        return Results(**(_tuples(Results, values) | {"arms": arms, "differences": differences}))
-    except (KeyError, TypeError) as error:
+        made = values.get("provenance")
+        read_too = {"provenance": None if made is None else Provenance(**made), "format": FORMAT}
+        return Results(**(_tuples(Results, values) | {"arms": arms, "differences": differences} | read_too))
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise CorruptRunError(f"{path} was not written by augcond: {error}") from error
 
 
@@ -339,13 +328,14 @@ def _arm(values: dict[str, Any]) -> ArmResult:
             **(
                 _tuples(SeedResult, seed)
                 | {"seeds": Seeds(**seed["seeds"]), "metrics": Metrics(**seed["metrics"])}
-                | {"confusion": tuple(tuple(row) for row in seed["confusion"])}
+                | {"confusion": _confusion(seed["confusion"])}
             )
         )
         for seed in values["seeds"]
     )
     spread = Metrics(**values["spread"]) if values["spread"] is not None else None
-    measured = {"seeds": seeds, "mean": Metrics(**values["mean"]), "spread": spread}
+    setup = Setup(**_tuples(Setup, values["setup"])) if values.get("setup") else None
+    measured = {"seeds": seeds, "mean": Metrics(**values["mean"]), "spread": spread, "setup": setup}
     return ArmResult(**(_tuples(ArmResult, values) | measured))
 
 

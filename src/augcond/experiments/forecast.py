@@ -27,10 +27,13 @@ from augcond.engine.rows import Making
 from augcond.engine.work import torch_threads
 from augcond.errors import AugcondError, GeneratorError
 from augcond.experiments.rates import Cost, generation_costs, training_costs
+from augcond.experiments.sweep import cells_of, point_name
+from augcond.guest import as_guest
 from augcond.planning import Plan
 
 if TYPE_CHECKING:
     from augcond.config import EngineConfig, RunConfig
+    from augcond.experiments.axes import Axis
     from augcond.store.shards import ShardRow
 
 
@@ -99,6 +102,34 @@ def forecast(config: RunConfig) -> Forecast:
         disk_source=BYTES_SOURCE,
         missing=tuple(missing),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class SweepForecast:
+    """What the runs of a sweep will make and take, of those that make images.
+
+    Attributes:
+        name: which values of the axes they have; their folder is called by it.
+        seeds: how many runs are alike but for their seeds.
+        each: what one of them will make and take.
+    """
+
+    name: str
+    seeds: int
+    each: Forecast
+
+
+def forecast_sweep(config: RunConfig, axes: Sequence[Axis], seeds: int, trainings: int = 1) -> list[SweepForecast]:
+    """Return what a sweep will make and take; see `cells_of` for its arguments, and `forecast`.
+
+    Raises:
+        ConfigError: as `cells_of` does.
+    """
+    points: dict[str, list[RunConfig]] = {}
+    for cell in cells_of(config, axes, seeds, trainings):
+        if any(arm.recipe for arm in cell.config.training.arms or ()):
+            points.setdefault(point_name(cell.point), []).append(cell.config)
+    return [SweepForecast(name, len(runs), forecast(runs[0])) for name, runs in points.items()]
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,6 +213,7 @@ LONGEST_SHARD = 300.0
 """Seconds; where a shard takes longer, a smaller one is proposed."""
 
 
+@as_guest
 def estimate_cost(plan: Plan, materials: Materials, engine: EngineConfig) -> Estimate:
     """Make the first two batches of the plan as `generate` does, time the second, and scale it up to the whole plan.
 

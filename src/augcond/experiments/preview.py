@@ -14,11 +14,11 @@ from augcond.datasets.contents import open_image
 from augcond.engine import BatchSize, count_for, generate_rows
 from augcond.errors import PlanError
 from augcond.generators import Generator
+from augcond.guest import as_guest, figures_as_they_come
 from augcond.pipeline import assemble, look_at_sources
 from augcond.planning import make_plan
 from augcond.progress import NoProgress, Progress
 from augcond.store.images import decode_stored
-from augcond.torch_state import in_its_own_state
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -51,7 +51,7 @@ class PreviewLine:
     made: dict[str, Image | str]
 
 
-@in_its_own_state
+@as_guest
 def preview(
     config: RunConfig,
     dataset: Dataset,
@@ -103,6 +103,7 @@ def preview(
     return [lines[place] for place in sorted(lines)]
 
 
+@figures_as_they_come()
 def contact_sheet(lines: Sequence[PreviewLine], recipes: Sequence[str]) -> bytes:
     """Return the PNG of a contact sheet: sources on the left, one column per recipe."""
     from matplotlib.figure import Figure

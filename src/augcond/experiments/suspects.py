@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from augcond.datasets import Dataset, decode
 from augcond.errors import ImageError
+from augcond.guest import figures_as_they_come
 
 if TYPE_CHECKING:
     from augcond.datasets import DatasetSummary
@@ -20,6 +21,7 @@ _LINES = 40
 _LONGEST = 34
 
 
+@figures_as_they_come()
 def draw_suspects(summary: DatasetSummary, sets: Mapping[Role, Dataset]) -> bytes:
     """Return a PNG: pairs that look the same, files that lie in two classes, and pictures of one colour.
 

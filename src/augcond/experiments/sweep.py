@@ -11,6 +11,7 @@ import hashlib
 import itertools
 import json
 import re
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,9 +20,7 @@ from typing import Any
 import yaml
 
 from augcond.checks import EVERYTHING, Listed, ensure_ready
-from augcond.config import EvaluationConfig, RunConfig, parse_config
-from augcond.config.base import NOTHING, Setting, find_setting
-from augcond.config.reading import read_yaml
+from augcond.config import EvaluationConfig, RunConfig, parse_config, relative_paths
 from augcond.config.training import ArmConfig
 from augcond.datasets import load_dataset
 from augcond.errors import ConfigError
@@ -29,11 +28,13 @@ from augcond.evaluation.evaluator import assemble_results
 from augcond.evaluation.intervals import SeedPredictions, Trained
 from augcond.evaluation.predictions import read_predictions
 from augcond.evaluation.results import REAL_ONLY, Results, write_results
-from augcond.experiments.sweep_tables import to_csv, to_markdown
+from augcond.experiments.axes import OTHER_AMOUNT, Axis, in_names, setting_at, validated
 from augcond.files import write_atomically
+from augcond.guest import as_guest
 from augcond.pipeline import evaluate, generate, train
 from augcond.progress import Stage, no_stage
 from augcond.registry import short_name
+from augcond.report.tables import plain, to_csv, to_latex, to_markdown
 from augcond.store import RunFolder
 from augcond.training.arms import UNUSED_REAL, HeldOut, Seeds, arms_of, default_arms
 from augcond.training.cards import ModelCard, read_cards
@@ -43,34 +44,6 @@ _LONGEST_NAME, _KEPT_OF_NAME = 255, 100
 
 _APART = 10_000
 """Between two training seeds of one seed of a sweep."""
-
-_OTHER_AMOUNT = {"plan.per_class": "plan.fill_to", "plan.fill_to": "plan.per_class"}
-
-
-@dataclass(frozen=True, slots=True)
-class Axis:
-    """One key of the config and the values that it takes."""
-
-    key: str
-    values: tuple[Any, ...]
-
-
-def parse_axis(text: str) -> Axis:
-    """Return the axis that `key=value,value,...` stands for; values are YAML.
-
-    Raises:
-        ConfigError: it is written otherwise.
-    """
-    key, separator, values = text.partition("=")
-    try:
-        parsed = read_yaml(f"[{values}]") if separator else None
-    except yaml.YAMLError as error:
-        raise ConfigError(f"--over {text!r}: {error}") from error
-    if not key.strip() or not parsed:
-        raise ConfigError(f"--over {text!r}: expected key=value,value, such as generator.guidance_scale=2,4,7")
-    if len({_plain(value) for value in parsed}) != len(parsed):
-        raise ConfigError(f"--over {text!r}: a value comes twice")
-    return Axis(key.strip(), tuple(parsed))
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,9 +63,9 @@ class Cell:
     def arm_name(self, arm: str, recipe: str | tuple[str, ...] | None) -> str:
         """Return what an arm of this cell is called in the table."""
         parts = [
-            f"{key.rpartition('.')[2]}={_plain(value)}"
+            f"{key.rpartition('.')[2]}={in_names(value)}"
             for key, value in self.point.items()
-            if not (key == "conditioning.recipe" and short_name(_plain(value)) == recipe)
+            if not (key == "conditioning.recipe" and short_name(in_names(value)) == recipe)
         ]
         return " ".join([arm, *parts])
 
@@ -112,76 +85,19 @@ def cells_of(config: RunConfig, axes: Sequence[Axis], seeds: int, trainings: int
     Raises:
         ConfigError: an axis names no key of the config, a value that it cannot take, or a recipe that no arm has.
     """
-    for axis in axes:
-        if axis.key == "protocol":
-            raise ConfigError("--over protocol: a protocol is a preset; name the keys in which two of them differ")
-        keys = [axis.key, *(f"{axis.key}.{name}" for value in axis.values if isinstance(value, dict) for name in value)]
-        own = [key for key in keys if not _setting(config, key).swept]
-        if own:
-            raise ConfigError(f"--over {', '.join(own)}: a sweep sets this itself")
-        if axis.key == "conditioning.recipe" and config.training.arms is not None:
-            _check_recipes(axis, config.training.arms)
-    axes = [_validated(config, axis) for axis in axes]
+    axes = [validated(config, axis) for axis in axes]
+    meanings = {axis.key: axis.meanings for axis in axes if axis.meanings}
     found: dict[str, Cell] = {}
     for seed in range(seeds):
         for values in itertools.product(*(axis.values for axis in axes)):
             point = dict(zip((axis.key for axis in axes), values, strict=True))
             for chosen, arms in (*_real_alone(config, point), (point, _generating(config, point))):
                 if arms:
-                    cell = _cell(config, chosen, arms, seed, trainings)
+                    meant = {key: meanings[key][name] for key, name in chosen.items() if key in meanings}
+                    cell = _cell(config, chosen, meant, arms, (seed, trainings))
                     found.setdefault(str(cell.config.run), cell)
     cells = list(found.values())
     return sorted(cells, key=lambda cell: any(arm.recipe for arm in cell.config.training.arms or ()))
-
-
-def _validated(config: RunConfig, axis: Axis) -> Axis:
-    """Return an axis whose values are what they are taken for, so that `4`, `4.0` and `"4"` are one value.
-
-    Mappings stay as they are written: only what they name is set.
-
-    Raises:
-        ConfigError: a value comes twice, in another spelling.
-    """
-    values = config.model_dump(mode="json")
-    other = _OTHER_AMOUNT.get(axis.key)
-    meant = []
-    for value in axis.values:
-        texts = (*([f"{other}=null"] if other else []), f"{axis.key}={json.dumps(value)}")
-        try:
-            taken: Any = parse_config(values, texts, origin=f"--over {axis.key}").model_dump(mode="json")
-        except ConfigError:
-            # It may go with what another axis sets; if not, the cell's own config says what is wrong.
-            return axis
-        for name in axis.key.split("."):
-            taken = taken[name]
-        meant.append(taken)
-    if len({json.dumps(value, sort_keys=True) for value in meant}) != len(meant):
-        raise ConfigError(f"--over {axis.key}={','.join(map(_plain, axis.values))}: a value comes twice")
-    return Axis(axis.key, tuple(map(_plainest, axis.values, meant)))
-
-
-def _plainest(written: Any, meant: Any) -> Any:
-    """Return a value as short as it can be written: a whole number without a point, one of a list without a list."""
-    if isinstance(written, dict):
-        return written
-    if isinstance(meant, float) and meant.is_integer():
-        return int(meant)
-    if isinstance(meant, list):
-        alone = len(meant) == 1 and not isinstance(written, list)
-        return meant[0] if alone else written
-    return meant
-
-
-def _check_recipes(axis: Axis, arms: Sequence[ArmConfig]) -> None:
-    """Refuse a recipe that the named arms would leave out without a word."""
-    for value in axis.values:
-        for recipe in value if isinstance(value, list) else [value]:
-            if short_name(recipe) not in [name for arm in arms for name in arm.recipes]:
-                named = ", ".join(f"{arm.name} ({', '.join(arm.recipes) or 'real images'})" for arm in arms)
-                raise ConfigError(
-                    f"--over {axis.key}: no arm trains on {recipe!r}; training.arms has {named}: add one, or leave "
-                    "training.arms out"
-                )
 
 
 def _real_arms(config: RunConfig) -> list[ArmConfig]:
@@ -194,7 +110,7 @@ def _real_alone(config: RunConfig, point: Mapping[str, Any]) -> list[tuple[dict[
     found: dict[str, tuple[dict[str, Any], list[ArmConfig]]] = {}
     for arm in _real_arms(config):
         part = _of_real(config, point, arm)
-        found.setdefault(_point_name(part), (part, []))[1].append(arm)
+        found.setdefault(point_name(part), (part, []))[1].append(arm)
     return list(found.values())
 
 
@@ -203,15 +119,10 @@ def _of_real(config: RunConfig, point: Mapping[str, Any], arm: ArmConfig) -> dic
     model = arm.overrides.get("model", point.get("training.model", config.training.model))
 
     def depends(key: str) -> bool:
-        decides = _setting(config, key).decides
-        return decides in ("real", "models", "judgement") or (model == "generator" and key.startswith("generator."))
+        probed = model == "generator" and f"{key}.".startswith("generator.")
+        return probed or setting_at(config, key).decides in ("real", "models", "judgement")
 
     return {key: value for key, value in point.items() if depends(key)}
-
-
-def _setting(config: RunConfig, key: str) -> Setting:
-    """Return what a key says of itself; what is no key is refused where a cell's config is made."""
-    return find_setting(config, tuple(key.split("."))) or NOTHING
 
 
 def _generating(config: RunConfig, point: Mapping[str, Any]) -> list[ArmConfig]:
@@ -225,17 +136,33 @@ def _generating(config: RunConfig, point: Mapping[str, Any]) -> list[ArmConfig]:
     return [arm for arm in arms if arm.recipes and {UNUSED_REAL, *planned}.issuperset(arm.recipes)]
 
 
-def _cell(config: RunConfig, point: Mapping[str, Any], arms: Sequence[ArmConfig], seed: int, trainings: int) -> Cell:
-    values = config.model_dump(mode="json")
-    overrides = {**point, "plan.seed": config.plan.seed + seed, "training.seeds": _trained(seed, trainings)}
+def _cell(
+    config: RunConfig,
+    point: Mapping[str, Any],
+    meant: Mapping[str, Any],
+    arms: Sequence[ArmConfig],
+    seeded: tuple[int, int],
+) -> Cell:
+    """Return the run at `point`, where `meant` says what names in it stand for.
+
+    Args:
+        config: what all cells share.
+        point: the axes' values, by key.
+        meant: of those that are names, by key.
+        arms: of the run.
+        seeded: which of the sweep's seeds it is, and how many trainings each of them has.
+    """
+    values, (seed, trainings) = config.model_dump(mode="json"), seeded
+    overrides = {**point, **meant, "plan.seed": config.plan.seed + seed, "training.seeds": _trained(seed, trainings)}
     if config.data.split is not None:
         overrides["data.split.seed"] = config.data.split.seed + seed
     # The two ways to say how many: one replaces the other.
-    overrides |= dict.fromkeys(other for key, other in _OTHER_AMOUNT.items() if key in point)
+    overrides |= dict.fromkeys(other for key, other in OTHER_AMOUNT.items() if key in point)
     # Its rows have other names there; the table of all cells is what gets verdicts.
     overrides["evaluation.primary"] = []
+    overrides["sweep"] = None
     overrides["training.arms"] = [arm.model_dump(mode="json") for arm in arms]
-    name = _point_name(point)
+    name = point_name(point)
     kind = "real" if all(arm.recipe is None for arm in arms) else "synthetic"
     overrides["run"] = str(RunFolder(config.run).cell_path(kind, name, seed))
     texts = tuple(f"{key}={json.dumps(value)}" for key, value in overrides.items())
@@ -247,9 +174,9 @@ def _trained(seed: int, trainings: int) -> list[int]:
     return [seed + _APART * number for number in range(trainings)]
 
 
-def _point_name(point: Mapping[str, Any]) -> str:
+def point_name(point: Mapping[str, Any]) -> str:
     """Return what the folder of `point` is called; with a hash where what can be read of it is not all of it."""
-    parts = [(key, _plain(value)) for key, value in point.items()]
+    parts = [(key, in_names(value)) for key, value in point.items()]
     name = ",".join(map("=".join, parts)) or "base"
     exact = all(re.fullmatch(r"[\w.+-]*", text) for part in parts for text in part)
     if exact and len(name.encode()) <= _LONGEST_NAME:
@@ -258,10 +185,7 @@ def _point_name(point: Mapping[str, Any]) -> str:
     return f"{kept}-{hashlib.sha256(json.dumps(point).encode()).hexdigest()[:8]}"
 
 
-def _plain(value: Any) -> str:
-    return "+".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
-
-
+@as_guest
 def sweep(
     config: RunConfig,
     axes: Sequence[Axis],
@@ -271,7 +195,7 @@ def sweep(
     on: HeldOut = "validation",
     progress: Stage = no_stage,
 ) -> Results:
-    """Run every cell of a grid, and write RUN/sweep.json, .csv and .md; call it again to resume.
+    """Run every cell of a grid, and write RUN/sweep.json, .csv, .md and .tex; call it again to resume.
 
     Args:
         config: what all cells share; `config.run` is the folder of the sweep.
@@ -306,9 +230,21 @@ def sweep(
     config.run.mkdir(parents=True, exist_ok=True)
     folder = RunFolder(config.run)
     write_results(folder.sweep_path, results)
-    write_atomically(folder.sweep_table_path("csv"), to_csv(results).encode())
-    write_atomically(folder.sweep_table_path("md"), to_markdown(results).encode())
+    # Values that have names have them from the config's own `sweep:`, which is kept with it.
+    written = [] if any(axis.meanings for axis in axes) else [shlex.quote(_written(axis)) for axis in axes]
+    command = " ".join([*(f"--over {text}" for text in written), f"--seeds {seeds} --on {on}"])
+    command += f" --trainings {trainings}" if trainings > 1 else ""
+    shared = relative_paths(config.model_dump(mode="json"), config.run.resolve()) | {"run": "."}
+    kept = yaml.safe_dump(shared, sort_keys=False, allow_unicode=True)
+    write_atomically(folder.sweep_table_path("yaml"), f"# augcond sweep config.yaml {command}\n{kept}".encode())
+    for ending, text in (("csv", to_csv), ("md", to_markdown), ("tex", to_latex)):
+        write_atomically(folder.sweep_table_path(ending), text(results).encode())
     return results
+
+
+def _written(axis: Axis) -> str:
+    """Return an axis as `--over` takes it."""
+    return f"{axis.key}={','.join(map(plain, axis.values))}"
 
 
 def _check_primary(config: RunConfig, cells: Sequence[Cell]) -> None:
@@ -335,7 +271,7 @@ def _makes_others(config: RunConfig, key: str) -> bool:
 
     How images are computed (`generator.dtype`) changes them a little; who sweeps it wants to see that.
     """
-    setting = _setting(config, key)
+    setting = setting_at(config, key)
     return setting.decides in ("real", "images", "nothing") and setting.by != "each"
 
 

@@ -18,16 +18,10 @@ from augcond.config.base import Section, Setting
 from augcond.errors import ConfigError, GeneratorError
 from augcond.generators.autoencoders import TINY_SD
 from augcond.generators.base import GeneratorIdentity, NeededWeights
-from augcond.generators.loading import (
-    WeightsOrigin,
-    component_files,
-    errors_only,
-    fetch,
-    hash_files,
-    local_folder,
-    quiet_progress,
-)
+from augcond.generators.loading import WeightsOrigin, errors_only, fetch, local_folder, quiet_progress
 from augcond.generators.parts import needed_parts
+from augcond.generators.pipelines import load_network
+from augcond.generators.weights import component_files, hash_files
 
 if TYPE_CHECKING:
     from augcond.config import GeneratorConfig
@@ -134,11 +128,10 @@ def attach_adapter(pipeline: Any, adapter: Adapter) -> None:
             f"have {width}"
         )
     weights = PurePosixPath(adapter.weights)
+    folder = adapter.folder / adapter.image_encoder
+    encoder = load_network(CLIPVisionModelWithProjection, folder, f"{_KEY}.image_encoder: {folder}")
     try:
         with quiet_progress(), errors_only():
-            encoder = CLIPVisionModelWithProjection.from_pretrained(
-                adapter.folder / adapter.image_encoder, use_safetensors=True, local_files_only=True
-            ).eval()
             found = encoder.config.hidden_size if adapter.tokens else encoder.config.projection_dim
             if found != adapter.features:
                 raise GeneratorError(

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 from augcond.errors import ConfigError, GeneratorError
 from augcond.generators.base import GeneratorIdentity, NeededWeights
 from augcond.generators.denoising import vae_scale_factor
-from augcond.generators.loading import Checkpoint, WeightsOrigin, fetch, hash_files, local_folder, quiet_progress
+from augcond.generators.loading import Checkpoint, WeightsOrigin, fetch, local_folder, quiet_progress
+from augcond.generators.weights import hash_files
 
 if TYPE_CHECKING:
     from augcond.config import GeneratorConfig
@@ -23,6 +24,9 @@ _CLASSES = ("AutoencoderTiny", "AutoencoderKL")
 
 TINY_SD, TINY_SDXL = "madebyollin/taesd", "madebyollin/taesdxl"
 """The tiny autoencoders of Stable Diffusion 1 and 2, and of SDXL; both MIT."""
+
+TINY_SD3, TINY_FLUX = "madebyollin/taesd3", "madebyollin/taef1"
+"""Those of Stable Diffusion 3, and of FLUX.1; both MIT."""
 
 
 def vae_weights(config: GeneratorConfig, tiny: str) -> tuple[NeededWeights, ...]:

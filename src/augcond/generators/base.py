@@ -20,15 +20,17 @@ if TYPE_CHECKING:
     from augcond.conditioning.framing import Framing
     from augcond.config import GeneratorConfig
 
-Input = Literal["text", "image", "initial-image"]
-"""What a recipe conditions a generator by: a prompt alone, an image embedding, or an initial image and a prompt."""
+Input = Literal["text", "image", "reference-image", "initial-image"]
+"""What a recipe conditions a generator by: a prompt alone, an image embedding, reference images (whose tokens are
+then the image embedding), or an initial image and a prompt."""
 
 ALL_INPUTS: frozenset[Input] = frozenset({"text", "image", "initial-image"})
+"""Of a generator that has an image encoder; what is shown pictures as they are takes `reference-image` instead."""
 
-Option = Literal["cache", "lora", "vae", "away_from"]
+Option = Literal["cache", "lora", "memory", "vae", "away_from"]
 """A key of `generator:` that only some families know."""
 
-ALL_OPTIONS: frozenset[Option] = frozenset({"cache", "lora", "vae"})
+ALL_OPTIONS: frozenset[Option] = frozenset({"cache", "lora", "memory", "vae"})
 
 
 Own = TypeVar("Own", bound=Section)
@@ -62,6 +64,20 @@ class Generated:
     errors: tuple[str | None, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Traits:
+    """What a plan depends on of a generator; see there for what each is.
+
+    A process that makes no images has these of one that does, and none of the weights.
+    """
+
+    identity: GeneratorIdentity
+    inputs: frozenset[Input]
+    encoder_size: int
+    image_size: tuple[int, int]
+    native_size: tuple[int, int] | None
+
+
 class Generator(ABC):
     """A frozen, pretrained image generator conditioned on image embeddings and prompts.
 
@@ -91,6 +107,11 @@ class Generator(ABC):
     def native_size(self) -> tuple[int, int] | None:
         """Height and width in pixels at which the checkpoint makes images where `size` is null; None: not known."""
         return None
+
+    @property
+    def traits(self) -> Traits:
+        """What a plan depends on of it."""
+        return Traits(self.identity, self.inputs, self.encoder_size, self.image_size, self.native_size)
 
     @abstractmethod
     def view(self, image: Image) -> Tensor:
@@ -133,12 +154,14 @@ class PipelineFormat:
         models: components with weights, each a sub-folder with a safetensors file.
         example: a hub id that is one, for messages.
         skipped: components that are neither fetched nor loaded.
+        prompts: the component that makes tokens of prompts, of which the longest is read.
     """
 
     name: str
     models: tuple[str, ...]
     example: str
     skipped: tuple[str, ...] = ()
+    prompts: str = "tokenizer"
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,6 +216,9 @@ class Family:
         options: the keys that it knows of those that only some families do; others are refused where they are set.
         model: the usual hub id, as `generator.model`; empty where there are no weights.
         licence: of those weights.
+        commercial: whether it allows commercial use.
+        weights_gb: gigabytes of all its networks at two bytes a number, as computed by benchmarks/full_size.py or as
+            published; at four on a CPU. None where there are none, or nobody has said.
         embedding: what an image embedding is, with its shape.
         notes: what is particular about it.
         native_pixels: edge length of the images of the usual model; None where only loading it tells.
@@ -206,6 +232,8 @@ class Family:
     options: frozenset[Option] = frozenset()
     model: str = ""
     licence: str = ""
+    commercial: bool = True
+    weights_gb: float | None = None
     embedding: str = ""
     notes: str = ""
     native_pixels: int | None = None

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from augcond.config import GeneratorConfig
 
-_REGIONS = frozenset({"BasicTransformerBlock", "ResnetBlock2D"})
+_REGIONS = frozenset({"BasicTransformerBlock", "JointTransformerBlock", "ResnetBlock2D"})
 _BACKEND = "inductor"
 _SHAPES = 1024
 """More than all regions have; beyond PyTorch's own limit of 8 none would be compiled any more."""

@@ -101,8 +101,8 @@ class Denoiser(ABC):
     def latent_shape(self, height: int, width: int) -> tuple[int, ...]:
         """Return the shape of one row's latents, of `height` times `width` places."""
 
-    def timing(self, steps: int, height: int, width: int) -> Mapping[str, Any]:
-        """Return what a scheduler's `set_timesteps` is told beside `steps`, for latents of that size.
+    def timing(self, scheduler: Any, steps: int, height: int, width: int) -> Mapping[str, Any]:
+        """Return what `set_timesteps` is told beside `steps` for latents of that size; `scheduler` is the model's own.
 
         Such as `mu`, by which models of flow matching shift the time with the number of tokens.
         """
@@ -214,10 +214,15 @@ def decode_latents(vae: Any, latents: Tensor) -> Tensor:
         vae: an AutoencoderKL or AutoencoderTiny.
         latents: (B, C, h, w), as the denoiser knows them.
     """
+    return decode_slices(vae, latents / vae.config.scaling_factor + _shift(vae))
+
+
+def decode_slices(vae: Any, latents: Tensor) -> Tensor:
+    """Return images (B, 3, H, W), float32, of latents as the autoencoder knows them, decoded slice by slice."""
     import torch
 
     rows = rows_at_once(latents[0, 0].numel() * vae_scale_factor(vae) ** 2)
-    slices = (latents / vae.config.scaling_factor).to(vae.dtype).split(rows)
+    slices = torch.split(latents.to(vae.dtype), rows)
     return torch.cat([vae.decode(part, return_dict=False)[0].float() for part in slices])
 
 
@@ -230,12 +235,22 @@ def encode_pixels(vae: Any, images: Tensor) -> Tensor:
         vae: an AutoencoderKL or AutoencoderTiny.
         images: (B, 3, H, W) in [-1, 1].
     """
+    latents: Tensor = (encode_slices(vae, images) - _shift(vae)) * vae.config.scaling_factor
+    return latents
+
+
+def encode_slices(vae: Any, images: Tensor) -> Tensor:
+    """Return the most likely latents (B, C, h, w), float32, of images (B, 3, H, W), as the autoencoder knows them."""
     import torch
 
     encoded = [vae.encode(part) for part in torch.split(images.to(vae.dtype), rows_at_once(images[0, 0].numel()))]
     modes = [part.latent_dist.mode() if hasattr(part, "latent_dist") else part.latents for part in encoded]
-    latents: Tensor = torch.cat([mode.float() for mode in modes]) * vae.config.scaling_factor
-    return latents
+    return torch.cat([mode.float() for mode in modes])
+
+
+def _shift(vae: Any) -> float:
+    """Return what the latents of an autoencoder are about, which is 0 for the denoiser."""
+    return vae.config.get("shift_factor") or 0.0
 
 
 def rows_at_once(pixels: int) -> int:

@@ -12,17 +12,20 @@ from augcond.errors import AugcondError, ConfigError, GeneratorError
 from augcond.generators.base import Family
 from augcond.generators.checked import check_declared
 from augcond.generators.compiling import compilation_pays
+from augcond.generators.devices import check_memory
+from augcond.guest import as_guest
 
 if TYPE_CHECKING:
     from augcond.conditioning import Recipe
     from augcond.config import ConditioningConfig, GeneratorConfig
-    from augcond.generators.base import Generator, Input, Option
+    from augcond.generators.base import Generator, Input, Option, Traits
 
 logger = logging.getLogger(__name__)
 
 INPUT_WORDS: dict[Input, str] = {
     "text": "a prompt alone",
     "image": "image embeddings",
+    "reference-image": "reference images",
     "initial-image": "an initial image",
 }
 """What recipes condition a generator by, in words."""
@@ -61,6 +64,7 @@ def find_family(name: str) -> Family:
     return Family(load=found)
 
 
+@as_guest
 def load_generator(config: GeneratorConfig, *, images: int | None = None) -> Generator:
     """Load the generator that `config.name` stands for, with its weights on their device.
 
@@ -73,8 +77,10 @@ def load_generator(config: GeneratorConfig, *, images: int | None = None) -> Gen
         GeneratorError: its weights cannot be loaded, or what is loaded is no generator.
     """
     check_options(config)
+    check_memory(config)
     if config.compile == "auto":
-        config = config.model_copy(update={"compile": compilation_pays(config, images)})
+        pays = config.memory is None and compilation_pays(config, images)
+        config = config.model_copy(update={"compile": pays})
     family = find_family(config.name)
     try:
         loaded = family.load(config)
@@ -114,7 +120,7 @@ def recipes_for(name: str) -> tuple[str, ...]:
         ConfigError: there is no such family.
     """
     inputs = find_family(name).inputs
-    return tuple(recipe.name for recipe in RECIPES.values() if inputs is None or _input_of(recipe) in inputs)
+    return tuple(recipe.name for recipe in RECIPES.values() if inputs is None or not inputs.isdisjoint(_inputs(recipe)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +131,8 @@ class GeneratorEntry:
         name: as `generator.name`.
         model: the usual hub id; empty where there are no weights, or the family does not say.
         licence: of those weights.
+        commercial: whether it allows commercial use.
+        weights_gb: gigabytes of all networks at two bytes a number; None where that is not known.
         embedding: what an image embedding is.
         inputs: what it can be conditioned by; None where only the loaded generator tells.
         recipes: those of augcond's recipes that it takes.
@@ -137,6 +145,8 @@ class GeneratorEntry:
     name: str
     model: str = ""
     licence: str = ""
+    commercial: bool = True
+    weights_gb: float | None = None
     embedding: str = ""
     inputs: tuple[Input, ...] | None = None
     recipes: tuple[str, ...] = ()
@@ -160,6 +170,8 @@ def _generator_entry(name: str) -> GeneratorEntry:
         name=name,
         model=family.model,
         licence=family.licence,
+        commercial=family.commercial,
+        weights_gb=family.weights_gb,
         embedding=family.embedding,
         inputs=None if family.inputs is None else tuple(sorted(family.inputs)),
         recipes=recipes_for(name),
@@ -172,6 +184,7 @@ def _generator_entry(name: str) -> GeneratorEntry:
 _OPTION_WORDS: dict[Option, str] = {
     "cache": "no cache",
     "lora": "no LoRA",
+    "memory": "no offloading",
     "vae": "no other autoencoder",
     "away_from": "no image to lead away from",
 }
@@ -187,17 +200,18 @@ def check_options(config: GeneratorConfig) -> None:
     for option, words in _OPTION_WORDS.items():
         if getattr(config, option) and option not in known:
             raise ConfigError(f"generator.{option}: {config.name} takes {words}; leave it out")
+    if config.memory == "offload" and (config.compile is True or config.cache is not None):
+        key = "compile" if config.compile is True else "cache"
+        raise ConfigError(f"generator.memory: offload does not go with generator.{key}: leave one of them out")
 
 
-def check_recipes(
-    config: GeneratorConfig, conditioning: ConditioningConfig, generator: Generator | None = None
-) -> None:
+def check_recipes(config: GeneratorConfig, conditioning: ConditioningConfig, traits: Traits | None = None) -> None:
     """Check that the generator can be conditioned by every recipe of the run; before it is loaded, if its family tells.
 
     Args:
         config: names the generator, and how many steps it does.
         conditioning: names the recipes.
-        generator: the loaded generator, where there is one.
+        traits: of the loaded generator, where there is one.
 
     Raises:
         ConfigError: a recipe needs an input that the generator does not take, or leaves no step to do.
@@ -215,20 +229,28 @@ def check_recipes(
                 f"generator.away_from: {', '.join(led or conditioning.recipe_names)} is conditioned by no image "
                 "embedding: leave it out, or give that recipe a run of its own"
             )
-    inputs = generator.inputs if generator is not None else find_family(config.name).inputs
+    inputs = find_family(config.name).inputs if traits is None else traits.inputs
     if inputs is None:
         return
-    wrong = [recipe for recipe in recipes if _input_of(recipe) not in inputs]
+    wrong = [recipe for recipe in recipes if inputs.isdisjoint(_inputs(recipe))]
     if wrong:
-        needs = dict.fromkeys(INPUT_WORDS[_input_of(recipe)] for recipe in wrong)
-        taken = [recipe.name for recipe in RECIPES.values() if _input_of(recipe) in inputs]
+        needs = dict.fromkeys(INPUT_WORDS[_inputs(recipe)[0]] for recipe in wrong)
+        taken = [recipe.name for recipe in RECIPES.values() if not inputs.isdisjoint(_inputs(recipe))]
         raise ConfigError(
             f"conditioning.recipe: {config.name} does not take {' or '.join(needs)}, which "
             f"{', '.join(recipe.name for recipe in wrong)} would condition it by; it takes {', '.join(taken)}"
         )
+    if conditioning.rescale and "reference-image" in inputs and any(recipe.dropout for recipe in recipes):
+        raise ConfigError(
+            f"conditioning.rescale: {config.name} does not see the tokens of a reference image that are dropped, so "
+            "there is nothing to make up for; leave it out"
+        )
 
 
-def _input_of(recipe: Recipe) -> Input:
+def _inputs(recipe: Recipe) -> tuple[Input, ...]:
+    """Return what a recipe can condition a generator by; one of them is enough."""
     if recipe.initial:
-        return "initial-image"
-    return "image" if recipe.with_image else "text"
+        return ("initial-image",)
+    if recipe.embeddings == "pair":
+        return ("reference-image",)
+    return ("image", "reference-image") if recipe.with_image else ("text",)

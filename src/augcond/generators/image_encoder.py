@@ -1,8 +1,10 @@
-"""Images to embeddings: the CLIP vision models that generators are conditioned through."""
+"""Images to embeddings: the CLIP and SigLIP vision models that generators are conditioned through."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from PIL.Image import Resampling
@@ -10,26 +12,65 @@ from PIL.Image import Resampling
 from augcond.conditioning.framing import Framing
 from augcond.errors import GeneratorError
 from augcond.generators.devices import out_of_memory_errors, place
+from augcond.generators.pipelines import load_network
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import torch
     from PIL.Image import Image
     from torch import Tensor
 
 
+@dataclass(frozen=True, slots=True)
+class Readout:
+    """Which of a vision model's outputs is the embedding of an image.
+
+    Attributes:
+        shape: of one embedding, told from the model's config.
+        read: takes embeddings (B, *shape) out of what the model returns.
+        hidden: whether the model must return its hidden states for that.
+    """
+
+    shape: Callable[[Any], tuple[int, ...]]
+    read: Callable[[Any], Tensor]
+    hidden: bool = False
+
+
+def _grid(config: Any) -> int:
+    """Return how many patches a vision model cuts an image into."""
+    return int((config.image_size // config.patch_size) ** 2)
+
+
+PROJECTED = Readout(lambda config: (config.projection_dim,), lambda output: output.image_embeds)
+"""The projected vector of CLIP, (D,)."""
+
+CLIP_TOKENS = Readout(
+    lambda config: (1 + _grid(config), config.hidden_size), lambda output: output.hidden_states[-2], hidden=True
+)
+"""All tokens of CLIP's last layer but one, the class token first, (1 + g * g, D)."""
+
+SIGLIP_TOKENS = Readout(
+    lambda config: (_grid(config), config.hidden_size), lambda output: output.hidden_states[-2], hidden=True
+)
+"""All tokens of SigLIP's last layer but one, (g * g, D): it has no class token."""
+
+SIGLIP_LAST = Readout(lambda config: (_grid(config), config.hidden_size), lambda output: output.last_hidden_state)
+"""All tokens that SigLIP gives in the end, (g * g, D)."""
+
+
 class ImageEncoder:
-    """A CLIP vision model with its own preprocessing.
+    """A CLIP or SigLIP vision model with its own preprocessing.
 
     Args:
-        extractor: a CLIPImageProcessor; says how images are resized, cropped and normalised.
-        model: a CLIPVisionModelWithProjection; moved to the device and dtype.
+        extractor: a CLIPImageProcessor or SiglipImageProcessor; says how images are resized, cropped and normalised.
+        model: a CLIPVisionModelWithProjection or SiglipVisionModel; moved to the device and dtype.
         device: where it runs.
         dtype: what it runs in.
-        tokens: whether an embedding is all tokens of the last layer but one, (T, D), rather than the projected
-            vector, (D,).
+        readout: which of its outputs is the embedding.
 
     Raises:
-        GeneratorError: the extractor crops to another size than the model takes.
+        GeneratorError: the extractor gives images of another size than the model takes.
 
     Attributes:
         size: edge length S in pixels of the model's input.
@@ -38,20 +79,17 @@ class ImageEncoder:
     """
 
     def __init__(
-        self, extractor: Any, model: Any, device: torch.device, dtype: torch.dtype, *, tokens: bool = False
+        self, extractor: Any, model: Any, device: torch.device, dtype: torch.dtype, readout: Readout = PROJECTED
     ) -> None:
-        config = model.config
-        self.size: int = config.image_size
-        crop = extractor.crop_size
-        if (crop["height"], crop["width"]) != (self.size, self.size):
+        self.size: int = model.config.image_size
+        found = shown_size(extractor)
+        if found != (self.size, self.size):
             raise GeneratorError(
-                f"the feature extractor crops to {crop['height']} x {crop['width']} pixels, but the image encoder "
-                f"takes {self.size} x {self.size}"
+                f"the feature extractor gives images of {found[0]} x {found[1]} pixels, but the image encoder takes "
+                f"{self.size} x {self.size}"
             )
-        self.shape: tuple[int, ...] = (config.projection_dim,)
-        if tokens:
-            self.shape = (1 + (config.image_size // config.patch_size) ** 2, config.hidden_size)
-        self._tokens = tokens
+        self.shape = readout.shape(model.config)
+        self._readout = readout
         self._extractor = extractor
         self.framing = framing_of(extractor, self.size)
         self._model = model
@@ -90,17 +128,28 @@ class ImageEncoder:
         import torch
 
         with torch.inference_mode(), out_of_memory_errors():
-            output = self._model(pixels.to(self._device, self._dtype), output_hidden_states=self._tokens)
-            embeddings: Tensor = output.hidden_states[-2] if self._tokens else output.image_embeds
+            output = self._model(pixels.to(self._device, self._dtype), output_hidden_states=self._readout.hidden)
+            embeddings = self._readout.read(output)
         # Tensors made in inference mode refuse changes in place; what leaves the generator is an ordinary tensor.
         return embeddings.float().cpu().clone()
 
 
+def shown_size(extractor: Any) -> tuple[int, int]:
+    """Return the height and width in pixels of what an image processor gives; zeros where that depends on the image.
+
+    SigLIP's crops nothing, and so has no size of a crop.
+    """
+    edges = dict(getattr(extractor, "crop_size", None) or extractor.size)
+    return edges.get("height") or 0, edges.get("width") or 0
+
+
 def framing_of(extractor: Any, size: int) -> Framing | None:
-    """Return what a CLIPImageProcessor does to a picture to view it at `size` pixels; None where that is more."""
+    """Return what an image processor does to a picture to view it at `size` pixels; None where that is more."""
     resized = {key: edge for key, edge in dict(extractor.size).items() if edge is not None}
     scaled = extractor.do_rescale and math.isclose(extractor.rescale_factor, 1 / 255)
-    plain = scaled and extractor.do_resize and extractor.do_center_crop and not getattr(extractor, "do_pad", False)
+    crops = getattr(extractor, "crop_size", None) is not None
+    cropped = extractor.do_center_crop if crops else shown_size(extractor) == (size, size)
+    plain = scaled and extractor.do_resize and cropped and not getattr(extractor, "do_pad", False)
     if not plain or min(resized.values()) < size or extractor.resample not in _FILTERS:
         return None
     if resized.keys() == {"shortest_edge"}:
@@ -111,3 +160,23 @@ def framing_of(extractor: Any, size: int) -> Framing | None:
 
 
 _FILTERS = (Resampling.BILINEAR, Resampling.BICUBIC, Resampling.LANCZOS)
+
+
+def load_siglip(model: Path, extractor: Path, what: str) -> tuple[Any, Any]:
+    """Return the SiglipImageProcessor in one folder and the SiglipVisionModel in another, or in the same.
+
+    Args:
+        model: folder of the vision model, or of a whole SiglipModel, of which no more than that is loaded.
+        extractor: folder of its preprocessing.
+        what: the key of the config that says where they are, for messages.
+
+    Raises:
+        GeneratorError: one of them is missing, or cannot be loaded.
+    """
+    from transformers import SiglipImageProcessor, SiglipVisionModel
+
+    try:
+        found = SiglipImageProcessor.from_pretrained(extractor, local_files_only=True)
+    except Exception as error:  # from any library that reads a part of it
+        raise GeneratorError(f"{what}: no preprocessing of SigLIP can be loaded from {extractor}: {error}") from error
+    return found, load_network(SiglipVisionModel, model, f"{what}: {model}")

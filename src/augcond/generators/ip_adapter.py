@@ -15,7 +15,7 @@ from augcond.config.base import Section
 from augcond.generators.adapters import AdapterConfig, adapted_weights, attach_adapter, locate_adapter
 from augcond.generators.base import ALL_INPUTS, ALL_OPTIONS, Family, PipelineFormat, own_settings
 from augcond.generators.denoising import GuidedConditions
-from augcond.generators.image_encoder import ImageEncoder
+from augcond.generators.image_encoder import CLIP_TOKENS, PROJECTED, ImageEncoder
 from augcond.generators.latent_diffusion import LatentDiffusion
 from augcond.generators.parts import load_parts, locate_parts
 from augcond.generators.prompts import PromptEncoder
@@ -71,7 +71,11 @@ class AdaptedDiffusion(LatentDiffusion):
         super().__init__(pipeline, adapter.identity, config)
         self._own = own_settings(config, AdaptedSettings)
         encoder = ImageEncoder(
-            pipeline.feature_extractor, pipeline.image_encoder, self._device, self._dtype, tokens=adapter.tokens
+            pipeline.feature_extractor,
+            pipeline.image_encoder,
+            self._device,
+            self._dtype,
+            CLIP_TOKENS if adapter.tokens else PROJECTED,
         )
         self._use_image_encoder(encoder)
         # What "no image" was in the adapter's training.
@@ -107,7 +111,7 @@ class IPAdapter(AdaptedDiffusion):
 
     def __init__(self, pipeline: Any, adapter: Adapter, config: GeneratorConfig) -> None:
         super().__init__(pipeline, adapter, config)
-        self._use_text_encoders(pipeline.text_encoder)
+        self._use_networks(pipeline.text_encoder)
         self._prompts = PromptEncoder(pipeline.tokenizer, pipeline.text_encoder)
 
     def _conditions(self, conditioning: Conditioning, seeds: Sequence[int], *, cached: bool) -> GuidedConditions:
@@ -146,6 +150,7 @@ FAMILY = Family(
     options=ALL_OPTIONS | {"away_from"},
     model=_MODEL,
     licence="CreativeML OpenRAIL-M; adapter h94/IP-Adapter: Apache-2.0",
+    weights_gb=3.4,
     embedding="CLIP ViT-H/14: base (1024,), plus (257, 1280)",
     notes="Stable Diffusion 1.5 with an IP-Adapter; generator.own.adapter says which and how strong",
     native_pixels=512,

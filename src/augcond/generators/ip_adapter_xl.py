@@ -58,7 +58,7 @@ class IPAdapterXL(AdaptedDiffusion):
 
         _check_components(pipeline)
         super().__init__(pipeline, adapter, config)
-        self._use_text_encoders(pipeline.text_encoder, pipeline.text_encoder_2)
+        self._use_networks(pipeline.text_encoder, pipeline.text_encoder_2)
         second = pipeline.tokenizer_2, pipeline.text_encoder_2
         self._prompts = (
             PromptEncoder(pipeline.tokenizer, pipeline.text_encoder, _last_but_one),
@@ -151,6 +151,7 @@ FAMILY = Family(
     options=ALL_OPTIONS | {"away_from"},
     model=_MODEL,
     licence="CreativeML Open RAIL++-M; adapter h94/IP-Adapter: Apache-2.0",
+    weights_gb=11.3,
     embedding="CLIP ViT-bigG/14: base (1280,); ViT-H/14: plus (257, 1280)",
     notes="Stable Diffusion XL with an IP-Adapter; generator.own.adapter says which and how strong",
     weights=_weights,

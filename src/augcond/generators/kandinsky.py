@@ -24,7 +24,8 @@ from augcond.generators.base import (
 from augcond.generators.denoising import GuidedConditions, rows_at_once
 from augcond.generators.image_encoder import ImageEncoder
 from augcond.generators.latent_diffusion import LatentDiffusion
-from augcond.generators.loading import WeightsOrigin, load_pipeline, locate_checkpoint, locate_pipeline, quiet_progress
+from augcond.generators.loading import WeightsOrigin, locate_checkpoint, locate_pipeline, quiet_progress
+from augcond.generators.pipelines import load_network, load_pipeline
 from augcond.generators.unet import unet_conditions
 
 if TYPE_CHECKING:
@@ -91,9 +92,10 @@ class Kandinsky(LatentDiffusion):
     def _vae_of(pipeline: Any) -> Any:
         return pipeline.movq
 
-    def _size_step(self) -> int:
+    @staticmethod
+    def _size_step(vae_scale: int) -> int:
         # As the pipeline has it: the UNet halves the latents as often as MoVQ halves the image.
-        return self._vae_scale**2
+        return vae_scale**2
 
     def _conditions(self, conditioning: Conditioning, seeds: Sequence[int], *, cached: bool) -> GuidedConditions:
         image = self._image_input(conditioning).to(self._device, self._denoiser.network.dtype)
@@ -144,12 +146,10 @@ def _load_image_encoder(folder: Path) -> tuple[Any, Any]:
     try:
         with quiet_progress():
             extractor = CLIPImageProcessor.from_pretrained(folder / "image_processor", local_files_only=True)
-            model = CLIPVisionModelWithProjection.from_pretrained(
-                folder / "image_encoder", use_safetensors=True, local_files_only=True
-            )
     except Exception as error:  # from any library that reads a part of it
-        raise GeneratorError(f"{_KEY}: the image encoder cannot be loaded: {error}") from error
-    return extractor, model.eval()
+        raise GeneratorError(f"{_KEY}: the image encoder's extractor cannot be loaded: {error}") from error
+    encoder = folder / "image_encoder"
+    return extractor, load_network(CLIPVisionModelWithProjection, encoder, f"{_KEY}: {encoder}")
 
 
 def _check_components(unet: Any, image_encoder: Any) -> None:
@@ -173,9 +173,10 @@ FAMILY = Family(
     load=load_kandinsky,
     settings=KandinskySettings,
     inputs=Kandinsky.inputs,
-    options=frozenset({"cache", "away_from"}),
+    options=frozenset({"cache", "memory", "away_from"}),
     model=_MODEL,
     licence="Apache-2.0",
+    weights_gb=6.1,
     embedding="CLIP ViT-bigG/14, (1280,)",
     notes="the decoder takes no prompt: prompts change nothing; generator.own.prior says where the image encoder is",
     weights=_weights,

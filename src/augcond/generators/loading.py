@@ -6,22 +6,17 @@ neither torch nor diffusers.
 
 from __future__ import annotations
 
-import hashlib
 import json
-import logging
 import re
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from safetensors import SafetensorError
-
 from augcond.assets import WORLD
 from augcond.errors import ConfigError, GeneratorError
-from augcond.files import file_sha256
 from augcond.generators.base import GeneratorIdentity, PipelineFormat
+from augcond.generators.weights import SUFFIXES, component_files, find_weights, hash_files
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -29,9 +24,10 @@ if TYPE_CHECKING:
     from augcond.config import GeneratorConfig
 
 _INDEX = "model_index.json"
-_LIBRARIES = frozenset({"diffusers", "transformers", "stable_diffusion"})
-_SUFFIXES = (".safetensors", ".json", ".txt", ".model")
-_VARIANTS = ("*.fp16*", "*.non_ema*", "*.ema*")
+_LIBRARIES = frozenset({"diffusers", "transformers", "flux", "stable_diffusion"})
+_VARIANTS = ("*.fp16*", "*.bf16*")
+_NEVER = ("*.non_ema*", "*.ema*")
+_SINGLE_FILES = (".safetensors", ".ckpt", ".pt", ".pth", ".bin", ".gguf")
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
 
@@ -59,10 +55,12 @@ class Checkpoint:
     Attributes:
         folder: where it lies.
         identity: which weights these are, wherever they lie.
+        variant: of its files of weights, where some are there as `fp16` or `bf16` only; else empty.
     """
 
     folder: Path
     identity: GeneratorIdentity
+    variant: str = ""
 
 
 def locate_checkpoint(config: GeneratorConfig, layout: PipelineFormat) -> Checkpoint:
@@ -85,10 +83,13 @@ def locate_pipeline(origin: WeightsOrigin, layout: PipelineFormat) -> Checkpoint
     folder = find_pipeline(origin, layout)
     if folder is None:
         folder, commit = _fetch(origin, layout)
-        _check(folder, layout, origin)
-        return Checkpoint(folder, GeneratorIdentity(origin.name, origin.model, commit))
+        variant = _check(folder, layout, origin)
+        # A commit may hold both; what a folder holds is hashed.
+        revision = f"{commit}+{variant}" if variant else commit
+        return Checkpoint(folder, GeneratorIdentity(origin.name, origin.model, revision), variant)
     model = "builtin" if origin.model == "builtin" else folder.resolve().name
-    return Checkpoint(folder, GeneratorIdentity(origin.name, model, hash_checkpoint(folder, layout.skipped)))
+    revision = hash_checkpoint(folder, layout.skipped)
+    return Checkpoint(folder, GeneratorIdentity(origin.name, model, revision), _check(folder, layout, origin))
 
 
 def find_pipeline(origin: WeightsOrigin, layout: PipelineFormat) -> Path | None:
@@ -96,9 +97,26 @@ def find_pipeline(origin: WeightsOrigin, layout: PipelineFormat) -> Path | None:
 
     No more is read of its weights than their headers.
     """
+    if Path(origin.model).suffix in _SINGLE_FILES and not Path(origin.model).expanduser().is_dir():
+        raise ConfigError(f"{origin.key}.model: {origin.model} is a checkpoint in a single file; {_converting(layout)}")
     folder = _builtin_folder(origin, layout) if origin.model == "builtin" else local_folder(origin, layout.example)
     if folder is not None:
         _check(folder, layout, origin)
+    return folder
+
+
+def locate_configs(origin: WeightsOrigin, layout: PipelineFormat) -> Path:
+    """Return a folder with the configs of the checkpoint that `origin` stands for; raises what `locate_pipeline` does.
+
+    Of a hub id nothing else is fetched: what it cannot do shows before gigabytes are.
+    """
+    folder = find_pipeline(origin, layout)
+    if folder is None:
+        folder, commit = fetch(origin, origin.revision, [_INDEX])
+        if (folder / _INDEX).is_file():
+            parts = _loaded(_check_index(folder, layout, origin), layout)
+            fetch(origin, commit, [f"{name}/*.json" for name in parts])
+            _check_folders(folder, layout, origin)
     return folder
 
 
@@ -114,48 +132,15 @@ def cached_file(repository: str, file: str, revision: str | None) -> Path | None
     return Path(found) if isinstance(found, str) else None
 
 
-def weight_shapes(path: Path) -> dict[str, tuple[int, ...]]:
-    """Return the shapes of the weights in a safetensors file, by name; only its header is read.
-
-    Raises:
-        OSError: the file is not there.
-        SafetensorError: it is something else, such as a renamed pickle.
-    """
-    from safetensors import safe_open
-
-    with safe_open(path, framework="numpy") as file:
-        return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118 - no mapping
-
-
 def hash_checkpoint(folder: Path, skipped: Sequence[str] = ()) -> str:
     """Return `sha256:` and a hash over the relative paths and contents of all weights and configs.
 
     What counts are `model_index.json` and the files of the components that it names, but those `skipped`. Hidden files,
     read-me files and files of other kinds change nothing, nor does where the folder lies.
     """
-    components = [name for name in _components(_read_index(folder, str(folder))) if name not in skipped]
+    components = [name for name in _components(read_index(folder, str(folder))) if name not in skipped]
     paths = [path for name in components for path in component_files(folder, name)]
     return hash_files(folder, [folder / _INDEX, *paths])
-
-
-def hash_files(folder: Path, paths: Sequence[Path]) -> str:
-    """Return `sha256:` and a hash over the contents of files and their paths relative to `folder`."""
-    paths = sorted(paths, key=lambda path: path.relative_to(folder).as_posix())
-    # File by file, in threads: hashing releases the interpreter lock, and real checkpoints have gigabytes.
-    with ThreadPoolExecutor() as threads:
-        digests = list(threads.map(file_sha256, paths))
-    total = hashlib.sha256()
-    for path, digest in zip(paths, digests, strict=True):
-        total.update(f"{path.relative_to(folder).as_posix()}\0{digest}\n".encode())
-    return f"sha256:{total.hexdigest()}"
-
-
-def component_files(folder: Path, component: str) -> Iterator[Path]:
-    """Yield the weights and configs of one component of a checkpoint."""
-    for path in (folder / component).rglob("*"):
-        hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
-        if path.is_file() and path.suffix in _SUFFIXES and not hidden and not path.stem.lower().startswith("readme"):
-            yield path
 
 
 def _components(index: dict[str, Any]) -> list[str]:
@@ -167,6 +152,10 @@ def _components(index: dict[str, Any]) -> list[str]:
     ]
 
 
+def _loaded(index: dict[str, Any], layout: PipelineFormat) -> list[str]:
+    return [name for name in _components(index) if name not in layout.skipped]
+
+
 def _builtin_folder(origin: WeightsOrigin, layout: PipelineFormat) -> Path:
     folder = WORLD / "checkpoint"
     if not folder.is_dir():
@@ -175,7 +164,7 @@ def _builtin_folder(origin: WeightsOrigin, layout: PipelineFormat) -> Path:
             f"package): reinstall augcond, or name a folder or a hub id such as {layout.example}"
         )
     _refuse_revision(origin)
-    found = _read_index(folder, origin).get("_class_name")
+    found = read_index(folder, origin).get("_class_name")
     if found != layout.name:
         raise ConfigError(
             f"{origin.key}.model: the built-in checkpoint is a {found}, but {origin.name} needs a {layout.name}: name "
@@ -216,14 +205,37 @@ def _fetch(origin: WeightsOrigin, layout: PipelineFormat) -> tuple[Path, str]:
     """Return the local folder and commit hash of a hub checkpoint; only what is loaded is fetched."""
     snapshot, commit = fetch(origin, origin.revision, [_INDEX])
     if (snapshot / _INDEX).is_file():
-        parts = [part for part in _components(_check_index(snapshot, layout, origin)) if part not in layout.skipped]
+        parts = _loaded(_check_index(snapshot, layout, origin), layout)
         # A branch or tag may move: it was resolved once, and everything else is asked for by commit.
-        fetch(origin, commit, [_INDEX, *(f"{part}/*{suffix}" for part in parts for suffix in _SUFFIXES)])
+        patterns = [_INDEX, *(f"{part}/*{suffix}" for part in parts for suffix in SUFFIXES)]
+        fetch(origin, commit, patterns)
+        if not all(any((snapshot / name).glob("*.safetensors")) for name in layout.models):
+            fetch(origin, commit, patterns, ignored=_NEVER)
     return snapshot, commit
 
 
-def fetch(origin: WeightsOrigin, revision: str | None, patterns: Sequence[str]) -> tuple[Path, str]:
+def _converting(layout: PipelineFormat) -> str:
+    """Return how a checkpoint in a single file becomes a folder, in words."""
+    return (
+        "name a folder that diffusers has made of it: by "
+        f"{layout.name}.from_single_file(FILE).save_pretrained(FOLDER), or by its script "
+        "convert_original_stable_diffusion_to_diffusers.py where the class has no such function"
+    )
+
+
+def fetch(
+    origin: WeightsOrigin,
+    revision: str | None,
+    patterns: Sequence[str],
+    ignored: Sequence[str] = (*_VARIANTS, *_NEVER),
+) -> tuple[Path, str]:
     """Return the local folder of a hub snapshot that holds the files matching `patterns`, and its commit hash.
+
+    Args:
+        origin: the hub id.
+        revision: of it.
+        patterns: of the files that are fetched.
+        ignored: patterns of those that are not.
 
     Raises:
         GeneratorError: there is no such repository, or it cannot be reached and is not in the local cache.
@@ -235,7 +247,7 @@ def fetch(origin: WeightsOrigin, revision: str | None, patterns: Sequence[str]) 
     try:
         snapshot = Path(
             snapshot_download(
-                origin.model, revision=revision, allow_patterns=list(patterns), ignore_patterns=list(_VARIANTS)
+                origin.model, revision=revision, allow_patterns=list(patterns), ignore_patterns=list(ignored)
             )
         )
     except GatedRepoError as error:
@@ -256,14 +268,33 @@ def fetch(origin: WeightsOrigin, revision: str | None, patterns: Sequence[str]) 
     return snapshot, snapshot.name
 
 
-def _read_index(folder: Path, origin: WeightsOrigin | str) -> dict[str, Any]:
+def locate_files(origin: WeightsOrigin, example: str, patterns: Sequence[str]) -> tuple[Path, str]:
+    """Return a folder with files that are no pipeline, and of a hub id, of which those are fetched, the commit hash.
+
+    Raises:
+        ConfigError: `origin` is neither a folder nor a hub id; `example` is one.
+        GeneratorError: it cannot be fetched.
+    """
+    folder = local_folder(origin, example)
+    return (folder, "") if folder is not None else fetch(origin, origin.revision, patterns)
+
+
+def identify(origin: WeightsOrigin, folder: Path, commit: str, files: Sequence[Path]) -> GeneratorIdentity:
+    """Return which weights these are: of a hub id by its commit hash, of a folder by a hash over `files` in it."""
+    if commit:
+        return GeneratorIdentity(origin.name, origin.model, commit)
+    return GeneratorIdentity(origin.name, folder.resolve().name, hash_files(folder, files))
+
+
+def read_index(folder: Path, origin: WeightsOrigin | str) -> dict[str, Any]:
+    """Return what the `model_index.json` of a checkpoint says; `origin` is what it is called in messages."""
     model, key = (origin, "generator") if isinstance(origin, str) else (origin.model, origin.key)
     try:
         index = json.loads((folder / _INDEX).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise GeneratorError(
             f"{key}.model: {model} holds no {_INDEX}: expected a checkpoint in diffusers' pipeline layout, as "
-            "written by save_pretrained"
+            f"written by save_pretrained{_in_one_file(folder)}"
         ) from None
     except (OSError, ValueError, RecursionError) as error:
         raise GeneratorError(f"{key}.model: {model}/{_INDEX} cannot be read: {error}") from error
@@ -272,9 +303,14 @@ def _read_index(folder: Path, origin: WeightsOrigin | str) -> dict[str, Any]:
     return index
 
 
+def _in_one_file(folder: Path) -> str:
+    single = sorted(path.name for path in folder.glob("*") if path.suffix in _SINGLE_FILES)
+    return f"; {single[0]} may be one in a single file, which diffusers' from_single_file reads" if single else ""
+
+
 def _check_index(folder: Path, layout: PipelineFormat, origin: WeightsOrigin) -> dict[str, Any]:
     model, key = origin.model, origin.key
-    index = _read_index(folder, origin)
+    index = read_index(folder, origin)
     found = index.get("_class_name")
     if found != layout.name:
         raise GeneratorError(f"{key}.model: {model} is a {found}; this generator needs a {layout.name}")
@@ -292,64 +328,24 @@ def _check_index(folder: Path, layout: PipelineFormat, origin: WeightsOrigin) ->
     return index
 
 
-def _check(folder: Path, layout: PipelineFormat, origin: WeightsOrigin) -> None:
-    _check_index(folder, layout, origin)
-    for name in layout.models:
-        files = sorted((folder / name).glob("*.safetensors"))
-        if not files:
-            raise GeneratorError(
-                f"{origin.key}.model: no safetensors weights in {origin.model}/{name}; pickled weights (.bin, .ckpt) "
-                "are not loaded: convert them with save_pretrained(safe_serialization=True), or complete the download"
-            )
-        for path in files:
-            try:
-                weight_shapes(path)
-            except (OSError, SafetensorError) as error:
-                raise GeneratorError(
-                    f"{origin.key}.model: {path} is no whole safetensors file ({error}); renamed pickles are not "
-                    "loaded: convert them with save_pretrained(safe_serialization=True), or complete the download"
-                ) from error
-
-
-def load_pipeline(checkpoint: Checkpoint, layout: PipelineFormat) -> Any:
-    """Return the diffusers pipeline of a checkpoint, its models in evaluation mode.
-
-    Raises:
-        GeneratorError: diffusers cannot load it.
-    """
-    import diffusers
-
-    try:
-        with quiet_progress(), _any_autoencoder():
-            skipped: dict[str, Any] = dict.fromkeys(layout.skipped)
-            if "safety_checker" in skipped:
-                skipped["requires_safety_checker"] = False
-            # No dtype is asked for: its argument has changed its name, and every model is cast afterwards.
-            return getattr(diffusers, layout.name).from_pretrained(
-                checkpoint.folder,
-                use_safetensors=True,
-                local_files_only=True,
-                **skipped,
-            )
-    except Exception as error:  # from any library that reads a part of it
+def _check_folders(folder: Path, layout: PipelineFormat, origin: WeightsOrigin) -> None:
+    parts = _loaded(_check_index(folder, layout, origin), layout)
+    missing = [name for name in parts if not (folder / name).is_dir()]
+    if missing:
         raise GeneratorError(
-            f"generator.model: {checkpoint.identity.model} cannot be loaded as a {layout.name}: {error}"
-        ) from error
+            f"{origin.key}.model: {origin.model} lacks the folder {missing[0]}, which its {_INDEX} names: complete the "
+            "download"
+        )
 
 
-@contextmanager
-def _any_autoencoder() -> Iterator[None]:
-    """Leave out diffusers' remark that an AutoencoderTiny is no AutoencoderKL: it takes its place."""
-    log = logging.getLogger("diffusers.pipelines.pipeline_utils")
-
-    def keep(record: logging.LogRecord) -> bool:
-        return not record.getMessage().startswith("Expected types for vae")
-
-    log.addFilter(keep)
-    try:
-        yield
-    finally:
-        log.removeFilter(keep)
+def _check(folder: Path, layout: PipelineFormat, origin: WeightsOrigin) -> str:
+    """Check the files of a checkpoint, and return the variant of those that are there in no other; else nothing."""
+    _check_folders(folder, layout, origin)
+    model = f"{origin.key}.model: {origin.model}"
+    variants = {find_weights(folder / name, f"{model}/{name}").variant for name in layout.models} - {""}
+    if len(variants) > 1:
+        raise GeneratorError(f"{model} holds some weights as fp16 only and others as bf16 only; complete the download")
+    return "".join(variants)
 
 
 @contextmanager
@@ -370,12 +366,19 @@ def quiet_progress() -> Iterator[None]:
 
 @contextmanager
 def errors_only() -> Iterator[None]:
-    """Silence diffusers' warnings for a while: it casts the UNet itself, and warns of modules that do not exist."""
-    from diffusers.utils import logging
+    """Silence the warnings of diffusers and transformers for a while.
 
-    before = logging.get_verbosity()
-    logging.set_verbosity_error()
+    diffusers casts the UNet itself, and warns of modules that do not exist; transformers tells of every weight that
+    is there beside those of the network which is loaded.
+    """
+    from diffusers.utils import logging as diffusers_logging
+    from transformers.utils import logging as transformers_logging
+
+    before = [(log, log.get_verbosity()) for log in (diffusers_logging, transformers_logging)]
+    for log, _ in before:
+        log.set_verbosity_error()
     try:
         yield
     finally:
-        logging.set_verbosity(before)
+        for log, verbosity in before:
+            log.set_verbosity(verbosity)

@@ -18,15 +18,8 @@ from safetensors import SafetensorError
 from augcond.errors import ConfigError, GeneratorError
 from augcond.generators.base import NeededWeights
 from augcond.generators.devices import place
-from augcond.generators.loading import (
-    WeightsOrigin,
-    errors_only,
-    fetch,
-    hash_files,
-    local_folder,
-    quiet_progress,
-    weight_shapes,
-)
+from augcond.generators.loading import WeightsOrigin, errors_only, fetch, local_folder, quiet_progress
+from augcond.generators.weights import hash_files, weight_shapes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -7,11 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 from augcond.generators.autoencoders import TINY_SD, locate_vae, replace_vae, vae_weights
 from augcond.generators.base import checkpoint_weights
-from augcond.generators.loading import Checkpoint, load_pipeline, locate_checkpoint
+from augcond.generators.loading import Checkpoint, locate_checkpoint
 from augcond.generators.lora import Lora, locate_loras, lora_weights, merge_loras
+from augcond.generators.pipelines import load_pipeline
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    import torch
 
     from augcond.config import GeneratorConfig
     from augcond.generators.base import GeneratorIdentity, NeededWeights, PipelineFormat
@@ -68,14 +71,14 @@ def locate_parts(config: GeneratorConfig, layout: PipelineFormat, tiny_vae: str 
     return Parts(locate_checkpoint(config, layout), locate_loras(config), locate_vae(config, tiny_vae))
 
 
-def load_parts(parts: Parts, layout: PipelineFormat) -> Any:
-    """Return the diffusers pipeline that is made of `parts`.
+def load_parts(parts: Parts, layout: PipelineFormat, dtype: torch.dtype | None = None) -> Any:
+    """Return the diffusers pipeline that is made of `parts`; `dtype` as for `load_pipeline`.
 
     Raises:
         ConfigError: the autoencoder is of other latents.
         GeneratorError: a part cannot be loaded, or does not belong to the base.
     """
-    pipeline = load_pipeline(parts.checkpoint, layout)
+    pipeline = load_pipeline(parts.checkpoint, layout, dtype)
     merge_loras(pipeline, parts.loras)
     replace_vae(pipeline, parts.vae)
     return pipeline

@@ -6,6 +6,8 @@ import logging
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Any
 
+from augcond.generators.devices import execution_device
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
@@ -19,14 +21,15 @@ _CACHE_BYTES = 256 * 2**20
 
 
 class PromptEncoder:
-    """Encodes prompts with a CLIP text model, as diffusers' pipelines do.
+    """Encodes prompts with a CLIP or T5 text model, as diffusers' pipelines do.
 
     Each prompt is encoded in a batch of its own, so that what is cached never changes what is computed together.
 
     Args:
-        tokenizer: a CLIPTokenizer.
-        text_encoder: a CLIPTextModel.
+        tokenizer: a CLIPTokenizer or T5TokenizerFast.
+        text_encoder: a CLIPTextModel or T5EncoderModel.
         read: picks the embedding (1, ...) out of what the text model returns; where None, its last hidden states.
+        length: L, how many tokens a prompt is padded or cut to; None: as many as the tokenizer says.
         cache_bytes: how much memory the embeddings that were used last may take.
     """
 
@@ -35,11 +38,13 @@ class PromptEncoder:
         tokenizer: Any,
         text_encoder: Any,
         read: Callable[[Any], Tensor] | None = None,
+        length: int | None = None,
         cache_bytes: int = _CACHE_BYTES,
     ) -> None:
         self._tokenizer = tokenizer
         self._text_encoder = text_encoder
         self._read = read
+        self._length: int = length or tokenizer.model_max_length
         self._cache: OrderedDict[str, Tensor] = OrderedDict()
         self._cache_bytes = cache_bytes
 
@@ -54,21 +59,25 @@ class PromptEncoder:
 
         find = self._cached if cached else self.encode_uncached
         embeddings = {prompt: find(prompt) for prompt in dict.fromkeys(prompts)}
-        return torch.stack([embeddings[prompt] for prompt in prompts]).to(self._text_encoder.device)
+        return torch.stack([embeddings[prompt] for prompt in prompts]).to(execution_device(self._text_encoder))
+
+    def text(self, prompt: str) -> str:
+        """Return what the tokenizer reads of a prompt."""
+        return prompt
 
     def encode_uncached(self, prompt: str) -> Tensor:
         """Return the embedding of one prompt, (L, C), leaving the cache alone."""
         tokens = self._tokenizer(
             prompt,
             padding="max_length",
-            max_length=self._tokenizer.model_max_length,
+            max_length=self._length,
             truncation=True,
             return_tensors="pt",
         )
         mask = None
         if getattr(self._text_encoder.config, "use_attention_mask", False):
-            mask = tokens.attention_mask.to(self._text_encoder.device)
-        codes = tokens.input_ids.to(self._text_encoder.device)
+            mask = tokens.attention_mask.to(execution_device(self._text_encoder))
+        codes = tokens.input_ids.to(execution_device(self._text_encoder))
         if self._read is None:
             hidden: Tensor = self._text_encoder(codes, attention_mask=mask, return_dict=False)[0]
             return hidden[0]
@@ -86,7 +95,8 @@ class PromptEncoder:
         return embedding
 
     def _warn_if_truncated(self, prompt: str) -> None:
-        limit = self._tokenizer.model_max_length
-        length = len(self._tokenizer(prompt, verbose=False).input_ids)
-        if length > limit:
-            _logger.warning("prompt %r has %d tokens; what follows the first %d is ignored", prompt, length, limit)
+        length = len(self._tokenizer(self.text(prompt), verbose=False).input_ids)
+        if length > self._length:
+            _logger.warning(
+                "prompt %r has %d tokens; what follows the first %d is ignored", prompt, length, self._length
+            )

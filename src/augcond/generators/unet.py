@@ -1,16 +1,13 @@
-"""UNets as denoisers, and deep features that are kept from one step to the next.
-
-Source of the keeping: DeepCache (arXiv 2312.00858), here over the layers of diffusers' own blocks.
-"""
+"""UNets as denoisers, and which layers of diffusers' own blocks are left out where deep features are kept."""
 
 from __future__ import annotations
 
-import copy
-from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from augcond.errors import ConfigError
 from augcond.generators.denoising import Conditions, Denoiser
+from augcond.generators.keeping import Features, Keeping, Twins, module_list, twin_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -55,7 +52,7 @@ class UNetDenoiser(Denoiser):
         self.native = (size, size) if isinstance(size, int) else tuple(size)
         self._channels: int = unet.config.in_channels
         self._cache = cache
-        self._parts = None if cache is None else _parts_of(unet, cache.branch)
+        self._twins = None if cache is None else _twins_of(unet, cache.branch)
 
     def latent_shape(self, height: int, width: int) -> tuple[int, ...]:
         """Return the shape of one row's latents, (C, height, width)."""
@@ -63,9 +60,9 @@ class UNetDenoiser(Denoiser):
 
     def begin(self) -> Predict:
         """Return what predicts the steps of one loop."""
-        if self._cache is None or self._parts is None:
-            return lambda sample, timestep, conditions: _predict(self.network, sample, timestep, conditions)
-        return _Keeping(self._parts, self._cache.interval)
+        if self._cache is None or self._twins is None:
+            return partial(_predict, self.network)
+        return Keeping(self._twins, self._cache.interval, _predict)
 
 
 def _predict(unet: Any, sample: Tensor, timestep: Tensor, conditions: Conditions) -> Tensor:
@@ -73,75 +70,25 @@ def _predict(unet: Any, sample: Tensor, timestep: Tensor, conditions: Conditions
     return prediction.float()
 
 
-@dataclass(slots=True)
-class _Features:
-    """Features that enter the up layer where the parts of a UNet meet, (B, C, h, w)."""
-
-    value: Tensor | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class _Parts:
-    """Two UNets made of one UNet's own layers, whose weights they share.
-
-    Attributes:
-        full: all of it; leaves the deep features in `deep`.
-        shallow: its outer layers, between which it takes the deep features from `deep`.
-        deep: where both find them.
-    """
-
-    full: Any
-    shallow: Any
-    deep: _Features = field(default_factory=_Features)
-
-
-class _Keeping:
-    """Predicts the steps of one loop, every `interval`th with the whole UNet.
-
-    Also whole is a guided step after one without guidance: nothing is kept of its unconditional rows.
-    """
-
-    def __init__(self, parts: _Parts, interval: int) -> None:
-        self._parts = parts
-        self._interval = interval
-        self._kept: Tensor | None = None
-        self._uses = 0
-
-    def __call__(self, sample: Tensor, timestep: Tensor, conditions: Conditions) -> Tensor:
-        parts, rows = self._parts, len(sample)
-        try:
-            if self._kept is None or self._uses == self._interval or len(self._kept) < rows:
-                prediction = _predict(parts.full, sample, timestep, conditions)
-                self._kept, self._uses = parts.deep.value, 1
-            else:
-                # The conditional rows stand last.
-                parts.deep.value = self._kept[-rows:]
-                prediction = _predict(parts.shallow, sample, timestep, conditions)
-                self._uses += 1
-        finally:
-            parts.deep.value = None
-        return prediction
-
-
-def _parts_of(unet: Any, branch: int) -> _Parts:
-    """Return the parts of `unet` that meet at skip connection `branch`, counted from the outermost, 0."""
+def _twins_of(unet: Any, branch: int) -> Twins:
+    """Return the twins of `unet` that meet at skip connection `branch`, counted from the outermost, 0."""
     skips = 1 + sum(_outputs(block) for block in unet.down_blocks)
     if not 0 <= branch < skips:
         raise ConfigError(f"generator.cache.branch: this UNet has skip connections 0 to {skips - 1}, not {branch}")
     for block in (*unet.down_blocks, *unet.up_blocks):
         if not {name for name, _ in block.named_children()} <= _LAYERS:
             raise ConfigError(f"generator.cache: it is not known how to keep features of a {type(block).__name__}")
-    deep = _Features()
+    deep = Features()
     inner, outer = _split_up(unet.up_blocks, branch + 1)
     outer = [_recording(outer[0], deep), *outer[1:]]
-    full = _twin(unet, up_blocks=_module_list([*inner, *outer]))
-    shallow = _twin(
+    full = twin_of(unet, up_blocks=module_list([*inner, *outer]))
+    shallow = twin_of(
         unet,
-        down_blocks=_module_list(_outer_down(unet.down_blocks, branch)),
+        down_blocks=module_list(_outer_down(unet.down_blocks, branch)),
         mid_block=_standing_in(deep),
-        up_blocks=_module_list(outer),
+        up_blocks=module_list(outer),
     )
-    return _Parts(full, shallow, deep)
+    return Twins(full, shallow, deep)
 
 
 def _outputs(down_block: Any) -> int:
@@ -180,21 +127,12 @@ def _layers(block: Any, which: slice, **submodules: Any) -> Any:
     """Return some layers of a block, as a block."""
     if getattr(block, "attentions", None) is not None:
         submodules["attentions"] = block.attentions[which]
-    return _twin(block, resnets=block.resnets[which], **submodules)
+    return twin_of(block, resnets=block.resnets[which], **submodules)
 
 
-def _twin(module: Any, **submodules: Any) -> Any:
-    """Return a module of the same weights in which some submodules are others."""
-    twin = copy.copy(module)
-    twin._modules = dict(module._modules)
-    for name, submodule in submodules.items():
-        setattr(twin, name, submodule)
-    return twin
-
-
-def _recording(block: Any, deep: _Features) -> Any:
+def _recording(block: Any, deep: Features) -> Any:
     """Return a block that leaves what enters it in `deep`."""
-    twin = _twin(block)
+    twin = twin_of(block)
 
     def forward(*, hidden_states: Tensor, **others: Any) -> Any:
         deep.value = hidden_states
@@ -204,7 +142,7 @@ def _recording(block: Any, deep: _Features) -> Any:
     return twin
 
 
-def _standing_in(deep: _Features) -> nn.Module:
+def _standing_in(deep: Features) -> nn.Module:
     """Return a middle block that gives what is in `deep`, whatever enters it."""
     from torch import nn
 
@@ -213,9 +151,3 @@ def _standing_in(deep: _Features) -> nn.Module:
             return deep.value
 
     return StandIn()
-
-
-def _module_list(modules: list[nn.Module]) -> nn.Module:
-    from torch import nn
-
-    return nn.ModuleList(modules)

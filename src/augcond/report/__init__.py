@@ -6,4 +6,8 @@ than `augcond --help` may take.
 
 import lazy_loader
 
+from augcond.guest import import_matplotlib
+
+import_matplotlib()
+
 __getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -12,9 +12,12 @@ from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from augcond.evaluation.results import ArmResult, Difference, Metrics, Results
 from augcond.report.figures import FAINT, INK, MADE, REAL, shorten
+from augcond.report.findings import GROUPS, Finding, Findings, find
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from matplotlib.axes import Axes
 
 SHOWN: tuple[tuple[str, str], ...] = (
     ("overall", "overall"),
@@ -28,6 +31,7 @@ SHOWN: tuple[tuple[str, str], ...] = (
 
 KINDS = {"real-only": "real only", "synthetic": "real + generated", "ceiling": "real + unused real"}
 _NAMED = 40
+_MOST_ARMS = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,12 +70,14 @@ class Accuracy:
         lines: one per arm.
         classes: one line per class, in label order.
         others: names of the arms that the changes belong to.
+        findings: what the table shows.
     """
 
     results: Results
     lines: tuple[ArmLine, ...]
     classes: tuple[ClassLine, ...]
     others: tuple[str, ...]
+    findings: Findings
 
 
 def view_accuracy(results: Results) -> Accuracy:
@@ -90,7 +96,7 @@ def view_accuracy(results: Results) -> Accuracy:
     lines = tuple(
         ArmLine(arm, KINDS[arm.kind], metric_cells(arm), results.gain(arm.name, first)) for arm in results.arms
     )
-    return Accuracy(results, lines, classes, tuple(arm.name for arm in results.arms[1:]))
+    return Accuracy(results, lines, classes, tuple(arm.name for arm in results.arms[1:]), find(results))
 
 
 def metric_cells(arm: ArmResult) -> tuple[tuple[float | None, float | None], ...]:
@@ -140,6 +146,43 @@ def draw_gains(accuracy: Accuracy) -> Figure | None:
     how = "with 95 % intervals" if any(line.gain and line.gain.low is not None for line in lines) else "and each seed's"
     axes.set_xlabel(f"points of {accuracy.results.on} accuracy over {over}, {how}")
     return figure
+
+
+def draw_group_gains(found: Sequence[Finding], on: str) -> Figure:
+    """Return what each arm gains over one baseline, overall and by shot group, as bars with 95 % intervals.
+
+    A bar is filled where the gain or loss is decided, and pale where it is undecided or exploratory.
+
+    Args:
+        found: the arms; those after the first `_MOST_ARMS` are left out.
+        on: what was judged, `test` or `validation`.
+    """
+    shown = found[:_MOST_ARMS]
+    groups = [place for place in range(len(GROUPS)) if any(one.cells[place] for one in shown)]
+    # Narrow, so that its text can be read on a phone.
+    figure = Figure(figsize=(4.2, 0.75 + len(shown) * (0.3 + 0.2 * len(groups))))
+    panels = np.atleast_1d(figure.subplots(len(shown), 1, sharex=True)).ravel()
+    for axes, one in zip(panels, shown, strict=True):
+        for row, place in enumerate(groups):
+            if (cell := one.cells[place]) is not None:
+                _draw_gain(axes, row, cell)
+        axes.axvline(0, color=FAINT, linewidth=1, zorder=0)
+        axes.set_yticks(range(len(groups)), [GROUPS[place] for place in groups])
+        axes.set_ylim(len(groups) - 0.5, -0.5)
+        axes.tick_params(axis="y", length=0)
+        axes.tick_params(axis="x", length=2)
+        axes.set_title(shorten(one.arm, 40), fontsize=9, loc="left", color=INK, parse_math=False)
+    panels[-1].set_xlabel(f"points of {on} accuracy over {shorten(shown[0].baseline, 30)}", parse_math=False)
+    return figure
+
+
+def _draw_gain(axes: Axes, row: int, cell: Difference) -> None:
+    axes.barh(row, 100 * cell.mean, color=MADE, alpha=1.0 if cell.verdict in ("gain", "loss") else 0.35, height=0.62)
+    if cell.low is not None and cell.high is not None:
+        axes.plot([100 * cell.low, 100 * cell.high], [row, row], color=INK, linewidth=1.2)
+    else:
+        # Too few seeds for an interval: each one's gain.
+        axes.plot([100 * each for each in cell.per_seed], [row] * cell.seeds, "|", color=INK, markersize=6)
 
 
 def draw_class_changes(accuracy: Accuracy) -> Figure | None:

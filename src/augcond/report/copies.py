@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 _MOST_REAL = 5000
 """Training images, and test images, that generated ones are compared with."""
 
-NEAREST = 12
+NEAREST = 4
+"""Pairs that are shown of each recipe."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +77,7 @@ class Copies:
         recipes: one entry per recipe with images.
         training_images: so many they were compared with, their own sources among them or not.
         test_images: so many; 0 where there are none to read.
-        nearest: the pairs that look most alike, of all recipes.
+        nearest: of each recipe, the pairs that look most alike.
     """
 
     recipes: tuple[RecipeCopies, ...]
@@ -111,11 +112,10 @@ def measure_copies(facts: RunFacts, sources: SourceImages, *, samples: int) -> C
             found += training.nearest(made, "training")
             found += test.nearest(made, "test") if test else ()
             recipes.append(_shares(recipe, len(made), found, compared=bool(test and test.keys)))
-            pairs += found
+            pairs += sorted(found, key=lambda pair: (not pair.copy, pair.error, pair.position))[:NEAREST]
     if not recipes:
         return None
-    nearest = sorted(pairs, key=lambda pair: (not pair.copy, pair.error, pair.position))[:NEAREST]
-    return Copies(tuple(recipes), len(training.keys), len(test.keys) if test else 0, tuple(nearest))
+    return Copies(tuple(recipes), len(training.keys), len(test.keys) if test else 0, tuple(pairs))
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,11 +33,6 @@ class ClassFacts:
     made: int
     failed: int
     shot_group: ShotGroup
-
-    @property
-    def after(self) -> int:
-        """Real and generated images together."""
-        return self.real + self.made
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +105,10 @@ class RunFacts:
     def real(self) -> int:
         """Number of usable real images."""
         return sum(self.plan.real_counts)
+
+    def in_group(self, name: ShotGroup, counts: Sequence[int]) -> int:
+        """Return the sum of counts per class over the classes of a shot group."""
+        return sum(counts[entry.label] for entry in self.classes if entry.shot_group == name)
 
     def versions(self) -> dict[str, tuple[str, ...]]:
         """Return the versions of each library that took part; more than one where the shards differ."""

@@ -7,7 +7,7 @@ import hashlib
 import shlex
 from dataclasses import dataclass
 from importlib.resources import files
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
@@ -16,16 +16,22 @@ from augcond.evaluation.power import what_it_takes
 from augcond.evaluation.verdicts import how_judged, in_words, missing_text
 from augcond.progress import format_bytes, format_seconds
 from augcond.report.accuracy import SHOWN, Accuracy, shown_changes
+from augcond.report.confusions import Confusions
 from augcond.report.copies import Copies
 from augcond.report.costs import training_cost
-from augcond.report.facts import RunFacts, failures_by_reason, planned_by_recipe, portable_config
+from augcond.report.counts import ArmCounts, span
+from augcond.report.facts import RunFacts, failures_by_reason, planned_by_recipe
+from augcond.report.findings import GROUPS, verdict_lines
+from augcond.report.origin import Origin
 from augcond.report.quality import Quality
 from augcond.report.sample import SampledRow
-from augcond.report.verdict import Answer, gain_text, percent
+from augcond.report.tables import plain, swept_keys
+from augcond.report.verdict import Answer, percent
 
 if TYPE_CHECKING:
     from augcond.report.costs import TrainingCost
     from augcond.report.curves import AxisCurves
+    from augcond.report.tuning import TunedFacts
 
 _NONE = "\N{EN DASH}"
 
@@ -53,6 +59,10 @@ class Page:
         copies: what generated images repeat; None where it was not measured.
         copied: the pairs of these that look most alike.
         accuracy: None without results.
+        counts: what arms are trained on.
+        confusions: None without results of these classes.
+        origin: where the numbers are from.
+        tables: names of the files that hold the table of results.
         gallery: plain values that the script shows.
         wrong_class: worst semantic errors.
         wrong_style: worst domain shifts.
@@ -61,6 +71,7 @@ class Page:
         sources_problem: why the real images cannot be read; empty where they can.
         lost_sources: how many single real images could not be read.
         disk: bytes of the run folder.
+        tuned: what a tuning estimated of the run, beside what was measured; None where none chose it.
     """
 
     facts: RunFacts
@@ -70,6 +81,10 @@ class Page:
     copies: Copies | None
     copied: tuple[MissView, ...]
     accuracy: Accuracy | None
+    counts: tuple[ArmCounts, ...]
+    confusions: Confusions | None
+    origin: Origin
+    tables: tuple[str, ...]
     gallery: dict[str, object]
     wrong_class: tuple[MissView, ...]
     wrong_style: tuple[MissView, ...]
@@ -78,6 +93,7 @@ class Page:
     sources_problem: str
     lost_sources: int
     disk: int
+    tuned: TunedFacts | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +109,9 @@ class SweepPage:
         images: images of its runs; one that several runs share counts in each.
         disk: bytes of the sweep's folder.
         files: names of the figure files.
+        origin: where the numbers are from.
+        tables: names of the files that hold the table.
+        kind: what is shown.
     """
 
     name: str
@@ -103,6 +122,9 @@ class SweepPage:
     images: int
     disk: int
     files: tuple[str, ...]
+    origin: Origin
+    tables: tuple[str, ...]
+    kind: Literal["sweep", "comparison"] = "sweep"
 
 
 def render_page(page: Page) -> str:
@@ -121,10 +143,11 @@ def render_page(page: Page) -> str:
             reasons=failures_by_reason(page.facts),
             folder=shlex.quote(page.facts.name),
             planned=planned_by_recipe(page.facts),
-            config=portable_config(page.facts),
             changes=shown_changes(page.accuracy) if page.accuracy else (),
             cost=training_cost(page.accuracy.results) if page.accuracy else None,
             metric_names=[title for _, title in SHOWN],
+            groups=GROUPS,
+            columns=_columns(page.accuracy),
             style=Markup(style),  # noqa: S704 - our own file
             script=Markup(script),  # noqa: S704 - our own file
             script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
@@ -146,9 +169,22 @@ def render_sweep(page: SweepPage, figures: dict[str, str]) -> str:
             page=page,
             figures={name: Markup(svg) for name, svg in figures.items()},  # noqa: S704 - drawn and escaped by matplotlib
             metric_names=[title for _, title in SHOWN],
+            swept=swept_keys(page.accuracy.results),
+            columns=_columns(page.accuracy),
             style=Markup(_asset("report.css")),  # noqa: S704 - our own file
         )
     )
+
+
+def _columns(accuracy: Accuracy | None) -> list[int]:
+    """Return which metrics of `SHOWN` beside the first have a column: those that some arm has, and say something."""
+    if accuracy is None:
+        return []
+    lines = accuracy.lines
+    found = [place for place in range(1, len(SHOWN)) if any(line.cells[place][0] is not None for line in lines)]
+    means = [(line.arm.mean.overall, line.arm.mean.class_mean) for line in lines]
+    alike = all(abs(overall - mean) < 1e-9 for overall, mean in means)
+    return [place for place in found if not (alike and SHOWN[place][0] == "class_mean")]
 
 
 def _asset(name: str) -> str:
@@ -170,11 +206,15 @@ def _environment() -> Environment:
         points=lambda value: _NONE if value is None else f"{100 * value:+.1f}",
         bytes=format_bytes,
         seconds=format_seconds,
-        gain=gain_text,
         in_words=in_words,
         how_judged=how_judged,
         missing_text=missing_text,
         what_it_takes=what_it_takes,
+        span=span,
+        shown_metrics=lambda metrics: [getattr(metrics, name) for name, _ in SHOWN],
+        plain=plain,
+        verdict_lines=verdict_lines,
+        last_of=lambda key: key.rpartition(".")[2],
     )
     return environment
 

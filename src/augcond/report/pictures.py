@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -98,6 +98,14 @@ class Thumbnails:
             self._known[key] = None if image is None else self._write(image)
         return self._known[key]
 
+    def held_out(self, key: str, opener: Callable[[str], Image.Image | None]) -> str | None:
+        """Return the file name of a test image, written at first use; None where it cannot be read."""
+        known = f"\1{key}"
+        if known not in self._known:
+            image = opener(key)
+            self._known[known] = None if image is None else self._write(image)
+        return self._known[known]
+
     def generated(self, row: SampledRow) -> str | None:
         """Return the file name of a generated image, written at first use; None where the row failed."""
         if row.image is None:
@@ -140,9 +148,11 @@ def gallery_data(facts: RunFacts, groups: Iterable[Group], thumbnails: Thumbnail
     """
     prompts: dict[str, int] = {}
     entries: list[dict[str, object]] = []
+    shown = 0
     for group in groups:
         if thumbnails.full:
             break
+        shown += len(group.rows)
         entries.append(
             {
                 "label": group.label,
@@ -156,6 +166,8 @@ def gallery_data(facts: RunFacts, groups: Iterable[Group], thumbnails: Thumbnail
         "recipes": list(facts.recipes),
         "classes": [[entry.class_id, entry.class_name] for entry in facts.classes],
         "prompts": list(prompts),
+        "shown": shown,
+        "of": facts.status.attempted,
         "groups": entries,
     }
 

@@ -4,21 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
 
-from augcond.evaluation.results import Difference, Results
-from augcond.evaluation.verdicts import FEW_SEEDS, how_judged, in_words
+from augcond.evaluation.results import Results
+from augcond.evaluation.verdicts import how_judged
 from augcond.generators import toy_warning
 from augcond.progress import format_bytes, format_seconds
 from augcond.report.copies import Copies
 from augcond.report.costs import training_cost
+from augcond.report.counts import ArmCounts, arm_counts, span
 from augcond.report.facts import RunFacts
+from augcond.report.findings import Tone, find
 from augcond.report.quality import Quality
 
-_TOLD = 2
-"""Up to so many arms are told one by one."""
-
-Tone = Literal["good", "look", "unknown"]
+_TOLD = 4
+"""Up to so many recipes are told one by one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,18 +29,20 @@ class Answer:
         answer: sentences.
         tone: whether all is well, something wants a look, or nothing is known.
         anchor: id of the section that tells more.
+        points: what the answer rests on, a sentence each.
     """
 
     question: str
     answer: str
     tone: Tone
     anchor: str
+    points: tuple[str, ...] = ()
 
 
 def answers(
     facts: RunFacts, quality: Quality | None, results: Results | None, disk: int, copies: Copies | None = None
 ) -> tuple[Answer, ...]:
-    """Return the six answers of a run.
+    """Return the six answers of a run, the one that it was made for first.
 
     Args:
         facts: the run.
@@ -51,10 +52,10 @@ def answers(
         copies: None where they were not looked for.
     """
     return (
-        _had(facts),
-        _made(facts),
-        _looks(facts, quality),
         _helped(results),
+        _had(facts),
+        _made(facts, arm_counts(facts, results)),
+        _looks(facts, quality),
         _cost(facts, results, disk),
         _trust(facts, results, copies),
     )
@@ -68,19 +69,29 @@ def _had(facts: RunFacts) -> Answer:
     return Answer("What did I have?", text, "look" if facts.rejected else "good", "data")
 
 
-def _made(facts: RunFacts) -> Answer:
+def _made(facts: RunFacts, counts: tuple[ArmCounts, ...]) -> Answer:
     status = facts.status
     if not facts.recipes:
         return Answer("What was made?", "Nothing was planned.", "unknown", "data")
     recipes = facts.recipes[0] if len(facts.recipes) == 1 else f"{len(facts.recipes)} recipes"
     text = f"{status.ok:,} of {_count(status.planned, 'planned image')} by {recipes}."
-    before, after = [c.real for c in facts.classes], [c.after for c in facts.classes]
-    text += f" Classes had {_span(before)} images and now have {_span(after)}."
+    if counts:
+        text += f" {_trained_on(facts, counts)}"
     if status.failed:
         text += f" {status.failed:,} failed."
     if status.left:
         text += f" {status.left:,} are not made yet."
     return Answer("What was made?", text, "look" if status.failed or status.left else "good", "data")
+
+
+def _trained_on(facts: RunFacts, counts: tuple[ArmCounts, ...]) -> str:
+    """Return how many images of a class an arm is trained on: those of one recipe, never of several together."""
+    real = facts.plan.real_counts
+    together = [count for entry in counts for count in entry.together(tuple(real))]
+    arms = sum(len(entry.names) for entry in counts)
+    who = "The arm" if arms == 1 else f"Each of {arms} arms"
+    verb = "was" if counts[0].measured else "would be"
+    return f"{who} {verb} trained on {span(together)} images a class, where {span(list(real))} are real."
 
 
 def _looks(facts: RunFacts, quality: Quality | None) -> Answer:
@@ -89,24 +100,22 @@ def _looks(facts: RunFacts, quality: Quality | None) -> Answer:
         return Answer(question, "There are no images yet.", "unknown", "gallery")
     if quality is None:
         return Answer(question, "Not measured. The gallery shows a sample for your own eyes.", "unknown", "gallery")
-    count = sum(entry.images for entry in quality.recipes)
-    error = _weighted([(e.semantic_error, e.images) for e in quality.recipes])
-    shift = _weighted([(e.domain_shift, e.images) for e in quality.recipes])
-    parts = []
-    if error is not None and quality.reference.semantic_error is not None:
-        parts.append(
-            f"{percent(error)} look more like another class (of real images the same encoder says so of "
-            f"{percent(quality.reference.semantic_error)})"
-        )
-    if shift is not None and quality.reference.domain_shift is not None:
-        parts.append(
-            f"{percent(shift)} lie outside their class's style (real images: {percent(quality.reference.domain_shift)})"
-        )
+    kinds = (("semantic_error", "look more like another class"), ("domain_shift", "lie outside their class's style"))
+    parts, worse = [], False
+    for name, words in kinds:
+        real = getattr(quality.reference, name)
+        rates = [(entry.name, rate) for entry in quality.recipes if (rate := getattr(entry, name)) is not None]
+        if real is None or not rates:
+            continue
+        said = ", ".join(f"{percent(rate.share)} by {recipe}" for recipe, rate in rates[:_TOLD])
+        more = f" (and {len(rates) - _TOLD} more recipes)" if len(rates) > _TOLD else ""
+        parts.append(f"{said}{more} {words} (of real images, the same judge says so of {percent(real.share)})")
+        worse = worse or any(rate.interval[0] > real.share for _, rate in rates)
     if not parts:
         return Answer(question, "Too few real images to judge by. The gallery shows a sample.", "unknown", "gallery")
-    text = f"Of {count:,} measured images, {', and '.join(parts)}."
-    worse = _exceeds(error, quality.reference.semantic_error) or _exceeds(shift, quality.reference.domain_shift)
-    return Answer(question, text, "look" if worse else "good", "misses")
+    text = f"{'; '.join(parts)}. Judged by {quality.judge.name}"
+    text += ": circular, since it conditioned these images." if quality.judge.circular else "."
+    return Answer(question, text[0].upper() + text[1:], "look" if worse or quality.judge.circular else "good", "misses")
 
 
 def percent(share: float, digits: int = 0) -> str:
@@ -114,41 +123,16 @@ def percent(share: float, digits: int = 0) -> str:
     return f"{100 * share:.{digits}f}\N{NO-BREAK SPACE}%"
 
 
-def _exceeds(share: float | None, reference: float | None) -> bool:
-    return share is not None and reference is not None and share > reference + 0.1
-
-
 def _helped(results: Results | None) -> Answer:
     question = "Did it help?"
     if results is None:
         text = "Not known yet: no classifier was trained and evaluated on this run."
         return Answer(question, text, "unknown", "accuracy")
-    arms = [arm for arm in results.arms if arm.kind == "synthetic"]
-    base = results.arms[0].name
-    found = [(arm, gain) for arm in arms if (gain := results.gain(arm.name, base)) is not None]
-    if not found:
-        return Answer(question, "Nothing was compared with real images alone.", "unknown", "accuracy")
-    better, worse, open_ = ([one for _, one in found if one.verdict == kind] for kind in ("gain", "loss", "undecided"))
-    if len(found) <= _TOLD:
-        gains = "; ".join(f"{arm.name} {gain_text(difference)}" for arm, difference in found)
-        text = f"{results.on.capitalize()} accuracy over {base}: {gains}."
-    else:
-        # No arm is singled out: the best of many on the test set would look better than it is.
-        text = (
-            f"Of {len(found)} arms, {len(better)} gain in {results.on} accuracy over {base}, {len(worse)} lose, and "
-            f"{len(found) - len(better) - len(worse)} are not decided."
-        )
-    text += f" {how_judged(results)}"
+    found = find(results)
+    notes: tuple[str, ...] = (how_judged(results),) if found.against else ()
     if results.leaky:
-        text += " The protocol is leaky: these numbers are for comparison with published ones only."
-    sure = better and not worse and not results.leaky and all(one.seeds >= FEW_SEEDS for one in (*better, *open_))
-    return Answer(question, text.strip(), "good" if sure else "look", "accuracy")
-
-
-def gain_text(difference: Difference) -> str:
-    """Return a difference in points with its interval and verdict: `+2.1 points (95 % interval +0.8 to +3.4): gain`."""
-    about = "95 % interval " if difference.low is not None else ""
-    return f"{100 * difference.mean:+.1f} points ({about}{difference.interval}): {in_words(difference)}"
+        notes += ("The protocol is leaky: these numbers are for comparison with published ones only.",)
+    return Answer(question, found.headline, found.tone, "accuracy", (*found.sentences, *filter(None, notes)))
 
 
 def _cost(facts: RunFacts, results: Results | None, disk: int) -> Answer:
@@ -197,16 +181,3 @@ def _doubts(facts: RunFacts, results: Results | None, copies: Copies | None) -> 
 
 def _count(number: int, one: str, many: str | None = None) -> str:
     return f"{number:,} {one if number == 1 else many or one + 's'}"
-
-
-def _span(values: list[int]) -> str:
-    if not values:
-        return "no"
-    low, high = min(values), max(values)
-    return f"{low:,}" if low == high else f"{low:,} to {high:,}"
-
-
-def _weighted(values: list[tuple[float | None, int]]) -> float | None:
-    known = [(value, weight) for value, weight in values if value is not None]
-    total = sum(weight for _, weight in known)
-    return sum(value * weight for value, weight in known) / total if total else None

@@ -27,7 +27,9 @@ from augcond.amounts import images_to_make
 from augcond.config.base import counted, uncounted
 from augcond.errors import ConfigError, CorruptRunError, LeakError, RunError
 from augcond.generators.checked import embed_prompts
+from augcond.progress import Interrupted, NoProgress
 from augcond.sealed import read_json, read_table, write_json, write_table
+from augcond.store.folder import RunFolder
 from augcond.store.names import FILES
 from augcond.training.arm_images import RunImages
 from augcond.training.arms import REAL_ONLY, Arm
@@ -37,6 +39,7 @@ from augcond.training.trainer import train_one, training_settings, weights_ident
 if TYPE_CHECKING:
     from augcond.config import RunConfig
     from augcond.config.training import JudgeName
+    from augcond.progress import Progress
     from augcond.training.experiment import Experiment
     from augcond.training.image_sets import ImageSet
     from augcond.training.probes import FrozenEncoder
@@ -120,10 +123,14 @@ def most_useful(margins: Tensor, groups: Sequence[object], wanted: Mapping[objec
     return kept
 
 
-def screened_out(experiment: Experiment) -> tuple[str, ...]:
+def screened_out(experiment: Experiment, progress: Progress | None = None) -> tuple[str, ...]:
     """Return the keys of the synthetic images that screening drops; none where it is off.
 
     Writes RUN/screening.parquet (key, margin, kept) and RUN/screening.json.
+
+    Args:
+        experiment: the run.
+        progress: is told how far the judge's training is, and how many images and features are made ready for it.
 
     Raises:
         ConfigError: there are no validation images.
@@ -141,12 +148,12 @@ def screened_out(experiment: Experiment) -> tuple[str, ...]:
     known = _read(experiment, fingerprint)
     if known is not None:
         return known
-    images = RunImages(experiment)
-    judge, size = JUDGES[config.by](images)
-    positions = np.arange(len(rows.keys))
-    synthetic = synthetic_images(rows, positions, size, experiment.max_bytes)
-    found = margins(judge(synthetic), synthetic.labels, None if synthetic.mixed is None else synthetic.mixed[0])
+    images = RunImages(experiment, progress=progress)
+    judge, size = JUDGES[config.by](images, progress or NoProgress())
     threshold = None if _oversampled(experiment) else _threshold(images, judge, size)
+    positions = np.arange(len(rows.keys))
+    synthetic = synthetic_images(rows, positions, size, experiment.max_bytes, progress)
+    found = margins(judge(synthetic), synthetic.labels, None if synthetic.mixed is None else synthetic.mixed[0])
     kept = found >= threshold[0] if threshold is not None else _kept_of_more(experiment, rows, found)
     _save(
         experiment,
@@ -187,6 +194,25 @@ def _kept_of_more(experiment: Experiment, rows: SyntheticRows, found: Tensor) ->
     return most_useful(found, groups, {group: asked[group[0]] for group in groups})
 
 
+def read_screening(folder: RunFolder) -> frozenset[str]:
+    """Return the keys of the images that screening dropped; none where the run does not screen.
+
+    Raises:
+        RunError: the run screens, and its images were not screened, or others have been made since.
+        CorruptRunError: what screening wrote is not what lies there.
+    """
+    if folder.read_config().screening.by == "none":
+        return frozenset()
+    plan = folder.read_plan()
+    try:
+        _, table = _recorded(folder)
+        if len(table) == sum(marker.ok for marker in folder.markers(plan) if marker is not None):
+            return frozenset(_dropped(table))
+    except (FileNotFoundError, TypeError, KeyError):
+        logger.debug("%s holds no screening", folder.path)
+    raise RunError(f"{folder.path} was not screened since its images were made: augcond train {folder.path} does it")
+
+
 def refuse_leaks(config: RunConfig) -> None:
     """Refuse to screen in a protocol that leaks.
 
@@ -222,18 +248,23 @@ def _fingerprint(experiment: Experiment) -> str:
 
 def _read(experiment: Experiment, fingerprint: str) -> tuple[str, ...] | None:
     """Return the keys that an equal screening dropped before; None where there was none."""
-    folder = experiment.folder
     try:
-        about = Screening(**read_json(folder.screening_path, FILES["screening"].mend).content)
-        if about.fingerprint != fingerprint:
-            return None
-        table = read_table(folder.margins_path, FILES["margins"].mend, sha256=about.margins_sha256 or None).content
-        return tuple(table.filter(pc.invert(table["kept"]))["key"].to_pylist())
+        about, table = _recorded(experiment.folder)
+        return _dropped(table) if about.fingerprint == fingerprint else None
     except FileNotFoundError:
         return None
     except (CorruptRunError, TypeError, KeyError) as error:
         logger.warning("%s", error)
         return None
+
+
+def _recorded(folder: RunFolder) -> tuple[Screening, pa.Table]:
+    about = Screening(**read_json(folder.screening_path, FILES["screening"].mend).content)
+    return about, read_table(folder.margins_path, FILES["margins"].mend, sha256=about.margins_sha256 or None).content
+
+
+def _dropped(table: pa.Table) -> tuple[str, ...]:
+    return tuple(table.filter(pc.invert(table["kept"]))["key"].to_pylist())
 
 
 def _save(experiment: Experiment, screening: Screening, table: pa.Table) -> None:
@@ -242,16 +273,19 @@ def _save(experiment: Experiment, screening: Screening, table: pa.Table) -> None
     write_json(folder.screening_path, asdict(replace(screening, margins_sha256=sha256)))
 
 
-def _classifier(images: RunImages) -> tuple[Judge, int]:
+def _classifier(images: RunImages, progress: Progress) -> tuple[Judge, int]:
     """Return log probabilities by a classifier that is trained on the real training images alone."""
     config = images.experiment.config.training
     arm = Arm(REAL_ONLY, "real-only", None, None, config)
-    model, card = train_one(images, arm, config.training_seeds[0])
+    telling = Interrupted(progress)
+    images = RunImages(images.experiment, progress=telling.between)
+    telling.start(config.steps, "steps of the judge")
+    model, card = train_one(images, arm, config.training_seeds[0], lambda done, module: telling.advance(1, 0))
     shift = torch.tensor(card.test_shift)
     return lambda judged: torch.log_softmax(model.logits(model.module, judged) + shift, dim=1), model.size
 
 
-def _nearest_class_mean(images: RunImages) -> tuple[Judge, int]:
+def _nearest_class_mean(images: RunImages, progress: Progress) -> tuple[Judge, int]:
     """Return cosine similarities to the class means of the real training images, by the generator's own encoder."""
     encoder = _own_encoder(images)
     real = images.real(encoder.size)
@@ -262,7 +296,7 @@ def _nearest_class_mean(images: RunImages) -> tuple[Judge, int]:
     return lambda judged: functional.normalize(encoder.plain(judged), dim=1) @ means.T, encoder.size
 
 
-def _class_prompts(images: RunImages) -> tuple[Judge, int]:
+def _class_prompts(images: RunImages, progress: Progress) -> tuple[Judge, int]:
     """Return cosine similarities of image and class prompt, by the generator's own two encoders.
 
     The prompts are those of the run; of several templates or names the mean embedding of each class counts, as in
@@ -288,7 +322,7 @@ def _own_encoder(images: RunImages) -> FrozenEncoder:
     return images.encoder(config)
 
 
-JUDGES: dict[JudgeName, Callable[[RunImages], tuple[Judge, int]]] = {
+JUDGES: dict[JudgeName, Callable[[RunImages, Progress], tuple[Judge, int]]] = {
     "classifier": _classifier,
     "encoder": _nearest_class_mean,
     "prompts": _class_prompts,

@@ -19,6 +19,7 @@ from augcond.store.folder import RunFolder
 from augcond.store.images import decode_stored
 from augcond.store.names import FILES
 from augcond.store.plans import RunPlan
+from augcond.store.rejection import rejected_keys
 from augcond.store.shards import COLUMNS, FAILED, OK, shard_columns, shard_rows
 from augcond.store.verifying import set_aside_model, verify_files
 
@@ -39,6 +40,7 @@ class Audit:
         uncovered: what could not be looked at, and why.
         unknown: paths in the folder that augcond did not write.
         repaired: what was set aside, and what makes it anew; their problems are mended once that has run.
+        rejected: of the images, those that a person rejected.
     """
 
     shards: int
@@ -52,6 +54,7 @@ class Audit:
     uncovered: tuple[str, ...] = ()
     unknown: tuple[str, ...] = ()
     repaired: tuple[str, ...] = ()
+    rejected: int = 0
 
 
 def audit_run(folder: RunFolder, *, repair: bool = False, progress: Progress | None = None) -> Audit:
@@ -74,6 +77,7 @@ def audit_run(folder: RunFolder, *, repair: bool = False, progress: Progress | N
     problems, uncovered = [*files.problems, *_missing(folder)], []
     shards = _Shards()
     sources: dict[str, tuple[int, str]] = {}
+    rejected: frozenset[str] = frozenset()
     try:
         plan = folder.read_plan()
         sources = folder.read_sources()
@@ -82,7 +86,8 @@ def audit_run(folder: RunFolder, *, repair: bool = False, progress: Progress | N
             uncovered.append(f"shards: {error}")
     else:
         shards = _audit_shards(folder, plan, sources, progress or NoProgress())
-        problems += shards.problems
+        rejected = _rejected(folder)
+        problems += [*shards.problems, *_rejected_problems(plan, rejected)]
     compared, changed = _compare_photos(folder, sources, uncovered)
     problems += changed
     return Audit(
@@ -97,7 +102,20 @@ def audit_run(folder: RunFolder, *, repair: bool = False, progress: Progress | N
         tuple(uncovered),
         tuple(files.unknown),
         tuple(_repair(folder, shards.unfit, files.unfit_models)) if repair else (),
+        len(rejected),
     )
+
+
+def _rejected(folder: RunFolder) -> frozenset[str]:
+    try:
+        return rejected_keys(folder)
+    except CorruptRunError:
+        return frozenset()  # a problem of its file
+
+
+def _rejected_problems(plan: RunPlan, rejected: frozenset[str]) -> Iterator[str]:
+    for key in sorted(rejected.difference(plan.plan.table["key"].to_pylist())):
+        yield f"{key!r} is rejected, and no key of the plan"
 
 
 def _missing(folder: RunFolder) -> Iterator[str]:
@@ -134,6 +152,7 @@ def _sum(folder: RunFolder, cells: Sequence[tuple[RunFolder, Audit]]) -> Audit:
         named(lambda audit: audit.uncovered),
         (*files.unknown, *named(lambda audit: audit.unknown)),
         named(lambda audit: audit.repaired),
+        sum(audit.rejected for audit in audits),
     )
 
 

@@ -16,17 +16,22 @@ from typing import Any, Literal
 
 import pyarrow as pa
 
-from augcond.errors import ConfigError, CorruptRunError, RunError
+from augcond.errors import ConfigError, CorruptRunError, ImageError, RunError
 from augcond.files import foreign_entries, replacing_contents, write_parquet
 from augcond.planning import index_of
 from augcond.progress import NoProgress, Progress
 from augcond.store.folder import RunFolder
+from augcond.store.marks import marked
 from augcond.store.plans import RunPlan
+from augcond.store.rejection import rejected_keys
 from augcond.store.shards import COLUMNS, OK, PROVENANCE, shard_features, shard_rows
 
 logger = logging.getLogger(__name__)
 
 ExportFormat = Literal["imagefolder", "webdataset"]
+
+Rows = Iterator[tuple[int, dict[str, Any]]]
+"""Number of the shard, and a row of it."""
 
 _METADATA = "metadata.parquet"
 _CLASS_FILES = ("classes.json", "classes.txt")
@@ -49,9 +54,10 @@ def export_run(
     layout: ExportFormat,
     *,
     overwrite: bool = False,
+    mark: bool = True,
     progress: Progress | None = None,
 ) -> int:
-    """Write every image of the run to `to`, and return their number.
+    """Write every image of the run to `to`, but those that were rejected, and return their number.
 
     `imagefolder`: one sub-folder per class that has images, and `metadata.parquet` with every image's label and origin;
     opens in torchvision's ImageFolder and in `datasets.load_dataset("imagefolder", data_dir=...)`. `webdataset`: one
@@ -63,6 +69,7 @@ def export_run(
         to: the folder to write.
         layout: see above.
         overwrite: replace an earlier export there. What `export_run` did not write is never touched.
+        mark: say in each image, in XMP, that it is generated; its pixels stay as they are (`augcond.store.marks`).
         progress: is told how many images are written.
 
     Raises:
@@ -86,11 +93,12 @@ def export_run(
             len(markers),
         )
     progress = progress or NoProgress()
-    progress.start(sum(marker.ok for marker in done))
+    progress.start(sum(marker.ok for marker in done) - len(rejected_keys(folder)))
     names = folder_names(plan.classes)
+    rows = finished_rows(folder, plan)
     with replacing_contents(to) as partial:
         _write_classes(plan, names, partial)
-        return _WRITERS[layout](folder, plan, partial, progress)
+        return _WRITERS[layout](_marked_rows(rows) if mark else rows, plan, partial, progress)
 
 
 def _check_place(folder: RunFolder, to: Path, *, overwrite: bool) -> None:
@@ -109,8 +117,12 @@ def _check_place(folder: RunFolder, to: Path, *, overwrite: bool) -> None:
         raise RunError(f"{to} is not empty: name another folder, or replace the export there with --overwrite")
 
 
-def finished_rows(folder: RunFolder, plan: RunPlan) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Yield (shard, row as a dict of the shard's columns) of every image that was made, in plan order."""
+def finished_rows(folder: RunFolder, plan: RunPlan) -> Rows:
+    """Yield (shard, row as a dict of the shard's columns) of every image that was made, in plan order.
+
+    Those that were rejected are left out.
+    """
+    rejected = rejected_keys(folder)
     for number, marker in enumerate(folder.markers(plan)):
         if marker is not None:
             path = folder.shard_path(number)
@@ -118,8 +130,18 @@ def finished_rows(folder: RunFolder, plan: RunPlan) -> Iterator[tuple[int, dict[
             for row, values in zip(plan.plan.shard(number), shard_rows(path, columns), strict=True):
                 if (values["key"], values["label"]) != (row.key, row.label):
                     raise CorruptRunError(f"{path} holds other rows than the plan: augcond check says which")
-                if values["status"] == OK:
+                if values["status"] == OK and values["key"] not in rejected:
                     yield number, values
+
+
+def _marked_rows(rows: Rows) -> Rows:
+    """Yield `rows` with marks in their images."""
+    for shard, values in rows:
+        try:
+            values["image"]["bytes"] = marked(values["image"]["bytes"])
+        except ImageError as error:
+            raise CorruptRunError(f"the image of {values['key']} {error}: augcond check says which") from error
+        yield shard, values
 
 
 def _write_classes(plan: RunPlan, names: list[str], to: Path) -> None:
@@ -134,12 +156,12 @@ def _write_classes(plan: RunPlan, names: list[str], to: Path) -> None:
     (to / _CLASS_FILES[1]).write_text("".join(f"{name}\n" for name in names), encoding="utf-8")
 
 
-def _write_folders(folder: RunFolder, plan: RunPlan, to: Path, progress: Progress) -> int:
+def _write_folders(made: Rows, plan: RunPlan, to: Path, progress: Progress) -> int:
     names = folder_names(plan.classes)
     written: set[str] = set()
 
     def rows() -> Iterator[dict[str, Any]]:
-        for _, values in finished_rows(folder, plan):
+        for _, values in made:
             label, image = values["label"], values.pop("image")
             # torchvision refuses a class folder without images.
             if names[label] not in written:
@@ -156,8 +178,8 @@ def _write_folders(folder: RunFolder, plan: RunPlan, to: Path, progress: Progres
     def tables() -> Iterator[pa.Table]:
         nonlocal count
         schema = _metadata_schema(plan)
-        made = rows()
-        while group := list(islice(made, _AT_ONCE)):
+        entries = rows()
+        while group := list(islice(entries, _AT_ONCE)):
             count += len(group)
             yield pa.Table.from_pylist(group, schema)
         if not count:
@@ -193,9 +215,9 @@ def _say_order(names: list[str], written: set[str]) -> None:
         )
 
 
-def _write_tars(folder: RunFolder, plan: RunPlan, to: Path, progress: Progress) -> int:
+def _write_tars(made: Rows, plan: RunPlan, to: Path, progress: Progress) -> int:
     count = 0
-    for shard, rows in groupby(finished_rows(folder, plan), key=itemgetter(0)):
+    for shard, rows in groupby(made, key=itemgetter(0)):
         with tarfile.open(to / f"{shard:05d}.tar", "w") as tar:
             for _, values in rows:
                 # WebDataset takes everything after the first dot for the kind of a member.
@@ -217,7 +239,7 @@ def _add(tar: tarfile.TarFile, name: str, data: bytes) -> None:
     tar.addfile(info, io.BytesIO(data))
 
 
-_WRITERS: dict[ExportFormat, Callable[[RunFolder, RunPlan, Path, Progress], int]] = {
+_WRITERS: dict[ExportFormat, Callable[[Rows, RunPlan, Path, Progress], int]] = {
     "imagefolder": _write_folders,
     "webdataset": _write_tars,
 }

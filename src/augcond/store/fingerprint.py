@@ -122,6 +122,21 @@ def as_begun(config: RunConfig, settings: Mapping[str, Any]) -> RunConfig:
     return config.model_copy(update={"output": output.model_copy(update={"format": format_, "effort": effort})})
 
 
+def with_kept_defaults(config: RunConfig, kept: RunConfig) -> RunConfig:
+    """Return `config` with the defaults that its run was begun with: of those that have changed, what it does not set.
+
+    Args:
+        config: as it is asked for now.
+        kept: the config that the run keeps, whose keys of a later version have their neutral values.
+    """
+    training, evaluation = config.training, config.evaluation
+    if "ceiling_counts" not in training.model_fields_set:
+        training = training.model_copy(update={"ceiling_counts": kept.training.ceiling_counts})
+    if "features" not in evaluation.model_fields_set:
+        evaluation = evaluation.model_copy(update={"features": kept.evaluation.features})
+    return config.model_copy(update={"training": training, "evaluation": evaluation})
+
+
 def spelled_out(settings: Mapping[str, Any], native_size: tuple[int, int] | None) -> dict[str, Any]:
     """Return the settings that a run of any version recorded, with what 0.1 left to be understood.
 

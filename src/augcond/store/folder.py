@@ -18,22 +18,23 @@ from augcond.datasets import Dataset, RejectedFile
 from augcond.datasets.base import HeldOut
 from augcond.errors import CorruptRunError, RunError
 from augcond.files import TEMPORARY, is_special, known_sha256, links_outside, sync_folder, write_atomically
-from augcond.sealed import read_table, write_table
+from augcond.sealed import open_table, read_table, write_table
 from augcond.store.claims import TRAINING, Claims
 from augcond.store.commit import ShardFiles, ShardMarker, discard, parse_marker, read_marker
 from augcond.store.fingerprint import SourceFacts
-from augcond.store.names import FILES
+from augcond.store.names import FILES, RUNS
 from augcond.store.operations import REAL
 from augcond.store.plans import (
     WARNINGS,
     RunPlan,
     plan_fingerprints,
-    plan_from_table,
+    plan_from_file,
     plan_inputs,
     plan_to_table,
     sources_sha256,
     sources_to_table,
 )
+from augcond.store.stored_plan import GROUP
 
 _RESULTS: Final[Mapping[HeldOut, str]] = {"test": "results", "validation": "validation"}
 
@@ -52,10 +53,16 @@ class RunFolder:
         self.screening_path = self._file("screening")
         self.rounds_path = self._file("rounds")
         self.margins_path = self._file("margins")
+        self.push_path = self._file("dataset card").parent
+        self.rejected_path = self._file("rejected")
         self.report_path = self._file("page").parent
         self.page_path = self._file("page")
         self.log_path = self._file("log")
         self.sweep_path = self._file("sweep")
+        self.tuning_path = self._file("tuning")
+        self.tuned_path = self._file("tuned config")
+        self.tuned_run_path = self._file("tuned run")
+        self.study_path = self._file("study")
 
     def _file(self, kind: str, /, **which: object) -> Path:
         return self.path / FILES[kind].pattern.format(**which)
@@ -119,8 +126,12 @@ class RunFolder:
         """Return the path of the images of a recipe as they are mapped into memory."""
         return self._file("mapped", recipe=recipe)
 
+    def mapped_shard_path(self, number: int) -> Path:
+        """Return the path of the images of shard `number` as they are mapped into memory."""
+        return self._file("mapped shard", number=number)
+
     def sweep_table_path(self, ending: str) -> Path:
-        """Return the path of a sweep's table, as `csv` or `md`."""
+        """Return the path of a sweep's table, as `csv`, `md` or `tex`."""
         return self._file("sweep table", ending=ending)
 
     def cell_path(self, kind: str, point: str, seed: int) -> Path:
@@ -128,8 +139,8 @@ class RunFolder:
         return self._file("cell", kind=kind, point=point, seed=seed)
 
     def cells(self) -> list[RunFolder]:
-        """Return the runs of a sweep, sorted."""
-        return [RunFolder(path) for path in sorted(self.path.glob(FILES["cell"].glob))]
+        """Return the runs of a sweep or of a tuning, sorted."""
+        return [RunFolder(path) for kind in RUNS for path in sorted(self.path.glob(FILES[kind].glob))]
 
     @property
     def exists(self) -> bool:
@@ -210,7 +221,7 @@ class RunFolder:
         """
         if not self.plan_path.exists():
             raise RunError(f"{self.path} is no run: it has no plan.parquet (augcond generate CONFIG makes it)")
-        return plan_from_table(read_table(self.plan_path, FILES["plan"].mend).content, self.plan_path)
+        return plan_from_file(open_table(self.plan_path, FILES["plan"].mend), self.plan_path)
 
     def read_plan_of(self, inputs: str) -> RunPlan | None:
         """Return the plan that lies here if it was made of `inputs`, so that it need not be made and compared again.
@@ -231,14 +242,13 @@ class RunFolder:
 
     def plans(self, run_plan: RunPlan) -> bool:
         """Return whether the plan that lies here has the shards of `run_plan`, and maybe more behind them."""
-        now = plan_fingerprints(self.plan_path)
-        return tuple(now[: len(run_plan.fingerprints)]) == run_plan.fingerprints
+        return tuple(plan_fingerprints(self.plan_path)[: len(run_plan.fingerprints)]) == run_plan.fingerprints
 
     def write_plan(self, run_plan: RunPlan, config: RunConfig, dataset: Dataset) -> None:
         """Write the config, the sources and, last and atomically, the plan."""
         self.write_config(config)
         sources = write_table(self.sources_path, sources_to_table(dataset))
-        write_table(self.plan_path, plan_to_table(run_plan, sources))
+        write_table(self.plan_path, plan_to_table(run_plan, sources), GROUP)
 
     def read_sources(self) -> dict[str, tuple[int, str]]:
         """Return label and sha256 of every real training image that the run may use, by key.
@@ -246,8 +256,8 @@ class RunFolder:
         Raises:
             CorruptRunError: `sources.parquet` is missing or damaged.
         """
-        rows = self._sources(("key", "label", "sha256")).to_pylist()
-        return {row["key"]: (row["label"], row["sha256"]) for row in rows if row["sha256"] is not None}
+        columns = (column.to_pylist() for column in self._sources(("key", "label", "sha256")).columns)
+        return {key: (label, sha256) for key, label, sha256 in zip(*columns, strict=True) if sha256 is not None}
 
     def read_rejected(self) -> tuple[RejectedFile, ...]:
         """Return the real images that cannot be used.
@@ -288,8 +298,7 @@ class RunFolder:
             raise CorruptRunError(f"{self.sources_path} is missing: {FILES['sources'].mend}") from None
         except CorruptRunError:
             # A run that grows replaces both, one after the other.
-            now = sources_sha256(self.plan_path)
-            if now == expected:
+            if (now := sources_sha256(self.plan_path)) == expected:
                 raise
             return read(sha256=now).content
 

@@ -11,6 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -20,6 +21,7 @@ from augcond.datasets import Dataset
 from augcond.errors import CorruptRunError, RunError, RunMismatchError
 from augcond.files import file_sha256, is_special
 from augcond.planning import OTHER_CLASS, PLAN_SCHEMA, Plan, grow_plan
+from augcond.sealed import Sealed
 from augcond.store.fingerprint import (
     LARGE,
     ONCE,
@@ -33,10 +35,11 @@ from augcond.store.fingerprint import (
     versions_of,
 )
 from augcond.store.shards import GenerationSettings
+from augcond.store.stored_plan import Groups, StoredPlan
 
 if TYPE_CHECKING:
     from augcond.config import RunConfig
-    from augcond.generators import Generator
+    from augcond.generators.base import Traits
     from augcond.store.folder import RunFolder
 
 logger = logging.getLogger(__name__)
@@ -124,14 +127,14 @@ def plan_run(
 
 
 def digest_inputs(
-    config: RunConfig, dataset: Dataset, generator: Generator, settings: Mapping[str, Any], threads: int | None
+    config: RunConfig, dataset: Dataset, traits: Traits, settings: Mapping[str, Any], threads: int | None
 ) -> str:
     """Return the hex digest of all that a plan is made of, and of what makes it: equal ones give equal plans.
 
     Args:
         config: of the run; what of it defines no images counts too, which only costs making an equal plan again.
         dataset: its real images.
-        generator: what makes the images.
+        traits: of what makes the images.
         settings: see `RunPlan`.
         threads: see `RunPlan`.
     """
@@ -143,7 +146,7 @@ def digest_inputs(
         "engine": [config.engine.shard_size, threads],
         **({} if config.plan.rounds is None else {"rounds": file_sha256(config.plan.rounds)}),
         "settings": settings,
-        "size": [generator.image_size, generator.native_size],
+        "size": [traits.image_size, traits.native_size],
         "dataset": [dataset.classes, dataset.class_names, dataset.warnings, list(map(asdict, dataset.rejected))],
     }
     digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode())
@@ -152,16 +155,19 @@ def digest_inputs(
     return digest.hexdigest()
 
 
-def plan_from_table(table: pa.Table, path: Path) -> RunPlan:
-    """Return the plan that the parquet file at `path` holds.
+def plan_from_file(opened: Sealed[pq.ParquetFile], path: Path) -> RunPlan:
+    """Return the plan that the parquet file at `path` holds; of many rows, those are read that are asked for.
 
     Raises:
         CorruptRunError: it is not what augcond wrote.
         RunError: a newer augcond wrote it.
     """
-    metadata = (table.schema.metadata or {}).get(_METADATA_KEY)
-    if metadata is None or table.schema.names not in (PLAN_SCHEMA.names, [*PLAN_SCHEMA.names, OTHER_CLASS.name]):
+    schema, groups = opened.content.schema_arrow, Groups(opened.content, path, MEND_PLAN)
+    metadata = (schema.metadata or {}).get(_METADATA_KEY)
+    if metadata is None or schema.names not in (PLAN_SCHEMA.names, [*PLAN_SCHEMA.names, OTHER_CLASS.name]):
         raise CorruptRunError(f"{path} was not written by augcond")
+    # What nothing vouches for is looked at whole.
+    lazily = opened.sealed and len(groups) > 1
     try:
         values = json.loads(metadata)
         if values.get("format", 1) > FORMAT:
@@ -171,7 +177,7 @@ def plan_from_table(table: pa.Table, path: Path) -> RunPlan:
             )
         size = values.get("native_size")
         run_plan = RunPlan(
-            plan=Plan(table.replace_schema_metadata(None)),
+            plan=StoredPlan(groups) if lazily else Plan(groups.whole),
             settings=values["settings"],
             columns=GenerationSettings(**values["columns"]),
             classes=tuple(values["classes"]),
@@ -195,22 +201,19 @@ def _check_rows(run_plan: RunPlan) -> None:
     Raises:
         ValueError: they do not.
     """
-    table, classes = run_plan.plan.table, len(run_plan.classes)
-    labels = table["label"].to_numpy()
+    plan, classes = run_plan.plan, len(run_plan.classes)
+    labels = np.concatenate([part["label"].to_numpy() for part in plan.columns(["label"])])
     if (
-        any(column.null_count for column in table.columns)
-        or not {classes} == {len(run_plan.class_names), len(run_plan.real_counts)}
+        not {classes} == {len(run_plan.class_names), len(run_plan.real_counts)}
         or (len(labels) and not (labels.min() >= 0 and labels.max() < classes))
-        or len(run_plan.fingerprints) != len(run_plan.plan.bounds())
+        or len(run_plan.fingerprints) != len(plan.bounds())
     ):
         raise ValueError("its rows do not fit its classes and shards")
 
 
 def plan_to_table(run_plan: RunPlan, sources: str) -> pa.Table:
     """Return what `plan.parquet` holds; `sources` is the sha256 of the `sources.parquet` that it goes with."""
-    columns = asdict(run_plan.columns)
-    if not columns["away_from"]:
-        del columns["away_from"]
+    columns = {name: value for name, value in asdict(run_plan.columns).items() if value or name != "away_from"}
     metadata = {
         "sources_sha256": sources,
         "format": FORMAT if run_plan.further_columns else 2,
@@ -352,9 +355,9 @@ def _gone_on(existing: RunPlan, grown: RunPlan, sources: SourceFacts) -> RunPlan
     return replace(grown, settings=existing.settings, fingerprints=fingerprints, versions=versions, threads=threads)
 
 
-def mark_large(dataset: Dataset, generator: Generator) -> Dataset:
-    """Return `dataset` whose images say whether they are much larger than `generator` shows them."""
-    shown = min(edge for edge in (generator.encoder_size, *generator.image_size) if edge)
+def mark_large(dataset: Dataset, traits: Traits) -> Dataset:
+    """Return `dataset` whose images say whether they are much larger than a generator of these traits shows them."""
+    shown = min(edge for edge in (traits.encoder_size, *traits.image_size) if edge)
     images = tuple(
         replace(image, paths=(*image.paths, LARGE)) if is_large((image.width, image.height), shown) else image
         for image in dataset.images

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -85,6 +85,51 @@ class GenerationSettings:
     revision: str
     extension: str
     away_from: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Provenance:
+    """Where a generated image comes from, as it stands in its shard.
+
+    Attributes:
+        key: `class/index/recipe`, unique in its run.
+        label: number of its class.
+        class_name: the words that its prompt uses.
+        recipe: by its short name.
+        source_keys: the real training images that it is conditioned on.
+        lam: see `augcond.conditioning.Draws`.
+        share: see there.
+        weights: see there.
+        seed: of the row; everything random about it follows from it.
+        prompt: filled in.
+        guidance_scale: see `GenerationSettings`; None where its generator was not loaded from a config.
+        steps: the same.
+        generator: see `GenerationSettings`.
+        revision: see there.
+        error: why there is no image; None where there is.
+    """
+
+    key: str
+    label: int
+    class_name: str
+    recipe: str
+    source_keys: tuple[str, ...]
+    lam: float | None
+    share: float | None
+    weights: tuple[float, ...]
+    seed: int
+    prompt: str
+    guidance_scale: float | None
+    steps: int | None
+    generator: str
+    revision: str
+    error: str | None = None
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any]) -> Provenance:
+        """Return what the columns of a shard's row say."""
+        said = {each.name: values[each.name] for each in fields(cls)}
+        return cls(**said | {"source_keys": tuple(said["source_keys"]), "weights": tuple(said["weights"])})
 
 
 @dataclass(frozen=True, slots=True)

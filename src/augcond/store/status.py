@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from augcond.store.claims import PACE
+from augcond.store.disk import disk_by_kind
 from augcond.store.folder import RunFolder
+from augcond.store.rejection import rejected_keys
 from augcond.store.workers import WorkerRecord, seconds_unheard, workers_in
 
 
@@ -58,6 +60,8 @@ class RunStatus:
         seconds_left: at that rate; None where it is not known.
         workers: who is at it, the oldest first.
         lost: claims that no worker file belongs to.
+        rejected: of the images made, those that a person rejected.
+        disk: bytes of the run folder by kind of file, the largest first.
     """
 
     planned: int
@@ -72,6 +76,8 @@ class RunStatus:
     seconds_left: float | None
     workers: tuple[WorkerStatus, ...] = ()
     lost: tuple[str, ...] = ()
+    rejected: int = 0
+    disk: dict[str, int] = field(default_factory=dict)
 
     @property
     def pending(self) -> int:
@@ -126,6 +132,8 @@ def run_status(folder: RunFolder) -> RunStatus:
         # Who only waits, or listens to others, is no news.
         workers=tuple(worker for worker in workers if worker.device or worker.shards),
         lost=tuple(sorted(name for name, claim in claimed.items() if claim.worker not in known)),
+        rejected=len(rejected_keys(folder)),
+        disk=disk_by_kind(folder),
     )
 
 

@@ -16,11 +16,13 @@ from augcond.errors import ConfigError, CorruptRunError, RunError
 from augcond.files import TEMPORARY, is_special, known_sha256
 from augcond.sealed import SEAL, fits, read_json, read_table
 from augcond.store.folder import RunFolder
-from augcond.store.names import CARD, FILES, UNFIT_CARD, WEIGHTS
+from augcond.store.names import CARD, FILES, RUNS, UNFIT_CARD, WEIGHTS
 from augcond.store.plans import sources_sha256
 
-_BY_THEMSELVES: Final = ("shard", "marker", "marker set aside", "cell")
-"""Kinds that an audit looks at shard by shard, or run by run."""
+_FOLDERS: Final = (*RUNS, "tracking")
+"""Kinds that stand for all that is in a folder."""
+_BY_THEMSELVES: Final = ("shard", "marker", "marker set aside", *_FOLDERS)
+"""Kinds that an audit looks at shard by shard, or run by run, or not at all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +51,7 @@ def verify_files(folder: RunFolder) -> FilesFound:
     for path in sorted(folder.path.rglob("*")):
         name = path.relative_to(folder.path).as_posix()
         kind = kind_of(name)
-        if path.is_dir() and (kind is None or kind == "cell"):
+        if path.is_dir() and (kind is None or kind in _FOLDERS):
             continue
         if path.parent == folder.shards or kind in _BY_THEMSELVES:
             continue
@@ -76,9 +78,8 @@ def verify_files(folder: RunFolder) -> FilesFound:
 
 
 _PATTERNS: Final = {
-    # The run of a cell stands for all that is in it.
     kind: re.compile(
-        "[^/]+".join(map(re.escape, re.split(r"\{.*?\}", file.pattern))) + ("(/.*)?" if kind == "cell" else "")
+        "[^/]+".join(map(re.escape, re.split(r"\{.*?\}", file.pattern))) + ("(/.*)?" if kind in _FOLDERS else "")
     )
     for kind, file in FILES.items()
 }
@@ -147,6 +148,10 @@ def _is_verified(folder: RunFolder, path: Path, kind: str, sha256: str | None) -
         if flaw := model_flaw(path.parent):
             raise CorruptRunError(flaw)
         return bool(_weights_sha256(path.parent))
+    if kind == "study" and sha256 is not None:
+        if known_sha256(path) != sha256:
+            raise CorruptRunError(f"{path} is not the study that tuning.json was written of: {file.mend}")
+        return True
     if kind == "config":
         # It may be edited; what it decides is compared with plan and cards.
         folder.read_config()
@@ -171,11 +176,18 @@ def _recorded(folder: RunFolder) -> dict[str, str]:
     # What is wrong with a file that records is a problem of its own.
     with suppress(CorruptRunError):
         recorded[folder.sources_path.name] = sources_sha256(folder.plan_path)
-    for path in (folder.results_path("test"), folder.results_path("validation"), folder.screening_path):
+    for path in (
+        folder.results_path("test"),
+        folder.results_path("validation"),
+        folder.screening_path,
+        folder.tuning_path,
+    ):
         with suppress(FileNotFoundError, CorruptRunError, KeyError, TypeError, AttributeError):
             values = read_json(path, "").content
             if "margins_sha256" in values:
                 recorded[folder.margins_path.name] = values["margins_sha256"]
+            if "study_sha256" in values:
+                recorded[folder.study_path.relative_to(folder.path).as_posix()] = values["study_sha256"]
             for arm in values.get("arms", ()):
                 recorded |= {seed["predictions"]: seed.get("predictions_sha256") for seed in arm["seeds"]}
     return {name: sha256 for name, sha256 in recorded.items() if sha256}

@@ -17,6 +17,14 @@ from augcond.testing.checkpoints import (
     save_tiny_stable_unclip,
 )
 from augcond.testing.fake import FakeGenerator, load_fake_generator
+from augcond.testing.flow import (
+    save_tiny_flux,
+    save_tiny_flux2_klein,
+    save_tiny_redux,
+    save_tiny_sd3,
+    save_tiny_sd3_ip_adapter,
+    save_tiny_siglip,
+)
 from augcond.testing.networks import TinyShape
 from augcond.testing.waiting import WaitingGenerator
 
@@ -25,9 +33,15 @@ __all__ = [
     "TinyShape",
     "WaitingGenerator",
     "load_fake_generator",
+    "save_tiny_flux",
+    "save_tiny_flux2_klein",
     "save_tiny_ip_adapter",
     "save_tiny_kandinsky",
     "save_tiny_kandinsky_prior",
+    "save_tiny_redux",
+    "save_tiny_sd3",
+    "save_tiny_sd3_ip_adapter",
+    "save_tiny_siglip",
     "save_tiny_stable_diffusion",
     "save_tiny_stable_diffusion_xl",
     "save_tiny_stable_unclip",

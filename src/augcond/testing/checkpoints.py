@@ -5,16 +5,16 @@ The shapes of the components follow diffusers' own tests of the same pipelines.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from augcond.generators.loading import quiet_progress
 from augcond.testing.adapters import tiny_adapter_weights
 from augcond.testing.networks import (
     BETAS,
     TinyShape,
+    random_weights,
+    save_pipeline,
     tiny_extractor,
     tiny_image_encoder,
     tiny_scheduler,
@@ -38,7 +38,7 @@ def save_tiny_stable_unclip(folder: Path | str, *, seed: int = 0, shape: TinySha
 
     shape = shape or TinyShape()
     tokenizer = tiny_tokenizer()
-    with _random_weights(seed):
+    with random_weights(seed):
         text_encoder = tiny_text_encoder(shape, tokenizer)
         normalizer = StableUnCLIPImageNormalizer(embedding_dim=shape.embedding)
         # Not 0 and 1, or a missing normalisation would go unnoticed.
@@ -57,7 +57,7 @@ def save_tiny_stable_unclip(folder: Path | str, *, seed: int = 0, shape: TinySha
             scheduler=tiny_scheduler(shape.prediction),
             vae=tiny_vae(shape),
         )
-    return _save(pipeline, folder)
+    return save_pipeline(pipeline, folder)
 
 
 def save_tiny_stable_diffusion(folder: Path | str, *, seed: int = 0, shape: TinyShape | None = None) -> Path:
@@ -72,7 +72,7 @@ def save_tiny_stable_diffusion(folder: Path | str, *, seed: int = 0, shape: Tiny
 
     shape = shape or TinyShape(prediction="epsilon")
     tokenizer = tiny_tokenizer()
-    with _random_weights(seed):
+    with random_weights(seed):
         pipeline = StableDiffusionPipeline(
             tokenizer=tokenizer,
             text_encoder=tiny_text_encoder(shape, tokenizer),
@@ -83,7 +83,7 @@ def save_tiny_stable_diffusion(folder: Path | str, *, seed: int = 0, shape: Tiny
             feature_extractor=tiny_extractor(shape),
             requires_safety_checker=False,
         )
-    return _save(pipeline, folder)
+    return save_pipeline(pipeline, folder)
 
 
 def save_tiny_stable_diffusion_xl(folder: Path | str, *, seed: int = 0, shape: TinyShape | None = None) -> Path:
@@ -99,7 +99,7 @@ def save_tiny_stable_diffusion_xl(folder: Path | str, *, seed: int = 0, shape: T
     shape = shape or TinyShape(prediction="epsilon")
     tokenizer = tiny_tokenizer()
     size_numbers, width = 6, 8  # height and width of three boxes, 8 features for each number
-    with _random_weights(seed):
+    with random_weights(seed):
         pipeline = StableDiffusionXLPipeline(
             tokenizer=tokenizer,
             tokenizer_2=tokenizer,
@@ -116,7 +116,7 @@ def save_tiny_stable_diffusion_xl(folder: Path | str, *, seed: int = 0, shape: T
             vae=tiny_vae(shape),
             add_watermarker=False,
         )
-    return _save(pipeline, folder)
+    return save_pipeline(pipeline, folder)
 
 
 def save_tiny_ip_adapter(
@@ -147,7 +147,7 @@ def save_tiny_ip_adapter(
     name = f"ip-adapter_{version}" if kind == "base" else f"ip-adapter-plus_{version}"
     if xl and kind == "plus":
         name += "_vit-h"
-    with _random_weights(seed):
+    with random_weights(seed):
         weights = tiny_adapter_weights(unet, kind, shape.embedding if kind == "base" else 16)
         encoder = tiny_image_encoder(shape)
     root.mkdir(parents=True, exist_ok=True)
@@ -170,7 +170,7 @@ def save_tiny_kandinsky(folder: Path | str, *, seed: int = 0, shape: TinyShape |
     from diffusers import DDPMScheduler, KandinskyV22Pipeline, VQModel
 
     shape = shape or TinyShape()
-    with _random_weights(seed):
+    with random_weights(seed):
         pipeline = KandinskyV22Pipeline(
             unet=tiny_unet(
                 shape,
@@ -205,7 +205,7 @@ def save_tiny_kandinsky(folder: Path | str, *, seed: int = 0, shape: TinyShape |
                 vq_embed_dim=4,
             ).eval(),
         )
-    return _save(pipeline, folder)
+    return save_pipeline(pipeline, folder)
 
 
 def save_tiny_kandinsky_prior(folder: Path | str, *, seed: int = 0, shape: TinyShape | None = None) -> Path:
@@ -223,7 +223,7 @@ def save_tiny_kandinsky_prior(folder: Path | str, *, seed: int = 0, shape: TinyS
 
     shape = shape or TinyShape()
     tokenizer = tiny_tokenizer()
-    with _random_weights(seed):
+    with random_weights(seed):
         pipeline = KandinskyV22PriorPipeline(
             prior=PriorTransformer(
                 num_attention_heads=2, attention_head_dim=4, num_layers=1, embedding_dim=shape.embedding
@@ -234,19 +234,4 @@ def save_tiny_kandinsky_prior(folder: Path | str, *, seed: int = 0, shape: TinyS
             scheduler=UnCLIPScheduler(variance_type="fixed_small_log", prediction_type="sample"),
             image_processor=tiny_extractor(shape),
         )
-    return _save(pipeline, folder)
-
-
-@contextmanager
-def _random_weights(seed: int) -> Iterator[None]:
-    import torch
-
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        yield
-
-
-def _save(pipeline: Any, folder: Path | str) -> Path:
-    with quiet_progress():
-        pipeline.save_pretrained(folder, safe_serialization=True)
-    return Path(folder)
+    return save_pipeline(pipeline, folder)

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Literal
+
+from augcond.generators.loading import quiet_progress
 
 BETAS: dict[str, Any] = {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012}
 """Stable Diffusion's noise schedule."""
@@ -107,8 +111,8 @@ def tiny_unet(shape: TinyShape, **settings: Any) -> Any:
     return UNet2DConditionModel(**(defaults | settings)).eval()
 
 
-def tiny_vae(shape: TinyShape) -> Any:
-    """Return an AutoencoderKL or an AutoencoderTiny."""
+def tiny_vae(shape: TinyShape, **settings: Any) -> Any:
+    """Return an AutoencoderKL, with other `settings` where they are named, or an AutoencoderTiny."""
     from diffusers import AutoencoderKL, AutoencoderTiny
 
     levels = int(math.log2(shape.vae_scale)) + 1
@@ -121,24 +125,40 @@ def tiny_vae(shape: TinyShape) -> Any:
             num_decoder_blocks=(1,) * levels,
         )
         return vae.eval()
-    vae = AutoencoderKL(
-        block_out_channels=(8,) * levels,
-        down_block_types=("DownEncoderBlock2D",) * levels,
-        up_block_types=("UpDecoderBlock2D",) * levels,
-        layers_per_block=1,
-        latent_channels=4,
-        norm_num_groups=2,
-        sample_size=shape.latent * shape.vae_scale,
+    defaults: dict[str, Any] = {
+        "block_out_channels": (8,) * levels,
+        "down_block_types": ("DownEncoderBlock2D",) * levels,
+        "up_block_types": ("UpDecoderBlock2D",) * levels,
+        "layers_per_block": 1,
+        "latent_channels": 4,
+        "norm_num_groups": 2,
+        "sample_size": shape.latent * shape.vae_scale,
+    }
+    return AutoencoderKL(**(defaults | settings)).eval()
+
+
+_CHARACTERS = "abcdefghijklmnopqrstuvwxyz0123456789!\"#$%&'()*+,-./:;<=>?@[]^_`{|}~"
+
+
+def tiny_chat_tokenizer() -> Any:
+    """Return a Qwen2Tokenizer that spells every word in bytes, with the template of a chat."""
+    from tokenizers.pre_tokenizers import ByteLevel
+    from transformers import Qwen2TokenizerFast
+
+    tokens = ["<|endoftext|>", *sorted(ByteLevel.alphabet())]
+    tokenizer = Qwen2TokenizerFast(vocab={token: index for index, token in enumerate(tokens)}, merges=[])
+    tokenizer.chat_template = (
+        "{% for message in messages %}<{{ message.role }}>{{ message.content }}{% endfor %}"
+        "{% if add_generation_prompt %}<assistant>{% if not enable_thinking %}<>{% endif %}{% endif %}"
     )
-    return vae.eval()
+    return tokenizer
 
 
 def tiny_tokenizer(length: int = 24) -> Any:
     """Return a CLIPTokenizer of `length` tokens that spells every word: letters, digits, punctuation, no merges."""
     from transformers import CLIPTokenizer
 
-    characters = "abcdefghijklmnopqrstuvwxyz0123456789!\"#$%&'()*+,-./:;<=>?@[]^_`{|}~"
-    tokens = [*characters, *(f"{character}</w>" for character in characters), "<|startoftext|>", "<|endoftext|>"]
+    tokens = [*_CHARACTERS, *(f"{character}</w>" for character in _CHARACTERS), "<|startoftext|>", "<|endoftext|>"]
     with TemporaryDirectory() as name:
         folder = Path(name)
         vocabulary = {token: index for index, token in enumerate(tokens)}
@@ -146,3 +166,74 @@ def tiny_tokenizer(length: int = 24) -> Any:
         (folder / "merges.txt").write_text("#version: 0.2\n", encoding="utf-8")
         # By the files, since the constructor's arguments differ between transformers 4 and 5.
         return CLIPTokenizer.from_pretrained(folder, model_max_length=length)
+
+
+def tiny_siglip(shape: TinyShape) -> Any:
+    """Return a SiglipVisionModel with patches of 8 pixels and hidden states of `shape.embedding` features."""
+    from transformers import SiglipVisionConfig, SiglipVisionModel
+
+    config = SiglipVisionConfig(
+        hidden_size=shape.embedding,
+        intermediate_size=2 * shape.embedding,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        image_size=shape.encoder_input,
+        patch_size=8,
+    )
+    return SiglipVisionModel(config).eval()
+
+
+def tiny_siglip_extractor(shape: TinyShape) -> Any:
+    """Return a SiglipImageProcessor for the image encoder's input."""
+    from transformers import SiglipImageProcessor
+
+    return SiglipImageProcessor(size={"height": shape.encoder_input, "width": shape.encoder_input})
+
+
+def tiny_t5(shape: TinyShape, tokenizer: Any) -> Any:
+    """Return a T5EncoderModel."""
+    from transformers import T5Config, T5EncoderModel
+
+    config = T5Config(
+        vocab_size=len(tokenizer),
+        d_model=shape.text,
+        d_kv=8,
+        d_ff=2 * shape.text,
+        num_layers=2,
+        num_heads=2,
+        feed_forward_proj="gated-gelu",
+    )
+    return T5EncoderModel(config).eval()
+
+
+def tiny_t5_tokenizer(length: int = 32) -> Any:
+    """Return a T5TokenizerFast of `length` tokens that spells every word."""
+    from tokenizers import Tokenizer, pre_tokenizers, processors
+    from tokenizers.models import Unigram
+    from transformers import T5TokenizerFast
+
+    vocabulary = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), ("▁", -2.0)]
+    tokenizer = Tokenizer(Unigram([*vocabulary, *((character, -3.0) for character in _CHARACTERS)], unk_id=2))
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(replacement="▁", prepend_scheme="always")
+    tokenizer.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
+    with TemporaryDirectory() as name:
+        tokenizer.save(str(Path(name) / "tokenizer.json"))
+        # By the file, for the same reason.
+        return T5TokenizerFast.from_pretrained(name, model_max_length=length, extra_ids=0)
+
+
+@contextmanager
+def random_weights(seed: int) -> Iterator[None]:
+    """Draw random weights from a seed for a while; PyTorch's global random state is left as it was."""
+    import torch
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        yield
+
+
+def save_pipeline(pipeline: Any, folder: Path | str) -> Path:
+    """Save a pipeline as safetensors, and return its folder."""
+    with quiet_progress():
+        pipeline.save_pretrained(folder, safe_serialization=True)
+    return Path(folder)

@@ -36,7 +36,7 @@ class RunImages:
     Args:
         experiment: the run.
         dropped: keys of the synthetic images that screening dropped.
-        progress: is told how many images are decoded into memory.
+        progress: is told how many images are decoded into memory, and how many features are computed.
     """
 
     def __init__(self, experiment: Experiment, dropped: Collection[str] = (), progress: Progress | None = None) -> None:
@@ -177,6 +177,7 @@ class RunImages:
 
     def _load_encoder(self, config: TrainingConfig) -> FrozenEncoder:
         if config.model == "generator":
-            return FrozenEncoder(GeneratorEncoder(self.generator), config.image_size or self.generator.encoder_size)
+            size = config.image_size or self.generator.encoder_size
+            return FrozenEncoder(GeneratorEncoder(self.generator), size, self._progress)
         network = build_classifier(config, len(self.experiment.pool.classes), seed=0)
-        return FrozenEncoder(BackboneEncoder(network, find_rank(config).device), input_size(config))
+        return FrozenEncoder(BackboneEncoder(network, find_rank(config).device), input_size(config), self._progress)

@@ -61,6 +61,7 @@ class ModelCard:
         note: anything else to know, such as which step was kept.
         seconds: wall-clock time of its optimiser steps, on all its devices at once.
         weights_sha256: of the bytes of `model.safetensors`; empty for models of 0.1.
+        added_counts: images per class that it was trained on beside the real ones; empty where that was not recorded.
         format: of the card; see `FORMAT`.
     """
 
@@ -83,6 +84,7 @@ class ModelCard:
     note: str = ""
     seconds: float = field(default=0.0, compare=False)
     weights_sha256: str = field(default="", compare=False)
+    added_counts: tuple[int, ...] = ()
     format: int = FORMAT
 
     @property
@@ -126,8 +128,8 @@ def read_card(folder: Path) -> ModelCard | None:
         values["history"] = tuple((step, loss) for step, loss in values["history"])
         if isinstance(values["recipe"], list):
             values["recipe"] = tuple(values["recipe"])
-        for name in ("classes", "real_counts", "test_shift", "leaks"):
-            values[name] = tuple(values[name])
+        for name in ("classes", "real_counts", "test_shift", "leaks", "added_counts"):
+            values[name] = tuple(values.get(name, ()))
         return ModelCard(**values)
     except FileNotFoundError:
         return None

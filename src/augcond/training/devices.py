@@ -30,6 +30,12 @@ logger = logging.getLogger(__name__)
 _PATIENCE = timedelta(seconds=30)
 """Until processes that no launcher looks after must have met."""
 
+_TOLD = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", "ACCELERATE_TORCH_DEVICE")
+"""What launchers, and shells that they left, say of the processes that train together."""
+
+_OTHERS = ("ACCELERATE_USE_DEEPSPEED", "ACCELERATE_USE_FSDP", "ACCELERATE_USE_SAGEMAKER", "ACCELERATE_USE_MEGATRON_LM")
+"""Other ways to train than ours, that Accelerate would import libraries for."""
+
 _MIXED = {"fp16": torch.float16, "bf16": torch.bfloat16}
 
 
@@ -79,8 +85,16 @@ def find_rank(config: TrainingConfig) -> Rank:
     from accelerate.utils import parse_flag_from_env
 
     cpu = config.device == "cpu" or parse_flag_from_env("ACCELERATE_USE_CPU")
-    with _meeting(cpu=cpu):
-        state = PartialState(cpu=cpu)
+    try:
+        with _meeting(cpu=cpu), _without_others():
+            state = PartialState(cpu=cpu)
+    except (ImportError, RuntimeError, ValueError, NotImplementedError) as error:
+        told = ", ".join(name for name in _TOLD if name in os.environ)
+        raise ConfigError(
+            f"processes cannot train together as the environment says ({told or 'no variable of a launcher is set'}): "
+            f"{str(error).splitlines()[0]}. Unset these variables to train in one process, or start processes with "
+            "augcond train RUN --processes N"
+        ) from error
     if config.batch_size % state.num_processes:
         raise ConfigError(
             f"training.batch_size: {config.batch_size} images cannot be shared out over {state.num_processes} processes"
@@ -91,6 +105,22 @@ def find_rank(config: TrainingConfig) -> Rank:
             "use accelerate launch --cpu, or auto"
         )
     return Rank(state.process_index, state.num_processes, torch.device("cpu") if cpu else state.device)
+
+
+@contextmanager
+def _without_others() -> Iterator[None]:
+    """Have Accelerate look for processes and devices alone, whatever other way to train its variables ask for."""
+    from accelerate import PartialState
+
+    before = {name: os.environ.pop(name) for name in _OTHERS if name in os.environ}
+    if before and not PartialState._shared_state:
+        logger.warning(
+            "%s: not followed, since augcond trains with PyTorch's own DistributedDataParallel", ", ".join(before)
+        )
+    try:
+        yield
+    finally:
+        os.environ.update(before)
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from augcond.datasets.splits import draw_split, settle_split, subset
 from augcond.errors import ConfigError, RunMismatchError
 from augcond.generators import load_generator
 from augcond.store import RunFolder
-from augcond.store.fingerprint import as_begun, differences
+from augcond.store.fingerprint import as_begun, differences, with_kept_defaults
 from augcond.training.arms import HeldOut, arms_of, unused_real
 from augcond.training.guards import check_apart, check_look_alikes, check_sources
 from augcond.training.image_sets import ImageSet
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from augcond.config import RunConfig
     from augcond.datasets import Dataset
     from augcond.datasets.protocol import HonestProtocol, protocol_of
+    from augcond.progress import Progress
 from augcond.datasets.splits import Split
 
 
@@ -72,8 +73,8 @@ class Experiment:
         return self.config.training.max_memory_gb * 1e9
 
 
-def load_experiment(config: RunConfig) -> Experiment:
-    """Return the run's images after every guard has passed them.
+def load_experiment(config: RunConfig, progress: Progress | None = None) -> Experiment:
+    """Return the run's images after every guard has passed them; `progress` is told how many are read.
 
     Raises:
         LeakError: a synthetic image's source is no training image, or an image is in two of the sets that training,
@@ -84,7 +85,11 @@ def load_experiment(config: RunConfig) -> Experiment:
     """
     folder = RunFolder(config.run)
     folder.create()
-    pool = load_dataset(config.data, cache=folder.decoded_path())
+    if folder.config_path.exists():
+        config = with_kept_defaults(config, folder.read_config())
+    cache = folder.decoded_path()
+    # What was decoded before is read in no time.
+    pool = load_dataset(config.data, cache=cache, progress=None if cache.exists() else progress)
     split = settle_split(folder.split_path, draw_split(config, pool))
     training = subset(pool, split.train)
     rows = None

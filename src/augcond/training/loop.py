@@ -46,6 +46,7 @@ class Task:
         fingerprint: names this training; checkpoints of another are passed over.
         checkpoint: where to keep checkpoints; None keeps none.
         on_step: see `OnStep`.
+        on_loss: called with the number of steps done and the loss, as often as losses are kept.
     """
 
     module: nn.Module
@@ -56,6 +57,7 @@ class Task:
     fingerprint: str = ""
     checkpoint: Path | None = None
     on_step: OnStep = field(default=lambda done, module: None)
+    on_loss: Callable[[int, float], None] = field(default=lambda done, loss: None)
 
 
 def check_optimizer(config: TrainingConfig) -> None:
@@ -103,6 +105,7 @@ def fit(task: Task) -> Progressed:
             precision.step(loss, module, optimizer, config.clip_norm)
             if (step + 1) % every == 0 or step + 1 == config.steps:
                 history.append((step + 1, _finite(rank.mean(loss.detach()), step, config)))
+                task.on_loss(*history[-1])
             task.on_step(step + 1, task.module)
             due = (step + 1) % config.checkpoint_every == 0 and step + 1 < config.steps
             if due and task.checkpoint is not None and rank.number == 0:

@@ -16,7 +16,8 @@ from torch import Tensor, nn
 
 from augcond.conditioning.streams import seeded
 from augcond.errors import ConfigError, TrainingError
-from augcond.generators.loading import cached_file, weight_shapes
+from augcond.generators.loading import cached_file
+from augcond.generators.weights import weight_shapes
 
 if TYPE_CHECKING:
     from augcond.config import TrainingConfig
@@ -189,6 +190,45 @@ def check_network(config: TrainingConfig, classes: int) -> str | None:
     if _resampler(network, kept, own) is None:
         _check_fit(source, kept, own, heads)
     return None
+
+
+def check_batch(config: TrainingConfig, classes: int, count: int) -> None:
+    """Raise what training on a batch would raise, by its shapes alone: nothing is computed.
+
+    Args:
+        config: model and image size; `linear-probe` judges it as it is frozen.
+        classes: number of classes.
+        count: images of a batch that one process trains on.
+
+    Raises:
+        ConfigError: the images are too small for the network, or too few for its batch norm.
+    """
+    error = _refusal(config, classes, count)
+    if error is not None:
+        size = input_size(config)
+        more = count == 1 and _refusal(config, classes, 2) is None
+        raise ConfigError(
+            f"training.model: {config.model} cannot be trained on {count} image{'s' * (count != 1)} of {size} x {size} "
+            f"pixels at once ({str(error).strip().splitlines()[0]}): "
+            + ("raise training.batch_size" if more else "raise training.image_size, or name another network")
+        ) from error
+
+
+def _refusal(config: TrainingConfig, classes: int, count: int) -> Exception | None:
+    """Return what a network raises on a batch; None where it takes it."""
+    refused: Exception | None = None
+    # First where there are shapes and no numbers; a network that cannot be there is tried in earnest, with few images.
+    for device, images in (("meta", count), ("cpu", min(count, 2))):
+        network, _ = _fresh(config, classes, seed=0)
+        network.train(config.mode != "linear-probe").to(device)
+        try:
+            with torch.no_grad(), seeded(0, "check"):
+                network(torch.zeros(images, 3, *(input_size(config),) * 2, device=device))
+        except Exception as error:  # a network raises what it likes
+            refused = error
+        else:
+            return None
+    return refused
 
 
 def weights_file(config: TrainingConfig) -> Path:

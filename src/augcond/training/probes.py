@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, cast
 
@@ -13,6 +14,7 @@ from torchvision.transforms.v2 import functional as images_v2
 
 from augcond.conditioning.streams import seeded
 from augcond.generators.checked import embed_images, require_finite
+from augcond.progress import NoProgress
 from augcond.training.ahead import workers
 from augcond.training.augmentation import BatchAugmentation, read_crops
 
@@ -21,10 +23,13 @@ if TYPE_CHECKING:
 
     from augcond.config.training import AugmentConfig
     from augcond.generators import Generator
+    from augcond.progress import Progress
     from augcond.training.image_sets import ImageSet
     from augcond.training.networks import Classifier
 
 _BATCH = 128
+_WORTH_TELLING = 100
+"""Fewer features are computed before anybody would look for a bar."""
 
 
 Encode = Callable[[Tensor], Tensor]
@@ -77,26 +82,58 @@ def generator_features(generator: Generator, images: Sequence[Image]) -> Tensor:
     return embeddings.mean(dim=1) if embeddings.ndim == 3 else embeddings
 
 
-def plain_features(encode: Encode, images: ImageSet) -> Tensor:
-    """Return the features of the images as they are, (N, D)."""
-    return torch.cat([encode(batch.float() / 255) for _, batch in images.batches(_BATCH)])
+def plain_features(encode: Encode, images: ImageSet, progress: Progress | None = None) -> Tensor:
+    """Return the features of the images as they are, (N, D); `progress` is told how many are computed."""
+    told = _told(progress, len(images))
+    parts = []
+    for _, batch in images.batches(_BATCH):
+        parts.append(encode(batch.float() / 255))
+        told.advance(len(batch), 0)
+    return torch.cat(parts)
 
 
-def view_features(encode: Encode, images: ImageSet, augment: AugmentConfig, size: int, views: int, seed: int) -> Tensor:
-    """Return the features of `views` augmented views of each image, (views, N, D).
+def _told(progress: Progress | None, count: int) -> Progress:
+    told = progress if progress is not None and count >= _WORTH_TELLING else NoProgress()
+    told.start(count, "features computed")
+    return told
+
+
+@dataclass(frozen=True, slots=True)
+class Views:
+    """How augmented views differ.
+
+    Attributes:
+        augment: how each is made.
+        size: edge length of the encoder's input.
+        count: number of views, V.
+        seed: draws the augmentation.
+    """
+
+    augment: AugmentConfig
+    size: int
+    count: int
+    seed: int
+
+
+def view_features(encode: Encode, images: ImageSet, views: Views, progress: Progress | None = None) -> Tensor:
+    """Return the features of augmented views of each image, (V, N, D).
 
     Args:
         encode: a frozen encoder.
         images: of the size that the augmentation takes.
-        augment: how views differ.
-        size: edge length of the encoder's input.
-        views: number of views, V.
-        seed: draws the augmentation.
+        views: how many, and how they differ.
+        progress: is told how many features are computed.
     """
-    augmentation = BatchAugmentation(augment, size)
-    return torch.stack(
-        [torch.cat([encode(batch) for batch in _augmented(images, augmentation, seed, view)]) for view in range(views)]
-    )
+    augmentation = BatchAugmentation(views.augment, views.size)
+    told = _told(progress, views.count * len(images))
+    found = []
+    for view in range(views.count):
+        parts = []
+        for batch in _augmented(images, augmentation, views.seed, view):
+            parts.append(encode(batch))
+            told.advance(len(batch), 0)
+        found.append(torch.cat(parts))
+    return torch.stack(found)
 
 
 def _augmented(images: ImageSet, augmentation: BatchAugmentation, seed: int, view: int) -> Iterator[Tensor]:
@@ -125,21 +162,24 @@ class FrozenEncoder:
     Args:
         encode: the encoder.
         size: edge length of the images that it takes.
+        progress: is told how many features are computed.
     """
 
-    def __init__(self, encode: Encode, size: int) -> None:
+    def __init__(self, encode: Encode, size: int, progress: Progress | None = None) -> None:
         self.encode = encode
         self.size = size
+        self._progress = progress
         # By the very object: sets of equal keys may hold other pixels (another size, or a planted leak).
         self._known: list[tuple[ImageSet, object, Tensor]] = []
 
     def plain(self, images: ImageSet) -> Tensor:
         """Return the features of the images as they are, (N, D)."""
-        return self._once(images, "plain", lambda: plain_features(self.encode, images))
+        return self._once(images, "plain", lambda: plain_features(self.encode, images, self._progress))
 
     def views(self, images: ImageSet, augment: AugmentConfig, count: int, seed: int) -> Tensor:
         """Return the features of `count` augmented views of each image, (count, N, D)."""
-        compute = partial(view_features, self.encode, images, augment, self.size, count, seed)
+        views = Views(augment, self.size, count, seed)
+        compute = partial(view_features, self.encode, images, views, self._progress)
         return self._once(images, (augment.model_dump_json(), count, seed), compute)
 
     def _once(self, images: ImageSet, key: object, compute: Callable[[], Tensor]) -> Tensor:

@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 from augcond.errors import RunError
 from augcond.planning import index_of
 from augcond.store.folder import RunFolder
+from augcond.store.rejection import rejected_keys
 from augcond.store.shards import OK, shard_columns
 
 
@@ -30,6 +31,7 @@ class SyntheticRows:
         places: row of each within its shard, int64, (N,).
         others: label of the second class of each, int64, (N,); its own label where it is of one class.
         shares: share of its own label, in [0.5, 1], float64, (N,).
+        rejected: keys of those that a person rejected.
     """
 
     folder: RunFolder
@@ -60,10 +62,12 @@ class SyntheticRows:
         own = np.bincount(labels, weights=drawn * shares, minlength=classes)
         return own + np.bincount(others, weights=drawn * (1.0 - shares), minlength=classes)
 
+    rejected: frozenset[str] = frozenset()
+
     def select(
         self, recipe: str | tuple[str, ...], per_class: int | None = None, dropped: Collection[str] = ()
     ) -> np.ndarray:
-        """Return the positions of the images of `recipe`.
+        """Return the positions of the images of `recipe`, but for those that were rejected.
 
         Args:
             recipe: its name; or those of several, which take turns: image i of each class is one of the (i mod R)-th
@@ -78,8 +82,7 @@ class SyntheticRows:
         if per_class is not None:
             chosen &= self.index < per_class
         positions = np.flatnonzero(chosen)
-        if dropped:
-            out = set(dropped)
+        if out := self.rejected.union(dropped):
             positions = np.array([place for place in positions if self.keys[place] not in out], dtype=np.int64)
         return positions
 
@@ -126,4 +129,5 @@ def read_synthetic(folder: RunFolder) -> SyntheticRows:
         places=table["place"].to_numpy().astype(np.int64),
         others=others,
         shares=shares,
+        rejected=rejected_keys(folder),
     )

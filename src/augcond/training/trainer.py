@@ -19,12 +19,13 @@ from augcond.files import file_sha256
 from augcond.progress import Interrupted, NoProgress
 from augcond.store.names import CARD, CHECKPOINT, WEIGHTS
 from augcond.store.verifying import model_flaw, set_aside_model
+from augcond.tracking import current
 from augcond.training.arm_images import RunImages
 from augcond.training.arms import Arm, Seeds, arms_of
 from augcond.training.cards import ModelCard, read_card, save_model
 from augcond.training.devices import find_rank
 from augcond.training.experiment import Experiment, evaluation_images
-from augcond.training.loop import Task, check_optimizer, fit
+from augcond.training.loop import OnStep, Task, check_optimizer, fit
 from augcond.training.losses import Objective, make_objective
 from augcond.training.models import Model, check_training, prepare_training
 from augcond.training.networks import fetch_weights, input_size, weights_file
@@ -79,7 +80,9 @@ def train_arms(
     return [done or _train(images, arm, card, steps) for (arm, card), done in zip(jobs, found, strict=True)]
 
 
-def train_one(images: RunImages, arm: Arm, seed: int) -> tuple[Model, ModelCard]:
+def train_one(
+    images: RunImages, arm: Arm, seed: int, on_step: OnStep = lambda done, module: None
+) -> tuple[Model, ModelCard]:
     """Train `arm` with a training seed, without keeping anything on disk.
 
     Raises:
@@ -87,7 +90,7 @@ def train_one(images: RunImages, arm: Arm, seed: int) -> tuple[Model, ModelCard]
     """
     model, inputs = prepare_training(images, arm, seed)
     card = _card(images, arm, seed)
-    fitted = fit(Task(model.module, inputs, _objective(images, arm), arm.config, seed))
+    fitted = fit(Task(model.module, inputs, _objective(images, arm), arm.config, seed, on_step=on_step))
     return model, replace(card, history=tuple(fitted.history), seconds=fitted.seconds)
 
 
@@ -114,9 +117,11 @@ def _existing(images: RunImages, arm: Arm, card: ModelCard, *, overwrite: bool) 
 def _check(images: RunImages, arm: Arm) -> None:
     """Refuse settings that would fail once `arm` is trained, in an error that names it."""
     if arm.share and not images.added_keys(arm):
+        rows = images.experiment.rows
+        by_hand = f", and {len(rows.rejected)} of the run are rejected" if rows is not None and rows.rejected else ""
         raise TrainingError(
             f"the arm {arm.name!r} has no images to add to the real ones; screening dropped "
-            f"{images.screened_out(arm)}: loosen it (screening.rejected_real), or plan more"
+            f"{images.screened_out(arm)}{by_hand}: loosen it (screening.rejected_real), or plan more"
         )
     try:
         check_optimizer(arm.config)
@@ -163,6 +168,7 @@ def _train(images: RunImages, arm: Arm, card: ModelCard, progress: Progress) -> 
         # The best epoch so far is not in a checkpoint.
         checkpoint=None if best else folder / CHECKPOINT,
         on_step=on_step,
+        on_loss=lambda done, loss: current().numbers({f"loss/{arm.name}/seed-{seed}": loss}, done),
     )
     fitted = fit(task)
     card = replace(card, history=tuple(fitted.history), seconds=fitted.seconds)
@@ -216,6 +222,7 @@ def _card(images: RunImages, arm: Arm, seed: int) -> ModelCard:
         history=(),
         training=training,
         per_class=arm.per_class,
+        added_counts=() if arm.kind == "real-only" else tuple(map(round, images.added_counts(arm))),
     )
 
 

@@ -46,6 +46,7 @@ class Benchmark(DatasetReader):
         list_role: lists one role below a root folder.
         roles: the roles it has of its own.
         modules: Python modules that reading it needs, of the extra `benchmarks`.
+        terms: what its terms say against publishing what is made of its images; empty where nothing is known.
     """
 
     name: str
@@ -57,6 +58,7 @@ class Benchmark(DatasetReader):
     list_role: Callable[[Path, Role], Found]
     roles: tuple[Role, ...]
     modules: tuple[str, ...] = ()
+    terms: str = ""
 
     takes = frozenset({"path"})
 

@@ -60,4 +60,5 @@ BENCHMARK = Benchmark(
     ),
     list_role=partial(list_part_of, LISTS),
     roles=("train", "validation", "test"),
+    terms="ImageNet's terms of access allow non-commercial research and education only",
 )

@@ -42,4 +42,5 @@ BENCHMARK = Benchmark(
     ),
     list_role=partial(list_part_of, LISTS),
     roles=("train", "validation", "test"),
+    terms="the terms of Places365 allow non-commercial research and education only",
 )

@@ -93,7 +93,7 @@ def load_bench(config: RunConfig, *, compiled: bool = False) -> Bench:
     settings = config.generator.model_copy(update={"compile": compiled})
     generator = load_generator(settings)
     seconds = time.perf_counter() - started
-    check_recipes(settings, config.conditioning, generator)
+    check_recipes(settings, config.conditioning, generator.traits)
     dataset = _noise()
     amount = min(_MOST_ROWS, 16 * config.engine.batch_size) + 2 * _FEW
     plan = make_plan(dataset, PlanConfig(per_class=amount), config.conditioning, prompts=config.prompt)

@@ -1,0 +1,193 @@
+"""How often does the interval of a tuned gain hold what is then measured?
+
+    python -m benchmarks.tuning --coverage                      # writes benchmarks/results/tuning_coverage.json
+    python -m benchmarks.tuning --coverage --repetitions 50     # a look
+
+A whole last round of `augcond tune`, simulated with classifiers that take microseconds, so that folds share training
+images as they really do: classes are normal distributions in eight dimensions, a training is the class means of a
+random four fifths of the images (what differs between trainings), a candidate's images are made from one or two real
+ones and drawn towards a wrong place of their own. Candidates differ in how far. Then the chosen one is trained three
+times on all real images and judged on 300 test images a class. Compared are the interval of `best_gain`; the same where
+its estimate is above 0, so that `tune` would choose it; and that of the best candidate read off the very trainings and
+images that picked it.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from augcond.evaluation.tuning import Folded, best_gain, own_gain
+
+RESULT = Path(__file__).parent / "results" / "tuning_coverage.json"
+CLASSES, WIDTH, TESTED = 8, 8, 300
+TRAININGS, LATER = 4, 3
+KINDS = ("cross-fitted", "the same, where chosen", "not cross-fitted")
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One place of the grid.
+
+    Attributes:
+        counts: real images of each class, of which those of a long tail fall from the first to the second.
+        candidates: of the last round.
+        wrong: how far, on average, a candidate's images are drawn away; far ones harm.
+        folds: of each cross-validation.
+    """
+
+    counts: tuple[int, int]
+    candidates: int
+    wrong: float
+    folds: int
+
+
+def grid() -> Iterator[Cell]:
+    """Yield the cells."""
+    counts = ((2, 2), (4, 4), (8, 8), (16, 16), (60, 3))
+    for one, candidates, wrong in itertools.product(counts, (1, 4), (0.5, 1.5)):
+        yield Cell(one, candidates, wrong, min(5, one[0]))
+
+
+@dataclass(frozen=True, slots=True)
+class _World:
+    means: np.ndarray
+    wrong: np.ndarray  # (candidates, CLASSES, WIDTH)
+    real: np.ndarray
+    labels: np.ndarray
+    made: np.ndarray  # (candidates, M, WIDTH)
+    sources: np.ndarray  # (candidates, M, 2)
+    made_labels: np.ndarray
+    test: np.ndarray
+    test_labels: np.ndarray
+
+
+def _world(cell: Cell, rng: np.random.Generator) -> _World:
+    means = 0.8 * rng.standard_normal((CLASSES, WIDTH))
+    counts = np.round(np.geomspace(*cell.counts, CLASSES)).astype(int)
+    labels = np.repeat(np.arange(CLASSES), counts)
+    real = means[labels] + rng.standard_normal((len(labels), WIDTH))
+    reach = cell.wrong * rng.uniform(0.6, 1.4, (cell.candidates, 1, 1))
+    wrong = reach * rng.standard_normal((cell.candidates, CLASSES, WIDTH)) / np.sqrt(WIDTH) * 2
+    made_labels = np.repeat(np.arange(CLASSES), 12)
+    first = np.array([rng.choice(np.flatnonzero(labels == label)) for label in made_labels])
+    sources = np.stack([first, first], axis=1)[None].repeat(cell.candidates, axis=0)
+    pretrained = means + 0.5 * rng.standard_normal((CLASSES, WIDTH))
+    centre = 0.4 * real[first] + 0.6 * pretrained[made_labels]
+    made = centre + wrong[:, made_labels] + 0.7 * rng.standard_normal((cell.candidates, len(first), WIDTH))
+    test_labels = np.repeat(np.arange(CLASSES), TESTED)
+    test = means[test_labels] + rng.standard_normal((len(test_labels), WIDTH))
+    return _World(means, wrong, real, labels, made, sources, made_labels, test, test_labels)
+
+
+def _right(
+    world: _World, real: np.ndarray, candidate: int | None, judged: tuple[np.ndarray, np.ndarray], seed: int
+) -> np.ndarray:
+    """Return which of the judged images a training on `real` (places) and the candidate's images gets right."""
+    rng = np.random.default_rng(seed)
+    seen = np.zeros(len(world.labels), dtype=bool)
+    seen[real] = True
+    weight = (rng.random(len(real)) < 0.8) + 1e-3
+    sums = np.zeros((CLASSES, WIDTH))
+    np.add.at(sums, world.labels[real], world.real[real] * weight[:, None])
+    totals = np.bincount(world.labels[real], weight, CLASSES)
+    centres = sums / np.maximum(totals, 1e-9)[:, None]
+    if candidate is not None:
+        clean = seen[world.sources[candidate]].all(axis=1)
+        weight = clean * ((rng.random(len(clean)) < 0.8) + 1e-3)
+        sums = np.zeros((CLASSES, WIDTH))
+        np.add.at(sums, world.made_labels, world.made[candidate] * weight[:, None])
+        totals = np.bincount(world.made_labels, weight, CLASSES)
+        some = totals > 0
+        centres[some] = (centres[some] + sums[some] / totals[some][:, None]) / 2
+    images, labels = judged
+    nearest = ((images**2).sum(1)[:, None] - 2 * images @ centres.T + (centres**2).sum(1)).argmin(1)
+    return np.asarray(nearest == labels)
+
+
+def _folds(labels: np.ndarray, folds: int, rng: np.random.Generator) -> np.ndarray:
+    found = np.empty(len(labels), dtype=int)
+    for label in range(CLASSES):
+        members = rng.permutation(np.flatnonzero(labels == label))
+        found[members] = (np.arange(len(members)) + rng.integers(folds)) % folds
+    return found
+
+
+def simulate(cell: Cell, seed: int) -> dict[str, tuple[bool, float, float]]:
+    """Return of each kind of interval whether it held the measured gain, its half width, and the estimate's error."""
+    rng = np.random.default_rng(seed)
+    world = _world(cell, rng)
+    arms: list[int | None] = [None, *range(cell.candidates)]
+    right = np.zeros((len(arms), TRAININGS, len(world.labels)), dtype=bool)
+    for training in range(TRAININGS):
+        held = _folds(world.labels, cell.folds, rng)
+        for fold in range(cell.folds):
+            out = held == fold
+            for place, arm in enumerate(arms):
+                judged = (world.real[out], world.labels[out])
+                drawn = 10_000 * seed + 100 * training + 10 * fold + place
+                right[place, training, out] = _right(world, np.flatnonzero(~out), arm, judged, drawn)
+    made = {str(number): right[number + 1] for number in range(cell.candidates)}
+    folded = Folded(world.labels, right[0], made)
+    best, gain = best_gain(folded, later=LATER, seed=seed)
+    naive = own_gain(folded, best, later=LATER)
+    everything, test = np.arange(len(world.labels)), (world.test, world.test_labels)
+    measured = np.mean(
+        [
+            _right(world, everything, int(best), test, 7_000_000 + 10 * seed + later).mean()
+            - _right(world, everything, None, test, 8_000_000 + 10 * seed + later).mean()
+            for later in range(LATER)
+        ]
+    )
+    found = dict(zip(KINDS, (gain, gain, naive), strict=True))
+    if gain.mean <= 0:
+        del found[KINDS[1]]  # real images alone would be
+    return {
+        kind: (bool(one.low <= measured <= one.high), (one.high - one.low) / 2, float(one.mean - measured))
+        for kind, one in found.items()
+    }
+
+
+def measure(repetitions: int) -> list[dict[str, object]]:
+    """Return coverage, mean half width and mean error of each kind of interval, cell by cell."""
+    cells = []
+    for number, cell in enumerate(grid()):
+        drawn = [simulate(cell, 1000 * number + repetition) for repetition in range(repetitions)]
+        found: dict[str, object] = dict(asdict(cell))
+        for kind in KINDS:
+            held, width, error = np.array([one[kind] for one in drawn if kind in one], dtype=float).T
+            means = {"coverage": held.mean(), "half_width": width.mean(), "bias": error.mean()}
+            found[kind] = {name: round(float(value), 4) for name, value in means.items()}
+        cells.append(found)
+    return cells
+
+
+def summary(cells: Sequence[dict[str, object]]) -> str:
+    """Return the table as Markdown: coverage in percent, half width and bias in points."""
+    lines = ["| real images a class | candidates | " + " | ".join(f"{kind}: holds, +-, bias" for kind in KINDS) + " |"]
+    lines.append("|" + "---|" * (2 + len(KINDS)))
+    for cell in cells:
+        head = f"| {'-'.join(map(str, dict.fromkeys(cell['counts'])))} | {cell['candidates']} (wrong {cell['wrong']}) |"
+        told = [cell[kind] for kind in KINDS]
+        cols = [f"{100 * one['coverage']:.1f}, {100 * one['half_width']:.1f}, {100 * one['bias']:+.1f}" for one in told]
+        lines.append(f"{head} {' | '.join(cols)} |")
+    for kind in KINDS:
+        every = [100 * cell[kind]["coverage"] for cell in cells]
+        lines.append(f"\n{kind}: {np.mean(every):.1f} % of all cases, {min(every):.1f} in the worst cell")
+    return "\n".join(lines) + "\n"
+
+
+def run(repetitions: int, result: Path = RESULT) -> None:
+    """Simulate the grid, print it and write it."""
+    started = time.perf_counter()
+    cells = measure(repetitions)
+    sys.stdout.write(summary(cells))
+    values = {"repetitions": repetitions, "seconds": round(time.perf_counter() - started), "cells": cells}
+    result.write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")

@@ -1,0 +1,183 @@
+"""From the records of `benchmarks.tuning` to the table and the figure of docs/tuning.md.
+
+python -m benchmarks.tuning --page
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("Agg")
+import numpy as np
+from benchmarks.evidence.records import read_records
+from matplotlib import pyplot as plt
+
+from augcond.evaluation.results import REAL_ONLY
+
+REPOSITORY = Path(__file__).parents[1]
+PAGE = REPOSITORY / "docs" / "tuning.md"
+FIGURE = REPOSITORY / "docs" / "img" / "tuning" / "regret.svg"
+_MARKS = "<!-- from the records: python -m benchmarks.tuning --page -->", "<!-- end of what the records say -->"
+_STYLE = {"svg.hashsalt": "augcond", "font.size": 9, "axes.spines.top": False, "axes.spines.right": False}
+
+FIXED: Mapping[str, str] = {
+    "embed-cutmix-dropout,guidance=2": "the paper's default, guidance 2",
+    "embed-cutmix-dropout,guidance=10": "the paper's default, guidance 10",
+    "as-configured": "our default",
+    REAL_ONLY: "real images alone",
+}
+"""Settings that need no tuning, by their name in the grid."""
+
+
+@dataclass(frozen=True, slots=True)
+class Study:
+    """What is known of a pair.
+
+    Attributes:
+        name: setting and seed.
+        test: mean accuracy per class on test images, over trainings, by candidate of the grid.
+        validation: the same on validation images.
+        tuned: test accuracy of what a tuning chose, by budget.
+        chosen: its name, by budget.
+        gains: the estimated gain (mean, low, high) of what was chosen, by budget; None for real images alone.
+    """
+
+    name: str
+    test: Mapping[str, float]
+    validation: Mapping[str, float]
+    tuned: Mapping[int, float]
+    chosen: Mapping[int, str]
+    gains: Mapping[int, tuple[float, float, float] | None]
+
+    @property
+    def best(self) -> float:
+        """Test accuracy of the best of all that was measured."""
+        return max(*self.test.values(), *self.tuned.values())
+
+    def regrets(self) -> dict[str, float]:
+        """Return how far each way to choose stays behind the best, in points."""
+        by_validation = max(self.validation, key=lambda name: self.validation[name])
+        found = {f"augcond tune, {budget} images": value for budget, value in sorted(self.tuned.items())}
+        found |= {title: self.test[name] for name, title in FIXED.items() if name in self.test}
+        found["the grid, by validation images"] = self.test[by_validation]
+        found["one of the grid at random"] = float(np.mean([v for name, v in self.test.items() if name != REAL_ONLY]))
+        return {name: 100 * (self.best - value) for name, value in found.items()}
+
+
+def studies_of(results: Path) -> list[Study]:
+    """Return the pairs whose grid and tunings are all measured."""
+    records: dict[str, dict[str, dict[str, Any]]] = {}
+    for record in read_records(results):
+        world, seed, unit = record["unit"].split("/", 2)
+        records.setdefault(f"{world}/{seed}", {})[unit] = record
+    return [found for name, units in sorted(records.items()) if (found := _study(name, units)) is not None]
+
+
+def _study(name: str, units: Mapping[str, dict[str, Any]]) -> Study | None:
+    grid = {unit.removeprefix("grid/"): record for unit, record in units.items() if unit.startswith("grid/")}
+    outcomes = {int(unit.rpartition("-")[2]): record for unit, record in units.items() if unit.startswith("outcome-")}
+    if REAL_ONLY not in grid or len(grid) < 2 or not outcomes:
+        return None
+    gains: dict[int, tuple[float, float, float] | None] = {}
+    for budget, outcome in outcomes.items():
+        gain = units[f"tune-{budget}"]["gain"]
+        known = gain is not None and outcome["chosen"] != REAL_ONLY
+        gains[budget] = (gain["mean"], gain["low"], gain["high"]) if known else None
+    return Study(
+        name,
+        {candidate: float(np.mean(record["test"])) for candidate, record in grid.items()},
+        {candidate: float(np.mean(record["validation"])) for candidate, record in grid.items()},
+        {budget: float(np.mean(record["test"])) for budget, record in outcomes.items()},
+        {budget: record["chosen"] for budget, record in outcomes.items()},
+        gains,
+    )
+
+
+def wilson(held: int, of: int) -> tuple[float, float]:
+    """Return the 95 % binomial interval of a share (Wilson 1927)."""
+    z, share = 1.959964, held / of
+    centre, reach = share + z * z / (2 * of), z * (share * (1 - share) / of + z * z / (4 * of * of)) ** 0.5
+    return (centre - reach) / (1 + z * z / of), (centre + reach) / (1 + z * z / of)
+
+
+def text_of(studies: Sequence[Study]) -> str:
+    """Return the table and what follows from it, as Markdown."""
+    if not studies:
+        return "Nothing is measured yet."
+    lines = [
+        f"{len(studies)} pairs of a setting and a seed. Regret: points of mean accuracy per class on test images "
+        "behind the best of the grid.",
+        "",
+        "| how it was chosen | median | mean | worst | more than a point below real images alone |",
+        "|---|---|---|---|---|",
+    ]
+    regrets = [study.regrets() for study in studies]
+    for way in dict.fromkeys(name for each in regrets for name in each):
+        values = np.array([each[way] for each in regrets if way in each])
+        alone = np.array([each[FIXED[REAL_ONLY]] for each in regrets if way in each])
+        below = f"{int((values > alone + 1).sum())} of {len(values)}"
+        lines.append(f"| {way} | {np.median(values):.1f} | {values.mean():.1f} | {values.max():.1f} | {below} |")
+    for budget in sorted({budget for study in studies for budget in study.gains}):
+        lines += ["", _honesty(studies, budget)]
+    return "\n".join(lines)
+
+
+def _honesty(studies: Sequence[Study], budget: int) -> str:
+    """Return how often the interval of the estimated gain held the measured one."""
+    pairs = [
+        (gain, study.tuned[budget] - study.test[REAL_ONLY])
+        for study in studies
+        if (gain := study.gains.get(budget)) is not None
+    ]
+    alone = sum(study.chosen.get(budget) == REAL_ONLY for study in studies)
+    text = f"With {budget} images real images alone were chosen in {alone} of {len(studies)} pairs."
+    if not pairs:
+        return text
+    held = sum(low <= measured <= high for (_, low, high), measured in pairs)
+    errors = np.array([mean - measured for (mean, _, _), measured in pairs])
+    low, high = wilson(held, len(pairs))
+    return (
+        f"{text} In the other {len(pairs)} the interval of the estimated gain held the measured one in {held} "
+        f"({100 * held / len(pairs):.0f} %, binomial interval {100 * low:.0f} to {100 * high:.0f} %); the estimate was "
+        f"off by {100 * errors.mean():+.1f} points on average, {100 * np.abs(errors).mean():.1f} in size."
+    )
+
+
+def draw(studies: Sequence[Study], path: Path) -> None:
+    """Draw the regret of every way to choose: each pair a dot, the median a line."""
+    regrets = [study.regrets() for study in studies]
+    ways = list(dict.fromkeys(name for each in regrets for name in each))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with plt.rc_context(_STYLE):
+        figure, axes = plt.subplots(figsize=(7, 0.8 + 0.36 * len(ways)), layout="constrained")
+        for place, way in enumerate(reversed(ways)):
+            values = [each[way] for each in regrets if way in each]
+            spread = np.linspace(-0.22, 0.22, len(values)) if len(values) > 1 else [0.0]
+            axes.plot(values, place + np.asarray(spread), ".", color="#0072b2", alpha=0.6)
+            axes.plot([np.median(values)] * 2, [place - 0.3, place + 0.3], color="#d55e00", linewidth=2)
+        axes.set_yticks(range(len(ways)), list(reversed(ways)))
+        axes.set_xlabel("regret on test images, points; line: median")
+        figure.savefig(path, metadata={"Date": None})
+        plt.close(figure)
+
+
+def write(results: Path, page: Path = PAGE, figure: Path = FIGURE) -> str:
+    """Write the table into the page and the figure beside it, and return the table."""
+    studies = studies_of(results)
+    text = text_of(studies)
+    if studies:
+        draw(studies, figure)
+        text += f"\n\n![Regret of every way to choose](img/tuning/{figure.name})"
+    begin, end = map(re.escape, _MARKS)
+    whole = page.read_text(encoding="utf-8")
+    if not re.search(f"{begin}.*{end}", whole, re.DOTALL):
+        raise ValueError(f"{page} lacks the marks {_MARKS}")
+    inside = "\n".join([_MARKS[0], text, _MARKS[1]])
+    page.write_text(re.sub(f"{begin}.*{end}", lambda _: inside, whole, flags=re.DOTALL), encoding="utf-8")
+    return text

@@ -1,0 +1,324 @@
+"""What a tuning found, and how sure that is: the schema of `tuning.json`, and the statistics behind it.
+
+**What is estimated.** The gain of the best candidate over real images alone, in mean accuracy per class, as `augcond
+run tuned.yaml` will measure it on test images. It is read off real *training* images: each is judged by models that saw
+neither it nor any image made from it. A class mean, because the folds of a long tail are long-tailed and a test set
+seldom is.
+
+**The winner's curse.** The best of many looks better than it is. So one half of the trainings and one half of the real
+images pick the best candidate, and its gain is read off the other half of the trainings on the other half of the
+images; every way round, over all pairings of the trainings and `HALVINGS` random halvings of the images within classes.
+Halves of the trainings alone would not do: all trainings are judged on the same real images and saw the same generated
+ones, so what is luck there is luck in both halves.
+
+**The interval.** It is for what will be measured once, by a few trainings on the full set, so it has three parts: the
+real images that the gain is read off (their variance within classes); the trainings that it is read off, each with
+folds of its own; the trainings of the run that will measure it. Folds share training images, so a mean over folds could
+vary more than that; `python -m benchmarks.tuning --coverage` simulates it with classifiers that do, and the interval
+holds what is measured in more than 95 %. What it cannot know: that a pilot has fewer images than the run, and a fold
+fewer real ones.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from augcond.errors import CorruptRunError, RunError
+from augcond.evaluation.intervals import Paired
+from augcond.evaluation.results import LEVEL, REAL_ONLY, Spread
+from augcond.evaluation.statistics import half_widths, moderated
+from augcond.sealed import read_json, write_json
+from augcond.store.names import FILES
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+FORMAT = 1
+"""Of `tuning.json`; goes up where an older augcond would misread it."""
+
+HALVINGS = 16
+"""Random halvings of the real images that picking and reading are averaged over."""
+
+
+@dataclass(frozen=True, slots=True)
+class Gain:
+    """A gain over real images alone in mean accuracy per class, with its interval.
+
+    Attributes:
+        mean: the estimate, a difference of shares.
+        low: lower end of the 95 % interval.
+        high: upper end.
+    """
+
+    mean: float
+    low: float
+    high: float
+
+    @property
+    def text(self) -> str:
+        """Points for people, such as `+2.1 (-0.3 to +4.5)`."""
+        return f"{100 * self.mean:+.1f} ({100 * self.low:+.1f} to {100 * self.high:+.1f})"
+
+
+@dataclass(frozen=True, slots=True)
+class Tried:
+    """A candidate in one round.
+
+    Attributes:
+        name: of the candidate.
+        settings: what it sets, by key of the config; `amount` is a share of the plan.
+        score: gain over real images alone, of the trainings of this round; of the cheap judge where that ranks.
+        kept: whether it went on to the next round, or was picked in the last.
+    """
+
+    name: str
+    settings: Mapping[str, Any]
+    score: float
+    kept: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """One round of the halving.
+
+    Attributes:
+        images: made for each set of images by its end.
+        made: made in the whole study by its end.
+        judge: what ranked: `training`, or `probe`, the generator's image encoder with a linear classifier.
+        tried: its candidates, the best first.
+        best: estimated gain of the best of them, the winner's curse paid; where each was trained once, that of the
+            images alone, and the spread between trainings is an assumed one.
+    """
+
+    images: int
+    made: int
+    judge: str
+    tried: tuple[Tried, ...]
+    best: Gain
+
+
+@dataclass(frozen=True, slots=True)
+class Tuning:
+    """What `augcond tune` found.
+
+    Attributes:
+        chosen: name of the candidate that `tuned.yaml` holds; `real-only` where none promises a gain.
+        settings: what it sets, by key of the config; empty for `real-only`.
+        gain: estimated of the best candidate of the last round; None where nothing could be judged.
+        finalists: the candidates of the last round, each with the gain of its own trainings: the winner's curse is not
+            paid in these.
+        sentence: what it comes to, for people.
+        budget: as it was given.
+        images: that were made.
+        real_images: real training images.
+        judged_images: how many of them are ever held out.
+        classes: how many classes these have.
+        folds: of each cross-validation.
+        trainings: cross-validations of each candidate of the last round.
+        real_accuracy: mean accuracy per class of real images alone over the folds; None where nothing could be judged.
+        rounds: of the halving.
+        rank_correlation: Spearman's, of the cheap judge with trainings; None where it was not asked.
+        compared: candidates that the correlation is over.
+        left_out: recipes that cannot be judged with these images, each with the reason.
+        notes: what else to know.
+        study_sha256: of the study's journal as it was when this was written.
+    """
+
+    chosen: str
+    settings: Mapping[str, Any]
+    gain: Gain | None
+    finalists: tuple[tuple[str, Gain], ...]
+    sentence: str
+    budget: str
+    images: int
+    real_images: int
+    judged_images: int
+    classes: int
+    folds: int
+    trainings: int
+    real_accuracy: float | None
+    rounds: tuple[Round, ...]
+    rank_correlation: float | None
+    compared: int
+    left_out: tuple[str, ...]
+    notes: tuple[str, ...]
+    study_sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class Folded:
+    """Who classified which real image right, over the folds, for one set of candidates.
+
+    Attributes:
+        labels: of the judged images, (N,), from 0 to C - 1; at least two of each.
+        real: of real images alone, bool, (T, N), by training.
+        made: of each candidate, the same.
+    """
+
+    labels: np.ndarray
+    real: np.ndarray
+    made: Mapping[str, np.ndarray]
+
+    @property
+    def weights(self) -> np.ndarray:
+        """What each image counts in the class mean, (N,)."""
+        counts = np.bincount(self.labels)
+        return np.asarray(1 / (len(counts) * counts[self.labels]))
+
+    def differences(self, name: str) -> np.ndarray:
+        """Return candidate minus real images alone, (T, N)."""
+        return np.asarray(self.made[name].astype(float) - self.real)
+
+    def score(self, name: str) -> float:
+        """Return the gain of a candidate over all its trainings and images."""
+        return float((self.differences(name).mean(axis=0) * self.weights).sum())
+
+
+def best_gain(folded: Folded, *, later: int, seed: int = 0) -> tuple[str, Gain]:
+    """Return the best candidate by all trainings and images, and an estimate of its gain that is free of picking.
+
+    Args:
+        folded: all candidates of a round.
+        later: trainings of the run that will measure the gain, which the interval is for.
+        seed: of the halvings.
+    """
+    names = list(folded.made)
+    differences = np.stack([folded.differences(name) for name in names])
+    read = np.zeros(len(folded.labels))
+    count = np.zeros(len(folded.labels))
+    pairings = list(_pairings(folded.real.shape[0]))
+    for half in _halves(folded.labels, np.random.default_rng(seed)):
+        for picking, reading in pairings:
+            weights = np.where(half, folded.weights, 0.0)
+            picked = int((differences[:, picking].mean(axis=1) @ weights).argmax())
+            read[~half] += differences[picked][reading].mean(axis=0)[~half]
+            count[~half] += 1
+    best = max(names, key=folded.score)
+    return best, _gain(folded, read / count, differences, later, names.index(best))
+
+
+def own_gain(folded: Folded, name: str, *, later: int) -> Gain:
+    """Return the gain of one candidate by all its trainings and images, as if it had been the only one."""
+    names = list(folded.made)
+    differences = np.stack([folded.differences(each) for each in names])
+    place = names.index(name)
+    return _gain(folded, differences[place].mean(axis=0), differences, later, place)
+
+
+ASSUMED_SPREAD = 0.022
+"""Standard deviation of one training's paired difference, where there is only one: the median on the built-in world."""
+
+
+def _gain(folded: Folded, per_image: np.ndarray, differences: np.ndarray, later: int, place: int) -> Gain:
+    trainings = differences.shape[1]
+    weights = folded.weights
+    mean = float((per_image * weights).sum())
+    classes = int(folded.labels.max()) + 1
+    _, images = Paired.of(per_image[None], folded.labels, classes).under(np.full((1, classes), 1 / classes))
+    if trainings > 1:
+        between = (differences @ weights).var(axis=1, ddof=1)
+        spreads = [Spread(trainings, float(value), 0.0, 0.0) for value in between]
+        variance, freedom = moderated(spreads[place], [*spreads[:place], *spreads[place + 1 :]])
+    else:
+        variance, freedom = ASSUMED_SPREAD**2, 100
+    reach = half_width_of(images.own, variance, freedom, trainings=trainings, later=later)
+    return Gain(mean, mean - reach, mean + reach)
+
+
+def half_width_of(images: float, between: float, freedom: int, *, trainings: int, later: int) -> float:
+    """Return how far the interval of an estimated gain reaches to both sides.
+
+    Args:
+        images: variance of the mean from the images that it is read off.
+        between: variance of one training's gain.
+        freedom: degrees of freedom that `between` was measured with.
+        trainings: that the gain is read off.
+        later: trainings of the run that will measure it.
+    """
+    scaled = np.array(between * (1 + trainings / later))
+    return float(half_widths(scaled, freedom, np.array(0.0), np.array(images), trainings, LEVEL))
+
+
+def _pairings(trainings: int) -> Iterator[tuple[list[int], list[int]]]:
+    """Yield (those to pick on, those to read off): all halves of the trainings; the only one for both where it is."""
+    if trainings == 1:
+        yield [0], [0]
+        return
+    for picking in itertools.combinations(range(trainings), trainings // 2):
+        yield list(picking), [number for number in range(trainings) if number not in picking]
+
+
+def _halves(labels: np.ndarray, rng: np.random.Generator) -> Iterator[np.ndarray]:
+    """Yield random halves of the images, bool (N,), each class halved; both of two halves, one after the other."""
+    for _ in range(HALVINGS):
+        half = np.zeros(len(labels), dtype=bool)
+        for label in np.unique(labels):
+            members = rng.permutation(np.flatnonzero(labels == label))
+            # Of an odd number the extra one goes to either side.
+            half[members[: (len(members) + int(rng.integers(2))) // 2]] = True
+        yield half
+        yield ~half
+
+
+def spearman(one: Sequence[float], other: Sequence[float]) -> float:
+    """Return the rank correlation of two lists of scores; ties share their mean rank; 0 where one is constant."""
+    first, second = (_ranks(np.asarray(values, dtype=float)) for values in (one, other))
+    if not np.ptp(first) or not np.ptp(second):
+        return 0.0
+    return float(np.corrcoef(first, second)[0, 1])
+
+
+def _ranks(values: np.ndarray) -> np.ndarray:
+    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
+    ends = np.cumsum(counts)
+    return np.asarray((ends - (counts - 1) / 2)[inverse], dtype=np.float64)
+
+
+def write_tuning(path: Path, found: Tuning) -> None:
+    """Write `tuning.json`, whole or not at all."""
+    write_json(path, {"format": FORMAT, **asdict(found)})
+
+
+def read_tuning(path: Path) -> Tuning:
+    """Return what `write_tuning` wrote.
+
+    Raises:
+        RunError: there is none, or a newer augcond wrote it.
+        CorruptRunError: it is not what was written.
+    """
+    mend = FILES["tuning"].mend
+    try:
+        values = read_json(path, mend).content
+        if values.pop("format") > FORMAT:
+            raise RunError(f"{path} was written by a newer augcond: update augcond")
+        values["gain"] = None if values["gain"] is None else Gain(**values["gain"])
+        values["finalists"] = tuple((name, Gain(**gain)) for name, gain in values["finalists"])
+        values["rounds"] = tuple(_round(each) for each in values["rounds"])
+        for name in ("left_out", "notes"):
+            values[name] = tuple(values[name])
+        return Tuning(**values)
+    except FileNotFoundError:
+        raise RunError(f"{path} is missing: run augcond tune first") from None
+    except (KeyError, TypeError, ValueError) as error:
+        raise CorruptRunError(f"{path} was not written by augcond: {error}; {mend}") from error
+
+
+def _round(values: dict[str, Any]) -> Round:
+    tried = tuple(Tried(**each) for each in values["tried"])
+    return Round(**{**values, "tried": tried, "best": Gain(**values["best"])})
+
+
+def sentence_of(chosen: str, gain: Gain, best: str) -> str:
+    """Return what a tuning comes to, for people."""
+    if chosen == REAL_ONLY:
+        return (
+            f"None of these helps: the best, {best}, is estimated at {gain.text} points over real images alone. "
+            "More real images would."
+        )
+    decided = "a gain" if gain.low > 0 else "which may be nothing: the images are too few to decide it"
+    return f"{chosen}: an estimated {gain.text} points over real images alone, {decided}."

@@ -1,0 +1,158 @@
+"""The work of a tuning that several processes share: images, and trainings that leave a record."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from augcond.evaluation.results import REAL_ONLY
+from augcond.evaluation.tuning import Folded
+from augcond.experiments.tuning.candidates import Candidate, Settings, config_of
+from augcond.experiments.tuning.folds import draw_folds
+from augcond.experiments.tuning.judging import Bench, Standing, probed, read_right, record_path, train_folds
+from augcond.experiments.tuning.schedule import Schedule, pilot_amounts
+from augcond.pipeline import generate
+
+if TYPE_CHECKING:
+    from augcond.progress import Stage
+    from augcond.store.claims import Claims
+
+_POLL = 0.2
+"""Seconds between two looks at what others are at."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """What this process does of a tuning, and what is known of what all did.
+
+    Attributes:
+        bench: the real images and what is made of them.
+        planned: images per class of the run that is tuned.
+        schedule: the rounds.
+        claims: this process's part.
+        progress: is told how far the work is.
+    """
+
+    bench: Bench
+    planned: tuple[int, ...]
+    schedule: Schedule
+    claims: Claims
+    progress: Stage
+
+    def grow(self, sets: dict[str, Settings], number: int) -> None:
+        """Make the images that these sets lack: first of those that nobody is at, then with the others."""
+        amounts = self.amounts(number)
+        here = f"(round {number + 1} of {len(self.schedule.pilots)})"
+
+        def left() -> list[str]:
+            return [name for name in sets if not self._is_grown(name, sum(amounts.values()))]
+
+        def make(name: str) -> None:
+            run = config_of(self.bench.config, sets[name], self.bench.run(name).path, amounts)
+            with self.progress(f"images of {name} {here}") as told:
+                generate(run, progress=told)
+
+        for name in left():
+            claim = self.claims.take(f"images-{number}-{name}")
+            if claim is not None:
+                try:
+                    if not self._is_grown(name, sum(amounts.values())):
+                        make(name)
+                finally:
+                    self.claims.give_back(claim)
+        for name in left():
+            make(name)
+
+    def _is_grown(self, name: str, images: int) -> bool:
+        run = self.bench.run(name)
+        if not run.plan_path.exists():
+            return False
+        plan = run.read_plan()
+        return len(plan.plan) >= images and None not in run.markers(plan)
+
+    def amounts(self, number: int) -> dict[str, int]:
+        """Return how many images of each class a pilot of round `number` has, by class id."""
+        amounts = pilot_amounts(self.planned, self.schedule.pilots[number].images)
+        return dict(zip(self.bench.real.classes, amounts, strict=True))
+
+    def trained(self, standing: Standing, candidates: Sequence[Candidate], trainings: int) -> dict[str, float]:
+        """Return the gain of each candidate over so many trainings, which are done where they are not yet."""
+        alone: list[Candidate | None] = [None]
+        units = [(each, training) for each in (*alone, *candidates) for training in range(trainings)]
+        self._share(standing, units)
+        folded = self.folded(standing, [each.name for each in candidates], trainings)
+        return {name: folded.score(name) for name in folded.made}
+
+    def _share(self, standing: Standing, units: Sequence[tuple[Candidate | None, int]]) -> None:
+        """Do trainings that are not recorded and that nobody else is at, until all are recorded."""
+
+        def left() -> list[tuple[Candidate | None, int]]:
+            return [unit for unit in units if not record_path(self.bench, standing, _name(unit[0]), unit[1]).exists()]
+
+        what = f"trainings (round {standing.number + 1} of {len(self.schedule.pilots)})"
+        with self.progress(what) as told:
+            todo = left()
+            told.start(len(todo))
+            while todo:
+                done = next(self._done(standing, todo), None)
+                before, todo = len(todo), left()
+                if done is None and len(todo) == before:
+                    self.claims.bury_dead(at_once=True)
+                    time.sleep(_POLL)
+                told.advance(before - len(todo), 0)
+
+    def _done(
+        self, standing: Standing, units: Sequence[tuple[Candidate | None, int]]
+    ) -> Iterator[tuple[Candidate | None, int]]:
+        """Yield the units that this process has just done."""
+        for candidate, training in units:
+            path = record_path(self.bench, standing, _name(candidate), training)
+            # A name for the file of the claim; whoever else derives it gets the same.
+            claim = self.claims.take(f"{standing.name}-{_name(candidate)}-{training}")
+            if claim is None:
+                continue
+            try:
+                if not path.exists():
+                    train_folds(self.bench, standing, candidate, training)
+            finally:
+                self.claims.give_back(claim)
+            yield candidate, training
+
+    def folded(self, standing: Standing, names: Sequence[str], trainings: int) -> Folded:
+        """Return what the records say of candidates."""
+        judged, labels = self._judged_images()
+
+        def right(name: str) -> np.ndarray:
+            paths = [record_path(self.bench, standing, name, training) for training in range(trainings)]
+            return np.stack([read_right(path)[judged] for path in paths])
+
+        return Folded(labels, right(REAL_ONLY), {name: right(name) for name in names})
+
+    def probed(self, standing: Standing, candidates: Sequence[Candidate]) -> dict[str, float]:
+        """Return the gain of each candidate by the cheap judge."""
+        with self.progress("candidates probed") as told:
+            told.start(len(candidates))
+            for each in candidates:
+                probed(self.bench, standing, each)
+                told.advance(1, 0)
+        folded = self.probed_folds(standing, candidates)
+        return {name: folded.score(name) for name in folded.made}
+
+    def probed_folds(self, standing: Standing, candidates: Sequence[Candidate]) -> Folded:
+        """Return what the records of the cheap judge say of candidates."""
+        judged, labels = self._judged_images()
+        made = {each.name: probed(self.bench, standing, each)[judged][None] for each in candidates}
+        return Folded(labels, probed(self.bench, standing, None)[judged][None], made)
+
+    def _judged_images(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return the places of the real images that are ever held out, and their classes, counted from 0."""
+        judged = np.flatnonzero(draw_folds(self.bench.labels, self.bench.folds, 0) >= 0)
+        return judged, np.unique(self.bench.labels[judged], return_inverse=True)[1]
+
+
+def _name(candidate: Candidate | None) -> str:
+    return REAL_ONLY if candidate is None else candidate.name

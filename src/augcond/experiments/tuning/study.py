@@ -1,0 +1,252 @@
+"""The Optuna study of a tuning: its candidates are trials, its journal is a file of the run folder.
+
+The study knows which candidates there are, what they scored in which round, and which were cut. Whoever reads or writes
+it holds the claim `tuning`; what a process that was killed left half-done is finished by the next one, because every
+step here can be taken twice.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from augcond.errors import MissingExtraError, RunMismatchError
+from augcond.experiments.tuning.candidates import Candidate, candidate_of, parameters, suggested
+from augcond.store.fingerprint import differences
+
+try:
+    import optuna
+    from optuna.pruners import BasePruner
+    from optuna.storages import JournalStorage
+    from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
+    from optuna.trial import FrozenTrial, TrialState
+except ModuleNotFoundError as error:
+    raise MissingExtraError("augcond tune searches with Optuna: pip install 'augcond[tune]'") from error
+
+if TYPE_CHECKING:
+    from optuna import Study, Trial
+
+    from augcond.config import RunConfig
+    from augcond.experiments.tuning.schedule import Schedule
+
+_NAME = "tuning"
+_GRACE = 5
+"""Seconds until the lock of a killed process is broken; the claim keeps all others away meanwhile."""
+_OPEN = (TrialState.RUNNING, TrialState.WAITING)
+
+
+class Halving(BasePruner):
+    """Cuts all but the best of a round, once all of the round have been reported.
+
+    Optuna's own successive halving lets each trial go on as it comes, compared with those that came before; here the
+    candidates of a round are compared on the same folds, so it waits for all.
+
+    Args:
+        schedule: how many candidates and sets of images each round has.
+    """
+
+    def __init__(self, schedule: Schedule) -> None:
+        self._schedule = schedule
+
+    def prune(self, study: Study, trial: FrozenTrial) -> bool:
+        """Return whether `trial` is not among those that go on from the last round that it was in."""
+        step = trial.last_step
+        return step is not None and trial.number not in self.going_on(study.get_trials(deepcopy=False), step)
+
+    def going_on(self, trials: Sequence[FrozenTrial], number: int) -> list[int]:
+        """Return the numbers of the trials that go on from round `number`, the best first."""
+        if number + 1 >= len(self._schedule.pilots):
+            return [trial.number for trial in trials]
+        limit = self._schedule.pilots[number + 1]
+        reported = [trial for trial in trials if number in trial.intermediate_values]
+        sets: list[str] = []
+        kept: list[int] = []
+        for trial in sorted(reported, key=lambda trial: (-trial.intermediate_values[number], trial.number)):
+            own = str(trial.user_attrs["set"])
+            if len(kept) < limit.candidates and (own in sets or len(sets) < limit.sets):
+                sets += [] if own in sets else [own]
+                kept.append(trial.number)
+        return kept
+
+
+class Search:
+    """The study that lies at `path`.
+
+    Args:
+        path: its journal.
+        config: what is tuned.
+        schedule: of the rounds.
+        recipes: that can be tried.
+    """
+
+    def __init__(self, path: Path, config: RunConfig, schedule: Schedule, recipes: Sequence[str]) -> None:
+        self._path, self._config, self._recipes = path, config, tuple(recipes)
+        self._pruner = Halving(schedule)
+        with _quiet():
+            self._study = _open(path, self._pruner)
+
+    def add(self, candidates: Sequence[Candidate]) -> None:
+        """Enqueue candidates; those that are there already stay as they are."""
+        with _quiet():
+            for each in candidates:
+                if each.name not in self._trials():
+                    self._enqueue(each, {})
+
+    def candidates(self, number: int) -> list[Candidate]:
+        """Return the candidates of round `number`, in the order in which they came; of the first the designed ones."""
+        trials = list(self._trials().values())
+        if number:
+            kept = self._pruner.going_on(trials, number - 1)
+            chosen = [trial for trial in trials if number - 1 in trial.intermediate_values and trial.number in kept]
+        else:
+            chosen = [trial for trial in trials if "proposed" not in trial.user_attrs]
+        return [candidate_of(trial.user_attrs["settings"]) for trial in chosen]
+
+    def known(self) -> dict[str, Candidate]:
+        """Return all candidates by name."""
+        return {name: candidate_of(trial.user_attrs["settings"]) for name, trial in self._trials().items()}
+
+    def mend(self) -> None:
+        """Cut off what a killed process left half-written: nobody else writes while the claim is held."""
+        _mend(self._path)
+
+    def report(self, number: int, scores: Mapping[str, float]) -> None:
+        """Say what candidates scored in round `number`; scores that are there already stay."""
+        with _quiet():
+            self._begin()
+            for name, score in scores.items():
+                trial = self._trials()[name]
+                if number not in trial.intermediate_values:
+                    self._resumed(trial).report(score, number)
+
+    def cut(self, number: int) -> None:
+        """Prune what does not go on from round `number`."""
+        with _quiet():
+            for trial in self._trials().values():
+                if trial.state in _OPEN and trial.last_step == number and self._resumed(trial).should_prune():
+                    self._study.tell(trial.number, state=TrialState.PRUNED)
+
+    def finish(self, scores: Mapping[str, float]) -> None:
+        """Complete the trials of the last round."""
+        with _quiet():
+            for name, score in scores.items():
+                trial = self._trials()[name]
+                if trial.state in _OPEN:
+                    self._study.tell(trial.number, score)
+
+    def propose(self, count: int, number: int) -> list[Candidate]:
+        """Return candidates of sets of images of their own, as Optuna's sampler proposes them after a round.
+
+        The study's own trials are not finished yet, so the sampler learns from a copy in memory whose trials are.
+
+        Args:
+            count: how many sets are to be proposed in all.
+            number: of the round whose scores it learns from.
+        """
+        with _quiet():
+            sampler = optuna.samplers.TPESampler(seed=0, n_startup_trials=4, constant_liar=True)
+            learned = optuna.create_study(direction="maximize", sampler=sampler)
+            for trial in self._trials().values():
+                if "proposed" not in trial.user_attrs:
+                    score = trial.intermediate_values[number]
+                    finished = optuna.trial.create_trial(
+                        params=trial.params, distributions=trial.distributions, value=score
+                    )
+                    learned.add_trial(finished)
+            for _ in range(20 * count):
+                if len(self._proposed()) >= count:
+                    break
+                # The same ones in the same order, whoever asks: those that are there already are passed over.
+                candidate = suggested(self._config, learned.ask(), self._recipes)
+                if candidate.set_name not in {str(each.user_attrs["set"]) for each in self._trials().values()}:
+                    self._enqueue(candidate, {"proposed": True})
+            return self._proposed()
+
+    def _proposed(self) -> list[Candidate]:
+        found = [trial for trial in self._trials().values() if "proposed" in trial.user_attrs]
+        return [candidate_of(trial.user_attrs["settings"]) for trial in found]
+
+    def _enqueue(self, candidate: Candidate, further: Mapping[str, Any]) -> None:
+        about = {"name": candidate.name, "settings": dict(candidate.settings), "set": candidate.set_name, **further}
+        self._study.enqueue_trial(parameters(self._config, candidate), user_attrs=about)
+
+    def _begin(self) -> None:
+        """Let all trials that wait run, with the values that they were enqueued with."""
+        while self._study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
+            self._study.ask()
+        for trial in self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+            suggested(self._config, self._resumed(trial), self._recipes)
+
+    def _resumed(self, trial: FrozenTrial) -> Trial:
+        return optuna.trial.Trial(self._study, trial._trial_id)
+
+    def _trials(self) -> dict[str, FrozenTrial]:
+        trials = self._study.get_trials(deepcopy=False)
+        return {str(trial.user_attrs["name"]): trial for trial in trials}
+
+
+def settled(path: Path, wanted: Mapping[str, Any], images: int | None) -> int:
+    """Return how many images the study at `path` may make, and let it say what it is of where it is new.
+
+    Args:
+        path: its journal.
+        wanted: all that decides what comes out of it.
+        images: that its budget buys; None to ask what was settled.
+
+    Raises:
+        RunMismatchError: it is of something else; the message names what differs.
+    """
+    with _quiet():
+        study = _open(path)
+        known = study.user_attrs.get("about")
+        if known is None:
+            if images is None:
+                return 0
+            study.set_user_attr("about", {"settings": dict(wanted), "images": images})
+            return images
+    unequal = list(differences(known["settings"], dict(wanted)))
+    if unequal:
+        raise RunMismatchError(
+            f"{path.parent.parent} holds a tuning of another config ({'; '.join(unequal)}): name another folder as "
+            "`run`, or give the config and budget that it was begun with"
+        )
+    return int(known["images"])
+
+
+def _open(path: Path, pruner: BasePruner | None = None) -> Study:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _mend(path)
+    lock = JournalFileOpenLock(str(path), grace_period=_GRACE)
+    storage = JournalStorage(JournalFileBackend(str(path), lock_obj=lock))
+    try:
+        # To ask for it by creating it would write a line each time.
+        return optuna.load_study(study_name=_NAME, storage=storage, pruner=pruner)
+    except KeyError:
+        return optuna.create_study(study_name=_NAME, storage=storage, pruner=pruner, direction="maximize")
+
+
+def _mend(path: Path) -> None:
+    """Cut off a line that is not whole."""
+    if not path.exists():
+        return
+    with path.open("r+b") as file:
+        data = file.read()
+        whole = data.rfind(b"\n") + 1
+        if whole < len(data):
+            file.truncate(whole)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep Optuna from logging every trial."""
+    before = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            yield
+    finally:
+        optuna.logging.set_verbosity(before)

@@ -1,0 +1,327 @@
+"""`tune`: the rounds, one after the other, shared by however many processes there are."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from augcond.amounts import images_to_make
+from augcond.config.base import counted
+from augcond.errors import ConfigError
+from augcond.evaluation.results import REAL_ONLY
+from augcond.evaluation.tuning import Round, Tried, Tuning, best_gain, own_gain, sentence_of, spearman
+from augcond.experiments.tuning.candidates import Candidate, with_models
+from augcond.experiments.tuning.judging import Bench, Standing
+from augcond.experiments.tuning.schedule import Effort, Schedule, schedule_of
+from augcond.experiments.tuning.sharing import Shared
+from augcond.experiments.tuning.study import Search, settled
+from augcond.experiments.tuning.survey import (
+    Ground,
+    ground_of,
+    images_of,
+    measured_rates,
+    set_as_none,
+    survey_lines,
+    survey_of,
+)
+from augcond.experiments.tuning.writing import write_outcome
+from augcond.files import file_sha256
+from augcond.guest import as_guest
+from augcond.progress import Stage, no_stage
+from augcond.store import RunFolder
+
+if TYPE_CHECKING:
+    from augcond.config import RunConfig
+    from augcond.store.claims import Claims
+
+AGREEING = 0.5
+"""Rank correlation with training from which the cheap judge ranks."""
+
+_TUNING = "tuning"
+"""What is claimed by who reads or writes the study."""
+
+
+@as_guest
+def tune(
+    config: RunConfig,
+    budget: str,
+    *,
+    effort: Effort | None = None,
+    progress: Stage = no_stage,
+    say: Callable[[str], None] = lambda text: None,
+) -> Tuning:
+    """Find out which recipe, guidance and amount suit a run's real images, and write RUN/tuned.yaml and what it is of.
+
+    Call it again to resume; other processes may do the same beside it. Test images are never opened.
+
+    Args:
+        config: the run to tune; `config.run` is the folder of the tuning.
+        budget: images to make in all, such as `2000`, or hours of the generator, such as `2h`.
+        effort: how much is tried and trained.
+        progress: see `augcond.progress.Stage`.
+        say: is told what the budget buys, before any of it is spent.
+
+    Raises:
+        ConfigError: the budget is none or too small, or the config leaks or plans nothing.
+        RunMismatchError: the folder holds a tuning of something else.
+        MissingExtraError: Optuna is not installed.
+        AugcondError: as the stages do.
+    """
+    effort = effort or Effort()
+    folder = RunFolder(config.run)
+    folder.create()
+    with progress("real images") as told:
+        ground = ground_of(config, effort, cache=folder.decoded_path(), progress=told)
+    if ground.folds < 2:
+        found = _unjudged(ground, config, budget)
+        write_outcome(folder, config, found)
+        return found
+    bench = Bench(ground.config, folder, ground.real, ground.folds)
+    with folder.claims() as claims:
+        with claims.held(_TUNING):
+            schedule = _settle(bench, ground, budget, effort, say)
+            search = Search(folder.study_path, bench.config, schedule, ground.recipes)
+        shared = Shared(bench, ground.planned, schedule, claims, progress)
+        return _Work(config, bench, ground, schedule, effort, claims, search, shared).run(budget)
+
+
+def _settle(bench: Bench, ground: Ground, budget: str, effort: Effort, say: Callable[[str], None]) -> Schedule:
+    """Return the rounds, as who came first settled them, having said what they are."""
+    about = _about(bench, ground, budget, effort)
+    known = settled(bench.folder.study_path, about, None)
+    rates = None if known else measured_rates(ground)
+    images = known if rates is None else images_of(budget, rates)
+    schedule = schedule_of(images, ground.classes, sum(ground.planned), len(ground.designed), effort)
+    settled(bench.folder.study_path, about, images)
+    text = json.dumps({**about, "images": images}, sort_keys=True)
+    bench.study = hashlib.sha256(text.encode()).hexdigest()[:8]
+    for line in (*survey_lines(survey_of(ground, schedule, effort, rates)), *set_as_none(bench.config)):
+        say(line)
+    return schedule
+
+
+def _about(bench: Bench, ground: Ground, budget: str, effort: Effort) -> dict[str, Any]:
+    """Return all that decides what comes out of a tuning."""
+    config = ground.config
+    return {
+        "budget": budget.strip(),
+        "effort": asdict(effort),
+        "real images": ground.real.contents_sha256(),
+        "class names": list(ground.real.class_names),
+        "planned": list(ground.planned),
+        "prompt": list(config.prompt),
+        "seed": config.plan.seed,
+        "recipe": config.conditioning.recipe_names[0],
+        "weights": asdict(bench.generator.identity),
+        **{
+            name: counted(getattr(config, name), "images", "models")
+            for name in ("conditioning", "generator", "output", "training")
+        },
+    }
+
+
+@dataclass(slots=True)
+class _Work:
+    """A tuning under way.
+
+    Attributes:
+        given: the config as it was given.
+        bench: the real images and what is made of them.
+        ground: what it starts from.
+        schedule: its rounds.
+        effort: how much is trained.
+        claims: this process's part.
+        search: the study; see `_held`.
+        shared: the images and the trainings.
+    """
+
+    given: RunConfig
+    bench: Bench
+    ground: Ground
+    schedule: Schedule
+    effort: Effort
+    claims: Claims
+    search: Search
+    shared: Shared
+
+    def run(self, budget: str) -> Tuning:
+        """Go through all rounds, and return what came of them."""
+        first = self.schedule.pilots[0]
+        designed = self.ground.designed[: first.sets - self.schedule.proposed]
+        candidates = with_models(self.bench.config, designed, first.candidates - self.schedule.proposed)
+        with self._held():
+            self.search.add(candidates)
+        rounds: list[Round] = []
+        agreed: tuple[float | None, int] = (None, 0)
+        for number in range(len(self.schedule.pilots)):
+            standing = self._make(number)
+            judge = "training"
+            if number == 0 and not self._is_last(0):
+                scores, judge, agreed = self._first(standing)
+            else:
+                trainings = self.effort.trainings if self._is_last(number) else 1
+                scores = self.shared.trained(standing, self._candidates(number), trainings)
+            with self._held():
+                self.search.report(number, scores)
+                self.search.cut(number)
+            rounds.append(self._round(standing, scores, judge, rounds))
+        with self._held():
+            self.search.finish(scores)
+        return self._found(rounds, standing, list(scores), budget, agreed)
+
+    @contextmanager
+    def _held(self) -> Iterator[None]:
+        """Hold the study: nobody else reads or writes it meanwhile."""
+        with self.claims.held(_TUNING):
+            self.search.mend()
+            yield
+
+    def _candidates(self, number: int) -> list[Candidate]:
+        with self._held():
+            return self.search.candidates(number)
+
+    def _is_last(self, number: int) -> bool:
+        return number + 1 == len(self.schedule.pilots)
+
+    def _make(self, number: int) -> Standing:
+        """Make the images of a round, and return which sets it has."""
+        sets = {each.set_name: each.images for each in self._candidates(number)}
+        self.shared.grow(sets, number)
+        return Standing(number, self.schedule.pilots[number].images, tuple(sets))
+
+    def _first(self, standing: Standing) -> tuple[dict[str, float], str, tuple[float | None, int]]:
+        """Return the scores of the first round, what judged, and how far the cheap judge agreed with training."""
+        scores, judge, agreed = self._judged(standing, self._candidates(0))
+        if self.schedule.proposed:
+            with self._held():
+                self.search.report(0, scores)
+                proposed = self.search.propose(self.schedule.proposed, 0)
+            self.shared.grow({each.set_name: each.images for each in proposed}, 0)
+            # In a fold they get as many images as the designed ones, whose scores stand.
+            shared = self.shared
+            scores |= shared.probed(standing, proposed) if judge == "probe" else shared.trained(standing, proposed, 1)
+        return scores, judge, agreed
+
+    def _judged(
+        self, standing: Standing, candidates: Sequence[Candidate]
+    ) -> tuple[dict[str, float], str, tuple[float | None, int]]:
+        few = self.effort.calibrating
+        if len(candidates) <= few or few < 3:
+            return self.shared.trained(standing, candidates, 1), "training", (None, 0)
+        places = np.unique(np.linspace(0, len(candidates) - 1, few).round().astype(int))
+        both = [candidates[place] for place in places]
+        trained = self.shared.trained(standing, both, 1)
+        cheap = self.shared.probed(standing, candidates)
+        agreed = spearman([cheap[each.name] for each in both], [trained[each.name] for each in both])
+        if agreed >= AGREEING:
+            return cheap, "probe", (agreed, len(both))
+        return self.shared.trained(standing, candidates, 1), "training", (agreed, len(both))
+
+    def _round(self, standing: Standing, scores: dict[str, float], judge: str, before: Sequence[Round]) -> Round:
+        """Return what a round came to, once its scores are reported."""
+        number, order = standing.number, sorted(scores, key=lambda name: -scores[name])
+        kept = order[:1] if self._is_last(number) else [each.name for each in self._candidates(number + 1)]
+        with self._held():
+            known = self.search.known()
+        later = len(self.given.training.training_seeds)
+        trainings = self.effort.trainings if self._is_last(number) else 1
+        folded = (
+            self.shared.folded(standing, order, trainings)
+            if judge == "training"
+            else self.shared.probed_folds(standing, [known[name] for name in order])
+        )
+        grown = sum(self.shared.amounts(number).values())
+        more = grown - (before[-1].images if before else 0)
+        made = (before[-1].made if before else 0) + len({known[name].set_name for name in order}) * more
+        tried = tuple(Tried(name, dict(known[name].settings), scores[name], name in kept) for name in order)
+        return Round(grown, made, judge, tried, best_gain(folded, later=later)[1])
+
+    def _found(
+        self,
+        rounds: Sequence[Round],
+        standing: Standing,
+        finalists: Sequence[str],
+        budget: str,
+        agreed: tuple[float | None, int],
+    ) -> Tuning:
+        later = len(self.given.training.training_seeds)
+        folded = self.shared.folded(standing, finalists, self.effort.trainings)
+        best, gain = best_gain(folded, later=later)
+        chosen = best if gain.mean > 0 else REAL_ONLY
+        settings = next(each.settings for each in rounds[-1].tried if each.name == best)
+        order = sorted(finalists, key=lambda name: -folded.score(name))
+        with self._held():
+            study_sha256 = file_sha256(self.bench.folder.study_path)
+        found = Tuning(
+            chosen=chosen,
+            settings={} if chosen == REAL_ONLY else settings,
+            gain=gain,
+            finalists=tuple((name, own_gain(folded, name, later=later)) for name in order),
+            sentence=sentence_of(chosen, gain, best),
+            budget=budget.strip(),
+            images=rounds[-1].made,
+            real_images=len(self.bench.real.images),
+            judged_images=len(folded.labels),
+            classes=int(folded.labels.max()) + 1,
+            folds=self.bench.folds,
+            trainings=self.effort.trainings,
+            real_accuracy=float((folded.real.mean(axis=0) * folded.weights).sum()),
+            rounds=tuple(rounds),
+            rank_correlation=agreed[0],
+            compared=agreed[1],
+            left_out=self.ground.left_out,
+            notes=tuple([*set_as_none(self.given), *_alone(self.bench.real.counts())]),
+            study_sha256=study_sha256,
+        )
+        with self._held():
+            write_outcome(self.bench.folder, self.given, found)
+        return found
+
+
+def _alone(counts: Sequence[int]) -> list[str]:
+    single, pairs = sum(count == 1 for count in counts), sum(count == 2 for count in counts)
+    found = []
+    if single:
+        found.append(f"Classes of one real image, which are trained on and never judged: {single}.")
+    if pairs:
+        found.append(
+            f"Classes of two real images: {pairs}. Where one is held out, images that mix both are left out, and so is "
+            "the same number of every other candidate's."
+        )
+    return found
+
+
+def _unjudged(ground: Ground, config: RunConfig, budget: str) -> Tuning:
+    """Return the config's own settings, of which nothing is known: every class has one real image."""
+    if sum(images_to_make(config.plan, ground.real.classes, ground.real.counts())) == 0:
+        raise ConfigError("plan: it asks for no image, so there is nothing to tune")
+    return Tuning(
+        chosen="as-configured",
+        settings={},
+        gain=None,
+        finalists=(),
+        sentence=(
+            "Every class has one real image, so none can be held out and nothing can be judged: these are the config's "
+            "own settings. A second image of each class would let them be tuned."
+        ),
+        budget=budget.strip(),
+        images=0,
+        real_images=len(ground.real.images),
+        judged_images=0,
+        classes=0,
+        folds=0,
+        trainings=0,
+        real_accuracy=None,
+        rounds=(),
+        rank_correlation=None,
+        compared=0,
+        left_out=(),
+        notes=(),
+        study_sha256="",
+    )

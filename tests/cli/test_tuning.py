@@ -1,0 +1,62 @@
+"""`augcond tune` as a user meets it."""
+
+import importlib
+import json
+import sys
+
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from augcond.cli import app
+from augcond.errors import ConfigError, MissingExtraError
+from tests.training.toys import write_colours
+
+
+@pytest.fixture
+def config(tmp_path):
+    write_colours(tmp_path / "photos", 4)
+    values = {
+        "data": {"path": "photos"},
+        "run": "run",
+        "plan": {"per_class": 4},
+        "conditioning": {"recipe": "image"},
+        "generator": {"name": "fake"},
+        "training": {"image_size": 16, "steps": 1, "batch_size": 8, "device": "cpu", "seeds": 1},
+    }
+    (tmp_path / "c.yaml").write_text(yaml.safe_dump(values))
+    return tmp_path / "c.yaml"
+
+
+def test_a_dry_tuning_says_what_it_buys_and_writes_nothing(config):
+    told = CliRunner().invoke(app, ["tune", str(config), "--budget", "24", "--dry"])
+    assert told.exit_code == 0
+    assert "sets of" in told.output and "12 of 12 real images are judged, in 4 folds" in told.output
+    assert "in 80 % of all cases" in told.output
+    assert not (config.parent / "run").exists()
+    told = CliRunner().invoke(app, ["tune", str(config), "--budget", "24", "--dry", "--folds", "2", "--json"])
+    found = json.loads(told.stdout)
+    assert found["folds"] == 2 and found["schedule"]["images"] <= 24
+    assert found["image_seconds"] > 0 and found["training_seconds"] > 0
+
+
+def test_hours_are_images_at_the_rate_of_this_machine(config):
+    few, many = (
+        json.loads(CliRunner().invoke(app, ["tune", str(config), "--budget", text, "--dry", "--json"]).stdout)
+        for text in ("0.0001h", "1h")
+    )
+    assert few["schedule"]["images"] <= many["schedule"]["images"]
+
+
+def test_a_budget_is_needed_and_understood(config):
+    assert CliRunner().invoke(app, ["tune", str(config)]).exit_code == 2
+    wrong = CliRunner().invoke(app, ["tune", str(config), "--budget", "a lot", "--dry"])
+    assert isinstance(wrong.exception, ConfigError)
+    assert "2000" in str(wrong.exception)
+
+
+def test_without_optuna_the_extra_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "optuna", None)
+    monkeypatch.delitem(sys.modules, "augcond.experiments.tuning.study", raising=False)
+    with pytest.raises(MissingExtraError, match=r"pip install 'augcond\[tune\]'"):
+        importlib.import_module("augcond.experiments.tuning.study")

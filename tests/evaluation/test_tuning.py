@@ -1,0 +1,124 @@
+"""What a tuning concludes: gains that picking does not raise, intervals, and a file that says when it is damaged."""
+
+import numpy as np
+import pytest
+from scipy.stats import spearmanr
+
+from augcond.errors import CorruptRunError, RunError
+from augcond.evaluation.tuning import (
+    Folded,
+    Gain,
+    Round,
+    Tried,
+    Tuning,
+    best_gain,
+    own_gain,
+    read_tuning,
+    sentence_of,
+    spearman,
+    write_tuning,
+)
+
+
+def folded(candidates, *, counts=(20, 20, 20), trainings=4, seed=0):
+    """Return folds whose images are right with a probability for each candidate; `real` for real images alone."""
+    rng = np.random.default_rng(seed)
+    labels = np.repeat(np.arange(len(counts)), counts)
+    right = {name: rng.random((trainings, len(labels))) < chance for name, chance in candidates.items()}
+    return Folded(labels, right.pop("real"), right)
+
+
+def tuning(**changes):
+    gain = Gain(0.02, -0.01, 0.05)
+    tried = (Tried("a", {"generator.steps": 4}, 0.03, kept=True), Tried("b", {}, 0.0, kept=False))
+    values = {
+        "chosen": "a",
+        "settings": {"generator.steps": 4},
+        "gain": gain,
+        "finalists": (("a", gain),),
+        "sentence": "s",
+        "budget": "20",
+        "images": 20,
+        "real_images": 8,
+        "judged_images": 8,
+        "classes": 2,
+        "folds": 2,
+        "trainings": 4,
+        "real_accuracy": 0.5,
+        "rounds": (Round(10, 20, "training", tried, gain),),
+        "rank_correlation": 0.7,
+        "compared": 8,
+        "left_out": ("mixup: why",),
+        "notes": (),
+        "study_sha256": "ab",
+    }
+    return Tuning(**(values | changes))
+
+
+def test_the_best_of_equals_is_not_estimated_to_gain():
+    estimates, looks = [], []
+    for seed in range(40):
+        equals = folded({"real": 0.5, **{f"c{number}": 0.5 for number in range(6)}}, seed=seed)
+        best, gain = best_gain(equals, later=3)
+        estimates.append(gain.mean)
+        looks.append(equals.score(best))
+    assert np.mean(looks) > 0.03
+    assert abs(np.mean(estimates)) < 3 * np.std(estimates) / np.sqrt(len(estimates))
+
+
+def test_a_true_gain_is_found_and_estimated():
+    one = folded({"real": 0.4, "worse": 0.3, "better": 0.7}, counts=(60, 60))
+    best, gain = best_gain(one, later=3)
+    assert best == "better"
+    assert gain.low < 0.3 < gain.high
+    assert gain.mean == pytest.approx(0.3, abs=0.08)
+    assert own_gain(one, "better", later=3).mean == pytest.approx(one.score("better"))
+
+
+def test_every_class_counts_alike():
+    labels = np.array([0] * 8 + [1, 1])
+    real = np.zeros((2, 10), dtype=bool)
+    tail = np.tile(labels == 1, (2, 1))
+    one = Folded(labels, real, {"tail": tail, "head": ~tail})
+    assert one.score("tail") == pytest.approx(0.5)
+    assert one.score("head") == pytest.approx(0.5)
+
+
+def test_intervals_narrow_with_images_and_with_later_trainings():
+    few, many = (folded({"real": 0.5, "a": 0.6}, counts=(count, count)) for count in (10, 1000))
+    assert _width(own_gain(many, "a", later=3)) < _width(own_gain(few, "a", later=3)) / 3
+    assert _width(own_gain(many, "a", later=10)) < _width(own_gain(many, "a", later=1))
+
+
+def _width(gain):
+    return gain.high - gain.low
+
+
+def test_one_training_has_an_interval_too():
+    gain = best_gain(folded({"real": 0.5, "a": 0.6}, trainings=1), later=3)[1]
+    assert gain.low < gain.mean < gain.high
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_rank_correlation_is_scipys(seed):
+    one, other = np.random.default_rng(seed).integers(0, 5, (2, 12))
+    assert spearman(one, other) == pytest.approx(spearmanr(one, other).statistic)
+    assert spearman(one, np.ones(12)) == 0.0
+
+
+def test_a_file_is_read_as_it_was_written(tmp_path):
+    path = tmp_path / "tuning.json"
+    with pytest.raises(RunError, match="augcond tune"):
+        read_tuning(path)
+    for found in (tuning(), tuning(gain=None, finalists=(), rounds=(), real_accuracy=None)):
+        write_tuning(path, found)
+        assert read_tuning(path) == found
+    path.write_text(path.read_text(encoding="utf-8").replace('"images": 20', '"images": 21'), encoding="utf-8")
+    with pytest.raises(CorruptRunError, match=r"tuning\.json"):
+        read_tuning(path)
+
+
+def test_sentences():
+    assert "More real images would" in sentence_of("real-only", Gain(-0.01, -0.1, 0.1), "a")
+    assert "too few to decide" in sentence_of("a", Gain(0.01, -0.1, 0.1), "a")
+    assert sentence_of("a", Gain(0.1, 0.05, 0.15), "a").endswith("a gain.")

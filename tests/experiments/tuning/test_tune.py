@@ -1,0 +1,215 @@
+"""A whole tuning of toy images: no test image is opened, it goes on where it stopped, and others share the work."""
+
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+
+import pytest
+
+from augcond.config import load_config
+from augcond.datasets import loading
+from augcond.errors import ConfigError, CorruptRunError, RunMismatchError
+from augcond.evaluation.tuning import read_tuning
+from augcond.experiments.tuning import judging, sharing
+from augcond.experiments.tuning import tune as tuning
+from augcond.experiments.tuning.schedule import Effort
+from augcond.experiments.tuning.survey import survey, survey_lines
+from augcond.experiments.tuning.tune import tune
+from augcond.pipeline import run
+from augcond.report.tuning import tuned_facts
+from augcond.store import RunFolder, audit_run
+from augcond.store.verifying import verify_files
+from tests.training.toys import toy_run, write_colours
+
+SMALL = Effort(candidates=2, sets=2, finalists=2, folds=2, trainings=2)
+TRAINING = {"steps": 1, "seeds": 1}
+
+
+def small(root, **sections):
+    if not (root / "train").exists():
+        write_colours(root / "train", [4, 3, 1])
+    sections = {"conditioning": {"recipe": "image"}, "training": TRAINING} | sections
+    return toy_run(root, data={"validation": None, "test": root / "no test images"}, **sections)
+
+
+@pytest.fixture
+def unopened(monkeypatch):
+    """Let whatever opens, or merely lists, images that are held out for a test fail."""
+
+    def opened(*_, **__):
+        raise AssertionError("a tuning opened held-out images")
+
+    monkeypatch.setattr(loading, "list_held_out", opened)
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    return tmp_path_factory.mktemp("tuned")
+
+
+@pytest.fixture(scope="module")
+def outcome(root):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loading, "list_held_out", lambda *_: pytest.fail("a tuning opened held-out images"))
+        return tune(small(root), "16", effort=SMALL)
+
+
+def test_no_test_image_is_opened(outcome):
+    # Nor could any be: the folder that data.test names is not there.
+    assert outcome.rounds and outcome.gain is not None
+    assert outcome.trainings == 2 and outcome.folds == 2
+    assert (outcome.real_images, outcome.judged_images, outcome.classes) == (8, 7, 2)
+    assert any("one real image" in note and note.endswith("1.") for note in outcome.notes)
+    assert outcome.images <= 16
+
+
+def test_it_ends_with_a_config_a_table_and_a_figure(root, outcome):
+    folder = RunFolder(root / "run")
+    assert read_tuning(folder.tuning_path) == outcome
+    text = folder.tuned_path.read_text(encoding="utf-8")
+    assert text.startswith("# augcond tune chose this") and outcome.sentence in text
+    tuned = load_config(folder.tuned_path)
+    assert tuned.run.resolve() == folder.tuned_run_path.resolve()
+    assert tuned.data.test.name == "no test images"
+    for ending in ("md", "csv", "png", "svg"):
+        assert folder.tuning_path.with_suffix(f".{ending}").stat().st_size > 100
+    assert all(tried.name in (root / "run" / "tuning.md").read_text() for tried in outcome.rounds[0].tried)
+    assert tuned_facts(folder, None) is None
+
+
+def test_what_is_done_is_not_done_again(root, outcome, monkeypatch, unopened):
+    for module, name in ((sharing, "train_folds"), (sharing, "generate"), (tuning, "measured_rates")):
+        monkeypatch.setattr(module, name, lambda *_, **__: pytest.fail("done again"))
+    assert tune(small(root), "16", effort=SMALL) == outcome
+    with pytest.raises(RunMismatchError, match=r"generator\.steps: the run has 20, this config 5"):
+        tune(small(root, generator={"steps": 5}), "16", effort=SMALL)
+    with pytest.raises(RunMismatchError, match="budget"):
+        tune(small(root), "17", effort=SMALL)
+
+
+def test_its_files_are_verified(root, outcome):
+    folder = RunFolder(root / "run")
+    found = verify_files(folder)
+    assert not found.problems and not found.unknown
+    assert found.verified["tuning"] == found.verified["study"] == 1
+    assert found.verified["folded"] == 6
+    assert audit_run(folder).problems == ()
+    kept = folder.study_path.read_bytes()
+    folder.study_path.write_bytes(kept + b"{}\n")
+    (problem,) = verify_files(folder).problems
+    assert "not the study" in problem
+    folder.study_path.write_bytes(kept)
+
+
+def test_a_damaged_record_is_not_read(root, outcome):
+    folder = RunFolder(root / "run")
+    (path,) = (folder.path / "tuning").glob("real-*/real-only/training-0.json")
+    kept = path.read_text(encoding="utf-8")
+    path.write_text(kept.replace('"right": "', '"right": "1', 1), encoding="utf-8")
+    with pytest.raises(CorruptRunError, match="augcond tune"):
+        tune(small(root), "16", effort=SMALL)
+    path.write_text(kept, encoding="utf-8")
+
+
+def test_an_interrupted_tuning_comes_to_the_same(root, outcome, tmp_path, monkeypatch):
+    config = small(root).model_copy(update={"run": tmp_path / "run"})
+    done = []
+
+    def train_some(*args):
+        if len(done) == 2:
+            raise KeyboardInterrupt
+        done.append(args)
+        judging.train_folds(*args)
+
+    monkeypatch.setattr(sharing, "train_folds", train_some)
+    with pytest.raises(KeyboardInterrupt):
+        tune(config, "16", effort=SMALL)
+    monkeypatch.setattr(sharing, "train_folds", judging.train_folds)
+    again = tune(config, "16", effort=SMALL)
+    assert (again.chosen, again.gain, again.rounds) == (outcome.chosen, outcome.gain, outcome.rounds)
+
+
+def test_with_one_image_a_class_nothing_is_judged(tmp_path, unopened):
+    write_colours(tmp_path / "train", 1)
+    found = tune(small(tmp_path), "20")
+    assert found.gain is None and found.images == 0
+    assert "one real image" in found.sentence
+    tuned = load_config(tmp_path / "run" / "tuned.yaml")
+    assert tuned.conditioning.recipe == ("image",)
+    assert survey_lines(survey(small(tmp_path), "20"))[0].startswith("Every class has one")
+
+
+def test_what_cannot_be_tuned_is_refused(tmp_path):
+    with pytest.raises(ConfigError, match="--budget"):
+        tune(small(tmp_path), "some", effort=SMALL)
+    with pytest.raises(ConfigError, match="two pilots"):
+        tune(small(tmp_path), "3", effort=SMALL)
+    with pytest.raises(ConfigError, match="asks for no image"):
+        tune(small(tmp_path, plan={"per_class": 0}), "20", effort=SMALL)
+    with pytest.raises(ConfigError, match="leaks"):
+        tune(small(tmp_path, leaks=["best-epoch"]), "20", effort=SMALL)
+
+
+SCRIPT = """
+    import sys
+    from pathlib import Path
+    from augcond.experiments.tuning.schedule import Effort
+    from augcond.experiments.tuning.tune import tune
+    from tests.experiments.tuning.test_tune import MANY, many
+
+    if __name__ == "__main__":
+        print(tune(many(Path(sys.argv[1]), sys.argv[2]), "60", effort=MANY).sentence)
+"""
+MANY = Effort(candidates=12, sets=6, proposed=2, finalists=2, folds=2, trainings=2, calibrating=4)
+
+
+def many(root, name):
+    return small(root, training={"steps": 2, "seeds": 1}).model_copy(update={"run": root / name})
+
+
+def start(root, name):
+    command = [sys.executable, "-c", textwrap.dedent(SCRIPT), str(root), name]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+
+
+@pytest.mark.slow
+def test_killed_and_shared_by_several_it_comes_to_the_same(tmp_path):
+    alone = tune(many(tmp_path, "alone"), "60", effort=MANY)
+    assert len(alone.rounds) > 1 and alone.compared == 4
+
+    def records():
+        return len([*(tmp_path / "shared" / "tuning").rglob("training-*.json")])
+
+    for wanted in (1, 4):
+        with start(tmp_path, "shared") as process:
+            while records() < wanted and process.poll() is None:
+                time.sleep(0.02)
+            process.send_signal(signal.SIGKILL)
+    workers = [start(tmp_path, "shared") for _ in range(2)]
+    said = [worker.communicate()[0].strip() for worker in workers]
+    assert [worker.returncode for worker in workers] == [0, 0]
+    found = read_tuning(tmp_path / "shared" / "tuning.json")
+    assert (found.chosen, found.gain, found.rounds) == (alone.chosen, alone.gain, alone.rounds)
+    assert said == [alone.sentence] * 2
+    assert list((tmp_path / "shared" / "locks").iterdir()) == []
+    assert audit_run(RunFolder(tmp_path / "shared")).problems == ()
+
+
+@pytest.mark.slow
+def test_what_was_tuned_is_measured_once_and_reported_beside_the_estimate(tmp_path):
+    write_colours(tmp_path / "no test images", 8, seed=3)
+    config = small(tmp_path, training={"steps": 6, "seeds": 3})
+    found = tune(config, "16", effort=SMALL)
+    folder = RunFolder(config.run)
+    tuned = load_config(folder.tuned_path)
+    results = run(tuned, reuse=[cell.path for cell in folder.cells()])
+    facts = tuned_facts(RunFolder(tuned.run), results)
+    assert facts.tuning == found
+    page = RunFolder(tuned.run).page_path
+    if found.chosen != "real-only":
+        assert facts.outcome is not None and facts.held is not None
+        assert found.gain.text in page.read_text(encoding="utf-8")
+        assert 'id="tuning"' in page.read_text(encoding="utf-8")
+    assert audit_run(folder).problems == ()
