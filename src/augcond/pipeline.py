@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from augcond.datasets import Dataset, load_dataset
 from augcond.datasets.splits import draw_split, settle_split, source_images
 from augcond.engine import Engine, Job, Materials, Summary, load_engine
 from augcond.engine.looking import embed_sources, led_away, similar_other_classes
+from augcond.errors import CorruptRunError
 from augcond.evaluation.evaluator import evaluate_models
 from augcond.evaluation.results import Results
 from augcond.generators import Generator, check_recipes, load_generator
@@ -113,7 +114,8 @@ def _planned(config: RunConfig, engine: Engine, *, overwrite: bool, progress: Pr
     folder.create()
     if folder.plan_path.exists() and not overwrite:
         config = as_begun(config, recorded_settings(folder.plan_path))
-        config = with_kept_defaults(config, folder.read_config())
+        with suppress(CorruptRunError):  # it is written anew
+            config = with_kept_defaults(config, folder.read_config())
     with folder.claims() as claims:
         with claims.held(PLAN):
             # Of several processes that start together one decodes the images, and the others take its word.

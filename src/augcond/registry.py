@@ -216,13 +216,13 @@ recipes = Registry(
         "cutmix-dropout": _RECIPES,
         "embed-mixup-dropout": _RECIPES,
         "embed-cutmix-dropout": _RECIPES,
+        "image-pair": _RECIPES,
         "mixup-across": _ACROSS,
         "cutmix-across": _ACROSS,
         "embed-mixup-across": _ACROSS,
         "embed-cutmix-across": _ACROSS,
         "embed-mixup-dropout-across": _ACROSS,
         "embed-cutmix-dropout-across": _ACROSS,
-        "image-pair": _RECIPES,
     },
 )
 """Recipes (`augcond.conditioning.Recipe`), in the order in which they are shown."""

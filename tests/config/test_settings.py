@@ -86,11 +86,11 @@ def test_no_key_of_0_1_declares_a_neutral_value():
     assert [keys for keys, setting in keys_of(RunConfig) if setting.neutral is not ABSENT] == [
         ("data", "several_names"),
         ("data", "near_duplicates"),
+        ("tracking",),
         ("plan", "oversample"),
         ("plan", "rounds"),
         ("conditioning", "neighbours"),
         ("generator", "away_from"),
-        ("tracking",),
         ("generator", "cache"),
         ("generator", "lora"),
         ("generator", "vae"),

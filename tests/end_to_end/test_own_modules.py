@@ -206,7 +206,7 @@ def test_through_the_python_api_and_registered_names(project, monkeypatch):
         ("generator.name=own_generators:tintd", "own_generators.py has no 'tintd'; did you mean 'tinted'?"),
         ("conditioning.recipe=own_recipes:blnd", "own_recipes.py has no 'blnd'; did you mean 'blend'?"),
         ("conditioning.recipe=blend", "conditioning.recipe: no recipe 'blend'; known: text, "),
-        ("conditioning.recipe=own_recipe:blend", "'own_recipe' cannot be imported"),
+        ("conditioning.recipe=nowhere:blend", "'nowhere' cannot be imported"),
         ("conditioning.recipe=[own_recipes:blend, other:blend]", "name each recipe once"),
         ("conditioning.recipe=own_recipes:dropout", "would be called 'dropout', as another recipe is: rename it"),
         ("data.source=own_readers:colors", "own_readers.py has no 'colors'; did you mean 'colours'?"),

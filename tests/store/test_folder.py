@@ -77,7 +77,7 @@ def test_every_file_of_a_run_is_in_the_list_and_all_of_the_list_is_there(run):
     # Its report measured nothing. No recipe of this run shows whole views; tests/engine/test_embeddings.py audits one.
     # Those of a tuning: tests/experiments/tuning/test_tune.py.
     tuning = {"tuning", "tuned config", "tuned run", "tuning table", "study", "study lock", "folded", "probed"}
-    assert missing == {"sweep", "sweep table", "cell", "embeddings", "judged images"} | tuning | none_left
+    assert missing == {"sweep", "sweep table", "cell", "embeddings", "judged images", "rounds"} | tuning | none_left
 
 
 def test_overwriting_leaves_log_locks_and_what_decoding_found(run, tmp_path):

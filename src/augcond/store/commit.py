@@ -258,7 +258,8 @@ class _Written:
             FileNotFoundError: the file is gone.
         """
         try:
-            columns = (*COLUMNS, *(name for name in self.last[0].column_names if name not in COLUMNS))
+            written = self.last[0].column_names if self.last else ()
+            columns = (*COLUMNS, *(name for name in written if name not in COLUMNS))
             for group, keys, last in zip(shard_groups(temporary, columns), self.keys, self.last, strict=True):
                 if not group["key"].equals(keys) or not group.slice(group.num_rows - 1).equals(last):
                     raise ValueError("other rows")

@@ -1,6 +1,6 @@
 """Candidates are named apart, are configs, and leave out what no fold could judge."""
 
-from augcond.conditioning import RECIPES
+from augcond.conditioning import ACROSS_RECIPES, RECIPES
 from augcond.experiments.tuning.candidates import (
     candidate_of,
     config_of,
@@ -37,7 +37,7 @@ def test_every_candidate_is_a_config_of_its_own(tmp_path):
         assert all(value_of(own, key) == value for key, value in each.settings.items() if key != "amount")
         assert own.plan.per_class == {"a": 2, "b": 1, "c": 0}
         # The study keeps all that decides a candidate.
-        again = suggested(config, Fixed(parameters(config, each)), list(RECIPES))
+        again = suggested(config, Fixed(parameters(config, each)), [*RECIPES, *ACROSS_RECIPES])
         assert dict(again.settings) == dict(each.settings) and again.name == each.name
 
 
@@ -52,7 +52,9 @@ def test_a_candidate_knows_its_images(tmp_path):
 def test_with_one_image_left_nothing_that_mixes_two_is_tried(tmp_path):
     config = toy_run(tmp_path, conditioning={"recipe": "mixup"})
     sets, left_out = designed(config, 1)
-    assert {each.settings["conditioning.recipe"] for each in sets} == {"image", "dropout", "text", "real-guidance"}
+    tried = {each.settings["conditioning.recipe"] for each in sets}
+    # One of two classes takes one image of each.
+    assert tried == {"image", "dropout", "text", "real-guidance", "embed-mixup-across"}
     assert any(text.startswith("mixup: it takes 2 images") for text in left_out)
 
 

@@ -146,7 +146,7 @@ def _obstacle(config: RunConfig, recipe: str, fewest: int) -> str | None:
         check_recipes(config.generator, conditioning)
         found = find_recipe(_full(config, recipe))
         # Its second source is of another class.
-        takes = 1 if getattr(found, "across", False) else found.source_count(conditioning)
+        takes = 1 if found.across else found.source_count(conditioning)
     except (ConfigError, GeneratorError) as error:
         return str(error)
     if takes > fewest:
