@@ -115,6 +115,22 @@ def test_filters_narrow_the_gallery(view, facts):
     assert view.groups().count() == 0
 
 
+def test_keys_to_reject_are_copied_from_the_gallery(view, facts):
+    page = view.page
+    assert page.locator("#rejects").is_hidden()
+    made = view.images().filter(has=page.locator("img"))
+    for number in (0, 1):
+        made.nth(number).locator("button").click()
+        page.click("text=Put on the list to reject")
+        page.keyboard.press("Escape")
+    keys = page.input_value("#rejects-keys").splitlines()
+    planned = set(facts.plan.plan.table["key"].to_pylist())
+    assert len(set(keys)) == 2 and planned.issuperset(keys)
+    made.nth(0).locator("button").click()
+    page.click("text=Take off the list to reject")
+    assert page.input_value("#rejects-keys").splitlines() == keys[1:]
+
+
 def test_pages_are_turned(view):
     page = view.page
     first = view.groups().first.inner_text()

@@ -73,7 +73,8 @@ def test_the_page_has_every_section_and_its_files(page):
 
 
 def test_nothing_is_asked_of_any_other_place(page):
-    text = page.read_text(encoding="utf-8")
+    # A hash in base64 is no address.
+    text = re.sub(r"'sha256-[^']*'", "", page.read_text(encoding="utf-8"))
     addresses = set(
         re.findall(r"""(?:https?:)?//[^\s"'<>)]+""", re.sub(r"<script>.*?</script>", "", text, flags=re.DOTALL))
     )

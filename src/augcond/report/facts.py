@@ -18,6 +18,7 @@ from augcond.datasets.summary import SHOT_GROUPS, ShotGroup
 from augcond.store import RunFolder, RunStatus, run_status
 from augcond.store.commit import ShardMarker
 from augcond.store.plans import RunPlan
+from augcond.store.rejection import rejected_keys
 from augcond.store.shards import FAILED, shard_rows
 
 
@@ -70,6 +71,7 @@ class RunFacts:
         classes: one entry per class, in label order.
         shot_groups: many, medium, few.
         rejected: real files that cannot be used.
+        rejected_images: keys of the generated images that a person rejected.
         made: (rows,) bool; whether the plan's row has an image.
         failures: every row without an image of the shards that are done.
         data_warnings: what looked wrong with the real images, each with what to do.
@@ -86,6 +88,7 @@ class RunFacts:
     classes: tuple[ClassFacts, ...]
     shot_groups: tuple[GroupFacts, ...]
     rejected: tuple[RejectedFile, ...]
+    rejected_images: frozenset[str]
     made: np.ndarray
     failures: tuple[FailedRow, ...]
     data_warnings: tuple[str, ...]
@@ -151,6 +154,7 @@ def read_facts(folder: RunFolder) -> RunFacts:
         classes=classes,
         shot_groups=tuple(_group(name, classes) for name in SHOT_GROUPS),
         rejected=folder.read_rejected(),
+        rejected_images=rejected_keys(folder),
         made=made,
         failures=failures,
         data_warnings=folder.read_data_warnings(),

@@ -174,6 +174,8 @@ def gallery_data(facts: RunFacts, groups: Iterable[Group], thumbnails: Thumbnail
 
 def _row_data(facts: RunFacts, row: SampledRow, thumbnails: Thumbnails, prompts: dict[str, int]) -> dict[str, object]:
     return {
+        "key": row.key,
+        "rejected": row.key in facts.rejected_images,
         "recipe": facts.recipes.index(row.recipe),
         "image": thumbnails.generated(row),
         "lam": _rounded(row.lam),

@@ -79,6 +79,8 @@ def _made(facts: RunFacts, counts: tuple[ArmCounts, ...]) -> Answer:
         text += f" {_trained_on(facts, counts)}"
     if status.failed:
         text += f" {status.failed:,} failed."
+    if status.rejected:
+        text += f" {status.rejected:,} are left out: a person rejected them."
     if status.left:
         text += f" {status.left:,} are not made yet."
     return Answer("What was made?", text, "look" if status.failed or status.left else "good", "data")

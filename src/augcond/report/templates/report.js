@@ -185,7 +185,8 @@
     if (row.lam !== null) lines.push(["λ", row.lam.toFixed(3)]);
     if (row.share !== null) lines.push(["share of source 1", row.share.toFixed(3)]);
     if (row.weights.length > 2) lines.push(["weights", row.weights.join(", ")]);
-    lines.push(["seed", group.seed], ["prompt", gallery.prompts[row.prompt]]);
+    lines.push(["seed", group.seed], ["prompt", gallery.prompts[row.prompt]], ["key", row.key]);
+    if (row.rejected) lines.push(["rejected", "by a person, and left out"]);
     if (row.error !== null) lines.push(["error", row.error]);
     return lines;
   }
@@ -246,6 +247,7 @@
     button.addEventListener("click", () => openDetail(group, row));
     const caption = make("figcaption", {}, recipe);
     if (row.lam !== null) caption.append(make("br"), `λ ${row.lam.toFixed(2)}`);
+    if (row.rejected) caption.append(make("br"), "rejected");
     return make("figure", {}, button, caption);
   }
 
@@ -266,6 +268,14 @@
     document.querySelector("[aria-describedby=tip]")?.removeAttribute("aria-describedby");
   }
 
+  // What is chosen here is copied into a file for `augcond reject`; the page itself changes nothing.
+  const chosen = new Set();
+  function choose(key) {
+    if (!chosen.delete(key)) chosen.add(key);
+    byId("rejects").hidden = chosen.size === 0;
+    byId("rejects-keys").value = [...chosen].map((one) => `${one}\n`).join("");
+  }
+
   function openDetail(group, row) {
     hideTip();
     const list = make("dl");
@@ -276,9 +286,13 @@
       ...group.sources.slice(0, row.sources).map(([name, key]) => picture(name, `source image ${key}`)));
     const large = row.error === null
       ? picture(row.image, "generated image", "large") : make("span", { className: "failed" }, `failed: ${row.error}`);
+    const reject = make("button", { type: "button" });
+    const say = () => { reject.textContent = chosen.has(row.key) ? "Take off the list to reject" : "Put on the list to reject"; };
+    reject.addEventListener("click", () => { choose(row.key); say(); });
+    say();
     byId("detail-body").replaceChildren(
       make("h2", { id: "detail-title" }, `${className(group.label)} by ${gallery.recipes[row.recipe]}`),
-      make("div", { className: "pair" }, large, side), list);
+      make("div", { className: "pair" }, large, side), list, ...(row.error === null && !row.rejected ? [reject] : []));
     byId("detail").showModal();
   }
 
