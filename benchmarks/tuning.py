@@ -31,6 +31,7 @@ from typing import Any, Literal
 from benchmarks.evidence.locks import exclusive
 from benchmarks.evidence.records import FORMAT, read_record, write_record
 
+from augcond.amounts import images_to_make
 from augcond.config import RunConfig, parse_config
 from augcond.config.data import DataConfig
 from augcond.datasets import load_dataset
@@ -44,7 +45,6 @@ from augcond.experiments.tuning.survey import training_passes
 from augcond.experiments.tuning.tune import tune
 from augcond.experiments.tuning.writing import tuned_config
 from augcond.pipeline import evaluate, generate, train
-from augcond.planning import images_to_make
 from augcond.store import RunFolder
 
 REPOSITORY = Path(__file__).parents[1]

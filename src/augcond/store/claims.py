@@ -219,14 +219,19 @@ class Claims:
         claim = Claim(name, self.worker, uuid4().hex[:12])
         path = self._claim_path(name)
         temporary = path.with_name(f"{path.name}.{claim.attempt}.{self.worker}{TEMPORARY}")
-        self._operations.write(temporary, claim.to_bytes(), durable=False)
         try:
+            self._operations.write(temporary, claim.to_bytes(), durable=False)
+            # Given back at the end, whether a signal comes before or after it is one.
+            self._held.setdefault(name, claim)
             taken = self._operations.publish(temporary, path)
         except FileNotFoundError:
             taken = False  # somebody believed us dead, and cleared up
-        self._operations.remove(temporary)
+        finally:
+            self._operations.remove(temporary)
         if taken:
             self._held[name] = claim
+        elif self._held.get(name) == claim:
+            del self._held[name]
         return claim if taken else None
 
     def holds(self, claim: Claim) -> bool:
