@@ -20,7 +20,6 @@ from augcond.experiments.tuning.candidates import Candidate, with_models
 from augcond.experiments.tuning.judging import Bench, Standing
 from augcond.experiments.tuning.schedule import Effort, Schedule, schedule_of
 from augcond.experiments.tuning.sharing import Shared
-from augcond.experiments.tuning.study import Search, settled
 from augcond.experiments.tuning.survey import (
     Ground,
     ground_of,
@@ -38,6 +37,7 @@ from augcond.store import RunFolder
 
 if TYPE_CHECKING:
     from augcond.config import RunConfig
+    from augcond.experiments.tuning.study import Search
     from augcond.store.claims import Claims
 
 AGREEING = 0.5
@@ -73,6 +73,8 @@ def tune(
         MissingExtraError: Optuna is not installed.
         AugcondError: as the stages do.
     """
+    from augcond.experiments.tuning.study import Search  # needs an extra, which is said before anything is made
+
     effort = effort or Effort()
     folder = RunFolder(config.run)
     folder.create()
@@ -93,6 +95,8 @@ def tune(
 
 def _settle(bench: Bench, ground: Ground, budget: str, effort: Effort, say: Callable[[str], None]) -> Schedule:
     """Return the rounds, as who came first settled them, having said what they are."""
+    from augcond.experiments.tuning.study import settled
+
     about = _about(bench, ground, budget, effort)
     known = settled(bench.folder.study_path, about, None)
     rates = None if known else measured_rates(ground)
