@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +28,8 @@ SEAL = "seal"
 """The key of the digest in JSON, and in the footer of a parquet file."""
 BLANK = "0" * 64
 """What stands in the place of the digest before there is one."""
+_IN_FOOTER = re.compile(SEAL.encode() + rb"\x18@[0-9a-f]{64}")
+"""A seal as it lies in a footer of parquet: a bit that changed before it can hide it from who reads the footer."""
 _OTHER_KEYS = (b"ARROW:schema", b"augcond", b"augcond.warnings")
 
 
@@ -129,7 +132,7 @@ def open_table(path: Path, mend: str, *, sha256: str | None = None) -> Sealed[pq
         about = dict(file.metadata.metadata or {})
         inside = about.pop(SEAL.encode(), None)
         sealed = _checked(path, data, None if inside is None else inside.decode(errors="replace"), mend)
-        if not about.keys() <= {*_OTHER_KEYS}:
+        if not about.keys() <= {*_OTHER_KEYS} or (inside is None and _IN_FOOTER.search(data)):
             raise pa.ArrowInvalid("its footer has unknown keys")
     except (pa.ArrowException, OSError, KeyError, ValueError) as error:
         raise _unfit(path, " ".join(str(error).split()), mend) from error
