@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import os
 from contextlib import contextmanager, nullcontext
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from augcond.files import user_cache
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -43,6 +44,18 @@ def compilation_pays(config: GeneratorConfig, images: int | None) -> bool:
     return images is not None and images >= PAYS_FROM and resolve_device(config.device).type == "cuda"
 
 
+def _keep_compiled() -> None:
+    """Let what is compiled be kept in the user's own folder, where it is found again after a restart.
+
+    PyTorch's default is a temporary folder, which the mere import of `torch._dynamo` writes into the environment: what
+    stands there is a choice only where it is another.
+    """
+    from torch._inductor.runtime.cache_dir_utils import default_cache_dir
+
+    if os.environ.get("TORCHINDUCTOR_CACHE_DIR", default_cache_dir()) == default_cache_dir():
+        os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(user_cache() / "compiled")
+
+
 class Eager:
     """A denoiser as it is."""
 
@@ -70,9 +83,7 @@ class Compiled(Eager):
     def __init__(self, network: nn.Module, *others: nn.Module) -> None:
         import torch
 
-        # In the user's own folder, where it is found again after a restart; PyTorch's default is a folder for a while.
-        home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-        os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(home / "augcond" / "compiled"))
+        _keep_compiled()
         for module in (network, *others):
             torch.nn.Module.to(module, memory_format=torch.channels_last)
         kinds = _REGIONS.union(getattr(network, "_repeated_blocks", None) or ())
