@@ -103,8 +103,9 @@ def test_what_is_compiled_is_kept_in_the_users_folder(tmp_path, monkeypatch):
     # As the import of torch._dynamo leaves it behind, and as a user says it.
     for said, kept in ((default_cache_dir(), f"{tmp_path}/compiled"), ("/elsewhere", "/elsewhere")):
         monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", said)
-        compiling.Compiled(torch.nn.Identity())
-        assert os.environ["TORCHINDUCTOR_CACHE_DIR"] == kept
+        with compiling.Compiled(torch.nn.Identity()).running():
+            assert os.environ["TORCHINDUCTOR_CACHE_DIR"] == kept
+        assert os.environ["TORCHINDUCTOR_CACHE_DIR"] == said
 
 
 @pytest.mark.slow
