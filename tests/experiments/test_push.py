@@ -12,8 +12,10 @@ from augcond.config import parse_config
 from augcond.errors import ConfigError, RunError
 from augcond.experiments.push import PushSettings, objections, prepare_push, push_run
 from augcond.pipeline import generate
+from augcond.report.dataset_card import COLUMN_WORDS
 from augcond.store import RunFolder, reject_images
 from augcond.store.export import finished_rows
+from augcond.store.shards import COLUMNS, FURTHER_COLUMNS
 from tests.experiments.fake_hub import fake_hub
 from tests.toy import toy_config
 
@@ -107,6 +109,10 @@ def test_the_card_says_what_it_is_and_shows_every_text_as_text(run):
     ]
     labels = [row["label"] for row in rows_of(run)]
     assert [int(count) for count in counts] == [labels.count(0), labels.count(1)]
+
+
+def test_every_column_that_a_shard_may_have_is_explained():
+    assert COLUMN_WORDS.keys() == {*COLUMNS, *FURTHER_COLUMNS}
 
 
 @pytest.mark.parametrize("large", [True, False])
