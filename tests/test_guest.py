@@ -125,7 +125,8 @@ STATES = {
 
 def numbers(root):
     """Return the weights' bytes and the accuracies of a small run."""
-    config = toy_run(root, training={"seeds": 1, "steps": 2}, engine={"threads": torch.get_num_threads()})
+    sections = {"plan": {"per_class": 2}, "conditioning": {"recipe": "mixup"}, "training": {"seeds": 1, "steps": 2}}
+    config = toy_run(root, **sections, engine={"threads": torch.get_num_threads()})
     generate(config)
     train(config)
     results = evaluate(config)

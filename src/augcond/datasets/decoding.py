@@ -19,6 +19,7 @@ from PIL import (
     GifImagePlugin,  # noqa: F401
     Image,
     ImageColor,
+    ImageFile,
     JpegImagePlugin,  # noqa: F401
     PngImagePlugin,  # noqa: F401
     TiffImagePlugin,  # noqa: F401
@@ -348,6 +349,8 @@ def _too_large(limit: int) -> str:
 class _QuietPillow:
     """Keeps Pillow's warnings (odd EXIF, sizes we check ourselves) from users while any thread decodes.
 
+    Pillow refuses images that are cut short then, too, whatever the caller has told it.
+
     `warnings.catch_warnings` must not be entered by several threads at once: the first one in enters it, the last one
     out leaves it.
     """
@@ -356,6 +359,7 @@ class _QuietPillow:
         self._lock = threading.Lock()
         self._inside = 0
         self._caught: warnings.catch_warnings[None] | None = None
+        self._lenient = False
 
     def __enter__(self) -> None:
         with self._lock:
@@ -364,6 +368,7 @@ class _QuietPillow:
                 self._caught = warnings.catch_warnings()
                 self._caught.__enter__()
                 warnings.filterwarnings("ignore", module=r"PIL\.")
+                self._lenient, ImageFile.LOAD_TRUNCATED_IMAGES = ImageFile.LOAD_TRUNCATED_IMAGES, False
 
     def __exit__(self, *_: object) -> None:
         with self._lock:
@@ -371,6 +376,7 @@ class _QuietPillow:
             if self._inside == 0 and self._caught is not None:
                 self._caught.__exit__(None, None, None)
                 self._caught = None
+                ImageFile.LOAD_TRUNCATED_IMAGES = self._lenient
 
 
 quiet_pillow = _QuietPillow()
