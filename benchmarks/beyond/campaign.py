@@ -24,6 +24,9 @@ from augcond.training.arms import HeldOut
 
 STEPS = ("pilots", "final", "senses")
 
+_Row = tuple[str, Idea, Cell, int, int]
+"""Start of its units' names, what it is, in which cell, with which seed, and how many trainings."""
+
 _BOTH: tuple[HeldOut, ...] = ("validation", "test")
 
 
@@ -50,10 +53,24 @@ class Beyond:
 
     def units(self, step: str) -> Iterator[Unit]:
         """Yield the units of a step; each must be measured before the next is asked for."""
+        return (self._unit(*row) for row in self._rows(step))
+
+    def planned(self, step: str) -> int:
+        """Return how many units a step has.
+
+        Raises:
+            NotMeasured: see `chosen`.
+        """
+        return sum(1 for _ in self._rows(step))
+
+    def _rows(self, step: str) -> Iterator[_Row]:
         yield from {"pilots": self._pilots, "final": self._final, "senses": self._senses}[step]()
 
     def chosen(self) -> tuple[Idea, ...]:
         """Return the ideas that did best on validation images, on the average of cells and seeds of the pilots.
+
+        The last of them makes room for both in one: the best idea of which images there are, trained on by the best
+        one of how, where each did better than what it changes.
 
         Raises:
             NotMeasured: a pilot is not measured yet.
@@ -61,62 +78,70 @@ class Beyond:
         asked = [idea for idea in self.size.ideas if idea.name not in NOT_CHOSEN]
         if self.guess:
             return tuple(asked[: self.size.chosen])
-        return tuple(sorted(asked, key=self._on_validation, reverse=True)[: self.size.chosen])
+        order = sorted(asked, key=lambda idea: self.on_validation(idea.name), reverse=True)
+        own = [next((idea for idea in order if idea.of_training is kind), None) for kind in (False, True)]
+        better = [one for one in own if one is not None and self.on_validation(one.name) > self.on_validation(one.of)]
+        if len(better) < 2:
+            return tuple(order[: self.size.chosen])
+        return (*order[: self.size.chosen - 1], better[0].with_training_of(better[1]))
 
-    def _on_validation(self, idea: Idea) -> float:
+    def on_validation(self, row: str) -> float:
+        """Return how a row of the pilots did on validation images, on the average of cells and seeds.
+
+        Raises:
+            NotMeasured: one of its units is not measured yet.
+        """
         found = []
         for cell in PILOTS:
             for seed in range(self.size.pilot_seeds):
-                name = f"pilots/{cell.name}/{idea.name}/seed-{seed}"
+                name = f"pilots/{cell.name}/{row}/seed-{seed}"
                 record = read_record(self.results, name)
                 if record is None:
                     raise NotMeasured(f"{name} must be measured before the second step")
                 found.append(float(record["models"][0]["validation"]["overall"]))
         return fmean(found)
 
-    def _pilots(self) -> Iterator[Unit]:
+    def _pilots(self) -> Iterator[_Row]:
+        rows = [Idea(spec) for spec in (*PROMPTLESS, *self.size.baselines)]
         for seed in range(self.size.pilot_seeds):
             for cell in PILOTS:
-                rows = [Idea(spec) for spec in (*PROMPTLESS, *self.size.baselines)]
                 for idea in (*rows, *self.size.ideas):
                     if _fits(idea.spec, cell):
-                        yield self._unit(f"pilots/{cell.name}", idea, cell, seed, seed)
+                        yield f"pilots/{cell.name}", idea, cell, seed, 1
 
-    def _final(self) -> Iterator[Unit]:
+    def _final(self) -> Iterator[_Row]:
         chosen = self.chosen()
         for seed in range(self.size.seeds):
-            for training in range(self.size.trainings):
-                drawn = seed + 1000 * training  # of the first training those of the other tables
-                for shots in (None, *self.size.shots):
-                    for spec in PROMPTLESS:
-                        if _fits(spec, Cell("any", shots)):
-                            start = f"final/{Cell('any', shots).name}"
-                            yield self._unit(start, Idea(spec), Cell("any", shots), seed, drawn, training)
-                    for cell in (Cell(kind, shots) for kind in self.size.kinds):
-                        for idea in (*map(Idea, self.size.baselines), *chosen):
-                            yield self._unit(f"final/{cell.name}", idea, cell, seed, drawn, training)
+            for shots in (None, *self.size.shots):
+                cell = Cell("any", shots)
+                for spec in PROMPTLESS:
+                    if _fits(spec, cell):
+                        yield f"final/{cell.name}", Idea(spec), cell, seed, self.size.trainings
+                for cell in (Cell(kind, shots) for kind in self.size.kinds):
+                    for idea in (*map(Idea, self.size.baselines), *chosen):
+                        yield f"final/{cell.name}", idea, cell, seed, self.size.trainings
 
-    def _senses(self) -> Iterator[Unit]:
+    def _senses(self) -> Iterator[_Row]:
         for seed in range(self.size.sense_seeds):
             for shots in (None, *self.size.shots):
                 cell = Cell("wrong-senses", shots)
                 for spec in self.size.baselines:
-                    yield self._unit(f"senses/{cell.name}", Idea(spec), cell, seed, seed)
+                    yield f"senses/{cell.name}", Idea(spec), cell, seed, 1
 
-    def _unit(self, start: str, idea: Idea, cell: Cell, seed: int, trained: int, training: int | None = None) -> Unit:
+    def _unit(self, start: str, idea: Idea, cell: Cell, seed: int, trainings: int) -> Unit:
         overrides = {**cell.overrides, **idea.overrides}
         setting = Setting(cell.protocol, (idea.spec,), seed, cell.shots, overrides=overrides, names=cell.names)
         setting = replace(setting, rounds=idea.rounds)
         setting = replace(setting, overrides={**self._tuned(setting), **overrides})
         further: dict[str, Any] = {}
-        if trained != seed:
-            further["training.seeds"] = [trained]
+        if trainings > 1:
+            # The first is that of the other tables.
+            further["training.seeds"] = [seed + 1000 * training for training in range(trainings)]
         if idea.halved:
             further["plan.per_class"] = _halves(self._parsed(setting))
             further["plan.fill_to"] = None
         setting = replace(setting, overrides={**setting.overrides, **further})
-        middle = "" if training is None else f"/training-{training}"
-        return self._made(f"{start}/{idea.name}{middle}/seed-{seed}", setting)
+        return self._made(f"{start}/{idea.name}/seed-{seed}", setting)
 
     def _tuned(self, setting: Setting) -> Mapping[str, Any]:
         """Return what the evidence's tuning has found for the arm of a setting."""
@@ -162,7 +187,8 @@ class Practising(Measuring):
         if plan.rounds is not None:
             begun = whole_amounts(unit.config.model_copy(update={"plan": plan.model_copy(update={"rounds": None})}))
             per_class = round(sum(begun.values()) / len(begun) / ROUNDS)
-            generate_in_rounds(unit.config, rounds=ROUNDS, per_class=max(1, per_class))
+            reuse = self.alike(unit, unit.config.model_dump(mode="json"))
+            generate_in_rounds(unit.config, rounds=ROUNDS, per_class=max(1, per_class), reuse=reuse)
         return super().measure(unit)
 
 
