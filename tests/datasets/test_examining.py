@@ -30,7 +30,7 @@ def outcome_of(data, settings):
     print("what a library prints")
     return known(data, settings)
 examiner.outcome_of = outcome_of
-examiner.main()
+examiner.serve(examiner.examiner)
 """
 
 
@@ -59,7 +59,7 @@ def test_processes_find_what_threads_find(tmp_path, monkeypatch):
 
 def test_an_image_that_ends_its_process_is_one_that_cannot_be_used(examiners, monkeypatch):
     code = lambda module, **options: subprocess.Popen([sys.executable, "-c", KILLED], **options)  # noqa: E731
-    monkeypatch.setattr("augcond.datasets.examining.start_process", code)
+    monkeypatch.setattr("augcond.processes.start_process", code)
     found = list(examiners.examine([GOOD, b"kills", GOOD, b"rubbish"]))
     assert [outcome.reason for outcome in found] == [
         None,
@@ -72,9 +72,9 @@ def test_an_image_that_ends_its_process_is_one_that_cannot_be_used(examiners, mo
 
 def test_a_process_that_something_else_killed_costs_no_image(examiners):
     (first,) = examiners.examine([GOOD])
-    os.kill(examiners._started[0].pid, signal.SIGKILL)
+    os.kill(examiners._helpers._started[0].pid, signal.SIGKILL)
     assert list(examiners.examine([GOOD])) == [first] == [outcome_of(GOOD, PLAIN)]
-    assert len(examiners._started) == 2
+    assert len(examiners._helpers._started) == 2
 
 
 def test_what_is_wrong_with_the_settings_is_raised_here():

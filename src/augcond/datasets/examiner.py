@@ -2,58 +2,31 @@
 
 from __future__ import annotations
 
-import os
-import pickle
-import signal
-import sys
-import traceback
 from typing import TYPE_CHECKING
 
 from augcond.datasets.decoding import leave_large_ones
-from augcond.datasets.examining import Outcome, outcome_of, tell
-from augcond.errors import AugcondError, LargeImageError
-from augcond.interruption import names
+from augcond.datasets.examining import Outcome, outcome_of
+from augcond.errors import LargeImageError
+from augcond.processes import serve
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from augcond.datasets.base import DecodeSettings
 
 
-def _examine_block(block: Sequence[bytes], settings: DecodeSettings) -> list[Outcome | None]:
-    found: list[Outcome | None] = []
-    for data in block:
-        try:
-            found.append(outcome_of(data, settings))
-        except LargeImageError:
-            found.append(None)
-    return found
-
-
-def main() -> None:
-    """Examine what comes over standard input, until it ends."""
-    # The parent hears from the terminal, and closes the pipe.
-    for number in names("SIGINT", "SIGHUP", "SIGUSR1", "SIGTERM"):
-        signal.signal(number, signal.SIG_IGN)
-    orders = sys.stdin.buffer
-    # Whatever a library prints is no answer.
-    answers = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)
+def examiner(settings: DecodeSettings) -> Callable[[Sequence[bytes]], list[Outcome | None]]:
+    """Return what says what came of some images; None of those that are left to the parent."""
     leave_large_ones()
-    try:
-        settings: DecodeSettings = pickle.load(orders)  # noqa: S301 - of our parent
-        while True:
-            block: list[bytes] = pickle.load(orders)  # noqa: S301
-            try:
-                answer: list[Outcome | None] | Exception = _examine_block(block, settings)
-            except AugcondError as error:
-                answer = error
-            except Exception:
-                answer = RuntimeError(traceback.format_exc())
-            tell(answers, answer)
-    except (EOFError, BrokenPipeError):
-        return
+
+    def outcome(data: bytes) -> Outcome | None:
+        try:
+            return outcome_of(data, settings)
+        except LargeImageError:
+            return None
+
+    return lambda block: [outcome(data) for data in block]
 
 
 if __name__ == "__main__":
-    main()
+    serve(examiner)

@@ -8,18 +8,13 @@ An image that ends it, by a fault in a library or for want of memory, is one tha
 from __future__ import annotations
 
 import hashlib
-import pickle
-import signal
-import subprocess
-from contextlib import suppress
 from dataclasses import dataclass
-from queue import LifoQueue
-from typing import IO, TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING
 
 from augcond.datasets.decoding import examine
 from augcond.datasets.look_alikes import look_of
 from augcond.errors import ImageError, LargeImageError
-from augcond.processes import start_process
+from augcond.processes import HelperEndedError, Helpers
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -28,10 +23,6 @@ if TYPE_CHECKING:
 
 _TRIES = 2
 """Of one image, before the end of a process is held to be its doing: something else may have killed it."""
-
-
-_PIPE_BYTES = 1 << 20
-"""A block of small images fits: writing it waits for nobody."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,10 +73,7 @@ class Examiners:
 
     def __init__(self, settings: DecodeSettings, most: int) -> None:
         self._settings = settings
-        self._started: list[subprocess.Popen[bytes]] = []
-        self._places: LifoQueue[subprocess.Popen[bytes] | None] = LifoQueue()
-        for _ in range(most):
-            self._places.put(None)
+        self._helpers = Helpers("augcond.datasets.examiner", settings, most)
 
     def examine(self, block: Sequence[bytes]) -> Iterator[Outcome]:
         """Yield what came of each of some images.
@@ -93,59 +81,25 @@ class Examiners:
         Raises:
             AugcondError: what is wrong is about more than one image.
         """
-        found = self._ask(block)
-        if isinstance(found, int):  # one of them ended the process
+        try:
+            found: Sequence[Outcome | None] = self._helpers.ask(tuple(block))
+        except HelperEndedError:  # one of them ended it
             yield from map(self._examine_alone, block)
             return
         for outcome, data in zip(found, block, strict=True):
             yield outcome or outcome_of(data, self._settings)
 
     def _examine_alone(self, data: bytes) -> Outcome:
-        code = 0
+        how = ""
         for _ in range(_TRIES):
-            found = self._ask([data])
-            if not isinstance(found, int):
+            try:
+                found: Sequence[Outcome | None] = self._helpers.ask((data,))
+            except HelperEndedError as ended:
+                how = ended.how
+            else:
                 return found[0] or outcome_of(data, self._settings)
-            code = found
-        how = signal.Signals(-code).name if code < 0 else f"code {code}"
         return Outcome(hashlib.sha256(data).hexdigest(), 0, 0, f"ends the process that decodes it ({how})")
-
-    def _ask(self, block: Sequence[bytes]) -> Sequence[Outcome | None] | int:
-        """Return what a process says, None of an image that is to be examined here; or with what it ended."""
-        process = self._places.get()
-        try:
-            process = process or self._start()
-            tell(process.stdin, tuple(block))
-            found = pickle.load(cast("IO[bytes]", process.stdout))  # noqa: S301 - of ourselves
-        except (BrokenPipeError, EOFError, pickle.UnpicklingError):
-            code, process = cast("subprocess.Popen[bytes]", process).wait(), None
-            return code
-        finally:
-            self._places.put(process)
-        if isinstance(found, Exception):
-            raise found
-        return cast("Sequence[Outcome | None]", found)
-
-    def _start(self) -> subprocess.Popen[bytes]:
-        process = start_process(
-            "augcond.datasets.examiner", stdin=subprocess.PIPE, stdout=subprocess.PIPE, pipesize=_PIPE_BYTES
-        )
-        self._started.append(process)
-        tell(process.stdin, self._settings)
-        return process
 
     def close(self) -> None:
         """End all processes; none is being asked."""
-        for process in self._started:
-            process.kill()
-            process.wait()
-            for pipe in (process.stdin, process.stdout):
-                with suppress(BrokenPipeError):  # of what one that had ended never read
-                    cast("IO[bytes]", pipe).close()
-
-
-def tell(pipe: IO[bytes] | None, what: Any) -> None:
-    """Write something to a pipe that is there, for `pickle` to read."""
-    file = cast("IO[bytes]", pipe)
-    pickle.dump(what, file, protocol=pickle.HIGHEST_PROTOCOL)
-    file.flush()
+        self._helpers.close()
