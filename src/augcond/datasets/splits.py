@@ -221,7 +221,7 @@ def settle_split(path: Path, wanted: Split) -> Split:
         existing = read_split(path)
         if existing != wanted:
             raise RunMismatchError(
-                f"{path.parent} was made with another split ({existing.kind}, seed {existing.seed}, "
+                f"{path.parent} was made with another split ({path.name}: {existing.kind}, seed {existing.seed}, "
                 f"{len(existing.train)} training images) than this config asks for ({wanted.kind}, seed {wanted.seed}, "
                 f"{len(wanted.train)}){_first_difference(existing, wanted)}: name another folder as `run`"
             )

@@ -18,6 +18,7 @@ from augcond.errors import RunError
 from augcond.evaluation.differences import METRICS, Difference, MetricName, Spread, Verdict
 from augcond.evaluation.provenance import Provenance
 from augcond.sealed import read_json, typed, unfit, write_json
+from augcond.store.folder import RunFolder
 from augcond.store.names import FILES
 from augcond.training.arms import REAL_ONLY, ArmKind, HeldOut, Seeds
 
@@ -303,6 +304,34 @@ def read_results(path: Path, mend: str = FILES["results"].mend) -> Results:
         return typed(Results, values | {"format": FORMAT})
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise unfit(path, error, mend) from error
+
+
+def results_of(folder: RunFolder, on: HeldOut = "test") -> Results:
+    """Return what the models of a run are on record for, or those of the runs of a sweep.
+
+    Raises:
+        RunError: see `read_results`; or a model that lies there is another one than was judged.
+        CorruptRunError: see `read_results`; or a card is not what augcond wrote.
+    """
+    kind, path = ("sweep", folder.sweep_path) if folder.sweep_path.is_file() else ("results", folder.results_path(on))
+    results = read_results(path, FILES[kind].mend)
+    for arm in results.arms:
+        for seed in arm.seeds:
+            _refuse_another(folder, seed, path, FILES[kind].mend)
+    return results
+
+
+def _refuse_another(folder: RunFolder, seed: SeedResult, path: Path, mend: str) -> None:
+    from augcond.training.cards import read_card  # imports PyTorch
+
+    # Arms of a sweep have longer names in its table.
+    place = folder.path / seed.predictions
+    if len(place.relative_to(folder.path).parts) < 4 or ".." in place.parts:
+        return
+    model = RunFolder(place.parents[3]).model_path(place.parent.name, seed.seeds.training)
+    card = read_card(model)
+    if card is not None and seed.fingerprint not in ("", card.fingerprint):
+        raise RunError(f"{path} is older than the model {model.relative_to(folder.path)}: {mend}")
 
 
 def _without_interval(arms: Sequence[ArmResult]) -> Callable[[dict[str, Any]], Difference]:

@@ -182,12 +182,13 @@ class RunFolder:
         if is_special(self.config_path):
             raise RunError(f"{self.config_path} is no file: remove it")
 
-    def clear(self) -> None:
-        """Delete the images and all that was made of them; see `FILES`. What augcond did not write stays."""
+    def clear(self, kept: Path | None = None) -> None:
+        """Delete the images and all that was made of them; see `FILES`. Others stay, and `kept`."""
         emptied: set[Path] = set()
         for file in FILES.values():
             for path in self._written(file.glob) if file.goes else ():
-                path.unlink()
+                if kept is None or path.resolve() != kept.resolve():
+                    path.unlink()
                 emptied.update(self.path / parent for parent in path.relative_to(self.path).parents)
         sync_folder(self.shards)
         for folder in sorted(emptied - {self.path, self.shards}, reverse=True):

@@ -88,7 +88,13 @@ class FileOperations:
             return None
 
     def move(self, path: Path, to: Path) -> bool:
-        """Rename a file to a name that nobody else writes to; return whether it was there."""
+        """Rename a file to a name that nobody else writes to; return whether it was there.
+
+        Raises:
+            IsADirectoryError: it is a folder, which is somebody's.
+        """
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, "A folder is in its place: remove it", str(path))
         try:
             path.replace(to)
         except FileNotFoundError:

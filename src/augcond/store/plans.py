@@ -328,7 +328,7 @@ def settle_plan(folder: RunFolder, wanted: RunPlan, dataset: Dataset, *, shard_s
             problems = [str(error)]
     if problems:
         raise RunMismatchError(
-            f"{folder.path} holds a run that differs from this config:\n  "
+            f"{folder.path} holds a run that differs from this config (by {folder.plan_path.name}):\n  "
             + "\n  ".join(problems)
             + "\nname another folder as `run`, or start this one anew with --overwrite (which deletes its images)"
         )

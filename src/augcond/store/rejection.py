@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 from augcond.errors import CorruptRunError, RunError
 from augcond.sealed import read_json, write_json
 from augcond.store.claims import TRAINING
+from augcond.store.commit import read_marker, those_that_hold_good
 from augcond.store.names import FILES
 from augcond.store.plans import recorded_settings
 from augcond.store.shards import OK, shard_columns
@@ -102,13 +103,19 @@ def _check_made(folder: RunFolder, plan: RunPlan, keys: Collection[str]) -> None
         key = asked.filter(pc.is_null(place))[0].as_py()
         raise RunError(f"{key!r} is no image of {folder.path}: its keys read class/index/recipe, as in its report")
     made: set[str] = set()
-    for number in pc.unique(plan.plan.table["shard"].take(place)).to_pylist():
-        if folder.done(number, plan.fingerprints[number]) is not None:
+    numbers = pc.unique(plan.plan.table["shard"].take(place)).to_pylist()
+    markers = [read_marker(folder.marker_path(number)) for number in numbers]
+    good = those_that_hold_good(markers, [plan.fingerprints[number] for number in numbers], folder.shards)
+    for number, marker in zip(numbers, good, strict=True):
+        if marker is not None:
             rows = shard_columns(folder.shard_path(number), ("key", "status"))
             made.update(rows.filter(pc.equal(rows["status"], OK))["key"].to_pylist())
     for key in keys:
         if key not in made:
-            raise RunError(f"{key!r} has no image in {folder.path}: its row failed, or is not generated yet")
+            raise RunError(
+                f"{key!r} has no image in {folder.path}: its row failed, or is not generated yet: "
+                f"augcond status {folder.path} says how far it is"
+            )
 
 
 def _write(folder: RunFolder, keys: Collection[str]) -> None:
