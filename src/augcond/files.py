@@ -212,6 +212,8 @@ def _entries(folder: Path) -> Iterator[str]:
 
 
 def _listed(folder: Path) -> set[str]:
+    if is_special(folder / _LIST):
+        return set()
     try:
         return set((folder / _LIST).read_text(encoding="utf-8").split("\n"))
     except (FileNotFoundError, UnicodeDecodeError):

@@ -43,7 +43,7 @@ _STAT_RUN = 64
 _BLOCK, _BLOCK_BYTES = 16, 2 << 20
 """Images that are handed over together: single small ones take a tenth longer."""
 
-_PROCESSES_PAY_FROM = 2_000
+_PROCESSES_PAY_FROM = 4_000
 """So many images that are not known yet: fewer small ones take threads as long as processes take to start."""
 
 _MOST_PROCESSES = 16

@@ -20,7 +20,7 @@ from augcond.errors import CorruptRunError, RunError
 from augcond.files import TEMPORARY, is_special, known_sha256, links_outside, sync_folder, write_atomically
 from augcond.sealed import open_table, read_table, write_table
 from augcond.store.claims import TRAINING, Claims
-from augcond.store.commit import ShardFiles, ShardMarker, discard, parse_marker, read_marker
+from augcond.store.commit import ShardFiles, ShardMarker, discard, parse_marker, read_marker, those_that_hold_good
 from augcond.store.fingerprint import SourceFacts
 from augcond.store.names import FILES, RUNS
 from augcond.store.operations import REAL
@@ -182,12 +182,13 @@ class RunFolder:
         if is_special(self.config_path):
             raise RunError(f"{self.config_path} is no file: remove it")
 
-    def clear(self) -> None:
-        """Delete the images and all that was made of them; see `FILES`. What augcond did not write stays."""
+    def clear(self, kept: Path | None = None) -> None:
+        """Delete the images and all that was made of them; see `FILES`. Others stay, and `kept`."""
         emptied: set[Path] = set()
         for file in FILES.values():
             for path in self._written(file.glob) if file.goes else ():
-                path.unlink()
+                if kept is None or path.resolve() != kept.resolve():
+                    path.unlink()
                 emptied.update(self.path / parent for parent in path.relative_to(self.path).parents)
         sync_folder(self.shards)
         for folder in sorted(emptied - {self.path, self.shards}, reverse=True):
@@ -290,7 +291,7 @@ class RunFolder:
 
     def _sources(self, columns: Sequence[str] | None = None) -> pa.Table:
         """Return the table of sources that the plan vouches for."""
-        read = partial(read_table, self.sources_path, FILES["sources"].mend, columns)
+        read = partial(read_table, self.sources_path, FILES["sources"].mend, columns, by=self.plan_path.name)
         expected = sources_sha256(self.plan_path)
         try:
             return read(sha256=expected).content
@@ -316,10 +317,9 @@ class RunFolder:
         """Return the marker of every shard, None where it is not done."""
         # One look at the folder: a run that has begun lacks most of them.
         names = set(REAL.names(self.shards))
-        return [
-            self.done(number, fingerprint) if self.marker_path(number).name in names else None
-            for number, fingerprint in enumerate(run_plan.fingerprints)
-        ]
+        paths = map(self.marker_path, range(len(run_plan.fingerprints)))
+        markers = [read_marker(path) if path.name in names else None for path in paths]
+        return those_that_hold_good(markers, run_plan.fingerprints, self.shards)
 
     @property
     def is_being_trained(self) -> bool:
