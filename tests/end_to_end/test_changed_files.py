@@ -178,7 +178,8 @@ def test_what_cannot_be_read_now_is_not_called_changed(copy, monkeypatch):
         monkeypatch.setattr(Path, name, refusing(getattr(Path, name)))
     audit = audit_run(RunFolder(copy.run), repair=True)
     assert sorted(audit.problems) == [
-        f"{copy.run / 'results.json'} cannot be read: Permission denied; it may be whole: mend that, and run the same command again",
+        f"{copy.run / 'results.json'} cannot be read: Permission denied; it may be whole: mend that, and run the same "
+        "command again",
         "shard 00000: cannot be read: Permission denied",
     ]
     assert audit.repaired == ()
