@@ -109,7 +109,7 @@ class WorkerRecord:
         try:
             values = json.loads(data)
             return cls(**{**values, "place": Place(**values["place"])})
-        except (ValueError, TypeError, KeyError):
+        except (ValueError, TypeError, KeyError, RecursionError):
             return None
 
 
