@@ -46,6 +46,10 @@ def test_every_pilot_makes_as_many_images_as_its_baseline(beyond):
             elif unit.synthetic:
                 assert whole_amounts(unit.config) == budget, name
         assert len({unit.config.training.steps for unit in of_cell.values()}) == 1
+        # A probe is trained on the very images of the row of its recipe, in the way that the evidence has tuned.
+        own, row = (of_cell[name].config.model_dump(mode="json") for name in ("probe-dropout", "dropout"))
+        assert images_keys(own) == images_keys(row)
+        assert of_cell["probe"].config.training.weight_decay == of_cell["probe-text"].config.training.weight_decay
     assert len({unit.fingerprint for unit in units.values()}) == len(units)
     coarse = units["pilots/k2-coarse/text/seed-0"].config
     assert (coarse.data.class_names.name, coarse.data.several_names) == ("coarse.tsv", True)

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from benchmarks.beyond.settings import NOT_CHOSEN, PILOTS, PROMPTLESS, Cell, Idea, Size
+from benchmarks.beyond.settings import NOT_CHOSEN, PILOTS, PROBES, PROMPTLESS, Cell, Idea, Size
 from benchmarks.evidence.campaign import Campaign, NotMeasured
 from benchmarks.evidence.estimate import pool_of
 from benchmarks.evidence.measuring import Measuring
 from benchmarks.evidence.records import Record, read_record
-from benchmarks.evidence.settings import ArmSpec
+from benchmarks.evidence.settings import SELECTION_SEED, ArmSpec, Protocol, synthetic, tuned_spec
 from benchmarks.evidence.units import Setting, Unit, make_unit
 
 from augcond.amounts import images_to_make
@@ -49,7 +50,7 @@ class Beyond:
     work: Path
     revision: str
     guess: bool = False
-    _found: dict[tuple[str, str], Mapping[str, Any]] = field(default_factory=dict)
+    _found: dict[tuple[str, str], dict[str, Any]] = field(default_factory=dict)
 
     def units(self, step: str) -> Iterator[Unit]:
         """Yield the units of a step; each must be measured before the next is asked for."""
@@ -65,6 +66,26 @@ class Beyond:
 
     def _rows(self, step: str) -> Iterator[_Row]:
         yield from {"pilots": self._pilots, "final": self._final, "senses": self._senses}[step]()
+
+    def check_current(self, records: Sequence[Record]) -> None:
+        """Refuse records that were measured with other settings than the campaign has now.
+
+        Raises:
+            ValueError: naming the first of them.
+        """
+        if not records:
+            return
+        wanted: dict[str, str] = {}
+        for step in STEPS:
+            # Which the final ones are is not known yet.
+            with suppress(NotMeasured):
+                wanted |= {unit.name: unit.fingerprint for unit in self.units(step)}
+        stale = [record["unit"] for record in records if wanted.get(record["unit"]) != record["fingerprint"]]
+        if stale:
+            raise ValueError(
+                f"{len(stale)} records were measured with other settings than python -m benchmarks.beyond has now, "
+                f"such as {stale[0]}: measure on, or delete them"
+            )
 
     def chosen(self) -> tuple[Idea, ...]:
         """Return the ideas that did best on validation images, on the average of cells and seeds of the pilots.
@@ -143,15 +164,27 @@ class Beyond:
         setting = replace(setting, overrides={**setting.overrides, **further})
         return self._made(f"{start}/{idea.name}/seed-{seed}", setting)
 
-    def _tuned(self, setting: Setting) -> Mapping[str, Any]:
-        """Return what the evidence's tuning has found for the arm of a setting."""
-        tuned_as = setting.arms[0].tuned_as
-        if tuned_as is None:
+    def _tuned(self, setting: Setting) -> dict[str, Any]:
+        """Return what the evidence's tuning has found for the arm of a setting.
+
+        A probe trains as that of the evidence, which is tuned on the long tail, on the images of the row of its recipe.
+        """
+        spec = setting.arms[0]
+        if spec not in PROBES:
+            return self._tuned_as(setting.protocol, spec.tuned_as)
+        trained = self._tuned_as("long-tail", "encoder-probe")
+        made = self._tuned_as(setting.protocol, None if spec.recipe is None else synthetic(str(spec.recipe)).tuned_as)
+        return {key: value for key, value in trained.items() if key.startswith("training.")} | {
+            key: value for key, value in made.items() if not key.startswith("training.")
+        }
+
+    def _tuned_as(self, protocol: Protocol, name: str | None) -> dict[str, Any]:
+        if name is None:
             return {}
-        key = (setting.protocol, tuned_as)
-        if key not in self._found:
-            self._found[key] = self.tuned.with_tuned(replace(setting, overrides={})).overrides
-        return self._found[key]
+        if (protocol, name) not in self._found:
+            setting = Setting(protocol, (tuned_spec(name),), SELECTION_SEED)
+            self._found[protocol, name] = dict(self.tuned.with_tuned(setting).overrides)
+        return self._found[protocol, name]
 
     def _made(self, name: str, setting: Setting) -> Unit:
         return make_unit(name, setting, self.size.scale, work=self.work, revision=self.revision, judged=_BOTH)

@@ -46,7 +46,7 @@ def write(beyond: Beyond, docs: Path) -> str:
         ValueError: the records do not go together, or are of other settings than the campaign has now.
     """
     records = list(read_records(beyond.results)) if beyond.results.is_dir() else []
-    check_current(beyond, records)
+    beyond.check_current(records)
     docs.mkdir(parents=True, exist_ok=True)
     write_atomically(docs / "beyond.md", page_of(beyond, records, docs).encode())
     return f"{docs / 'beyond.md'} from {len(records)} records"
@@ -55,29 +55,6 @@ def write(beyond: Beyond, docs: Path) -> str:
 def page_of(beyond: Beyond, records: Sequence[Record], docs: Path) -> str:
     """Return the page; its figure is written under `docs`."""
     return _Page(beyond, records, docs).text()
-
-
-def check_current(beyond: Beyond, records: Sequence[Record]) -> None:
-    """Refuse records that were measured with other settings than the campaign has now.
-
-    Raises:
-        ValueError: naming the first of them.
-    """
-    if not records:
-        return
-    wanted = {}
-    try:
-        for step in STEPS:
-            wanted |= {unit.name: unit.fingerprint for unit in beyond.units(step)}
-    except NotMeasured:
-        # The final ones are not known yet.
-        wanted |= {unit.name: unit.fingerprint for unit in beyond.units("senses")}
-    stale = [record["unit"] for record in records if wanted.get(record["unit"]) != record["fingerprint"]]
-    if stale:
-        raise ValueError(
-            f"{len(stale)} records were measured with other settings than python -m benchmarks.beyond has now, such "
-            f"as {stale[0]}: measure on, or delete them"
-        )
 
 
 class _Page:
@@ -196,6 +173,9 @@ class _Page:
             yield self._against(
                 "pilots", cell, [*(n for n in rows if self._row("pilots", cell, n)), *names], validation=True
             )
+            yield ""
+            (told,) = gains([(self._row("pilots", cell, "useful"), self._row("pilots", cell, "screened"))])
+            yield f"`useful` against `screened`: {told}."
             yield ""
         yield from self._went_on(names)
 

@@ -117,6 +117,13 @@ PROMPTLESS: tuple[ArmSpec, ...] = (LONG_TAIL_REAL[0], CEILING)
 
 _MIXED = "embed-mixup-dropout"
 
+PROBES = (
+    ArmSpec("probe", None, _PROBE),
+    ArmSpec("probe-text", "text", _PROBE),
+    ArmSpec("probe-dropout", "dropout", _PROBE),
+)
+"""They ask whether synthetic images help what a user would really pick; they are not chosen."""
+
 IDEAS: tuple[Idea, ...] = (
     Idea(
         _of("away", "dropout"),
@@ -167,16 +174,14 @@ IDEAS: tuple[Idea, ...] = (
         "the last fifth of the long tail's steps on real images alone",
         overrides={"training.real_steps": 60},
     ),
-    Idea(ArmSpec("probe", None, _PROBE), "a linear probe on the generator's image encoder, real images alone", ""),
-    Idea(ArmSpec("probe-text", "text", _PROBE), "the same probe, with images of `text`", "probe"),
-    Idea(ArmSpec("probe-dropout", "dropout", _PROBE), "the same probe, with images of `dropout`", "probe"),
+    Idea(PROBES[0], "a linear probe on the generator's image encoder, real images alone", ""),
+    Idea(PROBES[1], "the same probe, with images of `text`", "probe"),
+    Idea(PROBES[2], "the same probe, with images of `dropout`", "probe"),
 )
-"""The probes ask whether synthetic images help what a user would really pick; they are not chosen."""
-
 OF_TRAINING = ("adjusted", "tilted", "phased")
 """Ideas that change how images are trained on."""
 
-NOT_CHOSEN = ("probe", "probe-text", "probe-dropout")
+NOT_CHOSEN = tuple(spec.name for spec in PROBES)
 
 PILOTS = (Cell("unnamed"), Cell("coarse", 2))
 KINDS = ("named", "unnamed", "coarse")
