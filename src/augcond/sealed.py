@@ -159,6 +159,7 @@ def open_table(path: Path, mend: str, *, sha256: str | None = None, by: str = ""
         CorruptRunError: it is not what was written.
     """
     import pyarrow as pa
+    import pyarrow.parquet as pq
 
     from augcond.unpacking import BoundedFile
 
@@ -167,12 +168,12 @@ def open_table(path: Path, mend: str, *, sha256: str | None = None, by: str = ""
     if sha256 is not None and digest != sha256:
         raise unfit(path, f"its sha256 is {digest[:12]}..., not {sha256[:12]}... as {by or 'another file'} says", mend)
     try:
-        file = BoundedFile(pa.py_buffer(data))
-        about = dict(file.metadata.metadata or {})
+        about = dict(pq.read_metadata(pa.BufferReader(data)).metadata or {})
         inside = about.pop(SEAL.encode(), None)
         sealed = _checked(path, data, None if inside is None else inside.decode(errors="replace"), mend)
         if not about.keys() <= {*_OTHER_KEYS} or (inside is None and _IN_FOOTER.search(data)):
             raise pa.ArrowInvalid("its footer has unknown keys")
+        file = BoundedFile(pa.py_buffer(data), vouched=sealed or sha256 is not None)
     except MemoryError:
         raise  # Arrow's is an error of its own, too: the file may be whole
     except (pa.ArrowException, OSError, KeyError, ValueError) as error:

@@ -27,14 +27,17 @@ class BoundedFile(pq.ParquetFile):  # type: ignore[misc]
 
     Args:
         source: its path, or its bytes.
+        vouched: whether its bytes are known to be those that were written.
 
     Raises:
         pa.ArrowException: it is no parquet file, or a row group says that it has more rows or bytes.
     """
 
-    def __init__(self, source: Path | pa.Buffer) -> None:
+    def __init__(self, source: Path | pa.Buffer, *, vouched: bool) -> None:
         super().__init__(_opened(source))
         self._reopened = source
+        if not vouched:
+            self._try_footer()
         for number in range(self.num_row_groups):
             group = self.metadata.row_group(number)
             if not (0 <= group.num_rows <= _MOST_ROWS and 0 <= _said(group) <= _MOST_BYTES):
@@ -57,6 +60,19 @@ class BoundedFile(pq.ParquetFile):  # type: ignore[misc]
         for number in range(self.num_row_groups):
             self._refuse(number, columns)
         return super().read(columns=columns, **options)
+
+    def _try_footer(self) -> None:
+        """Read a row of every row group, to raise where its columns are described wrongly.
+
+        Asked for the description of such a column, Arrow would end the process. Lists of numbers, of which a row may
+        have any number, are left out.
+        """
+        columns = [self.schema.column(place) for place in range(len(self.schema.names))]
+        texts = [column.path for column in columns if column.physical_type == _TEXT]
+        flat = [column.path for column in columns if column.max_repetition_level == 0]
+        with pq.ParquetFile(_opened(self._reopened), read_dictionary=texts) as kept_once:
+            for number in range(self.num_row_groups):
+                next(kept_once.iter_batches(1, row_groups=[number], columns=[*{*texts, *flat}]), None)
 
     def _refuse(self, number: int, columns: Sequence[str] | None) -> None:
         """Raise where texts that are kept once, and stand in many rows, make more than is written.
