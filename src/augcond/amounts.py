@@ -15,6 +15,8 @@ from augcond.datasets import Dataset
 from augcond.errors import CorruptRunError, PlanError
 from augcond.sealed import read_json
 
+MEND_ROUNDS = "delete it, and its rounds are chosen anew"
+
 
 @dataclass(frozen=True, slots=True)
 class ChosenImages:
@@ -42,15 +44,19 @@ def read_rounds(config: PlanConfig) -> tuple[Round, ...]:
     if config.rounds is None:
         return ()
     try:
-        content = read_json(config.rounds, "delete it, and its rounds are chosen anew").content
+        content = read_json(config.rounds, MEND_ROUNDS).content
         return tuple(
             {name: ChosenImages(int(about["count"]), tuple(about["sources"])) for name, about in chosen.items()}
             for chosen in content["rounds"]
         )
     except FileNotFoundError as error:
-        raise PlanError(f"plan.rounds: no file at {config.rounds}") from error
-    except (CorruptRunError, KeyError, TypeError, ValueError, AttributeError) as error:
-        raise PlanError(f"plan.rounds: {config.rounds} holds no rounds: {error}") from error
+        raise PlanError(
+            f"plan.rounds: no file at {config.rounds}: put it back, or leave the key out and choose rounds anew"
+        ) from error
+    except CorruptRunError as error:
+        raise PlanError(f"plan.rounds: {error}") from error
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise PlanError(f"plan.rounds: {config.rounds} holds no rounds: {error}; {MEND_ROUNDS}") from error
 
 
 def rounds_content(rounds: Sequence[Round]) -> dict[str, Any]:

@@ -136,7 +136,7 @@ def _planned(config: RunConfig, engine: Engine, *, overwrite: bool, progress: Pr
         with claims.held(PLAN):
             if overwrite:
                 claims.refuse_others(f"other processes work on {folder.path}: stop them first")
-                folder.clear()
+                folder.clear(kept=config.plan.rounds)  # which are made of it
             settle_split(folder.split_path, split)
             run_plan = folder.read_plan_of(inputs)
             if run_plan is not None:

@@ -8,6 +8,8 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext, supp
 from pathlib import Path
 from typing import Protocol
 
+from augcond.errors import RunError
+
 
 class Progress(Protocol):
     """Is told how far the work is."""
@@ -123,6 +125,9 @@ def log_to(path: Path) -> Iterator[None]:
     """Append what augcond logs to the file `path`."""
     root = logging.getLogger("augcond")
     path.parent.mkdir(parents=True, exist_ok=True)
+    if path.is_fifo():
+        # Who opens a pipe to write to it waits for a reader.
+        raise RunError(f"{path} is no file: remove it, and augcond begins one there")
     handler = _LogFile(path, encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(process)d %(name)s: %(message)s"))
     level = root.level

@@ -9,18 +9,20 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from augcond.errors import CorruptRunError
-from augcond.files import is_special, refuse_bomb, write_atomically
+from augcond.files import is_special, write_atomically
 
 # Arrow is imported by the functions that need it: finding a checkpoint needs none.
 if TYPE_CHECKING:
     import pyarrow as pa
     import pyarrow.parquet as pq
+    from pydantic import TypeAdapter
 
 Content = TypeVar("Content")
 
@@ -28,6 +30,7 @@ SEAL = "seal"
 """The key of the digest in JSON, and in the footer of a parquet file."""
 BLANK = "0" * 64
 """What stands in the place of the digest before there is one."""
+_MEND_DISK = "it may be whole: mend that, and run the same command again"
 _IN_FOOTER = re.compile(SEAL.encode() + rb"\x18@[0-9a-f]{64}")
 """A seal as it lies in a footer of parquet: a bit that changed before it can hide it from who reads the footer."""
 _OTHER_KEYS = (b"ARROW:schema", b"augcond", b"augcond.warnings")
@@ -78,10 +81,45 @@ def parse_json(data: bytes, path: Path, mend: str) -> Sealed[dict[str, Any]]:
     try:
         values = json.loads(data)
     except (ValueError, RecursionError) as error:
-        raise _unfit(path, f"it is no JSON ({error})", mend) from error
+        raise unfit(path, f"it is no JSON ({error})", mend) from error
     if not isinstance(values, dict):
-        raise _unfit(path, "it holds no object", mend)
+        raise unfit(path, "it holds no object", mend)
     return Sealed(values, _checked(path, data, values.pop(SEAL, None), mend), hashlib.sha256(data).hexdigest())
+
+
+def typed(schema: type[Content], values: Mapping[str, Any]) -> Content:
+    """Return the dataclass that `values`, as JSON holds them, stand for: its lists as tuples, its parts as dataclasses.
+
+    A seal says that a file is what was written, not by whom: a value of another type would fail who uses it, later.
+
+    Raises:
+        ValueError: a key is unknown or missing, or its value of another type.
+    """
+    from pydantic import ValidationError
+
+    if unknown := sorted(values.keys() - {known.name for known in fields(schema)}):  # type: ignore[arg-type]
+        raise ValueError(f"unknown key {unknown[0]!r}")
+    try:
+        read: Content = _reader_of(cast("Hashable", schema)).validate_python(values)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        raise ValueError(f"{'.'.join(map(str, problem['loc']))}: {problem['msg'].lower()}") from error
+    return read
+
+
+@lru_cache
+def _reader_of(schema: Any) -> TypeAdapter[Any]:
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(schema)
+
+
+def parse_texts(data: bytes, path: Path, mend: str) -> tuple[str, ...]:
+    """Return the texts of a JSON list in the file at `path`; see `read_json`."""
+    try:
+        return tuple(map(str, json.loads(data)))
+    except (ValueError, TypeError, RecursionError) as error:
+        raise unfit(path, f"it holds no list of texts ({error})", mend) from error
 
 
 def write_table(path: Path, table: pa.Table, rows: int | None = None) -> str:
@@ -107,40 +145,43 @@ def write_table(path: Path, table: pa.Table, rows: int | None = None) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def open_table(path: Path, mend: str, *, sha256: str | None = None) -> Sealed[pq.ParquetFile]:
+def open_table(path: Path, mend: str, *, sha256: str | None = None, by: str = "") -> Sealed[pq.ParquetFile]:
     """Return the parquet file that `write_table` wrote, in memory; its bytes are verified, nothing is unpacked.
 
     Args:
         path: the file.
         mend: see `read_json`.
         sha256: of the file, where another one vouches for it.
+        by: name of that other one.
 
     Raises:
         FileNotFoundError: there is none.
         CorruptRunError: it is not what was written.
     """
     import pyarrow as pa
-    import pyarrow.parquet as pq
+
+    from augcond.unpacking import BoundedFile
 
     data = _read(path, mend)
     digest = hashlib.sha256(data).hexdigest()
     if sha256 is not None and digest != sha256:
-        raise _unfit(path, f"its sha256 is {digest[:12]}..., not {sha256[:12]}... as recorded", mend)
+        raise unfit(path, f"its sha256 is {digest[:12]}..., not {sha256[:12]}... as {by or 'another file'} says", mend)
     try:
-        file = pq.ParquetFile(pa.BufferReader(data))
-        refuse_bomb(file)
+        file = BoundedFile(pa.py_buffer(data))
         about = dict(file.metadata.metadata or {})
         inside = about.pop(SEAL.encode(), None)
         sealed = _checked(path, data, None if inside is None else inside.decode(errors="replace"), mend)
         if not about.keys() <= {*_OTHER_KEYS} or (inside is None and _IN_FOOTER.search(data)):
             raise pa.ArrowInvalid("its footer has unknown keys")
+    except MemoryError:
+        raise  # Arrow's is an error of its own, too: the file may be whole
     except (pa.ArrowException, OSError, KeyError, ValueError) as error:
-        raise _unfit(path, " ".join(str(error).split()), mend) from error
+        raise unfit(path, error, mend) from error
     return Sealed(file, sealed, digest)
 
 
 def read_table(
-    path: Path, mend: str, columns: Sequence[str] | None = None, *, sha256: str | None = None
+    path: Path, mend: str, columns: Sequence[str] | None = None, *, sha256: str | None = None, by: str = ""
 ) -> Sealed[pa.Table]:
     """Return what `write_table` wrote, or a table of 0.1.
 
@@ -149,15 +190,19 @@ def read_table(
         mend: see `read_json`.
         columns: which columns, in this order; all where None.
         sha256: of the file, where another one vouches for it.
+        by: see `open_table`.
 
     Raises:
         FileNotFoundError: there is none.
         CorruptRunError: it is not what was written.
     """
-    opened = open_table(path, mend, sha256=sha256)
-    table = unpacked(lambda: opened.content.read(columns=None if columns is None else list(columns)), path, mend)
-    if columns is not None:
-        table = table.select(columns)
+    opened = open_table(path, mend, sha256=sha256, by=by)
+
+    def read() -> pa.Table:
+        table = opened.content.read(columns=None if columns is None else list(columns))
+        return table if columns is None else table.select(columns)
+
+    table = unpacked(read, path, mend)
     own = {key: value for key, value in (table.schema.metadata or {}).items() if key != SEAL.encode()}
     return Sealed(table.replace_schema_metadata(own or None), opened.sealed, opened.sha256)
 
@@ -174,8 +219,10 @@ def unpacked(read: Callable[[], pa.Table], path: Path, mend: str) -> pa.Table:
         table = read()
         # What was changed before there were seals can still be unpacked, to texts that are none.
         table.validate(full=True)
+    except MemoryError:
+        raise  # Arrow's is an error of its own, too: the file may be whole
     except (pa.ArrowException, OSError, KeyError, ValueError) as error:
-        raise _unfit(path, " ".join(str(error).split()), mend) from error
+        raise unfit(path, error, mend) from error
     return table
 
 
@@ -201,21 +248,24 @@ def fits(data: bytes, digest: object) -> bool:
 
 def _checked(path: Path, data: bytes, digest: object, mend: str) -> bool:
     if not fits(data, digest):
-        raise _unfit(path, "its sha256 is another", mend)
+        raise unfit(path, "its sha256 is another", mend)
     return digest is not None
 
 
 def _read(path: Path, mend: str) -> bytes:
-    if is_special(path):
-        raise _unfit(path, "it is no file", mend)
+    if is_special(path) or path.is_dir():
+        raise unfit(path, "it is no file: remove it", mend)
     try:
         return path.read_bytes()
     except FileNotFoundError:
         raise
     except OSError as error:
+        raise unfit(path, error, mend) from error
+
+
+def unfit(path: Path, reason: object, mend: str) -> CorruptRunError:
+    """Return the error for a file that is not what augcond wrote, or cannot be read at all."""
+    if isinstance(reason, OSError) and reason.errno is not None:
         # Permissions, a failing disk: what is there may be whole, and is not to be deleted or written anew for that.
-        raise CorruptRunError(f"{path} cannot be read: {error.strerror or type(error).__name__}") from error
-
-
-def _unfit(path: Path, reason: str, mend: str) -> CorruptRunError:
-    return CorruptRunError(f"{path} is not what augcond wrote: {reason}; {mend}")
+        return CorruptRunError(f"{path} cannot be read: {reason.strerror}; {_MEND_DISK}")
+    return CorruptRunError(f"{path} is not what augcond wrote: {' '.join(str(reason).split())}; {mend}")

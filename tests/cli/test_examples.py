@@ -51,10 +51,10 @@ def test_every_example_works(tmp_path, monkeypatch, capsys):
     }
     (tmp_path / "keys.txt").write_text("cat/0/mixup\n")
     monkeypatch.chdir(tmp_path)
-    # What the first one writes, the others take, in small.
     for name in [*FIRST, *(name for name in COMMANDS if name not in FIRST and name not in TOO_LONG)]:
         monkeypatch.setattr(sys, "argv", ["augcond", name, *example_of(name)])
         with pytest.raises(SystemExit) as stop:
             program.main()
         assert not stop.value.code, f"{name}: {capsys.readouterr().err}"
-        (tmp_path / "photos.yaml").write_text(yaml.safe_dump(config))
+        if name == "init":  # what it wrote takes a GPU
+            (tmp_path / "photos.yaml").write_text(yaml.safe_dump(config))

@@ -158,7 +158,7 @@ def test_check_compares_the_photos(tmp_path):
 
 def test_results_of_models_that_were_trained_anew_are_not_reported(copy):
     train(copy.model_copy(update={"training": copy.training.model_copy(update={"steps": 3})}), overwrite=True)
-    with pytest.raises(AugcondError, match=r"results\.json is older than the model 'mixup', seed 0"):
+    with pytest.raises(AugcondError, match=r"results\.json is older than the model models/mixup/seed-0"):
         COMMANDS["report"](copy, None)
 
 
@@ -178,7 +178,8 @@ def test_what_cannot_be_read_now_is_not_called_changed(copy, monkeypatch):
         monkeypatch.setattr(Path, name, refusing(getattr(Path, name)))
     audit = audit_run(RunFolder(copy.run), repair=True)
     assert sorted(audit.problems) == [
-        f"{copy.run / 'results.json'} cannot be read: Permission denied",
+        f"{copy.run / 'results.json'} cannot be read: Permission denied; it may be whole: mend that, and run the same "
+        "command again",
         "shard 00000: cannot be read: Permission denied",
     ]
     assert audit.repaired == ()

@@ -21,7 +21,7 @@ def test_results_are_read_as_they_were_written(tmp_path):
     del values["seal"]  # as 0.1 wrote them
     del values["arms"][0]["seeds"][0]["training_seconds"]
     path.write_text(json.dumps(values))
-    with pytest.raises(CorruptRunError, match="was not written by augcond"):
+    with pytest.raises(CorruptRunError, match="is not what augcond wrote"):
         read_results(path)
 
 

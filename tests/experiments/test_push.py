@@ -11,6 +11,7 @@ import yaml
 from augcond.config import parse_config
 from augcond.errors import ConfigError, RunError
 from augcond.experiments.push import PushSettings, objections, prepare_push, push_run
+from augcond.generators.families import weights_licence
 from augcond.pipeline import generate
 from augcond.report.dataset_card import COLUMN_WORDS
 from augcond.store import RunFolder, reject_images
@@ -180,7 +181,12 @@ def test_a_wrong_name_is_an_error_before_the_work(run, name):
 def test_licences_that_restrict_are_said_before(tmp_path):
     values = {"data": {"source": "imagenet-lt", "path": "x"}, "run": "run", "generator": {"name": "fake"}}
     assert "non-commercial research" in objections(parse_config(values))[0]
-    assert objections(parse_config(values | {"data": {"source": "builtin"}})) == []
+    values["data"] = {"source": "builtin"}
+    assert objections(parse_config(values)) == []
+    values["generator"] = {"name": "flux-redux"}
+    assert "flux-redux comes under FLUX.1 [dev] Non-Commercial License" in objections(parse_config(values))[0]
+    values["generator"] = {"name": "flux2-klein", "model": "black-forest-labs/FLUX.2-klein-9B"}
+    assert weights_licence(parse_config(values).generator).startswith("Apache-2.0 (of the family's usual weights;")
 
 
 def test_restricted_images_are_pushed_only_if_told_to(run, monkeypatch):

@@ -110,3 +110,6 @@ def test_a_run_in_rounds_resumes_and_is_what_its_choices_say(tmp_path, monkeypat
     assert {card.arm: card.synthetic_images for card in train(done)} == {"real-only": 0, "image": 18}
     with pytest.raises(ConfigError, match=r"plan\.rounds: .* was chosen elsewhere"):
         generate_in_rounds(again, rounds=1, per_class=1)
+    # What the images are made of outlives them.
+    generate(done, overwrite=True)
+    assert {row.key: row for row in RunFolder(config.run).read_plan().plan.rows()} == told

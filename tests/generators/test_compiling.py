@@ -1,8 +1,11 @@
 """What is compiled, and that nothing is compiled again."""
 
+import os
+
 import pytest
 import torch
 from torch._dynamo.utils import counters
+from torch._inductor.runtime.cache_dir_utils import default_cache_dir
 
 from augcond.conditioning.base import Conditioning, InitialImage
 from augcond.config import GeneratorConfig
@@ -95,10 +98,20 @@ def test_auto_compiles_where_it_pays(monkeypatch, tiny_config):
     assert GeneratorConfig(compile="auto").compile == "auto"
 
 
+def test_what_is_compiled_is_kept_in_the_users_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("AUGCOND_CACHE", str(tmp_path))
+    # As the import of torch._dynamo leaves it behind, and as a user says it.
+    for said, kept in ((default_cache_dir(), f"{tmp_path}/compiled"), ("/elsewhere", "/elsewhere")):
+        monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", said)
+        with compiling.Compiled(torch.nn.Identity()).running():
+            assert os.environ["TORCHINDUCTOR_CACHE_DIR"] == kept
+        assert os.environ["TORCHINDUCTOR_CACHE_DIR"] == said
+
+
 @pytest.mark.slow
 def test_inductor_gives_the_same_images_and_keeps_what_it_made(tiny_generator, conditioning, tmp_path, monkeypatch):
     monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR", raising=False)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setenv("AUGCOND_CACHE", str(tmp_path))
     plain, _ = tiny_generator(steps=2).sample(conditioning, SEEDS)
     for found in (False, True):
         torch._dynamo.reset()
@@ -106,4 +119,4 @@ def test_inductor_gives_the_same_images_and_keeps_what_it_made(tiny_generator, c
         images, _ = tiny_generator(steps=2, compile=True, size=16 if found else None).sample(conditioning, SEEDS)
         torch.testing.assert_close(images, plain, rtol=0, atol=1e-3)
         assert bool(counters["inductor"]["fxgraph_cache_miss"]) is not found
-    assert list((tmp_path / "augcond" / "compiled").iterdir())
+    assert list((tmp_path / "compiled").iterdir())

@@ -262,11 +262,9 @@ def power(
     Example: augcond power runs/my-photos --effect 1.0
     """
     from augcond.evaluation.power import components, in_words, needed
-    from augcond.evaluation.results import read_results
+    from augcond.evaluation.results import results_of
 
-    folder = run_folder(run)
-    path = folder.sweep_path if folder.sweep_path.is_file() else folder.results_path(held_out_of(on))
-    found = components(read_results(path))
+    found = components(results_of(run_folder(run), held_out_of(on)))
     if as_json:
         cells = [asdict(cell) for cell in needed(found, effect / 100)]
         print_json({"effect": effect / 100, "measured": asdict(found), "needed": cells})
@@ -316,11 +314,10 @@ def report(
 
 
 def _latex_of(folders: list[RunFolder]) -> str:
-    from augcond.evaluation.results import read_results
+    from augcond.evaluation.results import results_of
     from augcond.report.comparison import compare_runs
     from augcond.report.tables import to_latex
 
     if len(folders) > 1:
         return to_latex(compare_runs(folders))
-    sweep = folders[0].sweep_path
-    return to_latex(read_results(sweep if sweep.is_file() else folders[0].results_path()))
+    return to_latex(results_of(folders[0]))

@@ -30,6 +30,8 @@ _MOST_BYTES = 2**24
 _MOST_VALUES = 10**5
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
 
+MEND_CONFIG = "mend it there, or have augcond generate CONFIG write it anew"
+
 FORMAT = 2
 """Of the config that a run keeps; goes up where an older augcond would misread it. Configs of 0.1 have none."""
 
@@ -46,7 +48,7 @@ def load_config(path: Path | str, overrides: tuple[str, ...] = ()) -> RunConfig:
     except FileNotFoundError:
         raise ConfigError(f"no config file at {path}") from None
     except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
-        raise ConfigError(f"{path} cannot be read as YAML: {error}") from error
+        raise ConfigError(f"{path} cannot be read as YAML: {error}; mend it there") from error
     if not isinstance(values, dict):
         raise ConfigError(f"{path} must hold keys such as `data:` and `run:`")
     return parse_config(values, overrides, base=path.parent, origin=str(path))
@@ -95,9 +97,9 @@ def load_kept_config(path: Path, overrides: tuple[str, ...] = ()) -> RunConfig:
     except FileNotFoundError:
         raise RunError(f"{path.parent} is no run: it has no {path.name} (augcond generate CONFIG makes it)") from None
     except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
-        raise CorruptRunError(f"{path} cannot be read: {error}") from error
+        raise CorruptRunError(f"{path} cannot be read: {error}; {MEND_CONFIG}") from error
     if not isinstance(values, dict) or not isinstance(values.get("run"), str):
-        raise CorruptRunError(f"{path} was not written by augcond: it does not say where its run was")
+        raise CorruptRunError(f"{path} was not written by augcond: it does not say where its run was; {MEND_CONFIG}")
     _check_format(values.pop("format", 1), str(path))
     values = with_neutral(RunConfig, brought_up_to_date(values, aloud=False))
     here = path.parent.resolve()

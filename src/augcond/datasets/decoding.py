@@ -31,10 +31,11 @@ from augcond.datasets.colour import in_srgb, lab_to_srgb, transform_to_srgb
 from augcond.datasets.depth import is_wide, to_8_bit
 from augcond.datasets.formats import kind_of, missing_plugin
 from augcond.datasets.headers import Header, take_apart
-from augcond.errors import ConfigError, ImageError
+from augcond.errors import ConfigError, ImageError, LargeImageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from contextlib import AbstractContextManager
 
     from PIL.ImageCms import ImageCmsTransform
 
@@ -52,8 +53,26 @@ MOST_SECONDS = 60.0
 """Of a processor, for one image. A photo takes a tenth of a second, the largest image that is allowed some seconds."""
 
 _LARGE = 25_000_000
-_large_ones = threading.BoundedSemaphore(4)
+_large_ones: AbstractContextManager[object] = threading.BoundedSemaphore(4)
 """So many images of more pixels than that are in memory at once; the largest that is allowed takes up to 2 GB."""
+
+
+class _Left:
+    def __enter__(self) -> None:
+        raise LargeImageError("left to another process")
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+
+def leave_large_ones() -> None:
+    """Decode none of the images that few are decoded of at once: this process is one of many that do.
+
+    A `LargeImageError` is raised from now on.
+    """
+    global _large_ones
+    _large_ones = _Left()
+
 
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from augcond.datasets.protocol import protocol_of
-from augcond.errors import CorruptRunError, RunError, RunMismatchError, SplitError
-from augcond.sealed import read_json, write_json
+from augcond.errors import RunError, RunMismatchError, SplitError
+from augcond.sealed import read_json, typed, unfit, write_json
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -190,14 +190,11 @@ def read_split(path: Path) -> Split:
         CorruptRunError: the file is not what augcond wrote.
     """
     try:
-        values = read_json(path, MEND_SPLIT).content
-        parameters = tuple((name, value) for name, value in values.pop("parameters"))
-        train, validation = tuple(values.pop("train")), tuple(values.pop("validation"))
-        return Split(parameters=parameters, train=train, validation=validation, **values)
+        return typed(Split, read_json(path, MEND_SPLIT).content)
     except FileNotFoundError:
         raise RunError(f"{path} is missing: run augcond generate first") from None
-    except (ValueError, TypeError, KeyError) as error:
-        raise CorruptRunError(f"{path} was not written by augcond: {error}. {MEND_SPLIT.capitalize()}") from error
+    except (ValueError, SplitError) as error:
+        raise unfit(path, error, MEND_SPLIT) from error
 
 
 def draw_split(config: RunConfig, pool: Dataset) -> Split:
@@ -224,7 +221,7 @@ def settle_split(path: Path, wanted: Split) -> Split:
         existing = read_split(path)
         if existing != wanted:
             raise RunMismatchError(
-                f"{path.parent} was made with another split ({existing.kind}, seed {existing.seed}, "
+                f"{path.parent} was made with another split ({path.name}: {existing.kind}, seed {existing.seed}, "
                 f"{len(existing.train)} training images) than this config asks for ({wanted.kind}, seed {wanted.seed}, "
                 f"{len(wanted.train)}){_first_difference(existing, wanted)}: name another folder as `run`"
             )

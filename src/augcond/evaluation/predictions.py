@@ -52,7 +52,8 @@ def read_predictions(path: Path, sha256: str = "") -> Predictions:
     """
     mend = FILES["predictions"].mend
     try:
-        table = read_table(path, mend, ("key", "label", "probabilities"), sha256=sha256 or None).content
+        columns = ("key", "label", "probabilities")
+        table = read_table(path, mend, columns, sha256=sha256 or None, by=FILES["results"].pattern).content
         flat = table["probabilities"].combine_chunks().flatten().to_numpy()
         return Predictions(
             tuple(table["key"].to_pylist()), table["label"].to_numpy(), flat.reshape(table.num_rows, -1).astype(float)

@@ -11,13 +11,14 @@ Accuracies and calibration errors are shares in [0, 1]; differences are in [-1, 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import MISSING, asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from augcond.errors import CorruptRunError, RunError
+from augcond.errors import RunError
 from augcond.evaluation.differences import METRICS, Difference, MetricName, Spread, Verdict
 from augcond.evaluation.provenance import Provenance
-from augcond.sealed import read_json, write_json
+from augcond.sealed import read_json, typed, unfit, write_json
+from augcond.store.folder import RunFolder
 from augcond.store.names import FILES
 from augcond.training.arms import REAL_ONLY, ArmKind, HeldOut, Seeds
 
@@ -294,19 +295,43 @@ def read_results(path: Path, mend: str = FILES["results"].mend) -> Results:
     if "part" in values:
         values["on"] = values.pop("part")
     try:
-        arms = tuple(_arm(arm) for arm in values["arms"])
-        read = _difference if values["format"] > _BOOTSTRAP else _without_interval(arms)
-        differences = tuple(map(read, values["differences"]))
-        made = values.get("provenance")
-        read_too = {"provenance": None if made is None else Provenance(**made), "format": FORMAT}
-        return Results(**(_tuples(Results, values) | {"arms": arms, "differences": differences} | read_too))
+        for arm in values["arms"]:
+            for seed in arm["seeds"]:
+                seed["confusion"] = _confusion(seed["confusion"])
+        if values["format"] <= _BOOTSTRAP:
+            arms = tuple(typed(ArmResult, arm) for arm in values["arms"])
+            values["differences"] = tuple(map(_without_interval(arms), values["differences"]))
+        return typed(Results, values | {"format": FORMAT})
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise CorruptRunError(f"{path} was not written by augcond: {error}") from error
+        raise unfit(path, error, mend) from error
 
 
-def _difference(values: dict[str, Any]) -> Difference:
-    spread = Spread(**values["spread"]) if values["spread"] is not None else None
-    return Difference(**(_tuples(Difference, values) | {"spread": spread}))
+def results_of(folder: RunFolder, on: HeldOut = "test") -> Results:
+    """Return what the models of a run are on record for, or those of the runs of a sweep.
+
+    Raises:
+        RunError: see `read_results`; or a model that lies there is another one than was judged.
+        CorruptRunError: see `read_results`; or a card is not what augcond wrote.
+    """
+    kind, path = ("sweep", folder.sweep_path) if folder.sweep_path.is_file() else ("results", folder.results_path(on))
+    results = read_results(path, FILES[kind].mend)
+    for arm in results.arms:
+        for seed in arm.seeds:
+            _refuse_another(folder, seed, path, FILES[kind].mend)
+    return results
+
+
+def _refuse_another(folder: RunFolder, seed: SeedResult, path: Path, mend: str) -> None:
+    from augcond.training.cards import read_card  # imports PyTorch
+
+    # Arms of a sweep have longer names in its table.
+    place = folder.path / seed.predictions
+    if len(place.relative_to(folder.path).parts) < 4 or ".." in place.parts:
+        return
+    model = RunFolder(place.parents[3]).model_path(place.parent.name, seed.seeds.training)
+    card = read_card(model)
+    if card is not None and seed.fingerprint not in ("", card.fingerprint):
+        raise RunError(f"{path} is older than the model {model.relative_to(folder.path)}: {mend}")
 
 
 def _without_interval(arms: Sequence[ArmResult]) -> Callable[[dict[str, Any]], Difference]:
@@ -320,32 +345,3 @@ def _without_interval(arms: Sequence[ArmResult]) -> Callable[[dict[str, Any]], D
         return Difference(arm, baseline, metric, values["mean"], tuple(gains), verdict="not judged")
 
     return read
-
-
-def _arm(values: dict[str, Any]) -> ArmResult:
-    seeds = tuple(
-        SeedResult(
-            **(
-                _tuples(SeedResult, seed)
-                | {"seeds": Seeds(**seed["seeds"]), "metrics": Metrics(**seed["metrics"])}
-                | {"confusion": _confusion(seed["confusion"])}
-            )
-        )
-        for seed in values["seeds"]
-    )
-    spread = Metrics(**values["spread"]) if values["spread"] is not None else None
-    setup = Setup(**_tuples(Setup, values["setup"])) if values.get("setup") else None
-    measured = {"seeds": seeds, "mean": Metrics(**values["mean"]), "spread": spread, "setup": setup}
-    return ArmResult(**(_tuples(ArmResult, values) | measured))
-
-
-def _tuples(schema: type, values: dict[str, Any]) -> dict[str, Any]:
-    """Return the fields of `schema` in `values`, lists as tuples; all must be there that have no default."""
-    if unknown := sorted(values.keys() - {known.name for known in fields(schema)}):
-        raise TypeError(f"unknown key {unknown[0]!r}")
-    named = {
-        known.name: values[known.name]
-        for known in fields(schema)
-        if known.name in values or (known.default is MISSING and known.default_factory is MISSING)
-    }
-    return {name: tuple(value) if isinstance(value, list) else value for name, value in named.items()}

@@ -28,11 +28,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from augcond.errors import CorruptRunError, RunError
+from augcond.errors import RunError
 from augcond.evaluation.intervals import Paired
 from augcond.evaluation.results import LEVEL, REAL_ONLY, Spread
 from augcond.evaluation.statistics import half_widths, moderated
-from augcond.sealed import read_json, write_json
+from augcond.sealed import read_json, typed, unfit, write_json
 from augcond.store.names import FILES
 
 if TYPE_CHECKING:
@@ -296,21 +296,11 @@ def read_tuning(path: Path) -> Tuning:
         values = read_json(path, mend).content
         if values.pop("format") > FORMAT:
             raise RunError(f"{path} was written by a newer augcond: update augcond")
-        values["gain"] = None if values["gain"] is None else Gain(**values["gain"])
-        values["finalists"] = tuple((name, Gain(**gain)) for name, gain in values["finalists"])
-        values["rounds"] = tuple(_round(each) for each in values["rounds"])
-        for name in ("left_out", "notes"):
-            values[name] = tuple(values[name])
-        return Tuning(**values)
+        return typed(Tuning, values)
     except FileNotFoundError:
         raise RunError(f"{path} is missing: run augcond tune first") from None
     except (KeyError, TypeError, ValueError) as error:
-        raise CorruptRunError(f"{path} was not written by augcond: {error}; {mend}") from error
-
-
-def _round(values: dict[str, Any]) -> Round:
-    tried = tuple(Tried(**each) for each in values["tried"])
-    return Round(**{**values, "tried": tried, "best": Gain(**values["best"])})
+        raise unfit(path, error, mend) from error
 
 
 def sentence_of(chosen: str, gain: Gain, best: str) -> str:

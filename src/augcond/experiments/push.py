@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from augcond.datasets.benchmarks import BENCHMARK_NAMES, get_benchmark
 from augcond.errors import ConfigError, RunError
 from augcond.files import replacing_contents
-from augcond.generators.families import find_family
+from augcond.generators.families import find_family, weights_licence
 from augcond.report.dataset_card import TAG, DatasetCard, draw_samples, render_card
 from augcond.report.facts import read_facts
 from augcond.store.pushing import DATA, LeftOut, write_data_files
@@ -26,9 +26,6 @@ if TYPE_CHECKING:
     from augcond.store import RunFolder
 
 logger = logging.getLogger(__name__)
-
-_RESTRICTED = ("non-commercial", "noncommercial", "research only")
-"""Words of licences that do not let everybody publish what was made."""
 
 _GO_ON = "run the same command again: what is there already is not sent twice"
 
@@ -69,9 +66,9 @@ def objections(config: RunConfig) -> list[str]:
     Raises:
         ConfigError: there is no such generator.
     """
-    licence = find_family(config.generator.name).licence
     found = []
-    if any(words in licence.lower() for words in _RESTRICTED):
+    if not find_family(config.generator.name).commercial:
+        licence = weights_licence(config.generator)
         found.append(f"the generator {config.generator.name} comes under {licence}: read what it says of its images")
     if config.data.source in BENCHMARK_NAMES and (terms := get_benchmark(config.data.source).terms):
         found.append(f"the real images are of {get_benchmark(config.data.source).title}: {terms}")
@@ -110,7 +107,7 @@ def prepare_push(
     facts = read_facts(folder)
     with replacing_contents(folder.push_path) as partial:
         left_out = write_data_files(folder, partial, progress)
-        licence = find_family(config.generator.name).licence
+        licence = weights_licence(config.generator)
         card = DatasetCard(repo_id, left_out, rejected_keys(folder), licence, settings.licence)
         (partial / "README.md").write_text(render_card(card, facts), encoding="utf-8")
         draw_samples(card.rejected, facts).save(partial / "samples.png")

@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import os
 from contextlib import contextmanager, nullcontext
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from augcond.files import user_cache
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 _REGIONS = frozenset({"BasicTransformerBlock", "JointTransformerBlock", "ResnetBlock2D"})
 _BACKEND = "inductor"
+_KEPT_IN = "TORCHINDUCTOR_CACHE_DIR"
 _SHAPES = 1024
 """More than all regions have; beyond PyTorch's own limit of 8 none would be compiled any more."""
 
@@ -41,6 +43,26 @@ def compilation_pays(config: GeneratorConfig, images: int | None) -> bool:
     from augcond.generators.devices import resolve_device
 
     return images is not None and images >= PAYS_FROM and resolve_device(config.device).type == "cuda"
+
+
+@contextmanager
+def _kept_compiled() -> Iterator[None]:
+    """Let what is compiled be kept in the user's own folder, where it is found again after a restart.
+
+    PyTorch's default is a temporary folder, which the mere import of `torch._dynamo` writes into the environment: what
+    stands there is a choice only where it is another. It compiles at the first call, not where it is told to.
+    """
+    from torch._inductor.runtime.cache_dir_utils import default_cache_dir
+
+    before = os.environ.get(_KEPT_IN)
+    if before not in (None, default_cache_dir()):
+        yield
+        return
+    os.environ[_KEPT_IN] = str(user_cache() / "compiled")
+    try:
+        yield
+    finally:
+        os.environ[_KEPT_IN] = before or default_cache_dir()
 
 
 class Eager:
@@ -70,9 +92,6 @@ class Compiled(Eager):
     def __init__(self, network: nn.Module, *others: nn.Module) -> None:
         import torch
 
-        # In the user's own folder, where it is found again after a restart; PyTorch's default is a folder for a while.
-        home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-        os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(home / "augcond" / "compiled"))
         for module in (network, *others):
             torch.nn.Module.to(module, memory_format=torch.channels_last)
         kinds = _REGIONS.union(getattr(network, "_repeated_blocks", None) or ())
@@ -99,7 +118,7 @@ class Compiled(Eager):
         # It was called otherwise before PyTorch 2.7.
         limit = "recompile_limit" if hasattr(known, "recompile_limit") else "cache_size_limit"
         try:
-            with known.patch({limit: _SHAPES, f"accumulated_{limit}": _SHAPES}):
+            with _kept_compiled(), known.patch({limit: _SHAPES, f"accumulated_{limit}": _SHAPES}):
                 yield
         except torch.OutOfMemoryError:
             self._rows = 0

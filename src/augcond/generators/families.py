@@ -64,6 +64,20 @@ def find_family(name: str) -> Family:
     return Family(load=found)
 
 
+def weights_licence(config: GeneratorConfig) -> str:
+    """Return the licence of the weights that `config` names, as far as the family says; empty where it does not.
+
+    Raises:
+        ConfigError: there is no such family, or it cannot be imported.
+    """
+    family = find_family(config.name)
+    usual = config.model in ("builtin", family.model, "")
+    return family.licence if usual or not family.licence else f"{family.licence} ({_OF_OTHERS})"
+
+
+_OF_OTHERS = "of the family's usual weights; yours may have another"
+
+
 @as_guest
 def load_generator(config: GeneratorConfig, *, images: int | None = None) -> Generator:
     """Load the generator that `config.name` stands for, with its weights on their device.

@@ -9,8 +9,8 @@ from pathlib import Path
 import pyarrow.parquet as pq
 from matplotlib.figure import Figure
 
-from augcond.errors import ConfigError, GeneratorError, RunError
-from augcond.evaluation.results import Results, read_results
+from augcond.errors import ConfigError, GeneratorError
+from augcond.evaluation.results import Results, results_of
 from augcond.files import replacing_contents
 from augcond.guest import as_guest
 from augcond.report.accuracy import Accuracy, draw_class_changes, draw_group_gains, view_accuracy
@@ -31,7 +31,6 @@ from augcond.report.sweep import is_sweep, write_sweep_report, write_tables
 from augcond.report.tuning import tuned_facts
 from augcond.report.verdict import answers
 from augcond.store import RunFolder
-from augcond.training.cards import read_card
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,10 +80,7 @@ def write_report(
     settings = settings or ReportSettings()
     on_stage("reading the run")
     facts = read_facts(folder)
-    results_path = folder.results_path()
-    results = read_results(results_path) if results_path.exists() else None
-    if results is not None:
-        _check_models(folder, results)
+    results = results_of(folder) if folder.results_path().exists() else None
     with replacing_contents(folder.report_path) as partial:
         sources = SourceImages(facts)
         quality, unmeasured = _measure(facts, sources, settings, on_stage)
@@ -130,18 +126,6 @@ def write_report(
         html = single_file(html, partial) if settings.single else html
         (partial / folder.page_path.name).write_text(html, encoding="utf-8")
     return folder.page_path
-
-
-def _check_models(folder: RunFolder, results: Results) -> None:
-    """Refuse results of models that were trained otherwise than those that lie in `folder` now."""
-    for arm in results.arms:
-        for seed in arm.seeds:
-            card = read_card(folder.model_path(arm.name, seed.seeds.training))
-            if card is not None and seed.fingerprint not in ("", card.fingerprint):
-                raise RunError(
-                    f"{folder.results_path()} is older than the model {arm.name!r}, seed {seed.seeds.training}: "
-                    "run augcond evaluate again"
-                )
 
 
 def _measure(

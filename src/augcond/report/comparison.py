@@ -14,7 +14,7 @@ from augcond.config import relative_paths
 from augcond.config.loading import paths_in
 from augcond.errors import RunError
 from augcond.evaluation.intervals import SeedPredictions, comparable, compare, with_accuracies, with_intervals
-from augcond.evaluation.results import ArmResult, Difference, Results, Seeds, read_results
+from augcond.evaluation.results import ArmResult, Difference, Results, Seeds, results_of
 from augcond.evaluation.verdicts import judged
 from augcond.files import foreign_entries, replacing_contents
 from augcond.report.confusions import predictions_of
@@ -142,7 +142,7 @@ def _read(folders: Sequence[RunFolder]) -> list[_Run]:
     for folder in folders:
         if is_sweep(folder.path):
             raise RunError(f"{folder.path} is a sweep: compare runs, such as those under its cells/")
-        found.append((folder, folder.read_config(), read_results(folder.results_path())))
+        found.append((folder, folder.read_config(), results_of(folder)))
     flat = [_told(config) for _, config, _ in found]
     differing = [
         key for key in flat[0] if not key.startswith(_NOT_TOLD) and len({plain(values.get(key)) for values in flat}) > 1

@@ -15,8 +15,10 @@ import yaml
 from augcond.config import RunConfig, relative_paths
 from augcond.datasets import RejectedFile, shot_group
 from augcond.datasets.summary import SHOT_GROUPS, ShotGroup
+from augcond.errors import RunMismatchError
 from augcond.store import RunFolder, RunStatus, run_status
 from augcond.store.commit import ShardMarker
+from augcond.store.fingerprint import otherwise_configured
 from augcond.store.plans import RunPlan
 from augcond.store.rejection import rejected_keys
 from augcond.store.shards import FAILED, shard_rows
@@ -135,6 +137,11 @@ def read_facts(folder: RunFolder) -> RunFacts:
     """
     config = folder.read_config()
     plan = folder.read_plan()
+    if unequal := otherwise_configured(config, plan.settings):
+        raise RunMismatchError(
+            f"{folder.config_path} is not what {folder.plan_path.name} was made by: {'; '.join(unequal)}; put it back, "
+            "or have augcond generate write it with the run's own CONFIG"
+        )
     markers = folder.verified_markers(plan)
     shards = plan.plan.table["shard"].to_numpy()
     labels = plan.plan.table["label"].to_numpy()

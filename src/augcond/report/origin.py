@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from augcond.errors import AugcondError
 from augcond.evaluation.provenance import versions
-from augcond.generators.families import find_family
+from augcond.generators.families import weights_licence
 from augcond.report.citing import bibtex
 from augcond.report.facts import portable_config
 
@@ -102,13 +102,9 @@ def _versions(found: Mapping[str, Iterable[str]]) -> str:
 
 def _licences(config: RunConfig) -> Iterable[tuple[str, str]]:
     try:
-        family = find_family(config.generator.name)
+        licence = weights_licence(config.generator)
     except AugcondError:
-        family = None  # of one's own, and not importable where the report is made
-    licence = family.licence if family is not None else ""
-    usual = family is not None and config.generator.model in ("builtin", family.model, "")
-    if licence and not usual:
-        licence += " (of the family's usual weights; yours may have another)"
+        licence = ""  # of a family of one's own that is not importable where the report is made
     yield "licence of the generator", licence or "not known"
     data = "MIT (Fashion-MNIST)" if config.data.source == "builtin" else "not known to augcond: see where they are from"
     yield "licence of the data", data

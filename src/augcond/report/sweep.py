@@ -10,7 +10,7 @@ from typing import Literal
 from matplotlib.figure import Figure
 
 from augcond.config import load_config
-from augcond.evaluation.results import Results, read_results
+from augcond.evaluation.results import Results, results_of
 from augcond.files import replacing_contents
 from augcond.report.accuracy import KINDS, Accuracy, ArmLine, draw_gains, metric_cells
 from augcond.report.costs import training_cost
@@ -53,7 +53,7 @@ def write_sweep_report(
     """
     on_stage("reading the sweep")
     own = RunFolder(folder)
-    results = read_results(own.sweep_path, FILES["sweep"].mend)
+    results = results_of(own)
     with replacing_contents(own.report_path) as partial:
         on_stage("drawing figures")
         about = TableSubject(folder.resolve().name, "sweep", own.cells(), disk_use(folder), _origin(own, results))

@@ -28,7 +28,7 @@ from augcond.config.base import counted, uncounted
 from augcond.errors import ConfigError, CorruptRunError, LeakError, RunError
 from augcond.generators.checked import embed_prompts
 from augcond.progress import Interrupted, NoProgress
-from augcond.sealed import read_json, read_table, write_json, write_table
+from augcond.sealed import read_json, read_table, typed, unfit, write_json, write_table
 from augcond.store.folder import RunFolder
 from augcond.store.names import FILES
 from augcond.training.arm_images import RunImages
@@ -208,7 +208,7 @@ def read_screening(folder: RunFolder) -> frozenset[str]:
         _, table = _recorded(folder)
         if len(table) == sum(marker.ok for marker in folder.markers(plan) if marker is not None):
             return frozenset(_dropped(table))
-    except (FileNotFoundError, TypeError, KeyError):
+    except FileNotFoundError:
         logger.debug("%s holds no screening", folder.path)
     raise RunError(f"{folder.path} was not screened since its images were made: augcond train {folder.path} does it")
 
@@ -253,14 +253,19 @@ def _read(experiment: Experiment, fingerprint: str) -> tuple[str, ...] | None:
         return _dropped(table) if about.fingerprint == fingerprint else None
     except FileNotFoundError:
         return None
-    except (CorruptRunError, TypeError, KeyError) as error:
+    except CorruptRunError as error:
         logger.warning("%s", error)
         return None
 
 
 def _recorded(folder: RunFolder) -> tuple[Screening, pa.Table]:
-    about = Screening(**read_json(folder.screening_path, FILES["screening"].mend).content)
-    return about, read_table(folder.margins_path, FILES["margins"].mend, sha256=about.margins_sha256 or None).content
+    path, mend = folder.screening_path, FILES["screening"].mend
+    try:
+        about = typed(Screening, read_json(path, mend).content)
+    except ValueError as error:
+        raise unfit(path, error, mend) from error
+    sha256 = about.margins_sha256 or None
+    return about, read_table(folder.margins_path, mend, ("key", "kept"), sha256=sha256, by=path.name).content
 
 
 def _dropped(table: pa.Table) -> tuple[str, ...]:

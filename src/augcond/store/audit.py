@@ -86,8 +86,12 @@ def audit_run(folder: RunFolder, *, repair: bool = False, progress: Progress | N
             uncovered.append(f"shards: {error}")
     else:
         shards = _audit_shards(folder, plan, sources, progress or NoProgress())
-        rejected = _rejected(folder)
-        problems += [*shards.problems, *_rejected_problems(plan, rejected)]
+        problems += shards.problems
+        try:
+            rejected = rejected_keys(folder)
+        except CorruptRunError as error:
+            problems += [str(error)] if str(error) not in problems else []
+        problems += _rejected_problems(plan, rejected)
     compared, changed = _compare_photos(folder, sources, uncovered)
     problems += changed
     return Audit(
@@ -104,13 +108,6 @@ def audit_run(folder: RunFolder, *, repair: bool = False, progress: Progress | N
         tuple(_repair(folder, shards.unfit, files.unfit_models)) if repair else (),
         len(rejected),
     )
-
-
-def _rejected(folder: RunFolder) -> frozenset[str]:
-    try:
-        return rejected_keys(folder)
-    except CorruptRunError:
-        return frozenset()  # a problem of its file
 
 
 def _rejected_problems(plan: RunPlan, rejected: frozenset[str]) -> Iterator[str]:
@@ -146,8 +143,8 @@ def _sum(folder: RunFolder, cells: Sequence[tuple[RunFolder, Audit]]) -> Audit:
         sum(audit.ok for audit in audits),
         sum(audit.failed for audit in audits),
         (*files.problems, *named(lambda audit: audit.problems)),
-        sum((Counter(audit.verified) for audit in audits), files.verified),
-        sum((Counter(audit.unverified) for audit in audits), files.unverified),
+        dict(sum((Counter(audit.verified) for audit in audits), files.verified)),
+        dict(sum((Counter(audit.unverified) for audit in audits), files.unverified)),
         sum(audit.sources for audit in audits),
         named(lambda audit: audit.uncovered),
         (*files.unknown, *named(lambda audit: audit.unknown)),

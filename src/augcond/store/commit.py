@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -21,7 +21,7 @@ import pyarrow.compute as pc
 
 from augcond.errors import CorruptRunError, RunError
 from augcond.files import TEMPORARY, file_sha256, is_special, write_parquet
-from augcond.sealed import parse_json, sealed_json
+from augcond.sealed import parse_json, sealed_json, typed
 from augcond.store.operations import REAL, FileOperations
 from augcond.store.shards import COLUMNS, FAILED, shard_groups
 
@@ -302,14 +302,46 @@ def parse_marker(data: bytes, path: Path) -> ShardMarker | None:
     try:
         values = parse_json(data, path, "its shard does not count as done").content
         # 0.1 named no file.
-        marker = ShardMarker(**{"file": _plain(path), **values, "notes": tuple(values["notes"])})
+        marker = typed(ShardMarker, {"file": _plain(path), **values})
         if not _is_plausible(marker) or not _is_file_of(marker.file, path):
             raise ValueError("its values are none of a shard")
-    except (CorruptRunError, ValueError, TypeError, KeyError) as error:
+    except (CorruptRunError, ValueError) as error:
         # Markers get their name whole; a broken one was edited, or its disk is failing.
         logger.warning("%s is not a whole marker (%s): its shard does not count as done", path, error)
         return None
     return marker
+
+
+def those_that_hold_good(
+    markers: Sequence[ShardMarker | None], fingerprints: Sequence[str], shards: Path
+) -> list[ShardMarker | None]:
+    """Return `markers` without those of another plan, or of a file that is not there as it was, and say which.
+
+    Args:
+        markers: one per shard of a plan.
+        fingerprints: that the plan gives its shards.
+        shards: the folder of their files.
+    """
+    found: list[ShardMarker | None] = []
+    others: list[str] = []
+    changed: list[str] = []
+    for marker, fingerprint in zip(markers, fingerprints, strict=True):
+        if marker is not None and marker.fingerprint != fingerprint:
+            others.append(marker.file)
+        elif marker is not None and REAL.size(shards / marker.file) != marker.bytes:
+            changed.append(marker.file)
+        else:
+            found.append(marker)
+            continue
+        found.append(None)
+    for files, what in (
+        (others, "of another plan than plan.parquet"),
+        (changed, "missing, or of another size than was committed"),
+    ):
+        if files:
+            named = ", ".join(files[:3]) + (f" and {len(files) - 3} more" if len(files) > 3 else "")
+            logger.warning("%s in %s: %s; not done: augcond generate makes it anew", named, shards, what)
+    return found
 
 
 def named_file(data: bytes, files: ShardFiles) -> str:

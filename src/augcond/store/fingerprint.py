@@ -11,7 +11,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
@@ -55,6 +55,10 @@ class SourceFacts:
     sha256: Mapping[str, str]
     paths: Mapping[str, tuple[str, ...]]
     versions: Mapping[str, int]
+
+
+_OF_THE_GENERATOR: Final = frozenset({"name", "model", "revision", "size", "background"})
+"""Settings that stand as what they stand for."""
 
 
 def image_settings(
@@ -255,6 +259,26 @@ def _digest(settings: Mapping[str, Any]) -> str:
 def _offsets(lists: pa.ListArray) -> pa.Array:
     """Return offsets that start at 0, which those of a slice do not."""
     return pc.subtract(lists.offsets, lists.offsets[0])
+
+
+def otherwise_configured(config: RunConfig, settings: Mapping[str, Any]) -> list[str]:
+    """Return which keys of the config that a run keeps are not what its plan recorded, a line each.
+
+    Of those that define its images; what only its generator can tell, such as which weights a model stands for, is left
+    to who loads it.
+    """
+    asked: dict[str, Any] = {
+        "data": counted(config.data, "real"),
+        "plan": counted(config.plan, "images"),
+        "conditioning": counted(config.conditioning, "images"),
+        "generator": as_of_0_1(counted(config.generator, "images")),
+    }
+    found: list[str] = []
+    for name, values in json.loads(json.dumps(asked)).items():
+        both = (values.keys() & settings[name].keys()) - _OF_THE_GENERATOR
+        recorded, wanted = ({key: each[key] for key in sorted(both)} for each in (settings[name], values))
+        found += differences(recorded, wanted, f"{name}.")
+    return found
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> Iterator[str]:

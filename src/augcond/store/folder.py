@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -18,9 +17,9 @@ from augcond.datasets import Dataset, RejectedFile
 from augcond.datasets.base import HeldOut
 from augcond.errors import CorruptRunError, RunError
 from augcond.files import TEMPORARY, is_special, known_sha256, links_outside, sync_folder, write_atomically
-from augcond.sealed import open_table, read_table, write_table
+from augcond.sealed import open_table, parse_texts, read_table, write_table
 from augcond.store.claims import TRAINING, Claims
-from augcond.store.commit import ShardFiles, ShardMarker, discard, parse_marker, read_marker
+from augcond.store.commit import ShardFiles, ShardMarker, discard, parse_marker, read_marker, those_that_hold_good
 from augcond.store.fingerprint import SourceFacts
 from augcond.store.names import FILES, RUNS
 from augcond.store.operations import REAL
@@ -182,12 +181,13 @@ class RunFolder:
         if is_special(self.config_path):
             raise RunError(f"{self.config_path} is no file: remove it")
 
-    def clear(self) -> None:
-        """Delete the images and all that was made of them; see `FILES`. What augcond did not write stays."""
+    def clear(self, kept: Path | None = None) -> None:
+        """Delete the images and all that was made of them; see `FILES`. Others stay, and `kept`."""
         emptied: set[Path] = set()
         for file in FILES.values():
             for path in self._written(file.glob) if file.goes else ():
-                path.unlink()
+                if kept is None or path.resolve() != kept.resolve():
+                    path.unlink()
                 emptied.update(self.path / parent for parent in path.relative_to(self.path).parents)
         sync_folder(self.shards)
         for folder in sorted(emptied - {self.path, self.shards}, reverse=True):
@@ -274,8 +274,8 @@ class RunFolder:
         Raises:
             CorruptRunError: `sources.parquet` is missing or damaged.
         """
-        found = (self._sources(("key",)).schema.metadata or {}).get(WARNINGS)
-        return () if found is None else tuple(json.loads(found))
+        found = (self._sources(("key",)).schema.metadata or {}).get(WARNINGS, b"[]")
+        return parse_texts(found, self.sources_path, FILES["sources"].mend)
 
     def read_source_facts(self, versions: Mapping[str, int]) -> SourceFacts:
         """Return what of the run's real images decides which images are made of them.
@@ -290,7 +290,7 @@ class RunFolder:
 
     def _sources(self, columns: Sequence[str] | None = None) -> pa.Table:
         """Return the table of sources that the plan vouches for."""
-        read = partial(read_table, self.sources_path, FILES["sources"].mend, columns)
+        read = partial(read_table, self.sources_path, FILES["sources"].mend, columns, by=self.plan_path.name)
         expected = sources_sha256(self.plan_path)
         try:
             return read(sha256=expected).content
@@ -316,10 +316,9 @@ class RunFolder:
         """Return the marker of every shard, None where it is not done."""
         # One look at the folder: a run that has begun lacks most of them.
         names = set(REAL.names(self.shards))
-        return [
-            self.done(number, fingerprint) if self.marker_path(number).name in names else None
-            for number, fingerprint in enumerate(run_plan.fingerprints)
-        ]
+        paths = map(self.marker_path, range(len(run_plan.fingerprints)))
+        markers = [read_marker(path) if path.name in names else None for path in paths]
+        return those_that_hold_good(markers, run_plan.fingerprints, self.shards)
 
     @property
     def is_being_trained(self) -> bool:

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, Literal
 
+from augcond.amounts import MEND_ROUNDS
+from augcond.config.loading import MEND_CONFIG
 from augcond.datasets.splits import MEND_SPLIT
 from augcond.store.plans import MEND_PLAN
 
@@ -51,13 +53,13 @@ FILES: Final[Mapping[str, RunFile]] = {
     # What goes, in this order: a crash in between leaves shards without a plan, which the next plan ignores.
     "plan": RunFile("plan.parquet", seal="parquet", mend=MEND_PLAN),
     "sources": RunFile("sources.parquet", seal="parquet", mend="augcond generate writes it anew"),
-    "config": RunFile("config.yaml", mend="augcond generate CONFIG writes it anew"),
+    "config": RunFile("config.yaml", mend=MEND_CONFIG),
     "shard": RunFile("shards/{number:05d}.parquet", mend="augcond generate makes it anew"),
     "shard made again": RunFile("shards/{number:05d}.{attempt}.parquet", mend="augcond generate makes it anew"),
     "marker": RunFile("shards/{number:05d}.done.json", seal="json", mend="augcond generate makes its shard anew"),
     "marker set aside": RunFile("shards/{number:05d}.unfit.json"),
     "embeddings": RunFile("embeddings/{number:05d}.parquet", seal="parquet", mend=_COMPUTE, spare=True),
-    "rounds": RunFile("rounds.json", seal="json", mend="delete it, and its rounds are chosen anew"),
+    "rounds": RunFile("rounds.json", seal="json", mend=MEND_ROUNDS),
     "split": RunFile("split.json", seal="json", mend=MEND_SPLIT),
     "screening": RunFile("screening.json", seal="json", mend=_SCREEN),
     "margins": RunFile("screening.parquet", seal="parquet", mend=_SCREEN),

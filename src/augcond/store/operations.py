@@ -10,7 +10,7 @@ import os
 import stat
 from pathlib import Path
 
-from augcond.files import file_sha256, sync_folder
+from augcond.files import file_sha256, naming, sync_folder
 
 _NO_LINKS = (errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP, errno.EMLINK, errno.EXDEV)
 """What file systems without hard links answer: vfat, FUSE mounts of object stores."""
@@ -36,7 +36,7 @@ class FileOperations:
             descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
         except FileExistsError:
             return False
-        with os.fdopen(descriptor, "wb") as file:
+        with naming(path), os.fdopen(descriptor, "wb") as file:
             file.write(data)
             file.flush()
             os.fsync(descriptor)
@@ -55,20 +55,23 @@ class FileOperations:
 
     def write(self, path: Path, data: bytes, *, durable: bool = True) -> None:
         """Write a file of a name that nobody else writes to; `durable`: so that it outlives a power cut."""
-        with path.open("wb") as file:
+        with naming(path), path.open("wb") as file:
             file.write(data)
             file.flush()
             if durable:
                 os.fsync(file.fileno())
 
     def read(self, path: Path) -> bytes | None:
-        """Return the bytes of a file, None where there is none; of a pipe, which may never end, nothing."""
+        """Return the bytes of a file, None where there is none; nothing of a folder, or of a pipe, which has no end."""
         try:
             descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
         except FileNotFoundError:
             return None
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            os.close(descriptor)
+            return b""
         with os.fdopen(descriptor, "rb") as file:
-            return file.read() if stat.S_ISREG(os.fstat(descriptor).st_mode) else b""
+            return file.read()
 
     def sha256(self, path: Path) -> str | None:
         """Return the hex digest of a file's bytes, None where there is none."""
@@ -85,7 +88,13 @@ class FileOperations:
             return None
 
     def move(self, path: Path, to: Path) -> bool:
-        """Rename a file to a name that nobody else writes to; return whether it was there."""
+        """Rename a file to a name that nobody else writes to; return whether it was there.
+
+        Raises:
+            IsADirectoryError: it is a folder, which is somebody's.
+        """
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, "A folder is in its place: remove it", str(path))
         try:
             path.replace(to)
         except FileNotFoundError:

@@ -21,7 +21,7 @@ from augcond.datasets import Dataset
 from augcond.errors import CorruptRunError, RunError, RunMismatchError
 from augcond.files import file_sha256, is_special
 from augcond.planning import OTHER_CLASS, PLAN_SCHEMA, Plan, grow_plan
-from augcond.sealed import Sealed
+from augcond.sealed import Sealed, unfit
 from augcond.store.fingerprint import (
     LARGE,
     ONCE,
@@ -165,7 +165,7 @@ def plan_from_file(opened: Sealed[pq.ParquetFile], path: Path) -> RunPlan:
     schema, groups = opened.content.schema_arrow, Groups(opened.content, path, MEND_PLAN)
     metadata = (schema.metadata or {}).get(_METADATA_KEY)
     if metadata is None or schema.names not in (PLAN_SCHEMA.names, [*PLAN_SCHEMA.names, OTHER_CLASS.name]):
-        raise CorruptRunError(f"{path} was not written by augcond")
+        raise unfit(path, "it has other columns", MEND_PLAN)
     # What nothing vouches for is looked at whole.
     lazily = opened.sealed and len(groups) > 1
     try:
@@ -191,8 +191,8 @@ def plan_from_file(opened: Sealed[pq.ParquetFile], path: Path) -> RunPlan:
         )
         _check_rows(run_plan)
         return run_plan
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise CorruptRunError(f"{path} was not written by augcond: {error!r}") from error
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise unfit(path, repr(error), MEND_PLAN) from error
 
 
 def _check_rows(run_plan: RunPlan) -> None:
@@ -266,7 +266,7 @@ def recorded_settings(path: Path) -> dict[str, Any]:
     """
     settings = _about(path).get("settings")
     if not isinstance(settings, dict) or not isinstance(settings.get("output"), dict):
-        raise CorruptRunError(f"{path} was not written by augcond. {MEND_PLAN}")
+        raise unfit(path, "it records no settings", MEND_PLAN)
     return settings
 
 
@@ -293,15 +293,15 @@ def plan_fingerprints(path: Path) -> list[str]:
 def _about(path: Path) -> dict[str, Any]:
     """Return what the plan at `path` says beside its rows."""
     try:
-        if is_special(path):
-            raise ValueError("it is no file")
+        if is_special(path) or path.is_dir():
+            raise ValueError("it is no file: remove it")
         about = json.loads((pq.read_schema(path).metadata or {}).get(_METADATA_KEY, b"{}"))
         if not isinstance(about, dict):
             raise ValueError("it says nothing of itself")
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError, pa.ArrowException) as error:
-        raise CorruptRunError(f"{path} cannot be read: {error}. {MEND_PLAN}") from error
+    except (OSError, ValueError, RecursionError, pa.ArrowException) as error:
+        raise unfit(path, error, MEND_PLAN) from error
     return about
 
 
@@ -328,7 +328,7 @@ def settle_plan(folder: RunFolder, wanted: RunPlan, dataset: Dataset, *, shard_s
             problems = [str(error)]
     if problems:
         raise RunMismatchError(
-            f"{folder.path} holds a run that differs from this config:\n  "
+            f"{folder.path} holds a run that differs from this config (by {folder.plan_path.name}):\n  "
             + "\n  ".join(problems)
             + "\nname another folder as `run`, or start this one anew with --overwrite (which deletes its images)"
         )

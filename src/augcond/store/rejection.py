@@ -5,6 +5,8 @@ RUN/rejected.json holds their keys, and nothing else of a run changes: taking a 
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -15,7 +17,9 @@ import pyarrow.compute as pc
 from augcond.errors import CorruptRunError, RunError
 from augcond.sealed import read_json, write_json
 from augcond.store.claims import TRAINING
+from augcond.store.commit import read_marker, those_that_hold_good
 from augcond.store.names import FILES
+from augcond.store.plans import recorded_settings
 from augcond.store.shards import OK, shard_columns
 
 if TYPE_CHECKING:
@@ -31,12 +35,21 @@ def rejected_keys(folder: RunFolder) -> frozenset[str]:
     """
     path, mend = folder.rejected_path, FILES["rejected"].mend
     try:
-        keys = read_json(path, mend).content.get("keys")
+        about = read_json(path, mend).content
     except FileNotFoundError:
         return frozenset()
+    keys, of = about.get("keys"), about.get("of")
     if not isinstance(keys, list) or not all(isinstance(key, str) for key in keys):
         raise CorruptRunError(f"{path} is not what augcond wrote: it holds no keys; {mend}")
+    # Keys are alike in all runs. What is asked here is asked without a plan, too.
+    if of is not None and folder.plan_path.exists() and of != _identity(folder):
+        raise CorruptRunError(f"{path} is of another run than plan.parquet: {mend}")
     return frozenset(keys)
+
+
+def _identity(folder: RunFolder) -> str:
+    """Return a digest of the settings that all images of a run share, as it has them from its first plan on."""
+    return hashlib.sha256(json.dumps(recorded_settings(folder.plan_path), sort_keys=True).encode()).hexdigest()
 
 
 def reject_images(folder: RunFolder, keys: Collection[str]) -> int:
@@ -90,14 +103,20 @@ def _check_made(folder: RunFolder, plan: RunPlan, keys: Collection[str]) -> None
         key = asked.filter(pc.is_null(place))[0].as_py()
         raise RunError(f"{key!r} is no image of {folder.path}: its keys read class/index/recipe, as in its report")
     made: set[str] = set()
-    for number in pc.unique(plan.plan.table["shard"].take(place)).to_pylist():
-        if folder.done(number, plan.fingerprints[number]) is not None:
+    numbers = pc.unique(plan.plan.table["shard"].take(place)).to_pylist()
+    markers = [read_marker(folder.marker_path(number)) for number in numbers]
+    good = those_that_hold_good(markers, [plan.fingerprints[number] for number in numbers], folder.shards)
+    for number, marker in zip(numbers, good, strict=True):
+        if marker is not None:
             rows = shard_columns(folder.shard_path(number), ("key", "status"))
             made.update(rows.filter(pc.equal(rows["status"], OK))["key"].to_pylist())
     for key in keys:
         if key not in made:
-            raise RunError(f"{key!r} has no image in {folder.path}: its row failed, or is not generated yet")
+            raise RunError(
+                f"{key!r} has no image in {folder.path}: its row failed, or is not generated yet: "
+                f"augcond status {folder.path} says how far it is"
+            )
 
 
 def _write(folder: RunFolder, keys: Collection[str]) -> None:
-    write_json(folder.rejected_path, {"keys": sorted(keys)})
+    write_json(folder.rejected_path, {"keys": sorted(keys), "of": _identity(folder)})

@@ -282,6 +282,8 @@ def shard_groups(path: Path, columns: Sequence[str]) -> Iterator[pa.Table]:
         raise ValueError(f"a shard has no column {', '.join(unknown)}: expected some of {', '.join(COLUMNS)}")
     try:
         yield from read_groups(path, columns)
+    except MemoryError:
+        raise  # Arrow's is an error of its own, too: the file may be whole
     except (OSError, pa.ArrowException) as error:
         if isinstance(error, OSError) and error.errno not in (None, errno.ENOENT):
             raise  # permissions, a failing disk: it may be whole

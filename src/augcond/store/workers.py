@@ -12,6 +12,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Final
 
+from augcond.sealed import typed
 from augcond.store.operations import REAL
 
 WORKER = ".worker"
@@ -107,9 +108,8 @@ class WorkerRecord:
     def from_bytes(cls, data: bytes) -> WorkerRecord | None:
         """Return what a worker file says; None where it is not whole."""
         try:
-            values = json.loads(data)
-            return cls(**{**values, "place": Place(**values["place"])})
-        except (ValueError, TypeError, KeyError):
+            return typed(cls, dict(json.loads(data)))
+        except (ValueError, TypeError, RecursionError):
             return None
 
 

@@ -17,7 +17,7 @@ from augcond.config import TrainingConfig
 from augcond.config.base import with_neutral
 from augcond.errors import CorruptRunError, RunError
 from augcond.files import TEMPORARY, write_atomically
-from augcond.sealed import BLANK, SEAL, fits, read_json, seal, write_json
+from augcond.sealed import BLANK, SEAL, fits, read_json, seal, typed, unfit, write_json
 from augcond.store.folder import RunFolder
 from augcond.store.names import CARD, CHECKPOINT, FILES, UNFIT_CARD, WEIGHTS
 from augcond.training.arms import ArmKind, Seeds
@@ -124,17 +124,13 @@ def read_card(folder: Path) -> ModelCard | None:
                 f"{path} is of format {values['format']}, which a newer augcond wrote (this one reads up to {FORMAT}): "
                 "update augcond"
             )
-        values["seeds"] = Seeds(**values["seeds"])
-        values["history"] = tuple((step, loss) for step, loss in values["history"])
-        if isinstance(values["recipe"], list):
-            values["recipe"] = tuple(values["recipe"])
-        for name in ("classes", "real_counts", "test_shift", "leaks", "added_counts"):
-            values[name] = tuple(values.get(name, ()))
-        return ModelCard(**values)
+        card = typed(ModelCard, values)
+        _ = card.config  # which has to be one
+        return card
     except FileNotFoundError:
         return None
-    except (ValueError, TypeError, KeyError) as error:
-        raise CorruptRunError(f"{path} was not written by augcond: {error}") from error
+    except (ValueError, TypeError) as error:
+        raise unfit(path, error, FILES["card"].mend) from error
 
 
 def read_cards(run: Path) -> list[ModelCard]:
@@ -231,7 +227,7 @@ def load_checkpoint(path: Path, module: nn.Module, optimizer: Optimizer, fingerp
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
     except FileNotFoundError:
         return None
-    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError, RecursionError) as error:
         logger.warning("the checkpoint %s is damaged (%s): training starts anew", path, error)
         return None
     if trained != fingerprint:
