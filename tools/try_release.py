@@ -91,6 +91,11 @@ def main(python: str) -> None:
         for words in COMMANDS:
             run(inside / "augcond", *words, at=elsewhere)
         run(inside / "python", "-c", "import augcond; [getattr(augcond, name) for name in augcond.__all__]", at=at)
+        # What the wheel says of its types, as strictly as can be asked, to a script of somebody's.
+        shutil.copy(ROOT / "docs" / "examples" / "in_memory.py", elsewhere)
+        run(inside / "pip", "install", "--quiet", "mypy", at=at)
+        run(inside / "mypy", "--strict", "in_memory.py", at=elsewhere)
+        run(inside / "python", "in_memory.py", at=elsewhere)
         print(f"{wheel.name} and {sdist.name} work")  # noqa: T201 - a tool
 
 

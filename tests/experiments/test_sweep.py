@@ -64,7 +64,8 @@ def test_arms_of_real_images_follow_what_they_depend_on(tmp_path):
 def test_a_sweep_and_a_run_have_a_folder_each(tmp_path):
     config = toy_run(tmp_path, training={"steps": 1, "seeds": 1}, plan={"per_class": 1})
     axes = [parse_axis("plan.per_class=0,1")]
-    sweep(config, axes, seeds=1)
+    config.run.mkdir()
+    (config.run / "sweep.json").write_text("{}")
     for stage in (generate, train):
         with pytest.raises(RunError, match=r"run holds a sweep: name another folder, as with --set run=.*run-run"):
             stage(config)
