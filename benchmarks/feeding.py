@@ -3,8 +3,10 @@
     python -m benchmarks.feeding                    # prints JSON and writes benchmarks/results/feeding.json
     python -m benchmarks.feeding --against COMMIT   # alternating pairs with the code of another commit
     python -m benchmarks.feeding --recipes image --seconds 0.3 --rows 48 --sources 12 --pairs 1    # a short look
+    python -m benchmarks.feeding --resume --minutes 15    # goes on where it ended, in quiet quarter hours
 
-Each case is written as soon as it is measured; called again with `--resume`, those that are there are left out.
+Every pair is written as soon as it is measured, with how many cores other processes took meanwhile. Called again with
+`--resume`, pairs that are there are left out, and those in which others took more than `--quiet` are measured anew.
 
 Every case is a process of its own: the local engine makes `--rows` images (at least as many as take 48 seconds) from
 photographs of 12 megapixels (or `--edges 4000 2000 500`), which this script makes and keeps in `--photos`. Views are
@@ -26,6 +28,7 @@ import subprocess
 import sys
 import tarfile
 import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +41,10 @@ UNMIXED = ("text", "real-guidance", "image", "dropout")
 MIXED = ("mixup", "cutmix", "embed-mixup", "embed-cutmix")
 RECIPES = (*UNMIXED, *MIXED, *(f"{recipe}-dropout" for recipe in MIXED))
 CLASSES = 10
+OTHERS = "cores of others"
+Pair = dict[str, dict[str, Any]]
+"""What one run of each code found."""
+
 LONGEST = 48.0
 """Seconds of the generator for each case, at least."""
 LIMITS = {"wall / generator": {"0.3": 1.05, "0.1": 1.15}, "processor ms per image": 150, "MB": 1500}
@@ -105,12 +112,27 @@ def measure(photos: Path, recipe: str, seconds: float, rows: int, *settings: str
 def measure_apart(source: Path, *arguments: object) -> dict[str, Any]:
     """Run one case in a process of its own, with the augcond that lies in `source`."""
     command = [sys.executable, "-m", "benchmarks.feeding", "--one", *map(str, arguments)]
+    started, others, load = time.monotonic(), seconds_of_others(), os.getloadavg()[0]
     path = os.pathsep.join(map(str, (source, ROOT)))
     done = subprocess.run(  # noqa: S603 - our own command
         command, stdout=subprocess.PIPE, text=True, check=True, env={**os.environ, "PYTHONPATH": path}, cwd=ROOT
     )
     found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return found
+    taken = (seconds_of_others() - others) / (time.monotonic() - started)
+    return {**found, OTHERS: round(taken, 3), "load average before": round(load, 2)}
+
+
+def seconds_of_others() -> float:
+    """Return the processor seconds of all processes since the machine began, less ours and our ended children's."""
+    user, nice, system, _, _, irq, softirq = map(int, Path("/proc/stat").read_text().split()[1:8])
+    return (user + nice + system + irq + softirq) / os.sysconf("SC_CLK_TCK") - sum(os.times()[:4])
+
+
+def begun(case: dict[str, Any], cases: list[dict[str, Any]], names: set[str], quiet: float) -> list[Pair]:
+    """Take `case` out of `cases`, and return those of its pairs in which others took no more than `quiet` cores."""
+    same = [done for done in cases if case.items() <= done.items() and names == done["runs"][0].keys()]
+    cases[:] = [done for done in cases if done not in same]
+    return [pair for done in same for pair in done["runs"] if all(run[OTHERS] <= quiet for run in pair.values())]
 
 
 def source_of(commit: str, folder: Path) -> Path:
@@ -132,6 +154,14 @@ def source_of(commit: str, folder: Path) -> Path:
     return folder / "src"
 
 
+def medians(pairs: list[Pair]) -> Pair:
+    """Return the medians of each code's numbers."""
+    return {
+        name: {key: round(statistics.median(pair[name][key] for pair in pairs), 2) for key in run}
+        for name, run in pairs[0].items()
+    }
+
+
 def main() -> None:
     """Measure every case and report."""
     parser = argparse.ArgumentParser()
@@ -144,7 +174,9 @@ def main() -> None:
     parser.add_argument("--against")
     parser.add_argument("--photos", type=Path, default=Path(tempfile.gettempdir()) / "augcond-photographs")
     parser.add_argument("--engine", nargs="*", default=[], help="of this code's config, such as batch_size=8")
-    parser.add_argument("--resume", action="store_true", help="leave out cases that the result file holds")
+    parser.add_argument("--resume", action="store_true", help="leave out quiet pairs that the result file holds")
+    parser.add_argument("--quiet", type=float, default=0.1, help="cores that others may take")
+    parser.add_argument("--minutes", type=float, default=float("inf"), help="begin no pair after so many")
     parser.add_argument("--one", nargs="+")
     options = parser.parse_args()
     if options.one:
@@ -153,6 +185,7 @@ def main() -> None:
         return
     result = RESULTS / "feeding.json"
     cases: list[dict[str, Any]] = json.loads(result.read_text())["cases"] if options.resume and result.exists() else []
+    cores, latest = len(os.sched_getaffinity(0)), time.monotonic() + 60 * options.minutes
     with tempfile.TemporaryDirectory() as folder:
         sources = {"this": ROOT / "src"}
         if options.against:
@@ -164,20 +197,25 @@ def main() -> None:
                 rows = max(options.rows, round(LONGEST / seconds)) if options.rows >= 160 else options.rows
                 for recipe in options.recipes:
                     case: dict[str, Any] = {"recipe": recipe, "edge": edge, "seconds": seconds, "rows": rows}
-                    case |= {"sources": options.sources, "pairs": options.pairs}
-                    if any(case.items() <= done.items() and sources.keys() <= done.keys() for done in cases):
-                        continue
-                    found: dict[str, list[dict[str, Any]]] = {name: [] for name in sources}
-                    for _ in range(options.pairs):
-                        for name, source in sources.items():
-                            own = options.engine if name == "this" else []
-                            found[name].append(measure_apart(source, photos, recipe, seconds, rows, *own))
-                    for name, runs in found.items():
-                        case[name] = {key: round(statistics.median(run[key] for run in runs), 2) for key in runs[0]}
-                    case["load_average"] = round(os.getloadavg()[0], 2)
-                    sys.stderr.write(f"{case}\n")
+                    case |= {"sources": options.sources, "engine": options.engine}
+                    pairs = begun(case, cases, set(sources), options.quiet)
                     cases.append(case)
-                    write_result("feeding", {"cores": len(os.sched_getaffinity(0)), "cases": cases, "limits": LIMITS})
+                    while True:
+                        if pairs:
+                            case |= {"runs": pairs, **medians(pairs)}
+                            write_result("feeding", {"cores": cores, "cases": cases, "limits": LIMITS})
+                        if len(pairs) >= options.pairs or time.monotonic() > latest:
+                            break
+                        pairs.append(
+                            {
+                                name: measure_apart(
+                                    source, photos, recipe, seconds, rows, *(options.engine if name == "this" else [])
+                                )
+                                for name, source in sources.items()
+                            }
+                        )
+                    if not pairs:
+                        cases.remove(case)
 
 
 if __name__ == "__main__":
