@@ -3,6 +3,7 @@ import re
 import shutil
 from dataclasses import replace
 from html.parser import HTMLParser
+from itertools import pairwise
 
 import pytest
 from typer.testing import CliRunner
@@ -69,6 +70,8 @@ def test_the_page_has_every_section_and_its_files(page):
     assert all((page.parent / name).is_file() for name in images + links)
     anchors = {a["href"][1:] for a in found.of("a") if a["href"].startswith("#")}
     ids = [a["id"] for _, a in found.elements if "id" in a]
+    levels = [int(tag[1]) for tag, _ in found.elements if re.fullmatch(r"h\d", tag)]
+    assert levels[0] == 1 and all(after <= before + 1 for before, after in pairwise(levels))
     assert anchors <= set(ids) and len(ids) == len(set(ids))
 
 
