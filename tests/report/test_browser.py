@@ -5,9 +5,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from augcond.evaluation.results import read_results
-from augcond.report import ReportSettings, write_report
-from augcond.store import RunFolder
-from tests.report.runs import INJECTED, make_run
+from tests.report.runs import INJECTED
 
 pytest.importorskip("playwright", reason="Playwright is not installed: pip install playwright")
 from tools.report_screenshots import WIDTHS, find_chromium, open_browser
@@ -299,10 +297,9 @@ def test_one_file_alone_shows_its_pictures_and_two_do_not_hide_that_they_are_gon
         opened.close()
 
 
-def test_small_images_are_enlarged_as_pixels(browser, tmp_path):
-    config, _ = make_run(tmp_path, generator={"size": 32}, plan={"per_class": 1})
+def test_small_images_are_enlarged_as_pixels(browser, trained_page):
     context = browser.new_context()
-    opened = Opened(context.new_page()).open(write_report(RunFolder(config.run), ReportSettings(metrics=False)))
+    opened = Opened(context.new_page()).open(trained_page)
     opened.scroll_through()
     style = "getComputedStyle(document.querySelector('#groups button img')).imageRendering"
     assert opened.page.evaluate(style) == "pixelated"
