@@ -5,9 +5,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from augcond.evaluation.results import read_results
-from augcond.report import ReportSettings, write_report
-from augcond.store import RunFolder
-from tests.report.runs import INJECTED, make_run
+from tests.report.runs import INJECTED
 
 pytest.importorskip("playwright", reason="Playwright is not installed: pip install playwright")
 from tools.report_screenshots import WIDTHS, find_chromium, open_browser
@@ -190,12 +188,28 @@ def test_filters_stand_in_the_address(view, page, browser):
     shared.close()
 
 
-@pytest.mark.parametrize("width", [390, 768, 1440, 320])
+# Backgrounds are `color(srgb r g b / a)` over the page's own; contrast as in WCAG 2.
+CONTRASTS = """[...document.querySelectorAll("#matrix-body td")].map((cell) => {
+  const numbers = (text) => text.match(/[\\d.]+/g).map(Number);
+  const bytes = (element, property) => numbers(getComputedStyle(element)[property]).slice(0, 3).map((v) => v / 255);
+  const paper = bytes(document.body, "backgroundColor"), ink = bytes(cell.firstChild, "color");
+  const [r, g, b, alpha = 1] = numbers(getComputedStyle(cell).backgroundColor.replace("srgb", ""));
+  const seen = [r, g, b].map((value, place) => alpha * value + (1 - alpha) * paper[place]);
+  const linear = (v) => (v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4);
+  const light = (c) => 0.2126 * linear(c[0]) + 0.7152 * linear(c[1]) + 0.0722 * linear(c[2]) + 0.05;
+  return Math.max(light(seen), light(ink)) / Math.min(light(seen), light(ink));
+})"""
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_nothing_sticks_out_at_any_width(browser, trained_page, width, scheme):
-    context = browser.new_context(viewport={"width": width, "height": 800}, color_scheme=scheme)
+def test_nothing_sticks_out_at_any_width(browser, trained_page, scheme):
+    context = browser.new_context(viewport={"width": 1440, "height": 800}, color_scheme=scheme)
     opened = Opened(context.new_page()).open(trained_page)
-    assert opened.page.evaluate("document.documentElement.scrollWidth") <= width
+    for width in (1440, 768, 390, 320):
+        opened.page.set_viewport_size({"width": width, "height": 800})
+        assert opened.page.evaluate("document.documentElement.scrollWidth") <= width
+    contrasts = opened.page.evaluate(CONTRASTS)
+    assert len(contrasts) == 9 and min(contrasts) >= 4.5 and max(contrasts) > 10
     paper = opened.page.evaluate("getComputedStyle(document.body).backgroundColor")
     assert (paper == "rgb(255, 255, 255)") == (scheme == "light")
     assert opened.complaints == []
@@ -224,6 +238,7 @@ def test_on_paper_nothing_is_cut_and_nothing_is_closed(browser, trained_page, tm
     page = browser.new_page(color_scheme="dark")
     page.goto(trained_page.resolve().as_uri())
     page.pdf(path=tmp_path / "page.pdf", format="A4", prefer_css_page_size=True)
+    pictures = page.locator("main img").count()
     page.emulate_media(media="print")
     # As wide as what is printed on: nothing scrolls there.
     page.set_viewport_size({"width": 703, "height": 1000})
@@ -231,7 +246,11 @@ def test_on_paper_nothing_is_cut_and_nothing_is_closed(browser, trained_page, tm
     hidden = "[...document.querySelectorAll('.scroll')].filter((e) => e.scrollWidth > e.clientWidth + 1).length"
     assert page.evaluate(hidden) == 0
     page.close()
-    text = " ".join(" ".join(sheet.extract_text() for sheet in pypdf.PdfReader(tmp_path / "page.pdf").pages).split())
+    sheets = pypdf.PdfReader(tmp_path / "page.pdf").pages
+    # Of pictures nobody scrolled to, too. One that stands there twice is one object on its sheet.
+    printed = sum(len(sheet["/Resources"].get("/XObject", ())) for sheet in sheets)
+    assert pictures > 40 and printed > pictures / 2
+    text = " ".join(" ".join(sheet.extract_text() for sheet in sheets).split())
     results = read_results(trained_page.parent.parent / "results.json")
     assert "gain" in text and "Values of every seed" in text
     for one in results.differences:
@@ -278,10 +297,9 @@ def test_one_file_alone_shows_its_pictures_and_two_do_not_hide_that_they_are_gon
         opened.close()
 
 
-def test_small_images_are_enlarged_as_pixels(browser, tmp_path):
-    config, _ = make_run(tmp_path, generator={"size": 32}, plan={"per_class": 1})
+def test_small_images_are_enlarged_as_pixels(browser, trained_page):
     context = browser.new_context()
-    opened = Opened(context.new_page()).open(write_report(RunFolder(config.run), ReportSettings(metrics=False)))
+    opened = Opened(context.new_page()).open(trained_page)
     opened.scroll_through()
     style = "getComputedStyle(document.querySelector('#groups button img')).imageRendering"
     assert opened.page.evaluate(style) == "pixelated"

@@ -183,8 +183,9 @@ def in_words(found: Components, effect: float) -> list[str]:
             f"With {found.seeds} seeds a true difference of {100 * sure:.1f} points is decided in {100 * POWER:.0f} % "
             f"of all cases, corrected for {found.comparisons} comparison{'s' if found.comparisons != 1 else ''}."
         )
+    unit = "point" if effect == 0.01 else "points"
     for cell in needed(found, effect):
         trained = f", {cell.trainings} trainings a seed" if cell.trainings > 1 else ""
         seeds = f"{cell.seeds} seeds" if cell.seeds else f"more than {MOST_SEEDS} seeds"
-        lines.append(f"{100 * effect:g} points: {seeds} with {cell.images:,} test images{trained}.")
+        lines.append(f"{100 * effect:g} {unit}: {seeds} with {cell.images:,} test images{trained}.")
     return lines

@@ -213,7 +213,7 @@ def clear(one: Difference) -> str:
 
 
 def _group_sentences(found: Sequence[Finding], base: str) -> list[str]:
-    """Return how arms do on the classes with few images, which they are for, and where they lose."""
+    """Return how arms do on the classes with few images, which they are for, and where else they lose."""
     lines = []
     few = [(one.arm, one.cells[GROUPS.index("few")]) for one in found]
     told = [f"{arm} {difference_text(cell)}{clear(cell)}" for arm, cell in few[:_NAMED] if cell is not None]
@@ -223,7 +223,7 @@ def _group_sentences(found: Sequence[Finding], base: str) -> list[str]:
         f"{one.arm} on {group} {difference_text(cell)}"
         for one in found
         for group, cell in zip(GROUPS[1:], one.cells[1:], strict=True)
-        if cell is not None and cell.high is not None and cell.high < 0
+        if group != "few" and cell is not None and cell.high is not None and cell.high < 0
     ]
     if lost:
         lines.append(f"And what it costs elsewhere, exploratory: {'; '.join(lost[:_NAMED])}.")

@@ -147,6 +147,7 @@ def render_page(page: Page) -> str:
             cost=training_cost(page.accuracy.results) if page.accuracy else None,
             metric_names=[title for _, title in SHOWN],
             groups=GROUPS,
+            compared=_compared(page.accuracy),
             columns=_columns(page.accuracy),
             style=Markup(style),  # noqa: S704 - our own file
             script=Markup(script),  # noqa: S704 - our own file
@@ -185,6 +186,12 @@ def _columns(accuracy: Accuracy | None) -> list[int]:
     means = [(line.arm.mean.overall, line.arm.mean.class_mean) for line in lines]
     alike = all(abs(overall - mean) < 1e-9 for overall, mean in means)
     return [place for place in found if not (alike and SHOWN[place][0] == "class_mean")]
+
+
+def _compared(accuracy: Accuracy | None) -> list[int]:
+    """Return which metrics of `GROUPS` have a column: those in which some arm was compared with another."""
+    found = [one for ones in accuracy.findings.against.values() for one in ones] if accuracy else []
+    return [place for place in range(len(GROUPS)) if any(one.cells[place] for one in found)]
 
 
 def _asset(name: str) -> str:

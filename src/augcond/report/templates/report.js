@@ -12,7 +12,8 @@
   const whole = byId("pictures-data") ? island("pictures-data") : null;
   const picture = (name, alt, className = "") => {
     if (name === null) return make("span", { className: "gone" }, "not readable");
-    const image = make("img", { alt, loading: "lazy", decoding: "async", className });
+    // Not lazily: what has not been scrolled to would be missing on paper.
+    const image = make("img", { alt, decoding: "async", className });
     image.addEventListener("load", () => sharpen(image));
     image.addEventListener("error", missing);
     image.src = whole ? whole[name] : `images/${name}`;
@@ -26,7 +27,7 @@
     image.addEventListener("error", missing);
     if (!image.complete) image.addEventListener("load", () => sharpen(image));
     else if (image.naturalWidth) sharpen(image);
-    else if (image.currentSrc && image.loading !== "lazy") missing();
+    else if (image.currentSrc) missing();
   }
 
   for (const table of document.querySelectorAll("table.sortable")) makeSortable(table);
@@ -113,7 +114,8 @@
       const place = make("td", {}, content);
       // More errors than the first arm are warm, fewer are cool; right ones are no errors.
       const good = kind.value === "change" ? (true_ === said ? value > 0 : value < 0) : true_ === said;
-      const share = Math.min(70, Math.round((70 * Math.abs(value)) / (most || 1)));
+      // No stronger, so that the number on it can be read in the dark too.
+      const share = Math.min(45, Math.round((45 * Math.abs(value)) / (most || 1)));
       if (text) place.style.background = `color-mix(in srgb, var(${good ? "--accent" : "--series-2"}) ${share}%, transparent)`;
       return place;
     }
