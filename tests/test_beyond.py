@@ -228,8 +228,8 @@ def test_a_step_ends_once_others_are_done_too_and_goes_on_past_what_fails(beyond
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_the_whole_chain_runs_and_resumes(tmp_path):
-    """Ideas that are paths of their own: keeping, rounds, recipes together, how to train; and the probe."""
-    names = ("half-text", "useful", "rounds", "phased", "probe", "probe-dropout")
+    """Ideas that are paths of their own: keeping, rounds, how to train; and the probe."""
+    names = ("useful", "rounds", "phased", "probe", "probe-dropout")
     size = replace(SMALL, ideas=tuple(idea for idea in SMALL.ideas if idea.name in names))
     options = ["--smoke", "--work", str(tmp_path)]
     assert command.main(options, size) == 0
