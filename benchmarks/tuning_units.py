@@ -106,7 +106,7 @@ SMOKE = Scale(
     base={
         "data": {"source": "builtin"},
         "generator": {"name": "stable-unclip", "model": "builtin", "guidance_scale": 4.0, "steps": 1},
-        "training": {"model": "small-cnn", "batch_size": 4, "steps": 1, "seeds": 1},
+        "training": {"model": "small-cnn", "image_size": 16, "batch_size": 4, "steps": 1, "seeds": 1},
         "engine": {"shard_size": 64},
     },
     effort=Effort(candidates=3, sets=2, finalists=2, folds=2, trainings=2),

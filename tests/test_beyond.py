@@ -13,7 +13,7 @@ from benchmarks.beyond.settings import IDEAS, PILOTS, SMALL, WHOLE
 from benchmarks.evidence import __main__ as evidence
 from benchmarks.evidence.campaign import Campaign, NotMeasured
 from benchmarks.evidence.locks import exclusive
-from benchmarks.evidence.measured import Measured
+from benchmarks.evidence.measured import Measured, compared
 from benchmarks.evidence.records import FORMAT, pack_labels, read_records, write_record
 from benchmarks.evidence.settings import FULL
 from benchmarks.evidence.units import images_keys
@@ -160,6 +160,10 @@ def test_a_row_of_several_trainings_is_the_mean_of_each_seed(beyond):
     row = Measured([record]).row("final/k2-coarse/text", "text")
     assert (row.seeds, row.mean()) == (1, pytest.approx(0.6))
     assert len(row.trained()) == 2 == len(record["models"])
+    beside = next(unit for unit in beyond.units("final") if unit.name == "final/k2-coarse/dropout/seed-0")
+    other = Measured([record_of(beside, 0.5, wrong=(0, 1))]).row("final/k2-coarse/dropout", "dropout")
+    (found,) = compared([(row, other)])
+    assert (found.seeds, found.low) == (1, None)
 
 
 def test_the_page_is_what_its_command_makes_of_the_records(tmp_path):
@@ -228,8 +232,8 @@ def test_a_step_ends_once_others_are_done_too_and_goes_on_past_what_fails(beyond
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_the_whole_chain_runs_and_resumes(tmp_path):
-    """Ideas that are paths of their own: keeping, rounds, recipes together, how to train; and the probe."""
-    names = ("half-text", "useful", "rounds", "phased", "probe", "probe-dropout")
+    """Ideas that are paths of their own: keeping, rounds, how to train; and the probe."""
+    names = ("useful", "rounds", "phased", "probe", "probe-dropout")
     size = replace(SMALL, ideas=tuple(idea for idea in SMALL.ideas if idea.name in names))
     options = ["--smoke", "--work", str(tmp_path)]
     assert command.main(options, size) == 0

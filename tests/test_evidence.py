@@ -14,11 +14,15 @@ from benchmarks.evidence import page, tables
 from benchmarks.evidence.campaign import NotMeasured
 from benchmarks.evidence.locks import exclusive
 from benchmarks.evidence.measured import read_measured
+from benchmarks.evidence.measuring import trained_and_judged
 from benchmarks.evidence.settings import FULL, ROUNDS
 
 from augcond.config import DataConfig
 from augcond.datasets.base import names_in
 from augcond.datasets.loading import list_images
+from augcond.pipeline import evaluate, generate, train
+from augcond.store.folder import RunFolder
+from tests.training.toys import toy_run
 
 ROOT = Path(__file__).parents[1]
 RECORDS = ROOT / "benchmarks" / "results" / "evidence"
@@ -159,3 +163,22 @@ def test_names_of_harder_worlds_are_words_that_the_generator_knows(name):
     for class_id, text in zip(listing.classes, listing.class_names, strict=True):
         assert class_id in names_in(text)
     assert 5 <= sum("|" in text for text in listing.class_names) < len(listing.classes)
+
+
+def test_a_unit_is_trained_and_judged_as_a_run_is(tmp_path):
+    """Screened, of two arms and two trainings; what is measured and what lies in the run is what commands leave."""
+    screened = {"screening": {"by": "classifier", "rejected_real": 0.5}}
+    own, other = (toy_run(tmp_path, run=tmp_path / name, **screened) for name in ("own", "other"))
+    generate(own)
+    shutil.copytree(own.run, other.run)
+    train(own)
+    expected = {on: evaluate(own, on=on) for on in ("validation", "test")}
+    found, seconds = trained_and_judged(other, ("validation", "test"))
+    assert {"train", "evaluate"} == seconds.keys()
+    for on, results in expected.items():
+        assert [arm.seeds for arm in found[on].arms] == [arm.seeds for arm in results.arms]
+    names = [
+        sorted(path.relative_to(run).as_posix() for path in run.rglob("*.parquet")) for run in (own.run, other.run)
+    ]
+    assert names[0] == names[1]
+    assert RunFolder(own.run).read_config().training == RunFolder(other.run).read_config().training

@@ -3,6 +3,7 @@
 import importlib
 import json
 import sys
+from shutil import rmtree
 
 import pytest
 import yaml
@@ -50,9 +51,13 @@ def test_hours_are_images_at_the_rate_of_this_machine(config):
 
 def test_a_budget_is_needed_and_understood(config):
     assert CliRunner().invoke(app, ["tune", str(config)]).exit_code == 2
-    wrong = CliRunner().invoke(app, ["tune", str(config), "--budget", "a lot", "--dry"])
-    assert isinstance(wrong.exception, ConfigError)
-    assert "2000" in str(wrong.exception)
+    # Before anything takes time: the photos are not even looked for.
+    rmtree(config.parent / "photos")
+    for how in (["--dry"], []):
+        wrong = CliRunner().invoke(app, ["tune", str(config), "--budget", "a lot", *how])
+        assert isinstance(wrong.exception, ConfigError)
+        assert "2000" in str(wrong.exception)
+    assert not (config.parent / "run" / "decoded.parquet").exists()
 
 
 def test_without_optuna_the_extra_is_named(monkeypatch):

@@ -37,7 +37,8 @@ if TYPE_CHECKING:
 DISAGREEMENT = 0.2
 """Share of the real images that two classifiers are taken to judge differently, before any was trained."""
 
-_TIMED_STEPS = 8
+_FEWEST_STEPS, _TIMED_STEPS = 2, 8
+"""A cosine over one step is warned of by timm."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,6 +187,7 @@ def survey(config: RunConfig, budget: str, effort: Effort | None = None) -> Surv
         DatasetError: the real images cannot be used.
     """
     effort = effort or Effort()
+    parse_budget(budget)  # before anything takes time
     ground = ground_of(config, effort)
     if ground.folds < 2:
         return survey_of(ground, None, effort, None)
@@ -214,7 +216,7 @@ def measured_rates(ground: Ground) -> Rates:
 
 
 def _training_seconds(ground: Ground) -> float:
-    """Return how long one classifier takes, from a training of one step and one of a few."""
+    """Return how long one classifier takes, from a training of two steps and one of a few more."""
     config = ground.config
     split = Split("tuning", 0, (), tuple(image.key for image in ground.real.images))
     images = RunImages(Experiment(config, RunFolder(config.run), ground.real, split, ground.real, None, {}))
@@ -226,11 +228,11 @@ def _training_seconds(ground: Ground) -> float:
         train_one(images, arm_of(config.model_copy(update={"training": training}), None), 0)
         return time.perf_counter() - started
 
-    seconds(1)  # decodes the images, which is done once for all
-    begun = seconds(1)
+    seconds(_FEWEST_STEPS)  # decodes the images, which is done once for all
+    begun = seconds(_FEWEST_STEPS)
     # What a training takes before its first step is no part of a step.
-    step = max(0.0, seconds(1 + _TIMED_STEPS) - begun) / _TIMED_STEPS
-    return begun + step * (config.training.steps - 1)
+    step = max(0.0, seconds(_FEWEST_STEPS + _TIMED_STEPS) - begun) / _TIMED_STEPS
+    return begun + step * max(0, config.training.steps - _FEWEST_STEPS)
 
 
 def survey_of(ground: Ground, schedule: Schedule | None, effort: Effort, rates: Rates | None) -> Survey:

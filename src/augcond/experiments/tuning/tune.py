@@ -18,7 +18,7 @@ from augcond.evaluation.results import REAL_ONLY
 from augcond.evaluation.tuning import Round, Tried, Tuning, best_gain, own_gain, sentence_of, spearman
 from augcond.experiments.tuning.candidates import Candidate, with_models
 from augcond.experiments.tuning.judging import Bench, Standing
-from augcond.experiments.tuning.schedule import Effort, Schedule, schedule_of
+from augcond.experiments.tuning.schedule import Effort, Schedule, parse_budget, schedule_of
 from augcond.experiments.tuning.sharing import Shared
 from augcond.experiments.tuning.survey import (
     Ground,
@@ -76,6 +76,7 @@ def tune(
     from augcond.experiments.tuning.study import Search  # needs an extra, which is said before anything is made
 
     effort = effort or Effort()
+    parse_budget(budget)  # before anything takes time
     folder = RunFolder(config.run)
     folder.create()
     with progress("real images") as told:

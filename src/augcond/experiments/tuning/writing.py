@@ -71,7 +71,8 @@ def tuned_text(folder: RunFolder, config: RunConfig, found: Tuning) -> str:
             "95 % interval; that these are the best of many is not paid for here):",
             *(f"  {name}: {gain.text}" for name, gain in found.finalists),
         ]
-    lines += [f"What is not the config's own: {_told(found.settings)}.", *found.notes]
+    own = "training on real images alone" if found.chosen == REAL_ONLY else _told(found.settings)
+    lines += [f"What is not the config's own: {own}.", *found.notes]
     lines += [f"Left out: {each}" for each in found.left_out]
     pilot = _pilot(folder, config, found)
     reuse = "" if pilot is None else f" --reuse {pilot}"
