@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save
 from augcond.config import TrainingConfig
 from augcond.config.base import with_neutral
 from augcond.errors import CorruptRunError, RunError
-from augcond.files import TEMPORARY, write_atomically
+from augcond.files import TEMPORARY, is_special, write_atomically
 from augcond.sealed import BLANK, SEAL, fits, read_json, seal, typed, unfit, write_json
 from augcond.store.folder import RunFolder
 from augcond.store.names import CARD, CHECKPOINT, FILES, UNFIT_CARD, WEIGHTS
@@ -218,9 +218,13 @@ def load_checkpoint(path: Path, module: nn.Module, optimizer: Optimizer, fingerp
         fingerprint: of the training; a checkpoint of another is passed over.
     """
     try:
+        if is_special(path):
+            raise ValueError("it is no file")
+        # Read before it is mapped: where a disk fails under a mapping, the system ends the process.
+        data = path.read_bytes()
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata()
-            if not fits(path.read_bytes(), metadata.get(SEAL)):
+            if not fits(data, metadata.get(SEAL)):
                 raise ValueError("its sha256 is another")
             about = json.loads(metadata["augcond"])
             trained = about["fingerprint"]
