@@ -254,8 +254,18 @@ def sync_folder(folder: Path) -> None:
 
 def file_sha256(path: Path) -> str:
     """Return the hex digest of a file's bytes."""
-    with path.open("rb") as file:
+    with named(path), path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextmanager
+def named(path: Path) -> Iterator[None]:
+    """Have errors of reading name the file: where a disk fails, they say nothing of it."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = error.filename or str(path)
+        raise
 
 
 def known_sha256(path: Path) -> str:

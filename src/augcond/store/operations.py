@@ -10,7 +10,7 @@ import os
 import stat
 from pathlib import Path
 
-from augcond.files import file_sha256, sync_folder
+from augcond.files import file_sha256, named, sync_folder
 
 _NO_LINKS = (errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP, errno.EMLINK, errno.EXDEV)
 """What file systems without hard links answer: vfat, FUSE mounts of object stores."""
@@ -70,7 +70,7 @@ class FileOperations:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             os.close(descriptor)
             return b""
-        with os.fdopen(descriptor, "rb") as file:
+        with named(path), os.fdopen(descriptor, "rb") as file:
             return file.read()
 
     def sha256(self, path: Path) -> str | None:
