@@ -6,8 +6,8 @@ JPEGs of 500 x 375 pixels, random resized crops and flips at 224 pixels, batches
 DataLoader has workers. Nothing is trained: what is measured is how long it takes until a batch is there. `photo` crops
 whole photographs, as torchvision does (`training.augment.crop: photo`), `resized` their centred squares; `decoded`
 keeps no decoded image (`training.max_memory_gb: 0`), `in memory` keeps all, decoded before. The ways take turns, and
-medians are shown. Two more numbers say where the time goes with `resized`: decoding an image to its square, and
-augmentation.
+medians are shown. In the last three RandAugment comes on top, ours in processes. Two more numbers say where the time
+goes with `resized`: decoding an image to its square, and augmentation.
 """
 
 from __future__ import annotations
@@ -42,6 +42,10 @@ WIDTH, HEIGHT, SIZE, BATCH, WORKERS = 500, 375, 224, 64, 2
 CLASSES = 10
 AUGMENT = AugmentConfig(crop="resized", scale=(0.08, 1.0))
 OF_PHOTOS = AUGMENT.model_copy(update={"crop": "photo"})
+TRANSFORMED = AugmentConfig.model_validate({**OF_PHOTOS.model_dump(), "transforms": [{"name": "RandAugment"}]})
+WITH = "RandAugment"
+STEPS = 2_000
+"""Of the training whose first batches are made: by how many are to come it is known whether processes pay."""
 WARM_UP = AHEAD + 1
 """Batches that are not timed: they are made before anybody waits for them."""
 
@@ -61,19 +65,20 @@ def write_photos(folder: Path, count: int) -> None:
 def ours(images: ImageSet, augment: AugmentConfig, batches: int) -> Iterator[object]:
     """Yield batches of augcond."""
     none = images.take([])
-    sampler = BatchSampler(len(images), 0, BatchSettings(BATCH, 0.0, "exact"), 0, batches)
+    sampler = BatchSampler(len(images), 0, BatchSettings(BATCH, 0.0, "exact"), 0, STEPS)
     inputs = ImageInputs((images, none), sampler, augment, SIZE, CLASSES, 0)
     for step in range(batches):
         yield inputs(step, Rank(0, 1, torch.device("cpu")))
     inputs.close()
 
 
-def theirs(folder: Path, batches: int) -> Iterator[object]:
+def theirs(folder: Path, batches: int, *transforms: v2.Transform) -> Iterator[object]:
     """Yield batches of torchvision's data set and PyTorch's loader, of the same shape and type."""
     change = v2.Compose(
         [
             v2.RandomResizedCrop(SIZE, scale=AUGMENT.scale, antialias=True),
             v2.RandomHorizontalFlip(AUGMENT.flip),
+            *transforms,
             v2.ToImage(),
             v2.ToDtype(torch.float32, scale=True),
         ]
@@ -147,6 +152,9 @@ def main() -> None:
             "resized, decoded": lambda: ours(decoded, AUGMENT, options.batches),
             "resized, in memory": lambda: ours(kept, AUGMENT, options.batches),
             "torchvision": lambda: theirs(folder, options.batches),
+            f"{WITH}, photo, decoded": lambda: ours(photos, TRANSFORMED, options.batches),
+            f"{WITH}, photo, in memory": lambda: ours(kept_photos, TRANSFORMED, options.batches),
+            f"{WITH}, torchvision": lambda: theirs(folder, options.batches, v2.RandAugment()),
         }
         for _ in range(options.pairs):
             for way, begin in ways.items():
@@ -166,7 +174,7 @@ def main() -> None:
         }
         for way, found in runs.items()
     }
-    base = medians["torchvision"]["images_per_second"]
+    base = {way: medians[f"{WITH}, torchvision" if WITH in way else "torchvision"]["images_per_second"] for way in ways}
     write_result(
         "training_input",
         {
@@ -178,7 +186,7 @@ def main() -> None:
             "workers": WORKERS,
             "ways": medians,
             "times_torchvision": {
-                way: round(medians[way]["images_per_second"] / base, 2) for way in ways if way != "torchvision"
+                way: round(medians[way]["images_per_second"] / base[way], 2) for way in ways if "torchvision" not in way
             },
             "milliseconds_of_one_thread": parts,
             "load_average": round(os.getloadavg()[0], 2),

@@ -11,241 +11,44 @@ A *pair* is a setting (long tail or k shots, and how prompts name the classes) a
 every set of images of the design and real images alone, trained and judged on test and validation images (`grid`);
 a tuning for each budget, which sees training images alone (`tune-BUDGET`); and what that chose, measured on test images
 (`outcome-BUDGET`). Each leaves one JSON record under --results, written whole and last, and the runs lie under --work.
-Several processes share the work: each takes units that no other is at.
+Several processes share the work: each takes units that no other is at. Records say nothing of where they were made:
+those of several machines go into one folder. Images that a tuning made are taken over by the grid.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import logging
 import math
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from functools import partial
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from itertools import chain
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from benchmarks.evidence.locks import exclusive
-from benchmarks.evidence.records import FORMAT, read_record, write_record
+from benchmarks.evidence.records import FORMAT, write_record
+from benchmarks.tuning_units import SMOKE, Pair, Scale, Unit, pairs_of
 
 from augcond.amounts import images_to_make
-from augcond.config import RunConfig, parse_config
-from augcond.config.data import DataConfig
+from augcond.config import GeneratorConfig
 from augcond.datasets import load_dataset
 from augcond.datasets.splits import draw_split, source_images
 from augcond.errors import AugcondError, RunLockedError
-from augcond.evaluation.results import REAL_ONLY, Results
-from augcond.evaluation.tuning import read_tuning
-from augcond.experiments.tuning.candidates import Candidate, candidate_of, config_of, designed
-from augcond.experiments.tuning.schedule import Effort, schedule_of
+from augcond.evaluation.results import REAL_ONLY
+from augcond.experiments.tuning.schedule import schedule_of
 from augcond.experiments.tuning.survey import training_passes
-from augcond.experiments.tuning.tune import tune
-from augcond.experiments.tuning.writing import tuned_config
-from augcond.pipeline import evaluate, generate, train
-from augcond.store import RunFolder
+from augcond.generators import load_generator
 
 REPOSITORY = Path(__file__).parents[1]
 RESULTS = REPOSITORY / "benchmarks" / "results" / "tuning"
 WORK = REPOSITORY / "runs" / "tuning"
-COARSE = REPOSITORY / "benchmarks" / "evidence" / "names" / "coarse.tsv"
-"""Names that several classes share; without `data.several_names` these settings are left out, and said so."""
 
 _WAIT = 2.0
-_ALL_SOURCES = 99
-"""Of the grid: every recipe of the design, also those that folds could not judge."""
 
 logger = logging.getLogger("benchmarks.tuning")
-
-Prompts = Mapping[str, Mapping[str, Any]]
-PROMPTS: Prompts = {
-    "named": {},
-    "unnamed": {"prompt": ["a photo of a garment"]},
-    "coarse": {"data": {"class_names": str(COARSE), "several_names": True}},
-}
-"""How prompts name the classes, as sections of the config."""
-
-
-@dataclass(frozen=True, slots=True)
-class World:
-    """One setting: which real images there are, and how prompts name their classes."""
-
-    name: str
-    split: Mapping[str, Any]
-    plan: Mapping[str, Any]
-    prompts: str
-
-
-def _long_tail(imbalance: int, prompts: str) -> World:
-    split = {"name": "long-tail", "imbalance": imbalance, "head": 100, "order": "shuffled"}
-    return World(f"long-tail-{imbalance}-{prompts}", split, {"fill_to": 100}, prompts)
-
-
-def _shots(count: int, prompts: str) -> World:
-    return World(f"{count}-shot-{prompts}", {"name": "few-shot", "k": count}, {"per_class": 30}, prompts)
-
-
-WORLDS = (
-    _long_tail(50, "named"),
-    _long_tail(50, "unnamed"),
-    _long_tail(20, "coarse"),
-    _shots(2, "named"),
-    _shots(4, "unnamed"),
-    _shots(4, "named"),
-    _shots(8, "coarse"),
-    _shots(16, "named"),
-)
-
-
-@dataclass(frozen=True, slots=True)
-class Scale:
-    """How large everything is.
-
-    Attributes:
-        worlds: the settings.
-        seeds: of each.
-        budgets: of a tuning, in images.
-        base: sections of the config that all share.
-        effort: of a tuning.
-        sets: of the design that the grid measures; all where None.
-    """
-
-    worlds: tuple[World, ...] = WORLDS
-    seeds: int = 5
-    budgets: tuple[int, ...] = (500, 2000)
-    base: Mapping[str, Any] = field(
-        default_factory=lambda: {
-            "data": {"source": "builtin"},
-            "generator": {"name": "stable-unclip", "model": "builtin", "guidance_scale": 4.0, "steps": 5},
-            "training": {"model": "small-cnn", "batch_size": 32, "steps": 100, "seeds": 3},
-        }
-    )
-    effort: Effort = field(default_factory=lambda: Effort(candidates=12, folds=3))
-    sets: int | None = None
-
-
-SMOKE = Scale(
-    worlds=(_shots(3, "named"),),
-    seeds=1,
-    budgets=(60,),
-    base={
-        "data": {"source": "builtin"},
-        "generator": {"name": "stable-unclip", "model": "builtin", "guidance_scale": 4.0, "steps": 1},
-        "training": {"model": "small-cnn", "batch_size": 4, "steps": 1, "seeds": 1},
-        "engine": {"shard_size": 64},
-    },
-    effort=Effort(candidates=3, sets=2, finalists=2, folds=2, trainings=2),
-    sets=3,
-)
-"""Does the whole chain run on this machine? Its numbers mean nothing."""
-
-
-@dataclass(frozen=True, slots=True)
-class Unit:
-    """One unit of work: its record's name, and what measures it."""
-
-    name: str
-    measure: Callable[[], dict[str, Any]]
-
-
-@dataclass(frozen=True, slots=True)
-class Pair:
-    """A setting with a seed."""
-
-    world: World
-    seed: int
-    scale: Scale
-    work: Path
-    results: Path
-
-    @property
-    def name(self) -> str:
-        """The folder of its records and runs."""
-        return f"{self.world.name}/seed-{self.seed}"
-
-    def config(self, run: str) -> RunConfig:
-        """Return the config of a run of this pair; a seed is that of split, plan and training together."""
-        values = json.loads(json.dumps(self.scale.base))
-        for section, keys in PROMPTS[self.world.prompts].items():
-            values[section] = {**values.get(section, {}), **keys} if isinstance(keys, Mapping) else keys
-        values["data"]["split"] = {**self.world.split, "seed": self.seed}
-        values["plan"] = {**self.world.plan, "seed": self.seed}
-        trainings = values["training"]["seeds"]
-        values["training"]["seeds"] = [self.seed * 100 + number for number in range(trainings)]
-        return parse_config({**values, "run": str(self.work / self.name / run)}, origin=self.name)
-
-    def grid(self) -> list[Candidate]:
-        """Return the sets of images that are measured, trained on as configured."""
-        return designed(self.config("unused"), _ALL_SOURCES)[0][: self.scale.sets]
-
-    def units(self) -> Iterator[Unit]:
-        """Yield the units, what a tuning chose last: its record must be there by then."""
-        yield Unit(f"{self.name}/grid/{REAL_ONLY}", partial(self._measure, None))
-        for each in self.grid():
-            yield Unit(f"{self.name}/grid/{each.name}", partial(self._measure, each))
-        for budget in self.scale.budgets:
-            yield Unit(f"{self.name}/tune-{budget}", partial(self._tune, budget))
-        for budget in self.scale.budgets:
-            yield Unit(f"{self.name}/outcome-{budget}", partial(self._outcome, budget))
-
-    def _measure(self, candidate: Candidate | None) -> dict[str, Any]:
-        if candidate is None:
-            given = self.config(f"grid/{REAL_ONLY}")
-            return measured(_real_alone(given))
-        run = self.config(f"grid/{candidate.name}").run
-        return measured(config_of(self.config("unused"), candidate.settings, run, None))
-
-    def _tune(self, budget: int) -> dict[str, Any]:
-        started = time.perf_counter()
-        found = tune(self.config(f"tune-{budget}"), str(budget), effort=self.scale.effort)
-        kept = asdict(found)
-        kept["seconds"] = round(time.perf_counter() - started)
-        return kept
-
-    def _outcome(self, budget: int) -> dict[str, Any]:
-        config = self.config(f"tune-{budget}")
-        folder = RunFolder(config.run)
-        found = read_tuning(folder.tuning_path)
-        name = candidate_of(found.settings).name if found.chosen != REAL_ONLY else REAL_ONLY
-        known = read_record(self.results, f"{self.name}/grid/{name}")
-        if known is not None:
-            return {"chosen": name, **{on: known[on] for on in ("test", "validation")}}
-        return {"chosen": name, **measured(tuned_config(folder, config, found), folder.cells())}
-
-
-def _real_alone(config: RunConfig) -> RunConfig:
-    training = config.training.model_dump() | {"arms": [{"name": REAL_ONLY}]}
-    return config.model_copy(update={"training": type(config.training).model_validate(training)})
-
-
-def measured(config: RunConfig, known: Sequence[RunFolder] = ()) -> dict[str, Any]:
-    """Return the mean accuracy per class of each training of a run's last arm, on test and on validation images."""
-    real_alone = [arm.name for arm in config.training.arms or ()] == [REAL_ONLY]
-    if not real_alone:
-        recipe = config.conditioning.recipe_names[0]
-        training = config.training.model_dump() | {"arms": [{"name": recipe, "recipe": recipe}]}
-        config = config.model_copy(update={"training": type(config.training).model_validate(training)})
-        generate(config, reuse=[folder.path for folder in known if folder.plan_path.exists()])
-    train(config)
-    return {on: _class_means(evaluate(config, on=on)) for on in ("test", "validation")}
-
-
-def _class_means(results: Results) -> list[float]:
-    (arm,) = results.arms
-    return [round(seed.metrics.class_mean, 6) for seed in arm.seeds]
-
-
-def pairs_of(scale: Scale, work: Path, results: Path) -> tuple[list[Pair], list[str]]:
-    """Return all pairs, seed by seed, and the settings that this version cannot measure."""
-    possible = [world for world in scale.worlds if world.prompts != "coarse" or _knows_coarse()]
-    missing = [world.name for world in scale.worlds if world not in possible]
-    return [Pair(world, seed, scale, work, results) for seed in range(scale.seeds) for world in possible], missing
-
-
-def _knows_coarse() -> bool:
-    return "several_names" in DataConfig.model_fields and COARSE.is_file()
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -281,17 +84,20 @@ def main(arguments: Sequence[str] | None = None, scale: Scale | None = None) -> 
 
         tuning_coverage.run(options.repetitions)
         return 0
+    scale = scale or (SMOKE if options.smoke else Scale())
+    revision = load_generator(GeneratorConfig.model_validate(scale.base["generator"])).identity.revision
+    pairs = pairs_of(scale, options.work, options.results, revision)
     if options.page:
         from benchmarks import tuning_page
 
-        sys.stdout.write(tuning_page.write(options.results) + "\n")
+        try:
+            sys.stdout.write(tuning_page.write(options.results, pairs) + "\n")
+        except ValueError as error:
+            sys.stderr.write(f"{error}\n")
+            return 1
         return 0
-    scale = scale or (SMOKE if options.smoke else Scale())
-    pairs, missing = pairs_of(scale, options.work, options.results)
     if options.seeds is not None:
         pairs = [pair for pair in pairs if pair.seed < options.seeds]
-    if missing:
-        sys.stdout.write(f"left out, for want of data.several_names: {', '.join(missing)}\n")
     if options.estimate:
         sys.stdout.write(estimate(pairs, options.results) + "\n")
         return 0
@@ -308,34 +114,59 @@ def main(arguments: Sequence[str] | None = None, scale: Scale | None = None) -> 
 def _work_through(pairs: Sequence[Pair], options: argparse.Namespace) -> int:
     until = math.inf if options.budget_minutes is None else time.monotonic() + 60 * options.budget_minutes
     failed = 0
+    later: list[Unit] = []
     for pair in pairs:
-        left = [unit for unit in pair.units() if read_record(options.results, unit.name) is None]
-        while left:
-            states = []
-            for unit in left:
-                if time.monotonic() > until:
-                    return 1 if failed else 0
-                states.append(_try(unit, options))
-            failed += states.count("failed")
-            left = [unit for unit, state in zip(left, states, strict=True) if state in ("busy", "not ready")]
-            if left and "done" not in states:
-                if "busy" not in states:
-                    break  # what they need has failed
-                time.sleep(_WAIT)
+        # What others were at, or what lacked their tuning, comes again with the next pair: nobody waits.
+        later, failures = _pass(chain(later, pair.units()), options, until)
+        failed += failures
+    while later and time.monotonic() < until:
+        before = len(later)
+        later, failures = _pass(later, options, until)
+        failed += failures
+        if later and len(later) == before:
+            if not any(_is_busy(unit, options) for unit in later):
+                break  # what they need has failed
+            time.sleep(_WAIT)
     return 1 if failed else 0
+
+
+def _pass(units: Iterable[Unit], options: argparse.Namespace, until: float) -> tuple[list[Unit], int]:
+    """Measure units, and return those to come back to, and how many failed."""
+    states: list[tuple[Unit, str]] = []
+    for unit in units:
+        if time.monotonic() > until:
+            break
+        states.append((unit, _try(unit, options)))
+    return [unit for unit, state in states if state in ("busy", "not ready")], [s for _, s in states].count("failed")
+
+
+def _is_busy(unit: Unit, options: argparse.Namespace) -> bool:
+    """Return whether another process is at a unit, or at the tuning that it needs."""
+    for name in (unit.name, unit.name.replace("/outcome-", "/tune-")):
+        try:
+            with exclusive(options.work / "locks" / f"{name}.lock", "another process is at it"):
+                pass
+        except RunLockedError:
+            return True
+    return False
 
 
 def _try(unit: Unit, options: argparse.Namespace) -> Literal["done", "busy", "not ready", "failed"]:
     """Measure a unit, unless it is measured, another process is at it, or it needs what is not measured yet."""
+    if unit.known(options.results) is not None:
+        return "done"
     try:
         with exclusive(options.work / "locks" / f"{unit.name}.lock", "another process is at it"):
-            if read_record(options.results, unit.name) is not None:
+            if unit.known(options.results) is not None:
                 return "done"
             if not _ready(unit, options.results):
                 return "not ready"
             started = time.perf_counter()
-            write_record(options.results, unit.name, {"format": FORMAT, "unit": unit.name, **unit.measure()})
-            logger.info("%s: %.0f s", unit.name, time.perf_counter() - started)
+            measured = unit.measure()
+            seconds = round(time.perf_counter() - started, 1)
+            about = {"format": FORMAT, "unit": unit.name, "fingerprint": unit.fingerprint, "seconds": seconds}
+            write_record(options.results, unit.name, {**measured, **about})
+            logger.info("%s: %.0f s", unit.name, seconds)
             return "done"
     except RunLockedError:
         return "busy"
@@ -346,11 +177,13 @@ def _try(unit: Unit, options: argparse.Namespace) -> Literal["done", "busy", "no
 
 def _ready(unit: Unit, results: Path) -> bool:
     """Return whether what a unit needs is measured: an outcome needs its tuning."""
-    return "/outcome-" not in unit.name or read_record(results, unit.name.replace("/outcome-", "/tune-")) is not None
+    if "/outcome-" not in unit.name:
+        return True
+    return replace(unit, name=unit.name.replace("/outcome-", "/tune-")).known(results) is not None
 
 
-IMAGES_A_SECOND, STEP_SECONDS, OVERHEAD = 60.0, 0.03, 4.0
-"""About what one process of one thread does here on an idle core, at five sampling steps and batches of 32."""
+IMAGES_A_SECOND, STEP_SECONDS, OVERHEAD = 38.0, 0.013, 4.0
+"""About what one process of one thread does here on an idle core, at five sampling steps, 16 pixels, batches of 32."""
 
 
 def estimate(pairs: Sequence[Pair], results: Path) -> str:
@@ -367,7 +200,7 @@ def estimate(pairs: Sequence[Pair], results: Path) -> str:
         planned = sum(images_to_make(config.plan, real.classes, real.counts()))
         steps = config.training.steps * STEP_SECONDS
         for unit in pair.units():
-            if read_record(results, unit.name) is not None:
+            if unit.known(results) is not None:
                 continue
             units += 1
             made, trained = 0, len(config.training.training_seeds)

@@ -15,7 +15,8 @@ import matplotlib
 
 matplotlib.use("Agg")
 import numpy as np
-from benchmarks.evidence.records import read_records
+from benchmarks.evidence.records import Record, read_records
+from benchmarks.tuning_units import Pair
 from matplotlib import pyplot as plt
 
 from augcond.evaluation.results import REAL_ONLY
@@ -46,6 +47,7 @@ class Study:
         tuned: test accuracy of what a tuning chose, by budget.
         chosen: its name, by budget.
         gains: the estimated gain (mean, low, high) of what was chosen, by budget; None for real images alone.
+        noise: 1.96 standard errors of a difference of two of these accuracies, from the spread over trainings.
     """
 
     name: str
@@ -54,6 +56,12 @@ class Study:
     tuned: Mapping[int, float]
     chosen: Mapping[int, str]
     gains: Mapping[int, tuple[float, float, float] | None]
+    noise: float
+
+    @property
+    def world(self) -> str:
+        """The setting."""
+        return self.name.partition("/")[0]
 
     @property
     def best(self) -> float:
@@ -71,12 +79,23 @@ class Study:
 
 
 def studies_of(results: Path) -> list[Study]:
-    """Return the pairs whose grid and tunings are all measured."""
-    records: dict[str, dict[str, dict[str, Any]]] = {}
-    for record in read_records(results):
+    """Return the pairs of which every unit is measured that compares: real images alone, the grid, and all tunings."""
+    return _studies(list(read_records(results)) if results.is_dir() else [])
+
+
+def _studies(records: Sequence[Record], pairs: Sequence[Pair] | None = None) -> list[Study]:
+    found: dict[str, dict[str, dict[str, Any]]] = {}
+    for record in records:
         world, seed, unit = record["unit"].split("/", 2)
-        records.setdefault(f"{world}/{seed}", {})[unit] = record
-    return [found for name, units in sorted(records.items()) if (found := _study(name, units)) is not None]
+        found.setdefault(f"{world}/{seed}", {})[unit] = record
+    asked = None if pairs is None else {pair.name: {unit.name for unit in pair.units()} for pair in pairs}
+    whole = {
+        name: units
+        for name, units in found.items()
+        # A grid that is half measured has no best.
+        if asked is None or asked.get(name, set()) <= {f"{name}/{unit}" for unit in units}
+    }
+    return [study for name, units in sorted(whole.items()) if (study := _study(name, units)) is not None]
 
 
 def _study(name: str, units: Mapping[str, dict[str, Any]]) -> Study | None:
@@ -96,7 +115,13 @@ def _study(name: str, units: Mapping[str, dict[str, Any]]) -> Study | None:
         {budget: float(np.mean(record["test"])) for budget, record in outcomes.items()},
         {budget: record["chosen"] for budget, record in outcomes.items()},
         gains,
+        _noise([record["test"] for record in grid.values()]),
     )
+
+
+def _noise(trainings: Sequence[Sequence[float]]) -> float:
+    spreads = [np.var(each, ddof=1) / len(each) for each in trainings if len(each) > 1]
+    return float(1.96 * np.sqrt(2 * np.mean(spreads))) if spreads else 0.0
 
 
 def wilson(held: int, of: int) -> tuple[float, float]:
@@ -107,25 +132,84 @@ def wilson(held: int, of: int) -> tuple[float, float]:
 
 
 def text_of(studies: Sequence[Study]) -> str:
-    """Return the table and what follows from it, as Markdown."""
+    """Return the tables and what follows from them, as Markdown."""
     if not studies:
-        return "Nothing is measured yet."
+        return "No pair is whole yet, so nothing can be said."
     lines = [
-        f"{len(studies)} pairs of a setting and a seed. Regret: points of mean accuracy per class on test images "
-        "behind the best of the grid.",
+        "Regret: points of mean accuracy per class on test images behind the best of all that was measured of a pair. "
+        "The last column counts pairs in which a way ends below real images alone by more than a point and the noise "
+        "of three trainings.",
         "",
-        "| how it was chosen | median | mean | worst | more than a point below real images alone |",
+        "| how it was chosen | median | mean | worst | below real images alone |",
         "|---|---|---|---|---|",
     ]
     regrets = [study.regrets() for study in studies]
+    means: dict[str, float] = {}
     for way in dict.fromkeys(name for each in regrets for name in each):
-        values = np.array([each[way] for each in regrets if way in each])
-        alone = np.array([each[FIXED[REAL_ONLY]] for each in regrets if way in each])
-        below = f"{int((values > alone + 1).sum())} of {len(values)}"
-        lines.append(f"| {way} | {np.median(values):.1f} | {values.mean():.1f} | {values.max():.1f} | {below} |")
+        of = [(study, each) for study, each in zip(studies, regrets, strict=True) if way in each]
+        values = np.array([each[way] for _, each in of])
+        below = sum(each[way] > each[FIXED[REAL_ONLY]] + 1 + 100 * study.noise for study, each in of)
+        means[way] = float(values.mean())
+        lines.append(
+            f"| {way} | {np.median(values):.1f} | {means[way]:.1f} | {values.max():.1f} | {below} of {len(values)} |"
+        )
     for budget in sorted({budget for study in studies for budget in study.gains}):
-        lines += ["", _honesty(studies, budget)]
-    return "\n".join(lines)
+        lines += ["", _goal(studies, budget, means), "", _honesty(studies, budget)]
+    return "\n".join([*lines, "", *_by_world(studies)])
+
+
+def _goal(studies: Sequence[Study], budget: int, means: Mapping[str, float]) -> str:
+    """Return in words whether a budget does what was asked for."""
+    way = f"augcond tune, {budget} images"
+    median = float(np.median([study.regrets()[way] for study in studies if budget in study.tuned]))
+    better = [name for name in FIXED.values() if name in means and means[way] >= means[name]]
+    told = "below every fixed setting" if not better else f"not below {', '.join(better)}"
+    return (
+        f"Asked for: a median regret of at most 1.0 point, and on average below every fixed setting. With {budget} "
+        f"images: {median:.1f} ({'met' if median <= 1 else 'not met'}), on average {told}."
+    )
+
+
+def _by_world(studies: Sequence[Study]) -> list[str]:
+    """Return the table of the settings: accuracies in percent, the mean over their seeds."""
+    budgets = sorted({budget for study in studies for budget in study.tuned})
+    heads = ["setting", "seeds", "real images alone", "our default", *(f"tuned, {b}" for b in budgets), "best"]
+    lines = [f"| {' | '.join(heads)} |", "|" + "---|" * len(heads)]
+    for world in dict.fromkeys(study.world for study in studies):
+        own = [study for study in studies if study.world == world]
+        columns = [[study.test.get(name) for study in own] for name in (REAL_ONLY, "as-configured")]
+        columns += [[study.tuned.get(budget) for study in own] for budget in budgets]
+        columns.append([study.best for study in own])
+        known = [[value for value in column if value is not None] for column in columns]
+        cells = [f"{100 * np.mean(values):.1f}" if values else "" for values in known]
+        lines.append(f"| {' | '.join([world, str(len(own)), *cells])} |")
+    return lines
+
+
+def state_of(pairs: Sequence[Pair], records: Sequence[Record], studies: Sequence[Study]) -> str:
+    """Return in words what was measured, what is missing, and how long it took.
+
+    Raises:
+        ValueError: records are of other settings than the benchmark has now.
+    """
+    wanted = {pair.name: pair.fingerprint for pair in pairs}
+    stale = [r["unit"] for r in records if wanted.get("/".join(r["unit"].split("/")[:2])) != r["fingerprint"]]
+    if stale:
+        raise ValueError(
+            f"{len(stale)} records were measured with other settings than python -m benchmarks.tuning has now, such as "
+            f"{stale[0]}: measure on, or delete them"
+        )
+    scale = pairs[0].scale
+    training = scale.base["training"]
+    hours = sum(record["seconds"] for record in records) / 3600
+    missing = len(pairs) - len(studies)
+    left = f" **Not complete: {missing} pairs are missing; this may still change.**" if missing else ""
+    return (
+        f"{len(studies)} of {len(pairs)} pairs of a setting and a seed are whole.{left} "
+        f"{scale.base['generator']['steps']} sampling steps; {training['model']} at {training['image_size']} pixels, "
+        f"{training['steps']} steps, {training['seeds']} trainings of each accuracy; {scale.effort.candidates} "
+        f"candidates and {scale.effort.folds} folds. {hours:.1f} hours of wall-clock time of one process."
+    )
 
 
 def _honesty(studies: Sequence[Study], budget: int) -> str:
@@ -167,10 +251,17 @@ def draw(studies: Sequence[Study], path: Path) -> None:
         plt.close(figure)
 
 
-def write(results: Path, page: Path = PAGE, figure: Path = FIGURE) -> str:
-    """Write the table into the page and the figure beside it, and return the table."""
-    studies = studies_of(results)
-    text = text_of(studies)
+def write(results: Path, pairs: Sequence[Pair], page: Path | None = None, figure: Path | None = None) -> str:
+    """Write the table into the page and the figure beside it, and return the table.
+
+    Raises:
+        ValueError: the page lacks the marks, or records are of other settings.
+    """
+    page, figure = page or PAGE, figure or FIGURE
+    records = list(read_records(results)) if results.is_dir() else []
+    studies = _studies(records, pairs)
+    state = state_of(pairs, records, studies) if records else "Nothing is measured yet."
+    text = "\n\n".join([state, *([text_of(studies)] if records else [])])
     if studies:
         draw(studies, figure)
         text += f"\n\n![Regret of every way to choose](img/tuning/{figure.name})"

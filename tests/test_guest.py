@@ -78,6 +78,34 @@ def numbers_to_come():
     return random.getstate(), (numpy[1].tolist(), *numpy[2:]), torch.get_rng_state().tolist()
 
 
+def precision():
+    try:
+        return torch.get_float32_matmul_precision()
+    except RuntimeError:  # the newer interface says otherwise
+        return None
+
+
+@contextmanager
+def put_precision():
+    """Ask for less precision as PyTorch's documentation does, where it can be asked so."""
+    before = precisions()
+    if before:
+        torch.backends.fp32_precision, torch.backends.mkldnn.conv.fp32_precision = "tf32", "bf16"
+        torch.backends.cuda.matmul.fp32_precision = "tf32"  # from here on the older interface cannot be read
+    yield
+    if before:
+        torch.backends.mkldnn.conv.fp32_precision, torch.backends.cuda.matmul.fp32_precision = before[1:]
+        torch.backends.fp32_precision = before[0]
+
+
+def precisions():
+    backends = torch.backends
+    if not hasattr(backends, "fp32_precision"):
+        return ()
+    places = (backends, backends.mkldnn.conv, backends.cuda.matmul)
+    return tuple(place.fp32_precision for place in places)
+
+
 STATES = {
     "gradients": (lambda: torch.no_grad(), torch.is_grad_enabled),
     "inference": (lambda: torch.inference_mode(), torch.is_inference_mode_enabled),
@@ -86,8 +114,18 @@ STATES = {
     "autocast": (lambda: torch.autocast("cpu", torch.bfloat16), lambda: torch.is_autocast_enabled("cpu")),
     "precision": (
         lambda: put_back(torch.set_float32_matmul_precision, torch.get_float32_matmul_precision(), "medium"),
-        torch.get_float32_matmul_precision,
+        precision,
     ),
+    "newer precision": (put_precision, precisions),
+    "attention": (
+        lambda: put_back(torch.backends.cuda.enable_flash_sdp, True, False),
+        torch.backends.cuda.flash_sdp_enabled,
+    ),
+    "cudnn": (
+        lambda: put_back(lambda on: setattr(torch.backends.cudnn, "benchmark", on), False, True),
+        lambda: torch.backends.cudnn.benchmark,
+    ),
+    "NumPy's errors": (lambda: np.errstate(all="raise"), np.geterr),
     "algorithms": (
         lambda: put_back(lambda on: torch.use_deterministic_algorithms(mode=on), False, True),
         torch.are_deterministic_algorithms_enabled,
@@ -125,7 +163,8 @@ STATES = {
 
 def numbers(root):
     """Return the weights' bytes and the accuracies of a small run."""
-    config = toy_run(root, training={"seeds": 1, "steps": 2}, engine={"threads": torch.get_num_threads()})
+    sections = {"plan": {"per_class": 2}, "conditioning": {"recipe": "mixup"}, "training": {"seeds": 1, "steps": 2}}
+    config = toy_run(root, **sections, engine={"threads": torch.get_num_threads()})
     generate(config)
     train(config)
     results = evaluate(config)
@@ -139,7 +178,9 @@ def plain(tmp_path_factory):
     return numbers(tmp_path_factory.mktemp("plain"))
 
 
-@pytest.mark.parametrize("without", [("Accelerate", "inference"), ("device", "gradients")], ids="+".join)
+@pytest.mark.parametrize(
+    "without", [("Accelerate", "inference", "precision"), ("device", "gradients", "newer precision")], ids="+".join
+)
 def test_the_callers_state_changes_no_number_and_stays(plain, tmp_path, without):
     with ExitStack() as stack:
         for name, (setting, _) in STATES.items():

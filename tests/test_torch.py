@@ -210,7 +210,7 @@ def in_small(example: str) -> str:
     few = (
         ("224", "32"),
         ("size=32", "size=4"),
-        ("steps=100", "steps=2"),
+        ("steps=100", "steps=1"),
         ("range(10)", "range(2)"),
         ("num_workers=2", ""),
     )

@@ -16,7 +16,7 @@ from tests.training.toys import toy_run
 
 
 def toy(root, **sections):
-    return toy_run(root, training={"steps": 4, "seeds": 2}, plan={"per_class": 2}, **sections)
+    return toy_run(root, training={"steps": 3, "seeds": 1}, plan={"per_class": 1}, **sections)
 
 
 @tracked
@@ -47,8 +47,8 @@ def test_losses_accuracies_and_counts_arrive(found):
     _, results, events = found
     names = set(events.Tags()["scalars"])
     arms = [arm.name for arm in results.arms]
-    assert {f"loss/{arm}/seed-{seed}" for arm in arms for seed in (0, 1)} <= names
-    assert [event.step for event in events.Scalars(f"loss/{arms[0]}/seed-0")] == [1, 2, 3, 4]
+    assert {f"loss/{arm}/seed-0" for arm in arms} <= names
+    assert [event.step for event in events.Scalars(f"loss/{arms[0]}/seed-0")] == [1, 2, 3]
     for arm in results.arms:
         assert last(events, f"test/{arm.name}/overall") == pytest.approx(arm.mean.overall)
     planned = results.arms[1].synthetic_images * (len(arms) - 1)
@@ -71,17 +71,18 @@ def test_nobody_is_told_anything_afterwards(found):
 
 
 def test_a_run_without_trackers_writes_nothing_of_the_kind(tmp_path):
-    config = toy(tmp_path)
+    config = toy(tmp_path, conditioning={"recipe": "text"})
     generate(config)
     assert not (config.run / FOLDER).exists()
 
 
-@pytest.mark.parametrize("stage", [generate, train, evaluate, run])
-def test_a_tracker_that_is_not_installed_is_said_before_the_work(tmp_path, monkeypatch, stage):
+def test_a_tracker_that_is_not_installed_is_said_before_the_work(tmp_path, monkeypatch):
     monkeypatch.setattr(tracking.importlib.util, "find_spec", lambda name: None)
     config = toy(tmp_path, tracking=["wandb", "tensorboard"])
-    with pytest.raises(MissingExtraError, match=r"tracking: wandb is not installed: pip install 'augcond\[wandb\]'"):
-        stage(config)
+    said = r"tracking: wandb is not installed: pip install 'augcond\[wandb\]'"
+    for stage in (generate, train, evaluate, run):
+        with pytest.raises(MissingExtraError, match=said):
+            stage(config)
     assert not config.run.exists()
 
 

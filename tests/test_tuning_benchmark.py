@@ -1,23 +1,32 @@
 """The benchmark of `augcond tune`: its units, its page, its simulation, and the whole chain where there is time."""
 
+from dataclasses import replace
+
 import pytest
-from benchmarks import tuning, tuning_coverage, tuning_page
+from benchmarks import tuning, tuning_coverage, tuning_page, tuning_units
+from benchmarks.evidence.locks import exclusive
 from benchmarks.evidence.records import FORMAT, read_records, write_record
 
+from augcond.errors import ConfigError
 
-def records(folder, pairs=4):
+GRID = {"real-only": 0.5, "as-configured": 0.6, "embed-cutmix-dropout,guidance=2": 0.4, "text,guidance=4": 0.7}
+TWO_SHOTS = next(world for world in tuning_units.WORLDS if world.name == "2-shot-named")
+
+
+def write(folder, name, fingerprint="", **values):
+    about = {"format": FORMAT, "unit": name, "fingerprint": fingerprint, "seconds": 360.0}
+    write_record(folder, name, {**about, **values})
+
+
+def records(folder, pairs=4, fingerprints=lambda seed: ""):
     for seed in range(pairs):
-        name = f"2-shot-named/seed-{seed}"
-        grid = {"real-only": 0.5, "as-configured": 0.6, "embed-cutmix-dropout,guidance=2": 0.4, "text,guidance=4": 0.7}
-        for candidate, value in grid.items():
-            unit = f"{name}/grid/{candidate}"
-            validation = 1 - value
-            write_record(folder, unit, {"format": FORMAT, "unit": unit, "test": [value], "validation": [validation]})
+        name, own = f"2-shot-named/seed-{seed}", fingerprints(seed)
+        for candidate, value in GRID.items():
+            write(folder, f"{name}/grid/{candidate}", own, test=[value, value + 0.01], validation=[1 - value])
         chosen = "as-configured" if seed else "real-only"
         found = {"gain": {"mean": 0.05, "low": 0.0, "high": 0.2 if seed % 2 else 0.06}}
-        write_record(folder, f"{name}/tune-500", {"format": FORMAT, "unit": f"{name}/tune-500", **found})
-        outcome = {"chosen": chosen, "test": [grid[chosen]], "validation": [0.0]}
-        write_record(folder, f"{name}/outcome-500", {"format": FORMAT, "unit": f"{name}/outcome-500", **outcome})
+        write(folder, f"{name}/tune-500", own, **found)
+        write(folder, f"{name}/outcome-500", own, chosen=chosen, test=[GRID[chosen] + 0.005], validation=[0.0])
 
 
 def test_regrets_and_honesty_are_read_off_the_records(tmp_path):
@@ -32,22 +41,38 @@ def test_regrets_and_honesty_are_read_off_the_records(tmp_path):
     assert "real images alone were chosen in 1 of 4 pairs" in text
     # A gain of 10 points lies within two of the other three intervals.
     assert "in 2 (67 %" in text
+    # Ten points below real images alone: more than one and the noise of two trainings that are a point apart.
+    assert studies[1].noise == pytest.approx(1.96 * 0.01 * 0.5**0.5)
     assert "| the paper's default, guidance 2 | 30.0 | 30.0 | 30.0 | 4 of 4 |" in text
+    assert "With 500 images: 10.0 (not met), on average not below our default." in text
+    assert "| 2-shot-named | 4 | 50.5 | 60.5 | 58.0 | 70.5 |" in text
 
 
-def test_the_page_is_written_between_its_marks(tmp_path):
+def test_the_page_is_written_between_its_marks(tmp_path, monkeypatch):
     page, figure = tmp_path / "page.md", tmp_path / "img" / "regret.svg"
+    scale = tuning_units.Scale(worlds=(TWO_SHOTS,), seeds=5, budgets=(500,))
+    pairs = tuning.pairs_of(scale, tmp_path, tmp_path)
+    monkeypatch.setattr(
+        tuning_units.Pair, "grid", lambda self: [tuning_units.Candidate(name, {}) for name in list(GRID)[1:]]
+    )
     page.write_text(f"before\n{tuning_page._MARKS[0]}\nold\n{tuning_page._MARKS[1]}\nafter\n")
-    tuning_page.write(tmp_path / "none", page, figure)
+    tuning_page.write(tmp_path / "none", pairs, page, figure)
     assert "Nothing is measured yet." in page.read_text() and not figure.exists()
-    records(tmp_path / "results")
-    tuning_page.write(tmp_path / "results", page, figure)
+    records(tmp_path / "results", fingerprints=lambda seed: pairs[seed].fingerprint)
+    # A pair of which a unit is missing has no best.
+    (tmp_path / "results" / "2-shot-named" / "seed-3" / "grid" / "text,guidance=4.json").unlink()
+    tuning_page.write(tmp_path / "results", pairs, page, figure)
     text = page.read_text()
-    assert text.startswith("before\n") and text.endswith("after\n") and "old" not in text
+    assert text.startswith("before\n") and text.endswith("after\n") and "\nold\n" not in text
+    assert "3 of 5 pairs of a setting and a seed are whole. **Not complete: 2 pairs are missing" in text
+    assert "2.3 hours of wall-clock time" in text
     assert figure.stat().st_size > 1000
+    write(tmp_path / "results", "2-shot-named/seed-0/tune-500", "of other settings", gain=None)
+    with pytest.raises(ValueError, match="such as 2-shot-named/seed-0/tune-500"):
+        tuning_page.write(tmp_path / "results", pairs, page, figure)
     page.write_text("no marks")
     with pytest.raises(ValueError, match="marks"):
-        tuning_page.write(tmp_path / "results", page, figure)
+        tuning_page.write(tmp_path / "none", pairs, page, figure)
 
 
 def test_binomial_intervals():
@@ -56,13 +81,69 @@ def test_binomial_intervals():
 
 
 def test_there_are_forty_pairs_and_an_outcome_comes_after_its_tuning(tmp_path):
-    assert len(tuning.WORLDS) * tuning.Scale().seeds >= 40
-    pairs, missing = tuning.pairs_of(tuning.Scale(seeds=1), tmp_path, tmp_path)
-    assert len(pairs) + len(missing) == len(tuning.WORLDS)
+    scale = tuning_units.Scale()
+    pairs = tuning.pairs_of(scale, tmp_path, tmp_path)
+    assert len({pair.name for pair in pairs}) == len(tuning_units.WORLDS) * scale.seeds >= 40
+    assert {world.prompts for world in tuning_units.WORLDS} == {"named", "unnamed", "coarse"}
     names = [unit.name.rpartition("/")[2] for unit in pairs[0].units()]
     assert len(names) == len(set(names))
-    assert names.index("tune-500") < names.index("outcome-500")
+    assert names.index("tune-500") < names.index("as-configured") < names.index("outcome-500")
     assert {"real-only", "as-configured", "embed-cutmix-dropout,guidance=2", "tune-2000"} < set(names)
+
+
+def test_what_is_measured_with_other_settings_is_measured_again(tmp_path):
+    scale = tuning_units.Scale(worlds=(TWO_SHOTS,), seeds=1)
+    (pair,) = tuning.pairs_of(scale, tmp_path / "here", tmp_path)
+    unit = next(pair.units())
+    write(tmp_path, unit.name, unit.fingerprint)
+    assert unit.known(tmp_path) is not None
+    (elsewhere,) = tuning.pairs_of(scale, tmp_path / "there", tmp_path)
+    assert elsewhere.fingerprint == pair.fingerprint
+    for other in (
+        replace(pair, scale=replace(scale, effort=replace(scale.effort, folds=2))),
+        replace(pair, seed=1),
+        replace(pair, revision="of other weights"),
+        replace(pair, world=replace(TWO_SHOTS, prompts="coarse")),
+    ):
+        assert replace(unit, fingerprint=other.fingerprint).known(tmp_path) is None
+
+
+class _Pair:
+    def __init__(self, *units):
+        self._units = units
+
+    def units(self):
+        return iter(self._units)
+
+
+def test_nobody_waits_for_others_while_there_is_something_to_do(tmp_path, monkeypatch):
+    """The first pair's tuning is another process's: the next pair is measured meanwhile, and its outcome at the end."""
+    done = []
+
+    def unit(name, fails=False):
+        def measure():
+            if fails:
+                raise ConfigError("no")
+            done.append(name)
+            return {}
+
+        return tuning_units.Unit(name, "same", measure)
+
+    one = _Pair(unit("a/tune-5"), unit("a/grid/x"), unit("a/outcome-5"))
+    two = _Pair(unit("b/tune-5", fails=True), unit("b/grid/x"), unit("b/outcome-5"))
+    options = tuning.parse(["--results", str(tmp_path / "results"), "--work", str(tmp_path)])
+    other = exclusive(tmp_path / "locks" / "a" / "tune-5.lock", "held")
+    other.__enter__()
+
+    def other_process_ends(seconds):
+        assert done == ["a/grid/x", "b/grid/x"]
+        write(tmp_path / "results", "a/tune-5", "same")
+        other.__exit__(None, None, None)
+
+    monkeypatch.setattr(tuning.time, "sleep", other_process_ends)
+    assert tuning._work_through([one, two], options) == 1
+    # What needs the tuning that failed is not waited for.
+    assert done == ["a/grid/x", "b/grid/x", "a/outcome-5"]
 
 
 def test_a_simulated_round_is_the_same_each_time():
@@ -73,11 +154,23 @@ def test_a_simulated_round_is_the_same_each_time():
 
 
 @pytest.mark.slow
-def test_the_whole_chain_runs_and_resumes(tmp_path):
+@pytest.mark.timeout(1800)
+def test_the_whole_chain_runs_and_resumes(tmp_path, monkeypatch):
+    """A tuning, its grid, which takes its images over, and what it chose; and the page of it."""
     command = ["--smoke", "--work", str(tmp_path / "work"), "--results", str(tmp_path / "results")]
     assert tuning.main(command) == 0
     found = {record["unit"]: record for record in read_records(tmp_path / "results")}
     assert len(found) == 6
     assert tuning.main(command) == 0
     assert {record["unit"]: record for record in read_records(tmp_path / "results")} == found
-    assert "1 pairs" in tuning_page.text_of(tuning_page.studies_of(tmp_path / "results"))
+    page = tmp_path / "page.md"
+    page.write_text("\n".join(tuning_page._MARKS))
+    monkeypatch.setattr(tuning_page, "PAGE", page)
+    monkeypatch.setattr(tuning_page, "FIGURE", tmp_path / "regret.svg")
+    assert tuning.main([*command, "--page"]) == 0
+    assert "1 of 1 pairs" in page.read_text(encoding="utf-8")
+    # Records that come without the runs are enough: what is chosen stands in them.
+    (tmp_path / "results" / "3-shot-named" / "seed-0" / "outcome-60.json").unlink()
+    assert tuning.main([*command[:2], str(tmp_path / "elsewhere"), *command[3:]]) == 0
+    again = {record["unit"]: record for record in read_records(tmp_path / "results")}
+    assert again.keys() == found.keys()

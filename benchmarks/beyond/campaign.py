@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from benchmarks.beyond.settings import NOT_CHOSEN, PILOTS, PROMPTLESS, Cell, Idea, Size
+from benchmarks.beyond.settings import NOT_CHOSEN, PILOTS, PROBES, PROMPTLESS, Cell, Idea, Size
 from benchmarks.evidence.campaign import Campaign, NotMeasured
 from benchmarks.evidence.estimate import pool_of
 from benchmarks.evidence.measuring import Measuring
 from benchmarks.evidence.records import Record, read_record
-from benchmarks.evidence.settings import ArmSpec
+from benchmarks.evidence.settings import SELECTION_SEED, ArmSpec, Protocol, synthetic, tuned_spec
 from benchmarks.evidence.units import Setting, Unit, make_unit
 
 from augcond.amounts import images_to_make
@@ -23,6 +24,9 @@ from augcond.experiments.rounds import generate_in_rounds
 from augcond.training.arms import HeldOut
 
 STEPS = ("pilots", "final", "senses")
+
+_Row = tuple[str, Idea, Cell, int, int]
+"""Start of its units' names, what it is, in which cell, with which seed, and how many trainings."""
 
 _BOTH: tuple[HeldOut, ...] = ("validation", "test")
 
@@ -46,14 +50,48 @@ class Beyond:
     work: Path
     revision: str
     guess: bool = False
-    _found: dict[tuple[str, str], Mapping[str, Any]] = field(default_factory=dict)
+    _found: dict[tuple[str, str], dict[str, Any]] = field(default_factory=dict)
 
     def units(self, step: str) -> Iterator[Unit]:
         """Yield the units of a step; each must be measured before the next is asked for."""
+        return (self._unit(*row) for row in self._rows(step))
+
+    def planned(self, step: str) -> int:
+        """Return how many units a step has.
+
+        Raises:
+            NotMeasured: see `chosen`.
+        """
+        return sum(1 for _ in self._rows(step))
+
+    def _rows(self, step: str) -> Iterator[_Row]:
         yield from {"pilots": self._pilots, "final": self._final, "senses": self._senses}[step]()
+
+    def check_current(self, records: Sequence[Record]) -> None:
+        """Refuse records that were measured with other settings than the campaign has now.
+
+        Raises:
+            ValueError: naming the first of them.
+        """
+        if not records:
+            return
+        wanted: dict[str, str] = {}
+        for step in STEPS:
+            # Which the final ones are is not known yet.
+            with suppress(NotMeasured):
+                wanted |= {unit.name: unit.fingerprint for unit in self.units(step)}
+        stale = [record["unit"] for record in records if wanted.get(record["unit"]) != record["fingerprint"]]
+        if stale:
+            raise ValueError(
+                f"{len(stale)} records were measured with other settings than python -m benchmarks.beyond has now, "
+                f"such as {stale[0]}: measure on, or delete them"
+            )
 
     def chosen(self) -> tuple[Idea, ...]:
         """Return the ideas that did best on validation images, on the average of cells and seeds of the pilots.
+
+        The last of them makes room for both in one: the best idea of which images there are, trained on by the best
+        one of how, where each did better than what it changes.
 
         Raises:
             NotMeasured: a pilot is not measured yet.
@@ -61,72 +99,92 @@ class Beyond:
         asked = [idea for idea in self.size.ideas if idea.name not in NOT_CHOSEN]
         if self.guess:
             return tuple(asked[: self.size.chosen])
-        return tuple(sorted(asked, key=self._on_validation, reverse=True)[: self.size.chosen])
+        order = sorted(asked, key=lambda idea: self.on_validation(idea.name), reverse=True)
+        own = [next((idea for idea in order if idea.of_training is kind), None) for kind in (False, True)]
+        better = [one for one in own if one is not None and self.on_validation(one.name) > self.on_validation(one.of)]
+        if len(better) < 2:
+            return tuple(order[: self.size.chosen])
+        return (*order[: self.size.chosen - 1], better[0].with_training_of(better[1]))
 
-    def _on_validation(self, idea: Idea) -> float:
+    def on_validation(self, row: str) -> float:
+        """Return how a row of the pilots did on validation images, on the average of cells and seeds.
+
+        Raises:
+            NotMeasured: one of its units is not measured yet.
+        """
         found = []
         for cell in PILOTS:
             for seed in range(self.size.pilot_seeds):
-                name = f"pilots/{cell.name}/{idea.name}/seed-{seed}"
+                name = f"pilots/{cell.name}/{row}/seed-{seed}"
                 record = read_record(self.results, name)
                 if record is None:
                     raise NotMeasured(f"{name} must be measured before the second step")
                 found.append(float(record["models"][0]["validation"]["overall"]))
         return fmean(found)
 
-    def _pilots(self) -> Iterator[Unit]:
+    def _pilots(self) -> Iterator[_Row]:
+        rows = [Idea(spec) for spec in (*PROMPTLESS, *self.size.baselines)]
         for seed in range(self.size.pilot_seeds):
             for cell in PILOTS:
-                rows = [Idea(spec) for spec in (*PROMPTLESS, *self.size.baselines)]
                 for idea in (*rows, *self.size.ideas):
                     if _fits(idea.spec, cell):
-                        yield self._unit(f"pilots/{cell.name}", idea, cell, seed, seed)
+                        yield f"pilots/{cell.name}", idea, cell, seed, 1
 
-    def _final(self) -> Iterator[Unit]:
+    def _final(self) -> Iterator[_Row]:
         chosen = self.chosen()
         for seed in range(self.size.seeds):
-            for training in range(self.size.trainings):
-                drawn = seed + 1000 * training  # of the first training those of the other tables
-                for shots in (None, *self.size.shots):
-                    for spec in PROMPTLESS:
-                        if _fits(spec, Cell("any", shots)):
-                            start = f"final/{Cell('any', shots).name}"
-                            yield self._unit(start, Idea(spec), Cell("any", shots), seed, drawn, training)
-                    for cell in (Cell(kind, shots) for kind in self.size.kinds):
-                        for idea in (*map(Idea, self.size.baselines), *chosen):
-                            yield self._unit(f"final/{cell.name}", idea, cell, seed, drawn, training)
+            for shots in (None, *self.size.shots):
+                cell = Cell("any", shots)
+                for spec in PROMPTLESS:
+                    if _fits(spec, cell):
+                        yield f"final/{cell.name}", Idea(spec), cell, seed, self.size.trainings
+                for cell in (Cell(kind, shots) for kind in self.size.kinds):
+                    for idea in (*map(Idea, self.size.baselines), *chosen):
+                        yield f"final/{cell.name}", idea, cell, seed, self.size.trainings
 
-    def _senses(self) -> Iterator[Unit]:
+    def _senses(self) -> Iterator[_Row]:
         for seed in range(self.size.sense_seeds):
             for shots in (None, *self.size.shots):
                 cell = Cell("wrong-senses", shots)
                 for spec in self.size.baselines:
-                    yield self._unit(f"senses/{cell.name}", Idea(spec), cell, seed, seed)
+                    yield f"senses/{cell.name}", Idea(spec), cell, seed, 1
 
-    def _unit(self, start: str, idea: Idea, cell: Cell, seed: int, trained: int, training: int | None = None) -> Unit:
+    def _unit(self, start: str, idea: Idea, cell: Cell, seed: int, trainings: int) -> Unit:
         overrides = {**cell.overrides, **idea.overrides}
         setting = Setting(cell.protocol, (idea.spec,), seed, cell.shots, overrides=overrides, names=cell.names)
         setting = replace(setting, rounds=idea.rounds)
         setting = replace(setting, overrides={**self._tuned(setting), **overrides})
         further: dict[str, Any] = {}
-        if trained != seed:
-            further["training.seeds"] = [trained]
+        if trainings > 1:
+            # The first is that of the other tables.
+            further["training.seeds"] = [seed + 1000 * training for training in range(trainings)]
         if idea.halved:
             further["plan.per_class"] = _halves(self._parsed(setting))
             further["plan.fill_to"] = None
         setting = replace(setting, overrides={**setting.overrides, **further})
-        middle = "" if training is None else f"/training-{training}"
-        return self._made(f"{start}/{idea.name}{middle}/seed-{seed}", setting)
+        return self._made(f"{start}/{idea.name}/seed-{seed}", setting)
 
-    def _tuned(self, setting: Setting) -> Mapping[str, Any]:
-        """Return what the evidence's tuning has found for the arm of a setting."""
-        tuned_as = setting.arms[0].tuned_as
-        if tuned_as is None:
+    def _tuned(self, setting: Setting) -> dict[str, Any]:
+        """Return what the evidence's tuning has found for the arm of a setting.
+
+        A probe trains as that of the evidence, which is tuned on the long tail, on the images of the row of its recipe.
+        """
+        spec = setting.arms[0]
+        if spec not in PROBES:
+            return self._tuned_as(setting.protocol, spec.tuned_as)
+        trained = self._tuned_as("long-tail", "encoder-probe")
+        made = self._tuned_as(setting.protocol, None if spec.recipe is None else synthetic(str(spec.recipe)).tuned_as)
+        return {key: value for key, value in trained.items() if key.startswith("training.")} | {
+            key: value for key, value in made.items() if not key.startswith("training.")
+        }
+
+    def _tuned_as(self, protocol: Protocol, name: str | None) -> dict[str, Any]:
+        if name is None:
             return {}
-        key = (setting.protocol, tuned_as)
-        if key not in self._found:
-            self._found[key] = self.tuned.with_tuned(replace(setting, overrides={})).overrides
-        return self._found[key]
+        if (protocol, name) not in self._found:
+            setting = Setting(protocol, (tuned_spec(name),), SELECTION_SEED)
+            self._found[protocol, name] = dict(self.tuned.with_tuned(setting).overrides)
+        return self._found[protocol, name]
 
     def _made(self, name: str, setting: Setting) -> Unit:
         return make_unit(name, setting, self.size.scale, work=self.work, revision=self.revision, judged=_BOTH)
@@ -162,7 +220,8 @@ class Practising(Measuring):
         if plan.rounds is not None:
             begun = whole_amounts(unit.config.model_copy(update={"plan": plan.model_copy(update={"rounds": None})}))
             per_class = round(sum(begun.values()) / len(begun) / ROUNDS)
-            generate_in_rounds(unit.config, rounds=ROUNDS, per_class=max(1, per_class))
+            reuse = self.alike(unit, unit.config.model_dump(mode="json"))
+            generate_in_rounds(unit.config, rounds=ROUNDS, per_class=max(1, per_class), reuse=reuse)
         return super().measure(unit)
 
 

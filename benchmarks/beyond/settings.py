@@ -4,6 +4,9 @@ Ideas take the tuned settings of the arm that they change (`benchmarks.evidence`
 tuning budget is that of their baselines. The generation budget is equal too: a row makes as many images as `dropout`,
 however many of them it keeps. `half-text` trains on as many, half of each recipe; the plan makes the other halves too,
 which are those of the rows `dropout` and `text`.
+
+All rows are sampled in few steps alike. Of what decides a classifier that is all that differs from the evidence, whose
+tuning is taken.
 """
 
 from __future__ import annotations
@@ -64,12 +67,16 @@ class Idea:
 
     Attributes:
         spec: its arm.
+        about: what it changes, in words.
+        of: the row that it changes.
         overrides: dotted keys of the config.
         halved: what is asked for is half: the rest of the budget is images that are not kept, or come in rounds.
         rounds: see `benchmarks.evidence.units.Setting`.
     """
 
     spec: ArmSpec
+    about: str = ""
+    of: str = "dropout"
     overrides: Mapping[str, Any] = field(default_factory=dict)
     halved: bool = False
     rounds: int = 0
@@ -78,6 +85,19 @@ class Idea:
     def name(self) -> str:
         """Of its row."""
         return self.spec.name
+
+    @property
+    def of_training(self) -> bool:
+        """Whether it changes how images are trained on, and not which there are."""
+        return self.name in OF_TRAINING
+
+    def with_training_of(self, other: Idea) -> Idea:
+        """Return both in one: these images, trained on like those of `other`."""
+        spec = replace(
+            self.spec, name=f"{self.name}+{other.name}", training={**self.spec.training, **other.spec.training}
+        )
+        about = f"`{self.name}` and `{other.name}` together"
+        return replace(self, spec=spec, about=about, overrides={**self.overrides, **other.overrides})
 
 
 def _of(name: str, recipe: str | tuple[str, ...], **training: Any) -> ArmSpec:
@@ -95,25 +115,73 @@ BASELINES: tuple[ArmSpec, ...] = tuple(
 PROMPTLESS: tuple[ArmSpec, ...] = (LONG_TAIL_REAL[0], CEILING)
 """Rows that do not: measured once for all kinds of prompts."""
 
-IDEAS: tuple[Idea, ...] = (
-    Idea(_of("away", "dropout"), {"generator.away_from": "similar-class"}),
-    Idea(_of("near", "embed-mixup-dropout"), {"conditioning.neighbours": 3}),
-    Idea(_of("across", "embed-mixup-dropout-across")),
-    Idea(_of("across-near", "embed-mixup-dropout-across"), {"conditioning.neighbours": 3}),
-    Idea(_of("half-text", ("dropout", "text"))),
-    Idea(_of("screened", "dropout"), {"screening.by": "classifier"}),
-    Idea(_of("useful", "dropout"), {"screening.by": "classifier", "plan.oversample": 2}, halved=True),
-    Idea(_of("rounds", "dropout"), halved=True, rounds=2),
-    Idea(_of("adjusted", "dropout", loss="logit-adjustment", counts="effective")),
-    Idea(_of("tilted", "dropout", synthetic_tilt=0.5)),
-    Idea(_of("phased", "dropout"), {"training.real_steps": 60}),
-    Idea(ArmSpec("probe", None, _PROBE)),
-    Idea(ArmSpec("probe-text", "text", _PROBE)),
-    Idea(ArmSpec("probe-dropout", "dropout", _PROBE)),
-)
-"""The probes ask whether synthetic images help what a user would really pick; they are not chosen."""
+_MIXED = "embed-mixup-dropout"
 
-NOT_CHOSEN = ("probe", "probe-text", "probe-dropout")
+PROBES = (
+    ArmSpec("probe", None, _PROBE),
+    ArmSpec("probe-text", "text", _PROBE),
+    ArmSpec("probe-dropout", "dropout", _PROBE),
+)
+"""They ask whether synthetic images help what a user would really pick; they are not chosen."""
+
+IDEAS: tuple[Idea, ...] = (
+    Idea(
+        _of("away", "dropout"),
+        "guidance leads away from the images of the most similar other class (DIPSY)",
+        overrides={"generator.away_from": "similar-class"},
+    ),
+    Idea(
+        _of("near", _MIXED),
+        "the two images that are mixed are near each other in the encoder's space",
+        _MIXED,
+        {"conditioning.neighbours": 3},
+    ),
+    Idea(_of("across", f"{_MIXED}-across"), "mixes across classes, with soft labels", _MIXED),
+    Idea(
+        _of("across-near", f"{_MIXED}-across"),
+        "mixes near images across classes, with soft labels",
+        _MIXED,
+        {"conditioning.neighbours": 3},
+    ),
+    Idea(_of("half-text", ("dropout", "text")), "half of the images from `text`"),
+    Idea(
+        _of("screened", "dropout"),
+        "drops what a judge of real images places in another class",
+        overrides={"screening.by": "classifier"},
+    ),
+    Idea(
+        _of("useful", "dropout"),
+        "keeps half of what is made: of what the judge finds right, the least certain",
+        overrides={"screening.by": "classifier", "plan.oversample": 2},
+        halved=True,
+    ),
+    Idea(
+        _of("rounds", "dropout"),
+        "half of the images in two rounds, where a small judge is weakest (deliberate practice)",
+        halved=True,
+        rounds=2,
+    ),
+    Idea(
+        _of("adjusted", "dropout", loss="logit-adjustment", counts="effective"),
+        "logit adjustment by what the sampler shows",
+    ),
+    Idea(
+        _of("tilted", "dropout", synthetic_tilt=0.5),
+        "more of the synthetic half of a batch for classes with few real images",
+    ),
+    Idea(
+        _of("phased", "dropout"),
+        "the last fifth of the long tail's steps on real images alone",
+        overrides={"training.real_steps": 60},
+    ),
+    Idea(PROBES[0], "a linear probe on the generator's image encoder, real images alone", ""),
+    Idea(PROBES[1], "the same probe, with images of `text`", "probe"),
+    Idea(PROBES[2], "the same probe, with images of `dropout`", "probe"),
+)
+OF_TRAINING = ("adjusted", "tilted", "phased")
+"""Ideas that change how images are trained on."""
+
+NOT_CHOSEN = tuple(spec.name for spec in PROBES)
 
 PILOTS = (Cell("unnamed"), Cell("coarse", 2))
 KINDS = ("named", "unnamed", "coarse")
@@ -130,7 +198,7 @@ class Size:
         seeds: of each row of the second step.
         trainings: of a seed in the second step, whose mean is its value.
         sense_seeds: of the rows with wrong senses.
-        chosen: how many ideas go on.
+        chosen: how many rows go on.
         ideas: those that are piloted.
         baselines: the rows that depend on the prompts.
         kinds: of prompts, in the second step.
@@ -148,20 +216,29 @@ class Size:
     kinds: tuple[str, ...] = KINDS
 
 
-WHOLE = Size(Scale())
+STEPS = 5
+"""Of the sampling: fewer than the evidence's eight, for all rows alike. An image takes 0.7 of the time; what that does
+to accuracies is measured by `benchmarks.speed_accuracy`."""
+
+
+def _sampled(scale: Scale) -> Scale:
+    return replace(scale, base={**scale.base, "generator": {**scale.base["generator"], "steps": STEPS}})
+
+
+WHOLE = Size(_sampled(Scale()))
 SMALL = Size(
     SMOKE,
     shots=(2,),
     pilot_seeds=1,
     seeds=1,
-    trainings=1,
+    trainings=2,
     sense_seeds=1,
-    chosen=1,
+    chosen=2,
     ideas=tuple(
         replace(idea, overrides={**idea.overrides, "training.real_steps": 1}) if idea.name == "phased" else idea
         for idea in IDEAS
     ),
-    baselines=BASELINES[:1],
+    baselines=tuple(spec for spec in BASELINES if spec.name in ("text", "dropout", _MIXED)),
     kinds=("coarse",),
 )
 """Does the whole chain run on this machine? Its numbers mean nothing."""

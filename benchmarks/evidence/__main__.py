@@ -153,7 +153,7 @@ def measure_units(campaign: Units, measuring: Measuring, options: argparse.Names
                     with exclusive(options.work / "locks" / f"{unit.name}.lock", "another process is at it"):
                         # It may have ended between the look and the lock.
                         if not measuring.is_done(unit):
-                            logger.info("%s: %s", unit.name, _short(measuring.measure(unit)))
+                            logger.info("%s: %s", unit.name, short(measuring.measure(unit)))
                             measured += 1
                 except RunLockedError:
                     elsewhere.append(unit)
@@ -169,7 +169,8 @@ def measure_units(campaign: Units, measuring: Measuring, options: argparse.Names
     return 0
 
 
-def _short(record: dict[str, Any]) -> str:
+def short(record: dict[str, Any]) -> str:
+    """Return a record in a line, for the log."""
     part = "test" if record["models"][0]["test"] else "validation"
     accuracies = ", ".join(f"{model['arm']} {100 * model[part]['overall']:.1f}" for model in record["models"])
     seconds = ", ".join(f"{stage} {value:.0f} s" for stage, value in record["seconds"].items())

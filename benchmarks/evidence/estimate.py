@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 
-from benchmarks.evidence.units import Unit, images_key
+from benchmarks.evidence.units import Unit, images_keys
 
 from augcond.amounts import images_to_make
 from augcond.config import DataConfig, RunConfig
@@ -56,16 +57,16 @@ def work_of(units: Iterable[Unit]) -> Work:
     made: dict[tuple[str, ...], list[int]] = {}
     for unit in units:
         count += 1
-        arms = unit.config.training.arms or ()
-        models += len(arms)
-        steps += len(arms) * unit.config.training.steps
+        trainings = len(unit.config.training.arms or ()) * len(unit.config.training.training_seeds)
+        models += trainings
+        steps += trainings * unit.config.training.steps
         if unit.synthetic:
             wanted = _amounts(unit)
-            shared = images_key(unit.config.model_dump(mode="json"))
-            for recipe in unit.config.conditioning.recipe:
-                # The images of `text` have no sources: they are the same for every split.
-                split = "" if recipe == "text" else f"{unit.config.data.split!r} {unit.config.leaks}"
-                have = made.setdefault((shared, recipe, split), [0] * len(wanted))
+            values = unit.config.model_dump(mode="json")
+            # What classes that two kinds of prompts name alike have in common is not counted.
+            prompts = json.dumps([values["prompt"], values["data"]["class_names"]])
+            for key in images_keys(values):
+                have = made.setdefault((key, prompts), [0] * len(wanted))
                 images += sum(max(0, want - had) for want, had in zip(wanted, have, strict=True))
                 have[:] = [max(want, had) for want, had in zip(wanted, have, strict=True)]
     return Work(count, models, steps, images)

@@ -40,8 +40,8 @@ class Row:
 
     @property
     def models(self) -> list[dict[str, Any]]:
-        """Its models, by seed."""
-        return [self._model(record) for _, record in sorted(self.records.items())]
+        """Its models, by seed, and of a seed by training."""
+        return [model for _, record in sorted(self.records.items()) for model in self._models(record)]
 
     @property
     def seeds(self) -> int:
@@ -68,21 +68,27 @@ class Row:
         return None if not values or None in values else float(np.mean(values))
 
     def spread(self, metric: str = "overall", part: str = "test") -> float | None:
-        """Return the standard deviation over the seeds (n - 1); None for fewer than two."""
-        values = [model[part][metric] for model in self.models if model[part] is not None]
-        return None if len(values) < 2 or None in values else float(np.std(values, ddof=1))
+        """Return the standard deviation over seeds (n - 1), each the mean of its trainings; None for fewer than two."""
+        values = []
+        for record in self.records.values():
+            own = [model[part][metric] for model in self._models(record) if model[part] is not None]
+            if None in own:
+                return None
+            values += [float(np.mean(own))] if own else []
+        return None if len(values) < 2 else float(np.std(values, ddof=1))
 
     def trained(self) -> dict[Seeds, SeedPredictions]:
         """Return its predictions of the test images."""
         found = {}
         for record in self.records.values():
-            model, test = self._model(record), record["test"]
-            labels, predicted = (np.array(unpack_labels(text)) for text in (test["labels"], model["predicted"]))
-            # Which class was said is all that accuracies take.
-            said = np.eye(len(record["classes"]))[predicted]
+            test = record["test"]
+            labels = np.array(unpack_labels(test["labels"]))
             keys = tuple(f"{test['keys_sha256']}/{place}" for place in range(len(labels)))
-            predictions = Predictions(keys, labels, said)
-            found[Seeds(**model["seeds"])] = SeedPredictions(predictions, tuple(model["real_counts"]))
+            for model in self._models(record):
+                # Which class was said is all that accuracies take.
+                said = np.eye(len(record["classes"]))[np.array(unpack_labels(model["predicted"]))]
+                predictions = Predictions(keys, labels, said)
+                found[Seeds(**model["seeds"])] = SeedPredictions(predictions, tuple(model["real_counts"]))
         return found
 
     def check(self) -> None:
@@ -91,7 +97,7 @@ class Row:
         for seed, record in self.records.items():
             config = with_neutral(RunConfig, record["config"])
             shared = [config[key] for key in ("prompt", "conditioning", "screening")]
-            settings = with_neutral(TrainingConfig, self._model(record)["settings"])
+            settings = with_neutral(TrainingConfig, self._models(record)[0]["settings"])
             # Records of one row may be of several versions, which name one setting differently.
             shared += [as_of_0_1(config["generator"]), settings]
             kinds.setdefault(json.dumps(shared, sort_keys=True), seed)
@@ -102,8 +108,8 @@ class Row:
                 "python -m benchmarks.evidence measures again what tuning has changed"
             )
 
-    def _model(self, record: Record) -> dict[str, Any]:
-        return next(model for model in record["models"] if model["arm"] == self.arm)
+    def _models(self, record: Record) -> list[dict[str, Any]]:
+        return [model for model in record["models"] if model["arm"] == self.arm]
 
 
 Pair = tuple[Row | None, Row | None]

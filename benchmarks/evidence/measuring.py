@@ -7,21 +7,29 @@ import logging
 import os
 import platform
 import time
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
 from benchmarks.evidence.records import FORMAT, Record, pack_labels, read_record, record_path, write_record
-from benchmarks.evidence.units import Unit, folder_name, images_key
+from benchmarks.evidence.units import Unit, folder_name, images_keys
 
+from augcond.checks import ensure_ready
+from augcond.config import RunConfig
+from augcond.evaluation.evaluator import evaluate_models
 from augcond.evaluation.predictions import read_predictions
-from augcond.evaluation.results import ArmResult, Results
-from augcond.pipeline import evaluate, generate, train
+from augcond.evaluation.results import ArmResult, Results, SeedResult
+from augcond.guest import as_guest
+from augcond.pipeline import generate
+from augcond.screening.screen import screened_out
 from augcond.store.folder import RunFolder
 from augcond.store.status import run_status
-from augcond.training.arms import HeldOut
-from augcond.training.cards import read_cards
+from augcond.training.arms import HeldOut, arms_of
+from augcond.training.cards import ModelCard, read_cards
+from augcond.training.experiment import load_experiment
+from augcond.training.trainer import train_arms
 
 logger = logging.getLogger("benchmarks.evidence")
 
@@ -39,7 +47,7 @@ class Measuring:
     def __init__(self, results: Path, generator: dict[str, str]) -> None:
         self._results = results
         self._generator = generator
-        self._made: dict[str, list[Path]] = {}
+        self._made: dict[str, dict[Path, None]] = {}
 
     def is_done(self, unit: Unit) -> bool:
         """Return whether there is a record of this very unit; its images are remembered then."""
@@ -68,26 +76,48 @@ class Measuring:
         images = {"attempted": 0, "failed": 0}
         if unit.synthetic:
             started = time.perf_counter()
-            generate(config, reuse=[path for path in self._made.get(images_key(values), []) if path != config.run])
+            generate(config, reuse=self.alike(unit, values))
             seconds["generate"] = round(time.perf_counter() - started, 1)
             status = run_status(RunFolder(config.run))
             images = {"attempted": status.attempted, "failed": status.failed}
-        started = time.perf_counter()
-        train(config)
-        seconds["train"] = round(time.perf_counter() - started, 1)
-        started = time.perf_counter()
-        results = {part: evaluate(config, on=part) for part in unit.judged}
-        seconds["evaluate"] = round(time.perf_counter() - started, 1)
+        results, spent = trained_and_judged(config, unit.judged)
+        seconds |= spent
         self._remember(unit, config.run, values)
         record = _record(unit, results) | {"generator": self._generator, "seconds": seconds, "images": images}
         write_record(self._results, unit.name, record)
         return record
 
+    def alike(self, unit: Unit, values: dict[str, Any]) -> list[Path]:
+        """Return the runs that may hold images of a unit: the product looks at each row before it takes it."""
+        keys = images_keys(values)
+        runs = dict.fromkeys(path for key in keys for path in self._made.get(key, ()))
+        return [path for path in runs if path != unit.config.run]
+
     def _remember(self, unit: Unit, run: Path, values: dict[str, Any]) -> None:
-        known = self._made.setdefault(images_key(values), [])
         # A record whose run folder was deleted still counts; there is nothing to take from it.
-        if unit.synthetic and run not in known and RunFolder(run).plan_path.exists():
-            known.append(run)
+        if unit.synthetic and RunFolder(run).plan_path.exists():
+            for key in images_keys(values):
+                self._made.setdefault(key, {})[run] = None
+
+
+@as_guest
+def trained_and_judged(config: RunConfig, judged: Sequence[HeldOut]) -> tuple[dict[HeldOut, Results], dict[str, float]]:
+    """Train and judge a run as `augcond.pipeline` does, and return the results and the seconds of both.
+
+    The real images are decoded once for all of it, which in small runs is a third of the work. That no other process is
+    at the run is the caller's business.
+    """
+    started = time.perf_counter()
+    ensure_ready(config, {"train", "evaluate"})
+    experiment = load_experiment(config)
+    if not experiment.folder.config_path.exists():
+        experiment.folder.write_config(config)
+    synthetic = any(arm.kind == "synthetic" for arm in arms_of(config))
+    train_arms(experiment, dropped=screened_out(experiment) if synthetic else ())
+    trained = time.perf_counter()
+    results = {part: evaluate_models(experiment, on=part) for part in judged}
+    seconds = {"train": trained - started, "evaluate": time.perf_counter() - trained}
+    return results, {stage: round(value, 1) for stage, value in seconds.items()}
 
 
 def _record(unit: Unit, results: dict[HeldOut, Results]) -> Record:
@@ -106,7 +136,7 @@ def _record(unit: Unit, results: dict[HeldOut, Results]) -> Record:
         "machine": {"cores": os.cpu_count(), "threads": torch.get_num_threads()},
         "classes": list(first.classes),
         "config": config,
-        "models": [_model(unit, arm.name, results) for arm in first.arms],
+        "models": [model for arm in first.arms for model in _models(unit, arm.name, results)],
     }
     if "test" in results:
         judged = read_predictions(unit.config.run / results["test"].arms[0].seeds[0].predictions)
@@ -115,13 +145,22 @@ def _record(unit: Unit, results: dict[HeldOut, Results]) -> Record:
     return record
 
 
-def _model(unit: Unit, name: str, results: dict[HeldOut, Results]) -> dict[str, Any]:
+def _models(unit: Unit, name: str, results: dict[HeldOut, Results]) -> list[dict[str, Any]]:
+    """Return what is recorded of an arm, one entry for each of its trainings."""
     arms: dict[HeldOut, ArmResult] = {part: found.arm(name) for part, found in results.items()}
-    arm = next(iter(arms.values()))
-    (seed,) = arm.seeds
-    (card,) = [card for card in read_cards(unit.config.run) if card.arm == name]
+    first = next(iter(arms.values()))
+    cards = {card.seeds: card for card in read_cards(unit.config.run) if card.arm == name}
+    found = []
+    for place, seed in enumerate(first.seeds):
+        judged = {part: arm.seeds[place] for part, arm in arms.items()}
+        found.append(_model(unit, first, cards[seed.seeds], judged))
+    return found
+
+
+def _model(unit: Unit, arm: ArmResult, card: ModelCard, judged: dict[HeldOut, SeedResult]) -> dict[str, Any]:
+    seed = next(iter(judged.values()))
     model: dict[str, Any] = {
-        "arm": name,
+        "arm": arm.name,
         "kind": arm.kind,
         "recipe": arm.recipe,
         "leaky": arm.leaky,
@@ -135,13 +174,13 @@ def _model(unit: Unit, name: str, results: dict[HeldOut, Results]) -> dict[str, 
         "validation": None,
         "test": None,
     }
-    for part, judged in arms.items():
-        metrics = judged.mean
+    for part, own in judged.items():
+        metrics = own.metrics
         model[part] = {
             key: None if getattr(metrics, key) is None else round(getattr(metrics, key), 6)
             for key in ("overall", "class_mean", "many", "medium", "few", "calibration_error")
         }
         if part == "test":
-            predictions = read_predictions(unit.config.run / judged.seeds[0].predictions)
+            predictions = read_predictions(unit.config.run / own.predictions)
             model["predicted"] = pack_labels(predictions.predicted.tolist())
     return model

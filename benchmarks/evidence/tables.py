@@ -73,7 +73,7 @@ def long_tail(measured: Measured, scale: Scale) -> str:
         cells = [accuracy(row, metric) if row else "" for metric in GROUPS]
         if row is None:
             cells[0] = MISSING
-        share = _share(row, strong, ceiling)
+        share = ceiling_share(row, strong, ceiling)
         lines.append([f"`{arm}`", str(row.seeds) if row else "0", *cells, share, *(told if row else ["", ""])])
     titles = ["row", "seeds", *GROUPS, "share of the ceiling's gain", "against `real-strong`", "against `text`"]
     return markdown(titles, lines)
@@ -137,7 +137,8 @@ def long_tail_rows(scale: Scale) -> list[tuple[str, str]]:
     return rows
 
 
-def _share(row: Row | None, strong: Row | None, ceiling: Row | None) -> str:
+def ceiling_share(row: Row | None, strong: Row | None, ceiling: Row | None) -> str:
+    """Return which share of the ceiling's gain over real images alone a row has, over the seeds that it has."""
     if row is None or row is strong:
         return ""
     means = [found.at(row).mean() if found else None for found in (row, strong, ceiling)]

@@ -69,14 +69,21 @@ def folder_name(fingerprint: str) -> str:
     return fingerprint[:8]
 
 
-def images_key(values: Mapping[str, Any]) -> str:
-    """Return what two configs must have in common for an image of one to be an image of the other."""
+def images_keys(values: Mapping[str, Any]) -> list[str]:
+    """Return keys, one of which two configs have in common where an image of one may be an image of the other.
+
+    What names the classes is not in them: classes that two kinds of prompts name alike have the same images.
+    """
     conditioning = {key: value for key, value in values["conditioning"].items() if key != "recipe"}
-    shared = {key: values[key] for key in ("generator", "prompt")}
-    shared |= {"seed": values["plan"]["seed"], "conditioning": conditioning}
-    if values["data"].get("class_names"):
-        shared["class_names"] = str(values["data"]["class_names"])
-    return json.dumps(shared, sort_keys=True)
+    shared = {"generator": values["generator"], "seed": values["plan"]["seed"], "conditioning": conditioning}
+    recipes = values["conditioning"]["recipe"]
+    found = []
+    # Records of older versions may name one by itself.
+    for recipe in [recipes] if isinstance(recipes, str) else recipes:
+        # The images of `text` have no sources: they are the same for every split.
+        split = None if recipe == "text" else {"split": values["data"]["split"], "leaks": values["leaks"]}
+        found.append(json.dumps({**shared, "recipe": recipe, "split": split}, sort_keys=True))
+    return found
 
 
 def make_unit(

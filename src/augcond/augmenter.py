@@ -19,6 +19,7 @@ from augcond.config import PlanConfig, RunConfig, parse_config
 from augcond.datasets import Dataset, DecodeSettings, list_memory, verify
 from augcond.engine.faults import most_failed
 from augcond.engine.feeding import Feeding, Materials
+from augcond.engine.looking import embed_sources, led_away_from, similar_other_classes
 from augcond.engine.rows import BatchSize, generate_rows
 from augcond.engine.work import torch_threads
 from augcond.errors import ConfigError, GeneratorError
@@ -30,6 +31,8 @@ from augcond.store.shards import Provenance, ShardRow
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+
+    from augcond.nearness import SourceFeatures
 
 logger = logging.getLogger(__name__)
 
@@ -43,7 +46,8 @@ class SyntheticImage:
 
     Attributes:
         image: RGB.
-        label: number of its class.
+        label: number of its class; of an image that mixes two classes, that with the larger share: `provenance` has
+            the other one and the share.
         provenance: what it was made of; its `source_keys` are the places of the images that it was given, in 8 digits,
             or the paths in an `ImageFolder`.
     """
@@ -132,14 +136,19 @@ class Augmenter:
         """
         dataset = images if isinstance(images, Dataset) else _verified(images, labels, classes)
         config, engine = self._config, self._config.engine
+        materials = Materials(dataset.reader, dataset.decoding, config.conditioning, self._generator, _STORED)
+        features, away_from = self._look_at(dataset)
+        if away_from:
+            labelled = {image.key: image.label for image in dataset.images}
+            materials = led_away_from(away_from, materials, labelled, reducing=True)
         plan = make_plan(
             dataset,
             _plan_config(per_class, seed),
             config.conditioning,
             prompts=config.prompt,
             shard_size=engine.shard_size,
+            features=features,
         )
-        materials = Materials(dataset.reader, dataset.decoding, config.conditioning, self._generator, _STORED)
         batch_size, made = BatchSize(engine.batch_size), list[ShardRow]()
         with (
             torch_threads(engine.threads),
@@ -155,12 +164,27 @@ class Augmenter:
                 made += shard
         if reasons := _reasons(made):
             logger.warning("of %d images some cannot be made, and are left out: %s", len(made), reasons)
-        return [self._image(row, row.image) for row in made if row.image is not None]
+        return [
+            SyntheticImage(decode_stored(row.image), row.row.label, self._origin(row, dataset.classes, away_from))
+            for row in made
+            if row.image is not None
+        ]
 
-    def _image(self, made: ShardRow, stored: bytes) -> SyntheticImage:
+    def _look_at(self, dataset: Dataset) -> tuple[SourceFeatures | None, dict[int, int]]:
+        """Return what the encoder says of all images, and which class each one's guidance leads away from, if asked."""
+        if self._config.conditioning.neighbours is None and self._config.generator.away_from is None:
+            return None, {}
+        features = embed_sources(dataset, self._generator)
+        if self._config.generator.away_from is None:
+            return features, {}
+        found, classes = similar_other_classes(dataset, features), dataset.classes
+        return features, {classes.index(class_id): classes.index(other) for class_id, (other, _) in found.items()}
+
+    def _origin(self, made: ShardRow, classes: Sequence[str], away_from: Mapping[int, int]) -> Provenance:
         row, draws, identity = made.row, made.draws, self._generator.identity
         settings = self._config.generator if self._from_config else None
-        origin = Provenance(
+        mixed, led = bool(row.other_class), row.label in away_from and bool(row.source_keys)
+        return Provenance(
             key=row.key,
             label=row.label,
             class_name=row.class_name,
@@ -175,8 +199,10 @@ class Augmenter:
             steps=None if settings is None else settings.steps,
             generator=f"{identity.name}:{identity.model}",
             revision=identity.revision,
+            other_label=classes.index(row.other_class) if mixed else None,
+            label_share=draws.share if mixed else None,
+            away_from=classes[away_from[row.label]] if led else None,
         )
-        return SyntheticImage(decode_stored(stored), row.label, origin)
 
 
 def _verified(images: Any, labels: Sequence[int | str] | None, classes: Sequence[str] | None) -> Dataset:

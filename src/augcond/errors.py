@@ -50,6 +50,10 @@ class ChangedImageError(ImageError):
     """One image's bytes are not those that were recorded; the message is the reason, without the file's name."""
 
 
+class LargeImageError(ImageError):
+    """One image takes so much memory that few are decoded at once, and by one process."""
+
+
 class SplitError(DatasetError):
     """The images are too few, or not the ones, for the split."""
 

@@ -18,17 +18,14 @@ from uuid import uuid4
 # Arrow is imported by the functions that need it: finding a checkpoint hashes files, and needs none.
 if TYPE_CHECKING:
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
 TEMPORARY = ".tmp"
 """How the name of a file ends that is not whole yet."""
 _PARTIAL = ".augcond-partial"
+_WHOLE = ".augcond-whole"
 _LIST = ".augcond-files.txt"
-"""In a folder of `replacing_contents`: what it writes to, and the list of what it wrote."""
-
-_MOST_ROWS = 2**20
-_MOST_BYTES = 2**32
-"""Of a row group that is written here: at most, and more than ever."""
+"""In a folder of `replacing_contents`: what it writes to, how that is called once all is written, and the list of what
+it wrote."""
 
 _LEFTOVER_AGE = 600.0
 """Seconds since anything was written to it."""
@@ -59,6 +56,16 @@ def replacing(path: Path) -> Iterator[Path]:
         # A full disk needs the room, and a temporary file that is not renamed is worth nothing.
         temporary.unlink(missing_ok=True)
     sync_folder(path.parent)
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Let an error of a disk that does not say for which file, as one that is full or fails, name `path`."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = error.filename or str(path)
+        raise
 
 
 def write_atomically(path: Path, data: bytes) -> None:
@@ -99,10 +106,10 @@ def read_groups(path: Path, columns: Sequence[str] | None = None) -> Iterator[pa
         pa.ArrowException: it is no whole parquet file, or lacks a column.
     """
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
-    with pq.ParquetFile(path) as file:
-        refuse_bomb(file)
+    from augcond.unpacking import BoundedFile
+
+    with BoundedFile(path) as file:
         missing = set(columns or ()) - set(file.schema_arrow.names)
         if missing:
             raise pa.ArrowInvalid(f"it has no column {', '.join(sorted(missing))}")
@@ -114,23 +121,6 @@ def read_groups(path: Path, columns: Sequence[str] | None = None) -> Iterator[pa
         if not file.num_row_groups:
             empty = file.schema_arrow.empty_table()
             yield empty if columns is None else empty.select(columns)
-
-
-def refuse_bomb(file: pq.ParquetFile) -> None:
-    """Raise where an open parquet file says that it unpacks to more than augcond writes; nothing is unpacked.
-
-    Raises:
-        pa.ArrowInvalid: a row group has more rows or bytes than any that is written.
-    """
-    import pyarrow as pa
-
-    for number in range(file.num_row_groups):
-        group = file.metadata.row_group(number)
-        if not (0 <= group.num_rows <= _MOST_ROWS and 0 <= group.total_byte_size <= _MOST_BYTES):
-            raise pa.ArrowInvalid(
-                f"row group {number} says that it unpacks to {group.num_rows:,} rows of {group.total_byte_size:,} "
-                "bytes; augcond writes no such"
-            )
 
 
 def is_special(path: Path) -> bool:
@@ -160,21 +150,27 @@ def replacing_contents(folder: Path) -> Iterator[Path]:
     """
     new_folder = not folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
-    partial = folder / _PARTIAL
-    shutil.rmtree(partial, ignore_errors=True)
+    partial, whole = folder / _PARTIAL, folder / _WHOLE
+    for left in (partial, whole):
+        shutil.rmtree(left, ignore_errors=True)
     partial.mkdir()
     try:
-        yield partial
-        _take_in(partial, folder)
-    except OSError as error:
-        # A disk that is full does not say for which file.
-        error.filename = error.filename or str(folder)
-        raise
+        with naming(folder):
+            yield partial
+            partial.rename(whole)
+            _take_in(whole, folder)
     finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        for left in (partial, whole):
+            shutil.rmtree(left, ignore_errors=True)
         if new_folder:
             with suppress(OSError):  # it is not empty
                 folder.rmdir()
+
+
+def is_written(folder: Path) -> bool:
+    """Return whether something lies in `folder`, beside what a killed `replacing_contents` has not finished."""
+    names = {path.name for path in folder.iterdir()}
+    return _WHOLE not in names and bool(names - {_PARTIAL})
 
 
 def _take_in(partial: Path, folder: Path) -> None:
@@ -205,7 +201,7 @@ def foreign_entries(folder: Path) -> Iterator[str]:
 def _entries(folder: Path) -> Iterator[str]:
     for parent, folders, files in os.walk(folder):
         if Path(parent) == folder:
-            folders[:] = [name for name in folders if name != _PARTIAL]
+            folders[:] = [name for name in folders if name not in (_PARTIAL, _WHOLE)]
             files = [name for name in files if not name.startswith(_LIST)]
         for name in (*folders, *files):
             yield (Path(parent) / name).relative_to(folder).as_posix()
@@ -247,25 +243,16 @@ def sync_folder(folder: Path) -> None:
     """Make renames in `folder` survive a power cut."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
-        os.fsync(descriptor)
+        with naming(folder):
+            os.fsync(descriptor)
     finally:
         os.close(descriptor)
 
 
 def file_sha256(path: Path) -> str:
     """Return the hex digest of a file's bytes."""
-    with named(path), path.open("rb") as file:
+    with naming(path), path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-@contextmanager
-def named(path: Path) -> Iterator[None]:
-    """Have errors of reading name the file: where a disk fails, they say nothing of it."""
-    try:
-        yield
-    except OSError as error:
-        error.filename = error.filename or str(path)
-        raise
 
 
 def known_sha256(path: Path) -> str:

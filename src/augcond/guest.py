@@ -16,12 +16,20 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from functools import wraps
+from operator import attrgetter
 from typing import Final, ParamSpec, TypeVar
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 _DEVICES: Final = ("cpu", "cuda")
+_CUDNN: Final = {"enabled": True, "benchmark": False, "deterministic": False}
+_FLOAT32: Final = (
+    *("backends", "backends.cudnn", "backends.cudnn.conv", "backends.cudnn.rnn", "backends.cuda.matmul"),
+    *("backends.mkldnn.matmul", "backends.mkldnn.conv", "backends.mkldnn.rnn"),
+)
+"""Where PyTorch is told how to compute float32; what is told nothing does as what stands before it. (Whoever tells
+`backends.mkldnn` tells `backends`.)"""
 _SIGNALS: Final = tuple(getattr(signal, n) for n in ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1") if hasattr(signal, n))
 
 warnings_stay_errors = False
@@ -74,10 +82,11 @@ def no_warning_is_an_error() -> Iterator[None]:
 
 @contextmanager
 def _torch() -> Iterator[None]:
-    """Give PyTorch its own defaults: gradients, dtype, device, autocast, precision and choice of algorithms."""
+    """Give PyTorch its own defaults: gradients, dtype, device, autocast and choice of algorithms."""
     import torch
+    from torch.nn.attention import SDPBackend, sdpa_kernel
 
-    dtype, precision = torch.get_default_dtype(), torch.get_float32_matmul_precision()
+    dtype = torch.get_default_dtype()
     threads, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
     with ExitStack() as stack:
         stack.enter_context(torch.inference_mode(mode=False))
@@ -87,7 +96,6 @@ def _torch() -> Iterator[None]:
             if torch.is_autocast_enabled(device):
                 stack.enter_context(torch.autocast(device, enabled=False))
         stack.callback(torch.set_default_dtype, dtype)
-        stack.callback(torch.set_float32_matmul_precision, precision)
         stack.callback(torch.set_num_threads, threads)
         stack.callback(
             torch.use_deterministic_algorithms,
@@ -95,8 +103,51 @@ def _torch() -> Iterator[None]:
             warn_only=torch.is_deterministic_algorithms_warn_only_enabled(),
         )
         torch.set_default_dtype(torch.float32)
-        torch.set_float32_matmul_precision("highest")
+        kernels = [kernel for name, kernel in SDPBackend.__members__.items() if name != "ERROR"]
+        stack.enter_context(sdpa_kernel(kernels))
+        for name, default in _CUDNN.items():
+            stack.callback(setattr, torch.backends.cudnn, name, getattr(torch.backends.cudnn, name))
+            setattr(torch.backends.cudnn, name, default)
         torch.use_deterministic_algorithms(mode=False)
+        yield
+
+
+@contextmanager
+def _precision() -> Iterator[None]:
+    """Let PyTorch compute float32 as it does by itself, whichever of its two interfaces the caller has set it by.
+
+    What the older one says cannot be read once the newer one says otherwise; it is what nobody can read that is not put
+    back then.
+    """
+    import torch
+
+    backends, matmul, convolutions = torch.backends, None, None
+    with suppress(RuntimeError):
+        matmul = torch.get_float32_matmul_precision()
+    with suppress(RuntimeError):
+        convolutions = backends.cudnn.allow_tf32
+    places = [attrgetter(name)(torch) for name in _FLOAT32] if hasattr(backends, "fp32_precision") else []
+    before = []
+    for place in places:
+        before.append(place.fp32_precision)
+        place.fp32_precision = "none"
+    torch.set_float32_matmul_precision("highest")
+    backends.cudnn.allow_tf32 = True
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(matmul or "highest")
+        backends.cudnn.allow_tf32 = convolutions is None or convolutions
+        for place, value in zip(places, before, strict=True):
+            place.fp32_precision = value
+
+
+@contextmanager
+def _numpy() -> Iterator[None]:
+    """Let NumPy go on where numbers overflow or are none, as it does by itself."""
+    import numpy as np
+
+    with np.errstate(divide="warn", over="warn", under="ignore", invalid="warn"):
         yield
 
 
@@ -182,6 +233,8 @@ _STATES: Final[tuple[Callable[[], AbstractContextManager[None]], ...]] = (
     _logging,
     _signal_handlers,
     _random_numbers,
+    _numpy,
+    _precision,
     _torch,
     _accelerate,
 )

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from augcond.errors import CorruptRunError
-from augcond.files import is_special, refuse_bomb, write_atomically
+from augcond.files import is_special, write_atomically
 
 # Arrow is imported by the functions that need it: finding a checkpoint needs none.
 if TYPE_CHECKING:
@@ -114,6 +114,14 @@ def _reader_of(schema: Any) -> TypeAdapter[Any]:
     return TypeAdapter(schema)
 
 
+def parse_texts(data: bytes, path: Path, mend: str) -> tuple[str, ...]:
+    """Return the texts of a JSON list in the file at `path`; see `read_json`."""
+    try:
+        return tuple(map(str, json.loads(data)))
+    except (ValueError, TypeError, RecursionError) as error:
+        raise unfit(path, f"it holds no list of texts ({error})", mend) from error
+
+
 def write_table(path: Path, table: pa.Table, rows: int | None = None) -> str:
     """Write `table` to `path` as parquet with a seal in its footer, in the way of `write_atomically`.
 
@@ -151,20 +159,22 @@ def open_table(path: Path, mend: str, *, sha256: str | None = None, by: str = ""
         CorruptRunError: it is not what was written.
     """
     import pyarrow as pa
-    import pyarrow.parquet as pq
+
+    from augcond.unpacking import BoundedFile
 
     data = _read(path, mend)
     digest = hashlib.sha256(data).hexdigest()
     if sha256 is not None and digest != sha256:
         raise unfit(path, f"its sha256 is {digest[:12]}..., not {sha256[:12]}... as {by or 'another file'} says", mend)
     try:
-        file = pq.ParquetFile(pa.BufferReader(data))
-        refuse_bomb(file)
+        file = BoundedFile(pa.py_buffer(data))
         about = dict(file.metadata.metadata or {})
         inside = about.pop(SEAL.encode(), None)
         sealed = _checked(path, data, None if inside is None else inside.decode(errors="replace"), mend)
         if not about.keys() <= {*_OTHER_KEYS} or (inside is None and _IN_FOOTER.search(data)):
             raise pa.ArrowInvalid("its footer has unknown keys")
+    except MemoryError:
+        raise  # Arrow's is an error of its own, too: the file may be whole
     except (pa.ArrowException, OSError, KeyError, ValueError) as error:
         raise unfit(path, error, mend) from error
     return Sealed(file, sealed, digest)
@@ -209,6 +219,8 @@ def unpacked(read: Callable[[], pa.Table], path: Path, mend: str) -> pa.Table:
         table = read()
         # What was changed before there were seals can still be unpacked, to texts that are none.
         table.validate(full=True)
+    except MemoryError:
+        raise  # Arrow's is an error of its own, too: the file may be whole
     except (pa.ArrowException, OSError, KeyError, ValueError) as error:
         raise unfit(path, error, mend) from error
     return table

@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import torch
+from torch.nn.functional import one_hot
 from torch.utils.data import Dataset, Sampler
 
 from augcond.datasets import load_dataset
@@ -45,11 +46,12 @@ _OPEN: Final = 64
 _ROW: Final = (*PROVENANCE, "label", "error")
 
 
-class RunDataset(Dataset[tuple[Any, int]]):
+class RunDataset(Dataset[tuple[Any, Any]]):
     """The generated images of a run, each decoded when it is asked for; rejected ones are left out.
 
-    Items are (image, label): what `transform` makes of the image, and the number of its class in the run. It can be
-    sent to workers of a `DataLoader`; they and all processes of a machine share the memory of the encoded images.
+    Items are (image, label): what `transform` makes of the image, and the number of its class in the run, or the shares
+    of all classes. It can be sent to workers of a `DataLoader`; they and all processes of a machine share the memory of
+    the encoded images.
 
     Args:
         run: a run folder, generated to the end, or the config that made it.
@@ -57,6 +59,8 @@ class RunDataset(Dataset[tuple[Any, int]]):
         screening: `kept`: what training takes: where the run screens, the images that it kept; `dropped`: those that it
             dropped; `all`.
         status: `ok`; or `failed`, rows without an image, of which `provenance` says why.
+        soft_labels: labels are the shares of the classes, float32 (C,), as cross entropy takes them; what images that
+            mix two classes need.
         transform: see `Transform`; the PIL image itself where None.
         cache: a folder for copies of the shards that single images are read from; in the run folder where None.
 
@@ -64,11 +68,11 @@ class RunDataset(Dataset[tuple[Any, int]]):
         classes: class ids in label order.
         class_names: the words that prompts use.
         keys: of the images, in the order of the plan.
-        labels: of the images.
+        labels: of the images; of those that mix two classes, that with the larger share.
 
     Raises:
         RunError: there is no run, it is not generated to the end, or was not screened since.
-        ConfigError: the run has no such recipe.
+        ConfigError: the run has no such recipe, or images mix two classes and labels are not soft.
     """
 
     def __init__(
@@ -78,13 +82,15 @@ class RunDataset(Dataset[tuple[Any, int]]):
         recipe: str | Collection[str] | None = None,
         screening: Literal["kept", "dropped", "all"] = "kept",
         status: Literal["ok", "failed"] = "ok",
+        soft_labels: bool = False,
         transform: Transform | None = None,
         cache: Path | str | None = None,
     ) -> None:
         self._folder = _folder(run)
         self._cache = None if cache is None else Path(cache)
-        self.transform = transform
+        self.transform, self._soft = transform, soft_labels
         plan = self._folder.read_plan()
+        self._columns = (*_ROW, *plan.further_columns)
         markers = self._folder.markers(plan)
         left = sum(marker is None for marker in markers)
         if left:
@@ -99,6 +105,9 @@ class RunDataset(Dataset[tuple[Any, int]]):
         if [len(each) for each in places] != [marker.rows for marker in self._markers]:
             raise CorruptRunError(f"{self._folder.path} holds other rows than its plan: augcond check says which")
         table = table.append_column("place", pa.array(np.concatenate(places) if places else [], pa.int64()))
+        mixes = plan.plan.mixes_classes
+        if mixes:
+            table = self._with_shares(table)
         table = table.filter(pa.array(self._has_status(status), pa.bool_()))
         table = table.filter(pc.invert(pc.is_in(table["key"], _texts(rejected_keys(self._folder)))))
         if recipe is not None:
@@ -109,13 +118,22 @@ class RunDataset(Dataset[tuple[Any, int]]):
         self.keys: tuple[str, ...] = tuple(table["key"].to_pylist())
         self.labels: tuple[int, ...] = tuple(table["label"].to_pylist())
         self._shards, self._places = table["shard"].to_numpy(), table["place"].to_numpy()
+        # Of an image of one class, the other one is that class.
+        self._others = pc.coalesce(table["other_label"], table["label"]).to_numpy() if mixes else np.array(self.labels)
+        self._shares = pc.fill_null(table["label_share"], 1.0).to_numpy() if mixes else np.ones(len(self.labels))
+        if status == OK and not soft_labels and (self._shares < 1).any():
+            mixed = pc.unique(table.filter(pa.array(self._shares < 1))["recipe"]).to_pylist()
+            raise ConfigError(
+                f"images of {', '.join(mixed)} mix two classes, which one number cannot say: soft_labels=True gives "
+                "shares of the classes, and recipe=... leaves these out"
+            )
         self._mapped: OrderedDict[int, MappedShard] = OrderedDict()
 
     def __len__(self) -> int:
         """Return the number of images."""
         return len(self.keys)
 
-    def __getitem__(self, index: int) -> tuple[Any, int]:
+    def __getitem__(self, index: int) -> tuple[Any, Any]:
         """Return an image and its label.
 
         Raises:
@@ -123,7 +141,15 @@ class RunDataset(Dataset[tuple[Any, int]]):
             CorruptRunError: its shard is not what was committed.
         """
         image = self.image(index)
-        return (image if self.transform is None else self.transform(image)), self.labels[index]
+        return (image if self.transform is None else self.transform(image)), self._label(index)
+
+    def _label(self, index: int) -> int | torch.Tensor:
+        if not self._soft:
+            return self.labels[index]
+        shares = torch.zeros(len(self.classes))
+        shares[self.labels[index]] += self._shares[index]
+        shares[self._others[index]] += 1 - self._shares[index]
+        return shares
 
     def image(self, index: int) -> Image:
         """Return an image, RGB, as it is.
@@ -138,7 +164,7 @@ class RunDataset(Dataset[tuple[Any, int]]):
     def provenance(self, index: int) -> Provenance:
         """Return where an image comes from; reads a shard without its images."""
         number, place = int(self._shards[index]), int(self._places[index])
-        (row,) = shard_rows(self._folder.shards / self._markers[number].file, _ROW, [place])
+        (row,) = shard_rows(self._folder.shards / self._markers[number].file, self._columns, [place])
         return Provenance.of(row)
 
     def _shard(self, number: int) -> MappedShard:
@@ -149,6 +175,13 @@ class RunDataset(Dataset[tuple[Any, int]]):
             if len(self._mapped) > _OPEN:
                 self._mapped.popitem(last=False)
         return self._mapped[number]
+
+    def _with_shares(self, table: pa.Table) -> pa.Table:
+        """Return the rows of the plan with the second class of each, and the share of the first."""
+        for name in ("other_label", "label_share"):
+            parts = [shard_columns(self._folder.shards / marker.file, (name,)) for marker in self._markers]
+            table = table.append_column(name, pa.concat_tables(parts)[name])
+        return table
 
     def _has_status(self, status: str) -> np.ndarray:
         """Return for each row of the plan whether it has this status; shards without failed rows are not read."""
@@ -174,11 +207,12 @@ class RunDataset(Dataset[tuple[Any, int]]):
         return {**self.__dict__, "_mapped": OrderedDict()}
 
 
-class RealDataset(Dataset[tuple[Any, int]]):
+class RealDataset(Dataset[tuple[Any, Any]]):
     """The real images that a run trains on: of its split, none that are held out; labels as in `RunDataset`.
 
     Args:
         run: a run folder, or the config that made it.
+        soft_labels: see `RunDataset`; labels of both have one form in a batch.
         transform: see `Transform`; the PIL image itself where None.
 
     Attributes:
@@ -192,13 +226,15 @@ class RealDataset(Dataset[tuple[Any, int]]):
         DatasetError: the images cannot be used.
     """
 
-    def __init__(self, run: Path | str | RunFolder, *, transform: Transform | None = None) -> None:
+    def __init__(
+        self, run: Path | str | RunFolder, *, soft_labels: bool = False, transform: Transform | None = None
+    ) -> None:
         folder = _folder(run)
         config = folder.read_config()
         pool = load_dataset(config.data, cache=folder.decoded_path())
         split = settle_split(folder.split_path, draw_split(config, pool))
         self._images = subset(pool, split.train)
-        self.transform = transform
+        self.transform, self._soft = transform, soft_labels
         self.classes, self.class_names = pool.classes, pool.class_names
         self.keys: tuple[str, ...] = tuple(image.key for image in self._images.images)
         self.labels: tuple[int, ...] = tuple(image.label for image in self._images.images)
@@ -207,14 +243,15 @@ class RealDataset(Dataset[tuple[Any, int]]):
         """Return the number of images."""
         return len(self.keys)
 
-    def __getitem__(self, index: int) -> tuple[Any, int]:
+    def __getitem__(self, index: int) -> tuple[Any, Any]:
         """Return an image, upright, sRGB, and its label.
 
         Raises:
             DatasetError: it can no longer be read.
         """
-        image = open_image(self._images, self.keys[index])
-        return (image if self.transform is None else self.transform(image)), self.labels[index]
+        image, label = open_image(self._images, self.keys[index]), self.labels[index]
+        given = one_hot(torch.tensor(label), len(self.classes)).float() if self._soft else label
+        return (image if self.transform is None else self.transform(image)), given
 
 
 class MixedBatchSampler(Sampler[list[int]]):

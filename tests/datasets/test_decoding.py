@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, ImageFile
 
 from augcond.datasets.base import DecodeSettings
 from augcond.datasets.decoding import decode, probe
@@ -289,6 +289,13 @@ def test_a_jpeg_with_several_pictures_is_its_first():
 )
 def test_reasons(data, reason):
     assert outcome(decode, data) == outcome(probe, data) == reason
+
+
+def test_what_is_cut_short_is_refused_where_the_caller_lets_pillow_take_it(monkeypatch):
+    monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", True)
+    assert outcome(decode, REAL_FILES["jpeg"][:-400]) == outcome(probe, REAL_FILES["jpeg"][:-400])
+    assert outcome(decode, REAL_FILES["png"][:-400]) == "truncated PNG file"
+    assert ImageFile.LOAD_TRUNCATED_IMAGES
 
 
 def test_size_is_refused_by_the_header_before_decoding():

@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from dataclasses import replace
 
+import datasets
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
 from PIL import Image
+from torch.utils.data import DataLoader
 
+from augcond import Augmenter
 from augcond.engine.looking import embed_sources, similar_other_classes
 from augcond.errors import ConfigError, RunMismatchError
+from augcond.experiments.push import prepare_push
 from augcond.generators import load_generator
 from augcond.pipeline import generate, load_training_images, train
-from augcond.store import RunFolder, audit_run
+from augcond.store import RunFolder, audit_run, reject_images
 from augcond.store.export import export_run
-from augcond.store.shards import COLUMNS, shard_rows
+from augcond.store.shards import COLUMNS, FURTHER_COLUMNS, shard_rows
 from augcond.testing import FakeGenerator
+from augcond.torch import RealDataset, RunDataset
 from augcond.training.arm_images import RunImages
 from augcond.training.arms import arms_of
 from augcond.training.cards import read_card
@@ -116,6 +122,49 @@ def test_shards_say_what_was_mixed_and_led_away_from(done, tmp_path):
     table = pq.read_table(tmp_path / "out" / "metadata.parquet")
     assert {"other_label", "label_share", "away_from"} <= set(table.column_names)
     assert table["other_label"].null_count == 24
+
+
+def test_what_is_pushed_says_it_too(done, tmp_path):
+    folder = RunFolder(shutil.copytree(done.run, tmp_path / "run"))
+    rows = rows_of(folder)
+    reject_images(folder, [rows[0]["key"]])  # one shard is written anew, others go as they are
+    ready = prepare_push(folder, "me/toys")
+    pushed = datasets.load_dataset(str(ready.folder), cache_dir=str(tmp_path / "cache"), split="train")
+    assert pushed.column_names == [*COLUMNS, "other_label", "label_share", "away_from"]
+    assert pushed.features["other_label"].names == ["a", "b", "c"]
+    for name in ("key", "other_label", "label_share", "away_from"):
+        assert pushed[name][:] == [row[name] for row in rows[1:]]
+    card = (ready.folder / "README.md").read_text(encoding="utf-8")
+    assert re.findall(r"^- `(\w+)`", card, re.MULTILINE) == pushed.column_names
+
+
+def test_data_sets_give_the_shares_of_classes(done):
+    with pytest.raises(ConfigError, match=r"images of embed-mixup-across mix two classes, .* soft_labels=True"):
+        RunDataset(done.run)
+    images, real = RunDataset(done.run, soft_labels=True), RealDataset(done.run, soft_labels=True)
+    rows = {row["key"]: row for row in rows_of(RunFolder(done.run))}
+    for index, key in enumerate(images.keys):
+        row, shares = rows[key], [0.0, 0.0, 0.0]
+        shares[row["label"]] += 1 if row["label_share"] is None else row["label_share"]
+        if row["other_label"] is not None:
+            shares[row["other_label"]] += 1 - row["label_share"]
+        assert images[index][1].tolist() == pytest.approx(shares)
+        origin = images.provenance(index)
+        assert (origin.other_label, origin.label_share, origin.away_from) == tuple(row[n] for n in FURTHER_COLUMNS)
+    assert real[20][1].tolist() == [0.0, 0.0, 1.0] == torch.eye(3)[real.labels[20]].tolist()
+    (batch, labels), *_ = DataLoader(real + images, batch_size=50, collate_fn=lambda items: zip(*items, strict=True))
+    assert (len(batch), torch.stack(labels).sum().item()) == (50, pytest.approx(50))
+    assert isinstance(RunDataset(done.run, recipe="image")[0][1], int)
+
+
+def test_in_memory_they_are_those_of_a_run(done):
+    config = done.model_dump(mode="json")
+    generator = {"name": "fake", "away_from": "similar-class"}
+    augmenter = Augmenter(generator, RECIPES, conditioning={"neighbours": 2}, engine=config["engine"])
+    made = augmenter(load_training_images(done), per_class=4)
+    run = RunDataset(done.run, soft_labels=True)
+    assert [each.provenance for each in made] == [run.provenance(index) for index in range(len(run))]
+    assert all(np.array_equal(each.image, run.image(index)) for index, each in enumerate(made))
 
 
 def test_a_run_of_them_resumes_grows_and_is_reused(done, tmp_path):

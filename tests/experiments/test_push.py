@@ -13,8 +13,10 @@ from augcond.errors import ConfigError, RunError
 from augcond.experiments.push import PushSettings, objections, prepare_push, push_run
 from augcond.generators.families import weights_licence
 from augcond.pipeline import generate
+from augcond.report.dataset_card import COLUMN_WORDS
 from augcond.store import RunFolder, reject_images
 from augcond.store.export import finished_rows
+from augcond.store.shards import COLUMNS, FURTHER_COLUMNS
 from tests.experiments.fake_hub import fake_hub
 from tests.toy import toy_config
 
@@ -43,6 +45,12 @@ def run(tmp_path_factory):
     return folder
 
 
+@pytest.fixture(scope="module")
+def ready(run):
+    """What would be pushed of it, under a licence."""
+    return prepare_push(run, NAME, PushSettings(licence="cc-by-4.0"))
+
+
 @pytest.fixture
 def hub(monkeypatch, tmp_path):
     with fake_hub() as found:
@@ -63,8 +71,7 @@ def load(path, cache):
     return found["train"]
 
 
-def test_what_would_be_pushed_opens_and_lacks_what_is_left_out(run, tmp_path):
-    ready = prepare_push(run, NAME)
+def test_what_would_be_pushed_opens_and_lacks_what_is_left_out(run, ready, tmp_path):
     expected = rows_of(run)
     assert ready.left_out.failed + ready.left_out.rejected + len(expected) == len(run.read_plan().plan)
     assert ready.left_out.rejected == 1
@@ -79,8 +86,7 @@ def test_what_would_be_pushed_opens_and_lacks_what_is_left_out(run, tmp_path):
     assert [row["image"]["bytes"] for row in plain] == [row["image"]["bytes"] for row in expected]
 
 
-def test_a_shard_of_which_every_row_stays_is_that_very_file(run):
-    ready = prepare_push(run, NAME)
+def test_a_shard_of_which_every_row_stays_is_that_very_file(run, ready):
     whole = []
     for number, marker in enumerate(run.markers(run.read_plan())):
         pushed = ready.folder / "data" / f"train-{number:05d}.parquet"
@@ -92,8 +98,7 @@ def test_a_shard_of_which_every_row_stays_is_that_very_file(run):
     assert set(whole) == {True, False}
 
 
-def test_the_card_says_what_it_is_and_shows_every_text_as_text(run):
-    ready = prepare_push(run, NAME, PushSettings(licence="cc-by-4.0"))
+def test_the_card_says_what_it_is_and_shows_every_text_as_text(run, ready):
     text = (ready.folder / "README.md").read_text(encoding="utf-8")
     head, body = text.split("---\n", 2)[1:]
     about = yaml.safe_load(head)
@@ -108,6 +113,10 @@ def test_the_card_says_what_it_is_and_shows_every_text_as_text(run):
     ]
     labels = [row["label"] for row in rows_of(run)]
     assert [int(count) for count in counts] == [labels.count(0), labels.count(1)]
+
+
+def test_every_column_that_a_shard_may_have_is_explained():
+    assert COLUMN_WORDS.keys() == {*COLUMNS, *FURTHER_COLUMNS}
 
 
 @pytest.mark.parametrize("large", [True, False])

@@ -8,11 +8,12 @@ import yaml
 from typer.testing import CliRunner
 
 from augcond.cli import app
-from augcond.errors import ConfigError
+from augcond.errors import ConfigError, RunError
 from augcond.evaluation.results import read_results
 from augcond.experiments.axes import axes_of, parse_axis
 from augcond.experiments.forecast import forecast_sweep
 from augcond.experiments.sweep import _alike, cells_of, sweep
+from augcond.pipeline import generate, train
 from tests.training.toys import toy_run
 
 
@@ -58,6 +59,22 @@ def test_arms_of_real_images_follow_what_they_depend_on(tmp_path):
         "real/data.split.k=2/seed-0",
     ]
     assert names(config, "leaks=[],[best-epoch]")[:2] == ["real/leaks=/seed-0", "real/leaks=best-epoch/seed-0"]
+
+
+def test_a_sweep_and_a_run_have_a_folder_each(tmp_path):
+    config = toy_run(tmp_path, training={"steps": 1, "seeds": 1}, plan={"per_class": 1})
+    axes = [parse_axis("plan.per_class=0,1")]
+    sweep(config, axes, seeds=1)
+    for stage in (generate, train):
+        with pytest.raises(RunError, match=r"run holds a sweep: name another folder, as with --set run=.*run-run"):
+            stage(config)
+    other = config.model_copy(update={"run": tmp_path / "other"})
+    generate(other)
+    before = sorted(other.run.rglob("*"))
+    for stage in (sweep, forecast_sweep):
+        with pytest.raises(RunError, match=r"other holds a run, .*: add --set run=.*other-sweep"):
+            stage(other, axes, seeds=1)
+    assert sorted(other.run.rglob("*")) == before
 
 
 def test_probes_of_the_generator_follow_the_generator(tmp_path):

@@ -246,6 +246,23 @@ def test_batches_are_those_of_seed_and_step_with_any_number_of_workers(monkeypat
             assert torch.equal(targets, others)
 
 
+def test_processes_transform_batches_to_the_same_bytes(monkeypatch):
+    augment = {"crop": "photo", "transforms": [{"name": "RandAugment"}, {"name": "GaussianBlur", "kernel_size": 3}]}
+    alone, apart = inputs(augment), inputs(augment)
+    expected = [alone(step, ALONE)[0] for step in (4, 5)]
+    alone.close()
+    monkeypatch.setattr("augcond.training.transforming._PAY_FROM", 0)
+    monkeypatch.setattr("augcond.training.transforming.available_cores", lambda: 2)
+    assert all(torch.equal(apart(step, ALONE)[0], images) for step, images in zip((4, 5), expected, strict=True))
+    (process, *_) = apart._transforming._helpers._started
+    process.kill()
+    with pytest.raises(TrainingError, match=r"transforms images has ended \(SIGKILL\)"):
+        for step in range(6):
+            apart(step, ALONE)
+    apart.close()
+    assert process.returncode
+
+
 def test_what_cannot_be_read_surfaces_by_its_name_and_leaves_no_thread_at_work():
     source = inputs({"crop": "resized"}, (9, 40))
     with pytest.raises(DatasetError, match=r"a/13\.jpg was found whole"):

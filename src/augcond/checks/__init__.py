@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Iterator
 from typing import TYPE_CHECKING
 
 from augcond.checks.data import check_extras, check_held_out, check_plan, check_real_images
-from augcond.checks.generation import check_names, check_room, check_weights
+from augcond.checks.generation import check_names, check_place, check_room, check_weights
 from augcond.checks.look import EVERYTHING, Listed, Look, Problem, Work
 from augcond.checks.prompts import check_prompts, check_toy
 from augcond.checks.training import check_arms, check_counts, check_screening
@@ -26,6 +26,7 @@ __all__ = ["EVERYTHING", "Listed", "Look", "Problem", "Work", "check_run", "ensu
 logger = logging.getLogger(__name__)
 
 _CHECKS: tuple[Callable[[Look], Iterator[Problem]], ...] = (
+    check_place,
     check_names,
     check_extras,
     check_real_images,

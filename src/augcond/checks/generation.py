@@ -26,6 +26,13 @@ if TYPE_CHECKING:
 _PICKLED = (".bin", ".ckpt", ".pkl", ".pt", ".pth")
 
 
+def check_place(look: Look) -> Iterator[Problem]:
+    """The run folder: not that of a sweep, which commands would take a run in it for."""
+    place = look.config.run
+    if RunFolder(place).sweep_path.is_file():
+        yield Problem("run", f"{place} holds a sweep: name another folder, as with --set run={place}-run", RunError)
+
+
 def check_names(look: Look) -> Iterator[Problem]:
     """The generator, and whether it and the recipes go together."""
     config = look.config

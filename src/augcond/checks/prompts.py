@@ -94,7 +94,7 @@ def _cut_prompts(templates: tuple[str, ...], class_names: list[str], folder: Pat
         # No token is shorter than a byte, and at most two mark start and end: most prompts need no tokenizer.
         long = [prompt for prompt in prompts if len(prompt.encode()) > limit - 2]
         ends = _ends(long, folder, limit) if long else {}
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return  # what is wrong with a checkpoint is said when it is loaded
     if not ends:
         return

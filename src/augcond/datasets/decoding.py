@@ -19,6 +19,7 @@ from PIL import (
     GifImagePlugin,  # noqa: F401
     Image,
     ImageColor,
+    ImageFile,
     JpegImagePlugin,  # noqa: F401
     PngImagePlugin,  # noqa: F401
     TiffImagePlugin,  # noqa: F401
@@ -30,10 +31,11 @@ from augcond.datasets.colour import in_srgb, lab_to_srgb, transform_to_srgb
 from augcond.datasets.depth import is_wide, to_8_bit
 from augcond.datasets.formats import kind_of, missing_plugin
 from augcond.datasets.headers import Header, take_apart
-from augcond.errors import ConfigError, ImageError
+from augcond.errors import ConfigError, ImageError, LargeImageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from contextlib import AbstractContextManager
 
     from PIL.ImageCms import ImageCmsTransform
 
@@ -51,8 +53,26 @@ MOST_SECONDS = 60.0
 """Of a processor, for one image. A photo takes a tenth of a second, the largest image that is allowed some seconds."""
 
 _LARGE = 25_000_000
-_large_ones = threading.BoundedSemaphore(4)
+_large_ones: AbstractContextManager[object] = threading.BoundedSemaphore(4)
 """So many images of more pixels than that are in memory at once; the largest that is allowed takes up to 2 GB."""
+
+
+class _Left:
+    def __enter__(self) -> None:
+        raise LargeImageError("left to another process")
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+
+def leave_large_ones() -> None:
+    """Decode none of the images that few are decoded of at once: this process is one of many that do.
+
+    A `LargeImageError` is raised from now on.
+    """
+    global _large_ones
+    _large_ones = _Left()
+
 
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -329,6 +349,8 @@ def _too_large(limit: int) -> str:
 class _QuietPillow:
     """Keeps Pillow's warnings (odd EXIF, sizes we check ourselves) from users while any thread decodes.
 
+    Pillow refuses images that are cut short then, too, whatever the caller has told it.
+
     `warnings.catch_warnings` must not be entered by several threads at once: the first one in enters it, the last one
     out leaves it.
     """
@@ -337,6 +359,7 @@ class _QuietPillow:
         self._lock = threading.Lock()
         self._inside = 0
         self._caught: warnings.catch_warnings[None] | None = None
+        self._lenient = False
 
     def __enter__(self) -> None:
         with self._lock:
@@ -345,6 +368,7 @@ class _QuietPillow:
                 self._caught = warnings.catch_warnings()
                 self._caught.__enter__()
                 warnings.filterwarnings("ignore", module=r"PIL\.")
+                self._lenient, ImageFile.LOAD_TRUNCATED_IMAGES = ImageFile.LOAD_TRUNCATED_IMAGES, False
 
     def __exit__(self, *_: object) -> None:
         with self._lock:
@@ -352,6 +376,7 @@ class _QuietPillow:
             if self._inside == 0 and self._caught is not None:
                 self._caught.__exit__(None, None, None)
                 self._caught = None
+                ImageFile.LOAD_TRUNCATED_IMAGES = self._lenient
 
 
 quiet_pillow = _QuietPillow()

@@ -8,8 +8,9 @@ import re
 import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from math import prod
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from augcond.config.data import DataConfig, WebDatasetConfig
 from augcond.datasets.base import DatasetReader, Listing, RejectedFile, Role, path_of
@@ -22,12 +23,16 @@ from augcond.errors import DatasetError
 
 _BLOCK = 512
 _CHUNK = 1 << 20
+_MOST_SHARDS = 10**6
+_MOST_LABEL_BYTES = 1 << 24
+_MOST_HEADER_BYTES = 1 << 20
+"""Of what a tar says of one member, in headers of its own; names are a hundred bytes."""
 _LABEL_KINDS = ("cls", "json", "txt")
 _JSON_KEYS = ("label", "cls", "class", "class_id", "class_name")
 _MEMBER = re.compile(r"((?:.*/)?[^./]+)\.([^/]*)")
 """WebDataset's own rule: a sample's name ends at the first dot of the file's name."""
 
-_RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
+_RANGE = re.compile(r"\{(\d{1,9})\.\.(\d{1,9})\}")
 
 _Place = tuple[int, int, int]
 """Number of the shard, offset in bytes, size in bytes."""
@@ -146,6 +151,8 @@ def _find_shards(path: Path) -> tuple[Path, tuple[str, ...]]:
         root, names = path.parent, [path.name]
     else:
         root = path.parent
+        if prod(max(0, int(last) - int(first) + 1) for first, last in _RANGE.findall(path.name)) > _MOST_SHARDS:
+            raise DatasetError(f"{path} stands for more than {_MOST_SHARDS:,} shards: name them by *")
         names = sorted(name for pattern in _expand(path.name) for name in _matches(root, pattern))
     if not names:
         raise DatasetError(
@@ -195,12 +202,16 @@ def _scan_archive(path: Path, number: int, start: int, samples: dict[str, _Sampl
         with path.open("rb") as stream:
             # tarfile counts offsets from where the stream stands.
             stream.seek(start)
-            with tarfile.open(fileobj=stream, mode="r:") as tar:
+            with tarfile.open(fileobj=_Headers(stream), mode="r:") as tar:  # type: ignore[call-overload]
                 for member in tar:
+                    if member.size < 0:
+                        raise tarfile.ReadError(f"a member of {member.size:,} bytes")
                     end = member.offset_data + -(-member.size // _BLOCK) * _BLOCK
-                    if member.isfile():
+                    if member.issparse():
+                        ignored.append(member.name)
+                    elif member.isfile():
                         _take_in(path, member, number, samples, ignored)
-    except (tarfile.TarError, OSError) as error:
+    except (tarfile.TarError, OSError, ValueError, OverflowError) as error:
         raise DatasetError(_cut_off(path, len(samples), str(error))) from error
     # A shard that was cut between two members, or damaged in a header, reads without complaint up to there.
     with path.open("rb") as stream:
@@ -212,6 +223,19 @@ def _scan_archive(path: Path, number: int, start: int, samples: dict[str, _Sampl
             if zeros < len(chunk):
                 return stream.tell() - len(chunk) + zeros
     return None
+
+
+class _Headers:
+    """A tar file as its headers are read from it, none of which may be so large that it fills the memory."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self.tell, self.seek = stream.tell, stream.seek
+        self._read = stream.read
+
+    def read(self, size: int) -> bytes:
+        if not 0 <= size <= _MOST_HEADER_BYTES:
+            raise tarfile.ReadError(f"a header of {size:,} bytes")
+        return self._read(size)
 
 
 def _take_in(path: Path, member: tarfile.TarInfo, number: int, samples: dict[str, _Sample], ignored: list[str]) -> None:
@@ -282,13 +306,16 @@ class _Label:
         """Return the class id of a sample; None, and the reason, where it has none."""
         if self.kind not in sample.members:
             return None, f"no label: no .{self.kind}"
-        data = shards.read(sample.shard, sample.members[self.kind])
+        place = sample.members[self.kind]
+        if place[1] > _MOST_LABEL_BYTES:
+            return None, f"no label: .{self.kind} has more than {_MOST_LABEL_BYTES:,} bytes"
+        data = shards.read(sample.shard, place)
         try:
             text = data.decode("utf-8").strip()
             if self.kind == "json":
                 values = json.loads(text)
                 text = next(filter(None, map(class_text, self._values(values))), "")
-        except (UnicodeDecodeError, ValueError):
+        except (ValueError, RecursionError):
             return None, f"no label: .{self.kind} cannot be read"
         return text or None, f"no label in .{self.kind}"
 

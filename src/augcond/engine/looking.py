@@ -89,12 +89,29 @@ def led_away(materials: Materials, plan: RunPlan, labels: Mapping[str, int]) -> 
         return materials
     number = {class_id: label for label, class_id in enumerate(plan.classes)}
     away_from = {number[class_id]: number[other] for class_id, other in plan.columns.away_from.items()}
+    return led_away_from(away_from, materials, labels, reducing=plan.reducing)
+
+
+def led_away_from(
+    away_from: Mapping[int, int], materials: Materials, labels: Mapping[str, int], *, reducing: bool
+) -> Materials:
+    """Return `materials` with the mean embeddings that guidance leads away from.
+
+    Args:
+        away_from: the class to lead away from, by that of the images.
+        materials: of the images.
+        labels: of the training images, by key.
+        reducing: see `Sources`.
+
+    Raises:
+        GeneratorError: see `led_away`.
+    """
     members: dict[int, list[str]] = {other: [] for other in away_from.values()}
     for key, label in sorted(labels.items()):
         if label in members:
             members[label].append(key)
     generator = materials.generator
-    sources = Sources(materials.reader, materials.decoding, generator, 0, reducing=plan.reducing)
+    sources = Sources(materials.reader, materials.decoding, generator, 0, reducing=reducing)
     with Threads() as threads:
         means = {other: _mean(_embedded(own, sources, generator, threads)) for other, own in members.items()}
     return replace(materials, away={label: means[other] for label, other in away_from.items()})

@@ -5,7 +5,6 @@ So a process that makes no images itself never has the weights in its memory, an
 
 from __future__ import annotations
 
-import os
 import pickle
 import subprocess
 import sys
@@ -16,10 +15,10 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import IO, Any, cast
 
-import augcond
 from augcond.config import GeneratorConfig
 from augcond.errors import RunError
 from augcond.generators.base import Traits
+from augcond.processes import start_process
 
 _LEAVING = 10.0
 """Seconds that a process which is not needed has to end by itself."""
@@ -79,12 +78,8 @@ class ChildProcess:
 def start_child() -> ChildProcess:
     """Return a child that waits to be told what to do."""
     ours, theirs = Pipe(duplex=False)
-    found = str(Path(augcond.__file__).parents[1])
-    process = subprocess.Popen(  # noqa: S603 - of ourselves
-        [sys.executable, "-P", "-m", "augcond.engine.child", str(theirs.fileno())],
-        stdin=subprocess.PIPE,
-        pass_fds=[theirs.fileno()],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join([found, *filter(None, [os.environ.get("PYTHONPATH")])])},
+    process = start_process(
+        "augcond.engine.child", str(theirs.fileno()), stdin=subprocess.PIPE, pass_fds=[theirs.fileno()]
     )
     theirs.close()
     child = ChildProcess(process, ours)

@@ -160,7 +160,7 @@ class Workers:
                 while self._children and not self._is_dropped():
                     self._listen(claims)
             finally:
-                self._end()
+                self._end(claims)
             tidy(self._job.folder, claims, finished=True)
 
     def _rows_of(self, number: int) -> int:
@@ -264,12 +264,14 @@ class Workers:
         claim = claims.take(f"{number:05d}")
         return None if claim is None else ClaimedShard(number, claim, self._missing[number])
 
-    def _end(self) -> None:
+    def _end(self, claims: Claims) -> None:
         for child in self._children:
             child.child.process.terminate()
         deadline = time.monotonic() + _END
         for child in self._children:
             child.child.end(max(0.0, deadline - time.monotonic()))
+        if self._children:  # one that was importing something, or was killed, has given nothing back
+            claims.bury_dead(at_once=True)
         self._children = []
 
 

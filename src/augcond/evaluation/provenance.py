@@ -11,8 +11,6 @@ from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-import torch
-
 _LIBRARIES = ("augcond", "torch", "torchvision", "diffusers", "transformers", "timm", "numpy")
 
 
@@ -52,6 +50,8 @@ def versions() -> dict[str, str]:
 
 def device_name() -> str:
     """Return what computes here: the first GPU's name, or the processor's."""
+    import torch
+
     if torch.cuda.is_available():
         count = torch.cuda.device_count()
         return torch.cuda.get_device_name(0) + (f" ({count} of them here)" if count > 1 else "")

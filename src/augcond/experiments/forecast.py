@@ -27,7 +27,7 @@ from augcond.engine.rows import Making
 from augcond.engine.work import torch_threads
 from augcond.errors import AugcondError, GeneratorError
 from augcond.experiments.rates import Cost, generation_costs, training_costs
-from augcond.experiments.sweep import cells_of, point_name
+from augcond.experiments.sweep import cells_of, point_name, refuse_run
 from augcond.guest import as_guest
 from augcond.planning import Plan
 
@@ -124,7 +124,9 @@ def forecast_sweep(config: RunConfig, axes: Sequence[Axis], seeds: int, training
 
     Raises:
         ConfigError: as `cells_of` does.
+        RunError: `config.run` holds a run.
     """
+    refuse_run(config.run)
     points: dict[str, list[RunConfig]] = {}
     for cell in cells_of(config, axes, seeds, trainings):
         if any(arm.recipe for arm in cell.config.training.arms or ()):

@@ -27,6 +27,8 @@ from augcond.training.experiment import load_experiment
 from augcond.training.trainer import train_one
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from torch import Tensor
 
     from augcond.config import RunConfig
@@ -36,7 +38,13 @@ JUDGE = "judge"
 
 
 def generate_in_rounds(
-    config: RunConfig, *, rounds: int, per_class: int, steps: int | None = None, progress: Progress | None = None
+    config: RunConfig,
+    *,
+    rounds: int,
+    per_class: int,
+    steps: int | None = None,
+    reuse: Sequence[Path] = (),
+    progress: Progress | None = None,
 ) -> RunConfig:
     """Make the images of a run, and those of some rounds more; call it again to resume after any interruption.
 
@@ -46,6 +54,7 @@ def generate_in_rounds(
         per_class: images that each adds of each recipe, on the average of all classes.
         steps: of the judge's training; a quarter of the run's where None. A judge that knows its training images by
             heart would find none of them hard.
+        reuse: see `augcond.pipeline.generate`.
         progress: is told how many images are made.
 
     Returns:
@@ -63,13 +72,13 @@ def generate_in_rounds(
     )
     chosen = list(read_rounds(with_rounds.plan)) if path.exists() else []
     current = with_rounds if chosen else begun
-    generate(current, progress=progress)
+    generate(current, reuse=reuse, progress=progress)
     while len(chosen) < rounds:
         chosen.append(choose_round(current, per_class, steps or max(1, config.training.steps // 4)))
         # Whole before any image is made of it: what was made is always what the file says.
         write_json(path, rounds_content(chosen))
         current = with_rounds
-        generate(current, progress=progress)
+        generate(current, reuse=reuse, progress=progress)
     return current
 
 

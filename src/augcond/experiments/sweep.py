@@ -23,7 +23,7 @@ from augcond.checks import EVERYTHING, Listed, ensure_ready
 from augcond.config import EvaluationConfig, RunConfig, parse_config, relative_paths
 from augcond.config.training import ArmConfig
 from augcond.datasets import load_dataset
-from augcond.errors import ConfigError
+from augcond.errors import ConfigError, RunError
 from augcond.evaluation.evaluator import assemble_results
 from augcond.evaluation.intervals import SeedPredictions, Trained
 from augcond.evaluation.predictions import read_predictions
@@ -206,8 +206,10 @@ def sweep(
         progress: see `augcond.progress.Stage`.
 
     Raises:
+        RunError: `config.run` holds a run.
         AugcondError: as the stages do.
     """
+    refuse_run(config.run)
     cells = cells_of(config, axes, seeds, trainings)
     _check_primary(config, cells)
     listed: Listed = {}
@@ -240,6 +242,17 @@ def sweep(
     for ending, text in (("csv", to_csv), ("md", to_markdown), ("tex", to_latex)):
         write_atomically(folder.sweep_table_path(ending), text(results).encode())
     return results
+
+
+def refuse_run(path: Path) -> None:
+    """Check that the folder of a sweep is not that of a run: of one that is both, commands would take the sweep.
+
+    Raises:
+        RunError: a run lies there.
+    """
+    folder = RunFolder(path)
+    if folder.exists and not folder.cells():
+        raise RunError(f"{path} holds a run, and a sweep has a folder of its own: add --set run={path}-sweep")
 
 
 def _written(axis: Axis) -> str:

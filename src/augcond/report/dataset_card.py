@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import html
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 import pyarrow as pa
@@ -19,9 +20,34 @@ from augcond.report.sample import SampledRow, attempted_positions, read_rows
 from augcond.store.images import decode_stored
 from augcond.store.marks import SOURCE_TYPE
 from augcond.store.pushing import DATA, LeftOut
+from augcond.store.shards import COLUMNS
 
 TAG = "augcond"
 """Among the tags of every dataset that was pushed."""
+
+COLUMN_WORDS: Final[Mapping[str, str]] = {
+    "image": "",
+    "label": "",
+    "class_name": "the words that its prompt uses",
+    "key": "class/index/recipe: the same class and index has the same sources and initial noise under every recipe",
+    "recipe": "",
+    "source_keys": "names of the real images that it is conditioned on",
+    "lam": "lambda as drawn",
+    "share": "of the first source, in effect",
+    "weights": "of each source",
+    "seed": "",
+    "prompt": "",
+    "guidance_scale": "",
+    "steps": "",
+    "generator": "",
+    "revision": "of its weights",
+    "status": "ok in every row",
+    "error": "null in every row",
+    "other_label": "of images that mix two classes, the second one: label has a share of label_share, it the rest",
+    "label_share": "see other_label; null elsewhere",
+    "away_from": "the class whose images guidance led away from",
+}
+"""What the columns of a data file hold, where their names do not say it; those that not every run has come last."""
 
 _SHOWN = 100
 """Classes in the table."""
@@ -68,6 +94,7 @@ def render_card(card: DatasetCard, facts: RunFacts) -> str:
             shown=facts.classes[:_SHOWN],
             planned=planned_by_recipe(facts),
             left_out=card.left_out,
+            columns={name: COLUMN_WORDS[name] for name in (*COLUMNS, *facts.plan.further_columns)},
             leaks=facts.config.leaks,
             licence=card.generator_licence or "not stated",
             version=" and ".join(facts.versions()["augcond"]),

@@ -58,14 +58,14 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Self
 from uuid import uuid4
 
 from augcond.errors import RunLockedError
-from augcond.files import TEMPORARY
+from augcond.files import TEMPORARY, naming
 from augcond.store.operations import REAL, FileOperations
 from augcond.store.workers import WORKER, Place, WorkerRecord, workers_in
 
@@ -183,12 +183,14 @@ class Claims:
         self._thread.start()
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self._ended.set()
         self._thread.join()
-        for claim in list(self._held.values()):
-            self.give_back(claim)
-        self._operations.remove(self._path)
+        # A disk that is away is said of the file that it was first missed for. What stands is that of a dead worker.
+        with suppress(OSError) if kind else nullcontext():
+            for claim in list(self._held.values()):
+                self.give_back(claim)
+            self._operations.remove(self._path)
 
     def _register(self) -> None:
         self._operations.write(self._path, self._record.to_bytes(), durable=False)
@@ -208,7 +210,7 @@ class Claims:
         except FileNotFoundError:
             self._register()  # somebody believed us dead
             return
-        with os.fdopen(descriptor, "wb") as file:
+        with naming(self._path), os.fdopen(descriptor, "wb") as file:
             file.write(self._record.to_bytes())
 
     def _claim_path(self, name: str) -> Path:
@@ -353,6 +355,7 @@ class Claims:
         Raises:
             RunLockedError: another worker holds it, and `complaint` is given.
         """
+        self.bury_dead()
         while (claim := self.take(name)) is None:
             self.bury_dead(at_once=True)
             if complaint and (holder := self.claimed().get(name)) is not None:
@@ -360,7 +363,16 @@ class Claims:
                 if record is not None and self._is_alive(record):
                     raise RunLockedError(f"{complaint} (process {record.place.pid} on {record.place.host})")
             time.sleep(self._pace.poll)
+        with self.giving_back(claim):
+            yield
+
+    @contextmanager
+    def giving_back(self, claim: Claim) -> Iterator[None]:
+        """Give `claim` back at the end; what ends it otherwise is what is raised, not that the disk is away."""
         try:
             yield
-        finally:
-            self.give_back(claim)
+        except BaseException:
+            with suppress(OSError):
+                self.give_back(claim)
+            raise
+        self.give_back(claim)

@@ -17,7 +17,7 @@ from typing import Any, Literal
 import pyarrow as pa
 
 from augcond.errors import ConfigError, CorruptRunError, ImageError, RunError
-from augcond.files import foreign_entries, replacing_contents, write_parquet
+from augcond.files import foreign_entries, is_written, replacing_contents, write_parquet
 from augcond.planning import index_of
 from augcond.progress import NoProgress, Progress
 from augcond.store.folder import RunFolder
@@ -41,6 +41,9 @@ _AT_ONCE = 4096
 
 _DEVICE = re.compile(r"(con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³]|conin\$|conout\$) *(\.|$)", re.IGNORECASE)
 """What Windows takes for a device, whatever follows the dot."""
+
+_DIRECTIONS = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
+"""What turns the direction of the text after it: a name would not be read as it is."""
 
 _SPLIT = re.compile(
     r"(?<![^-._ 0-9])(train(ing)?|valid(ation)?|dev|val|test(ing)?|eval(uation)?)(?![^-._ 0-9])|^_(?=_)"
@@ -113,7 +116,7 @@ def _check_place(folder: RunFolder, to: Path, *, overwrite: bool) -> None:
     foreign = next(foreign_entries(to), None)
     if foreign is not None:
         raise RunError(f"{to} holds what this export did not write ({foreign}), and which stays: name another folder")
-    if any(to.iterdir()) and not overwrite:
+    if is_written(to) and not overwrite:
         raise RunError(f"{to} is not empty: name another folder, or replace the export there with --overwrite")
 
 
@@ -248,10 +251,10 @@ _WRITERS: dict[ExportFormat, Callable[[Rows, RunPlan, Path, Progress], int]] = {
 def folder_names(classes: tuple[str, ...]) -> list[str]:
     """Return a folder name per class that is safe on any file system, readable, and different for each class.
 
-    Path separators, control characters, `%`, `$` and what Windows forbids are percent-encoded, as are leading and
-    trailing dots and spaces, and a letter of what Windows takes for a device (`con`) or Hugging Face for a split
-    (`train`). Names that would be longer than 200 bytes are cut; those, and names equal but for case or for the form of
-    their accents, get their label appended.
+    Path separators, characters that control, break lines or turn the direction of text, `%`, `$` and what Windows
+    forbids are percent-encoded, as are leading and trailing dots and spaces, and a letter of what Windows takes for a
+    device (`con`) or Hugging Face for a split (`train`). Names that would be longer than 200 bytes are cut; those, and
+    names equal but for case or for the form of their accents, get their label appended.
     """
     names: list[str] = []
     taken = {_METADATA, *_CLASS_FILES}
@@ -285,7 +288,8 @@ def _misread(match: re.Match[str]) -> int:
 
 
 def _is_unsafe(character: str) -> bool:
-    return character in '/\\:*?"<>|%$' or ord(character) < 32 or character == "\x7f"
+    steers = unicodedata.category(character) in ("Cc", "Zl", "Zp") or character in _DIRECTIONS
+    return steers or character in '/\\:*?"<>|%$'
 
 
 def _escape(character: str) -> str:

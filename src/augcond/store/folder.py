@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -18,7 +17,7 @@ from augcond.datasets import Dataset, RejectedFile
 from augcond.datasets.base import HeldOut
 from augcond.errors import CorruptRunError, RunError
 from augcond.files import TEMPORARY, is_special, known_sha256, links_outside, sync_folder, write_atomically
-from augcond.sealed import open_table, read_table, write_table
+from augcond.sealed import open_table, parse_texts, read_table, write_table
 from augcond.store.claims import TRAINING, Claims
 from augcond.store.commit import ShardFiles, ShardMarker, discard, parse_marker, read_marker, those_that_hold_good
 from augcond.store.fingerprint import SourceFacts
@@ -275,8 +274,8 @@ class RunFolder:
         Raises:
             CorruptRunError: `sources.parquet` is missing or damaged.
         """
-        found = (self._sources(("key",)).schema.metadata or {}).get(WARNINGS)
-        return () if found is None else tuple(json.loads(found))
+        found = (self._sources(("key",)).schema.metadata or {}).get(WARNINGS, b"[]")
+        return parse_texts(found, self.sources_path, FILES["sources"].mend)
 
     def read_source_facts(self, versions: Mapping[str, int]) -> SourceFacts:
         """Return what of the run's real images decides which images are made of them.

@@ -10,7 +10,7 @@ import os
 import stat
 from pathlib import Path
 
-from augcond.files import file_sha256, named, sync_folder
+from augcond.files import file_sha256, naming, sync_folder
 
 _NO_LINKS = (errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP, errno.EMLINK, errno.EXDEV)
 """What file systems without hard links answer: vfat, FUSE mounts of object stores."""
@@ -36,7 +36,7 @@ class FileOperations:
             descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
         except FileExistsError:
             return False
-        with os.fdopen(descriptor, "wb") as file:
+        with naming(path), os.fdopen(descriptor, "wb") as file:
             file.write(data)
             file.flush()
             os.fsync(descriptor)
@@ -55,7 +55,7 @@ class FileOperations:
 
     def write(self, path: Path, data: bytes, *, durable: bool = True) -> None:
         """Write a file of a name that nobody else writes to; `durable`: so that it outlives a power cut."""
-        with path.open("wb") as file:
+        with naming(path), path.open("wb") as file:
             file.write(data)
             file.flush()
             if durable:
@@ -70,7 +70,7 @@ class FileOperations:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             os.close(descriptor)
             return b""
-        with named(path), os.fdopen(descriptor, "rb") as file:
+        with naming(path), os.fdopen(descriptor, "rb") as file:
             return file.read()
 
     def sha256(self, path: Path) -> str | None:

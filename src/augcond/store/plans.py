@@ -191,7 +191,7 @@ def plan_from_file(opened: Sealed[pq.ParquetFile], path: Path) -> RunPlan:
         )
         _check_rows(run_plan)
         return run_plan
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise unfit(path, repr(error), MEND_PLAN) from error
 
 
@@ -300,7 +300,7 @@ def _about(path: Path) -> dict[str, Any]:
             raise ValueError("it says nothing of itself")
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError, pa.ArrowException) as error:
+    except (OSError, ValueError, RecursionError, pa.ArrowException) as error:
         raise unfit(path, error, MEND_PLAN) from error
     return about
 

@@ -17,7 +17,7 @@ from augcond.errors import RunError
 from augcond.files import read_groups, write_parquet
 from augcond.progress import NoProgress, Progress
 from augcond.store.rejection import rejected_keys
-from augcond.store.shards import COLUMNS, OK, shard_columns
+from augcond.store.shards import OK, shard_columns
 
 if TYPE_CHECKING:
     from augcond.store.commit import ShardMarker
@@ -106,6 +106,6 @@ def _write(shard: Path, mask: pa.ChunkedArray, kept: int, to: Path) -> None:
 
 def _remaining(shard: Path, mask: pa.ChunkedArray) -> Iterator[pa.Table]:
     start = 0
-    for group in read_groups(shard, tuple(COLUMNS)):
+    for group in read_groups(shard):  # every column: some runs have further ones
         yield group.filter(mask.slice(start, group.num_rows))
         start += group.num_rows

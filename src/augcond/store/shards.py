@@ -108,6 +108,9 @@ class Provenance:
         generator: see `GenerationSettings`.
         revision: see there.
         error: why there is no image; None where there is.
+        other_label: number of the class of the second source, where a recipe mixed two classes; else None.
+        label_share: share of `label` in what the image shows then, in [0.5, 1]; None elsewhere.
+        away_from: id of the class whose images guidance led away from; None where it led away from no image.
     """
 
     key: str
@@ -125,11 +128,14 @@ class Provenance:
     generator: str
     revision: str
     error: str | None = None
+    other_label: int | None = None
+    label_share: float | None = None
+    away_from: str | None = None
 
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> Provenance:
-        """Return what the columns of a shard's row say."""
-        said = {each.name: values[each.name] for each in fields(cls)}
+        """Return what the columns of a shard's row say, the further ones if it has them."""
+        said = {each.name: values[each.name] for each in fields(cls) if each.name in values}
         return cls(**said | {"source_keys": tuple(said["source_keys"]), "weights": tuple(said["weights"])})
 
 
@@ -277,6 +283,8 @@ def shard_groups(path: Path, columns: Sequence[str]) -> Iterator[pa.Table]:
         raise ValueError(f"a shard has no column {', '.join(unknown)}: expected some of {', '.join(COLUMNS)}")
     try:
         yield from read_groups(path, columns)
+    except MemoryError:
+        raise  # Arrow's is an error of its own, too: the file may be whole
     except (OSError, pa.ArrowException) as error:
         if isinstance(error, OSError) and error.errno not in (None, errno.ENOENT):
             # Permissions, a failing disk: it may be whole.

@@ -109,7 +109,7 @@ class WorkerRecord:
         """Return what a worker file says; None where it is not whole."""
         try:
             return typed(cls, dict(json.loads(data)))
-        except (ValueError, TypeError):
+        except (ValueError, TypeError, RecursionError):
             return None
 
 

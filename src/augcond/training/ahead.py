@@ -45,18 +45,20 @@ class Ahead(Generic[T]):
         make: gives the thing of a number; called in threads of its own, which may wait for `workers`. Given `going_on`,
             too: to be called now and then, as it raises once the thing is not wanted any more.
         count: how many there are.
+        at_once: so many are under way while another is in use.
     """
 
-    def __init__(self, make: Callable[[int, Callable[[], None]], T], count: int) -> None:
+    def __init__(self, make: Callable[[int, Callable[[], None]], T], count: int, at_once: int = AHEAD) -> None:
         self._make = make
         self._count = count
+        self._at_once = at_once
         self._closed = Event()
-        self._threads = ThreadPoolExecutor(AHEAD, thread_name_prefix="ahead", initializer=_be_counted)
+        self._threads = ThreadPoolExecutor(at_once, thread_name_prefix="ahead", initializer=_be_counted)
         self._made: dict[int, Future[T]] = {}
 
     def __call__(self, number: int) -> T:
         """Return thing `number`, and begin with those behind it; what making it raised is raised here."""
-        wanted = range(number, min(number + AHEAD + 1, self._count))
+        wanted = range(number, min(number + self._at_once + 1, self._count))
         for other in [made for made in self._made if made not in wanted]:
             self._made.pop(other).cancel()
         for other in wanted:

@@ -66,13 +66,16 @@ class BatchAugmentation:
         config: which.
         size: edge length S of the network's input.
 
+    Attributes:
+        size: that.
+
     Raises:
         ConfigError: a transform is unknown or has wrong arguments.
     """
 
     def __init__(self, config: AugmentConfig, size: int) -> None:
         self._config = config
-        self._size = size
+        self.size = size
         self._transform: Any = None
         if config.transforms:
             try:
@@ -85,7 +88,7 @@ class BatchAugmentation:
     @property
     def stored_size(self) -> int:
         """Edge length at which images are to be kept."""
-        return round(self._size * _ZOOM) if self._config.crop == "resized" else self._size
+        return round(self.size * _ZOOM) if self._config.crop == "resized" else self.size
 
     @property
     def of_photos(self) -> bool:
@@ -100,12 +103,28 @@ class BatchAugmentation:
             seed: seed of the training.
             purpose: names the draw, such as `augment-17` for step 17.
         """
-        if self._transform is not None:
-            with seeded(seed, purpose):
-                images = torch.stack([_uint8(self._transform(image)) for image in images])
+        return self.crop_and_flip(self.transform(images, seed, purpose), seed, purpose)
+
+    @property
+    def transforms(self) -> bool:
+        """Whether there are transforms, which draw from one image to the next."""
+        return self._transform is not None
+
+    def transform(self, images: Tensor, seed: int, purpose: str) -> Tensor:
+        """Return images after the transforms, uint8, (B, 3, E, E), of such images; of any other E where one crops.
+
+        They draw from PyTorch's global generator, so that threads take turns (`transforming.py` has processes).
+        """
+        if self._transform is None:
+            return images
+        with seeded(seed, purpose):
+            return torch.stack([_uint8(self._transform(image)) for image in images])
+
+    def crop_and_flip(self, images: Tensor, seed: int, purpose: str) -> Tensor:
+        """Return what `__call__` does of images that are transformed already."""
         drawn = self.draw(len(images), images.shape[-1], seed, purpose)
         if images.device.type == "cpu":
-            augmented = np.empty((*images.shape[:2], self._size, self._size), np.float32)
+            augmented = np.empty((*images.shape[:2], self.size, self.size), np.float32)
             whole = images.numpy()
             each = max(1, PIECE // (4 * whole[0].size))
             pieces = [slice(start, start + each) for start in range(0, len(images), each)]
@@ -113,11 +132,6 @@ class BatchAugmentation:
                 pass
             return torch.from_numpy(augmented)
         return self.apply_at_once(images, drawn)
-
-    @property
-    def in_pieces(self) -> bool:
-        """Whether `draw` and `apply` are all there is to do: transforms draw from one image to the next."""
-        return self._transform is None
 
     def draw(self, count: int, edge: int, seed: int, purpose: str) -> Drawn:
         """Return what is drawn for a batch.
@@ -131,13 +145,13 @@ class BatchAugmentation:
         Raises:
             ConfigError: transforms made images of a size that the network does not take.
         """
-        rng, margin = numpy_stream(seed, purpose), self._size // 8
+        rng, margin = numpy_stream(seed, purpose), self.size // 8
         boxes = offsets = crops = None
         if self._config.crop == "resized":
             boxes = _boxes(count, self._config.scale, edge, rng)
-        elif edge != self._size:
+        elif edge != self.size:
             raise ConfigError(
-                f"training.augment.transforms make images of {edge} pixels, the network takes {self._size}"
+                f"training.augment.transforms make images of {edge} pixels, the network takes {self.size}"
             )
         elif self._config.crop == "pad":
             offsets = rng.integers(0, 2 * margin + 1, (count, 2))
@@ -164,7 +178,7 @@ class BatchAugmentation:
             for image, flip, place in zip(images, flipped, out, strict=True):
                 np.divide(image[..., ::-1] if flip else image, np.float32(255), out=place)
             return
-        size, margin = self._size, self._size // 8
+        size, margin = self.size, self.size // 8
         padded = np.pad(images, ((0, 0), (0, 0), (margin,) * 2, (margin,) * 2), mode="edge")
         shown = np.empty(out.shape, np.uint8)
         for image, (top, left), flip, place in zip(padded, drawn.offsets[piece], flipped, shown, strict=True):
@@ -176,9 +190,9 @@ class BatchAugmentation:
         """Return the augmented images of a whole batch, on its device."""
         floats = images.float() / 255
         if drawn.boxes is not None:
-            floats = _resized_crops(floats, torch.from_numpy(drawn.boxes), self._size)
+            floats = _resized_crops(floats, torch.from_numpy(drawn.boxes), self.size)
         elif drawn.offsets is not None:
-            floats = _shifted(floats, drawn.offsets, self._size // 8)
+            floats = _shifted(floats, drawn.offsets, self.size // 8)
         flipped = torch.from_numpy(drawn.flipped).to(floats.device)
         return torch.where(flipped[:, None, None, None], floats.flip(-1), floats)
 

@@ -17,9 +17,10 @@ from torch.nn import functional
 
 from augcond.conditioning.streams import numpy_stream
 from augcond.errors import TrainingError
-from augcond.training.ahead import Ahead, spread
+from augcond.training.ahead import AHEAD, Ahead, spread
 from augcond.training.augmentation import PIECE, BatchAugmentation, mix_inputs, read_crops
 from augcond.training.orders import BalancedRounds, Order, Rounds, Tilted, members_of
+from augcond.training.transforming import transforming_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from augcond.config.training import AugmentConfig, Drawing
     from augcond.training.devices import Rank
     from augcond.training.image_sets import ImageSet
+    from augcond.training.transforming import Transforming
 
 
 class Inputs(Protocol):
@@ -72,6 +74,7 @@ class ImageInputs:
         self._classes = classes
         self._seed = seed
         self._ahead: tuple[Rank, Ahead[_Made]] | None = None
+        self._transforming: Transforming | None = None
 
     def __call__(self, step: int, rank: Rank) -> tuple[Tensor, Tensor]:
         """Return images (B, 3, S, S) in [0, 1] and their labels, or label distributions where inputs are mixed.
@@ -80,36 +83,48 @@ class ImageInputs:
         """
         if self._ahead is None or self._ahead[0] != rank:
             self.close()
-            self._ahead = (rank, Ahead(partial(self._make, rank), self._sampler.steps))
-        made = self._ahead[1](step)
-        images = made.images.to(rank.device, non_blocking=rank.device.type == "cuda")
+            steps, share = self._sampler.steps, self._sampler.size / rank.count
+            self._transforming = transforming_for(self._augment, self._config, round((steps - step) * share))
+            at_once = AHEAD if self._transforming is None else max(AHEAD, self._transforming.processes)
+            self._ahead = (rank, Ahead(partial(self._make, rank), steps, at_once))
+        made, purpose = self._ahead[1](step), f"augment-{_draws(step, rank)}"
+        images = made.images
+        if not made.transformed:
+            images = self._augment.transform(images, self._seed, purpose)
+        images = images.to(rank.device, non_blocking=rank.device.type == "cuda")
         if not made.augmented:
-            images = self._augment(images, self._seed, f"augment-{_draws(step, rank)}")
+            images = self._augment.crop_and_flip(images, self._seed, purpose)
         labels = made.labels.to(rank.device)
         return mix_inputs(images, labels, self._classes, self._config, self._seed, f"mix-inputs-{_draws(step, rank)}")
 
     def close(self) -> None:
-        """Stop the threads that make batches ahead; another call would start them again."""
+        """Stop what makes batches ahead; another call would start it again."""
         if self._ahead is not None:
             self._ahead[1].close()
-        self._ahead = None
+        if self._transforming is not None:
+            self._transforming.close()
+        self._ahead = self._transforming = None
 
     def _make(self, rank: Rank, step: int, going_on: Callable[[], None]) -> _Made:
-        """Return the batch of a step, in memory: augmented where the CPU trains, else as it is for the device."""
+        """Return the batch of a step, in memory, as far as threads and processes make it.
+
+        It is augmented where the CPU trains; else the device does that. Transforms come before it, on the CPU.
+        """
         real, synthetic = self._sampler(step).share_of(rank)
         labels = torch.cat([self._real.labels[real], self._synthetic.labels[synthetic]])
         if self._synthetic.mixed is not None:
             sets = ((self._real, real), (self._synthetic, synthetic))
             labels = torch.cat([images.targets(places, self._classes) for images, places in sets])
         count, edge, size = len(labels), self._real.pixels.edge, self._size
-        augmented = rank.device.type == "cpu" and self._augment.in_pieces
-        drawn = self._augment.draw(count, edge, self._seed, f"augment-{_draws(step, rank)}")
+        purpose, pinned = f"augment-{_draws(step, rank)}", rank.device.type == "cuda"
+        augmented = rank.device.type == "cpu" and not self._augment.transforms
+        drawn = self._augment.draw(count, edge, self._seed, purpose)
         # What is pinned goes to the device while it computes.
         images = torch.empty(
             (count, 3, size, size) if augmented else (count, 3, edge, edge),
             dtype=torch.float32 if augmented else torch.uint8,
             device="cpu",
-            pin_memory=rank.device.type == "cuda",
+            pin_memory=pinned and not self._augment.transforms,
         )
         whole = images.numpy()
 
@@ -135,13 +150,19 @@ class ImageInputs:
             fill(pieces[0])
         else:
             spread(fill, pieces, going_on)
-        return _Made(images, labels, augmented)
+        if self._transforming is None:
+            return _Made(images, labels, not self._augment.transforms, augmented)
+        images = torch.from_numpy(self._transforming(whole, self._seed, purpose))
+        if rank.device.type == "cpu":
+            return _Made(self._augment.crop_and_flip(images, self._seed, purpose), labels, True, True)
+        return _Made(images.pin_memory() if pinned else images, labels, True, False)
 
 
 @dataclass(frozen=True, slots=True)
 class _Made:
     images: Tensor
     labels: Tensor
+    transformed: bool
     augmented: bool
 
 
@@ -239,7 +260,7 @@ class BatchSampler:
             raise TrainingError(
                 "there are no synthetic images to train on: run augcond generate first, or loosen the screening"
             )
-        self.steps = steps
+        self.steps, self.size = steps, settings.size
         self._real: Order = Rounds(real, seed, "real-order")
         if balance is not None:
             self._real = BalancedRounds(members_of(balance), seed, "real-order")

@@ -231,7 +231,7 @@ def load_checkpoint(path: Path, module: nn.Module, optimizer: Optimizer, fingerp
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
     except FileNotFoundError:
         return None
-    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError, RecursionError) as error:
         logger.warning("the checkpoint %s is damaged (%s): training starts anew", path, error)
         return None
     if trained != fingerprint:

@@ -105,6 +105,9 @@ def _existing(images: RunImages, arm: Arm, card: ModelCard, *, overwrite: bool) 
         return None
     found = read_card(folder)
     if found is None or found.fingerprint == card.fingerprint or _is_of_0_1(images, arm, card, found):
+        if found is not None:
+            # Who was killed right after the card was written left it.
+            (folder / CHECKPOINT).unlink(missing_ok=True)
         return found
     if not overwrite:
         raise RunMismatchError(

@@ -13,6 +13,7 @@ from augcond.datasets import loading
 from augcond.errors import ConfigError, CorruptRunError, RunMismatchError
 from augcond.evaluation.tuning import read_tuning
 from augcond.experiments.tuning import judging, sharing
+from augcond.experiments.tuning import survey as surveying
 from augcond.experiments.tuning import tune as tuning
 from augcond.experiments.tuning.schedule import Effort
 from augcond.experiments.tuning.survey import survey, survey_lines
@@ -139,6 +140,19 @@ def test_with_one_image_a_class_nothing_is_judged(tmp_path, unopened):
     tuned = load_config(tmp_path / "run" / "tuned.yaml")
     assert tuned.conditioning.recipe == ("image",)
     assert survey_lines(survey(small(tmp_path), "20"))[0].startswith("Every class has one")
+
+
+def test_what_a_training_takes_before_its_first_step_is_told_once(tmp_path, monkeypatch):
+    """A clock by which a training takes 3 s and 0.5 s a step; the very first decodes the images besides."""
+    clock = [0.0]
+
+    def trained(images, arm, seed):
+        clock[0] += (0 if clock[0] else 60) + 3 + 0.5 * arm.config.steps
+
+    monkeypatch.setattr(surveying, "train_one", trained)
+    monkeypatch.setattr(surveying.time, "perf_counter", lambda: clock[0])
+    ground = surveying.ground_of(small(tmp_path, training={"steps": 100, "real_steps": 20, "seeds": 1}), SMALL)
+    assert surveying._training_seconds(ground) == pytest.approx(3 + 0.5 * 100)
 
 
 def test_what_cannot_be_tuned_is_refused(tmp_path):

@@ -59,11 +59,9 @@ class Shared:
         for name in left():
             claim = self.claims.take(f"images-{number}-{name}")
             if claim is not None:
-                try:
+                with self.claims.giving_back(claim):
                     if not self._is_grown(name, sum(amounts.values())):
                         make(name)
-                finally:
-                    self.claims.give_back(claim)
         for name in left():
             make(name)
 
@@ -115,11 +113,9 @@ class Shared:
             claim = self.claims.take(f"{standing.name}-{_name(candidate)}-{training}")
             if claim is None:
                 continue
-            try:
+            with self.claims.giving_back(claim):
                 if not path.exists():
                     train_folds(self.bench, standing, candidate, training)
-            finally:
-                self.claims.give_back(claim)
             yield candidate, training
 
     def folded(self, standing: Standing, names: Sequence[str], trainings: int) -> Folded:

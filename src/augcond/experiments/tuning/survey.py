@@ -214,22 +214,23 @@ def measured_rates(ground: Ground) -> Rates:
 
 
 def _training_seconds(ground: Ground) -> float:
-    """Return how long one classifier takes, from its first steps."""
+    """Return how long one classifier takes, from a training of one step and one of a few."""
     config = ground.config
-    few = min(_TIMED_STEPS, config.training.steps)
-    training = config.training.model_copy(update={"steps": few, "warmup_steps": 0, "arms": None})
-    config = config.model_copy(update={"training": training})
     split = Split("tuning", 0, (), tuple(image.key for image in ground.real.images))
     images = RunImages(Experiment(config, RunFolder(config.run), ground.real, split, ground.real, None, {}))
-    arm = arm_of(config, None)
-    started = time.perf_counter()
-    train_one(images, arm, 0)
-    first = time.perf_counter() - started
-    started = time.perf_counter()
-    train_one(images, arm, 1)
-    steps = time.perf_counter() - started
-    # Decoding is done once for all.
-    return min(first, steps) * ground.config.training.steps / few
+
+    def seconds(steps: int) -> float:
+        few = {"steps": steps, "warmup_steps": 0, "real_steps": 0, "arms": None}
+        training = config.training.model_copy(update=few)
+        started = time.perf_counter()
+        train_one(images, arm_of(config.model_copy(update={"training": training}), None), 0)
+        return time.perf_counter() - started
+
+    seconds(1)  # decodes the images, which is done once for all
+    begun = seconds(1)
+    # What a training takes before its first step is no part of a step.
+    step = max(0.0, seconds(1 + _TIMED_STEPS) - begun) / _TIMED_STEPS
+    return begun + step * (config.training.steps - 1)
 
 
 def survey_of(ground: Ground, schedule: Schedule | None, effort: Effort, rates: Rates | None) -> Survey:
