@@ -2,6 +2,7 @@
 
 import json
 import os
+from dataclasses import dataclass
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -10,7 +11,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from augcond.errors import CorruptRunError
-from augcond.sealed import fits, read_json, read_table, seal, write_json, write_table
+from augcond.sealed import fits, read_json, read_table, seal, typed, write_json, write_table
 
 VALUES = st.dictionaries(
     st.text(st.characters(codec="utf-8"), max_size=8).filter(lambda key: key != "seal"),
@@ -105,3 +106,29 @@ def test_a_pipe_is_not_waited_for(tmp_path):
     for read in (read_json, read_table):
         with pytest.raises(CorruptRunError, match="it is no file: remove it; write it again"):
             read(tmp_path / "pipe", "write it again")
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    counts: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Whole:
+    name: str
+    part: Part
+    share: float | None = None
+
+
+def test_what_json_holds_has_its_types():
+    values = {"name": "a", "part": {"counts": [1, 2]}, "share": 1}
+    assert typed(Whole, values) == Whole("a", Part((1, 2)), 1.0)
+    for wrong, message in (
+        ({"name": 5}, "name: "),
+        ({"part": []}, "part: "),
+        ({"part": {"counts": 5}}, "part.counts: "),
+        ({"part": {}}, "part.counts: "),
+        ({"shares": 1}, "unknown key 'shares'"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            typed(Whole, values | wrong)

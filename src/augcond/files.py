@@ -60,7 +60,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def naming(path: Path) -> Iterator[None]:
-    """Let an error of a disk that does not say for which file, as one that is full, name `path`."""
+    """Let an error of a disk that does not say for which file, as one that is full or fails, name `path`."""
     try:
         yield
     except OSError as error:
@@ -251,7 +251,7 @@ def sync_folder(folder: Path) -> None:
 
 def file_sha256(path: Path) -> str:
     """Return the hex digest of a file's bytes."""
-    with path.open("rb") as file:
+    with naming(path), path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import re
+
 import pytest
 import yaml
 from hypothesis import given
@@ -133,3 +135,20 @@ def test_any_value_is_accepted_or_refused_with_our_error(key, value):
 def test_numbers_are_finite(key, number):
     with pytest.raises(ConfigError, match=key.replace(".", r"\.")):
         parse_config({"data": {"path": "photos"}, "run": "run"}, (f"{key}={number}",))
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        (
+            "plan.per_class=1e1",
+            "expected a whole number (got '1e1', which YAML reads as a text: write 10); or expected a m",
+        ),
+        ("plan.fill_to=1.5", "plan.fill_to: expected a whole number (got 1.5)"),
+        ("training.seeds=1e0", "which YAML reads as a text: write 1)"),
+        ("generator.guidance_scale=much", "expected a number (got 'much')"),
+    ],
+)
+def test_wrong_numbers_are_told_in_our_words(override, message):
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        parse_config({"data": {"path": "photos"}, "run": "run"}, (override,))

@@ -148,3 +148,10 @@ def test_what_is_no_file_in_the_place_of_one(run, name, what):
 def test_a_run_that_lacks_what_says_what_it_is_is_not_sound(run, name):
     (run.path / name).unlink()
     assert any(f"{name} is missing" in problem for problem in audit_run(run).problems)
+
+
+def test_shards_that_lie_on_another_disk_are_a_problem_as_they_are_for_who_writes_there(run, tmp_path):
+    run.shards.rename(tmp_path / "elsewhere")
+    run.shards.symlink_to(tmp_path / "elsewhere")
+    (problem,) = audit_run(run).problems
+    assert problem.startswith(f"{run.shards} is a link that leads out of the run folder: remove it")

@@ -14,6 +14,7 @@ from augcond.store.claims import TRAINING
 from augcond.training.arm_images import RunImages
 from augcond.training.arms import arms_of
 from augcond.training.experiment import load_experiment
+from tests.tampering import rewrite_json
 from tests.toy import toy_config
 from tests.training.toys import toy_run
 
@@ -115,3 +116,13 @@ def test_images_that_are_made_anew_are_nobody_s_rejects(config):
     reject_images(RunFolder(config.run), ["a/0/mixup"])
     generate(config, overwrite=True)
     assert not rejected_keys(RunFolder(config.run))
+
+
+def test_a_list_of_another_run_is_refused(config):
+    """Keys are alike in all runs: without a word on whose they are, other images would be left out."""
+    folder = RunFolder(config.run)
+    reject_images(folder, ["a/0/mixup"])
+    rewrite_json(folder.rejected_path, of="0" * 64)
+    with pytest.raises(CorruptRunError, match=r"rejected\.json is of another run"):
+        rejected_keys(folder)
+    assert any("is of another run" in problem for problem in audit_run(folder).problems)

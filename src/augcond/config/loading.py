@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import yaml
 from pydantic import ValidationError
@@ -28,6 +28,17 @@ logger = logging.getLogger(__name__)
 
 _MOST_BYTES = 2**24
 _MOST_VALUES = 10**5
+_WITH_EXPONENT = re.compile(r"[+-]?\d+(\.\d*)?[eE][+-]?\d{1,2}")
+_WHOLE, _NUMBER, _LIST = "expected a whole number", "expected a number", "expected a list"
+_EXPECTED: Final = {
+    **dict.fromkeys(("int_parsing", "int_from_float", "int_type"), _WHOLE),
+    **dict.fromkeys(("float_parsing", "float_type"), _NUMBER),
+    **dict.fromkeys(("bool_parsing", "bool_type"), "expected true or false"),
+    **dict.fromkeys(("tuple_type", "list_type"), _LIST),
+    "dict_type": "expected a mapping",
+    "string_type": "expected a text",
+}
+"""Our words for what pydantic finds, by its type."""
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
 
 MEND_CONFIG = "mend it there, or have augcond generate CONFIG write it anew"
@@ -305,14 +316,21 @@ def _problems(error: ValidationError, root: type[Section]) -> Iterator[tuple[str
             hint = f"; did you mean {near[0]!r}?" if near else ""
             yield ".".join(map(str, location)), f"unknown key{hint} (allowed: {', '.join(allowed) or 'none'})"
         else:
-            message = problem["msg"].removeprefix("Value error, ")
+            message = _EXPECTED.get(problem["type"]) or problem["msg"].removeprefix("Value error, ")
             if problem["type"] != "missing":
-                message += f" (got {_shorten(problem['input'])})"
+                message += f" (got {_shorten(problem['input'])}{_meant(problem['input'])})"
             if problem["type"] in ("string_type", "path_type", "literal_error", "tuple_type") and isinstance(
                 problem["input"], bool | int
             ):
                 message += "; if a text is meant, quote it"
             yield key, message
+
+
+def _meant(value: Any) -> str:
+    """Return a hint for a whole number that YAML takes for a text, such as 1e3."""
+    if isinstance(value, str) and _WITH_EXPONENT.fullmatch(value.strip()) and float(value).is_integer():
+        return f", which YAML reads as a text: write {int(float(value))}"
+    return ""
 
 
 def _section_at(section: type[Section], location: tuple[str, ...]) -> type[Section]:

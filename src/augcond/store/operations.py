@@ -70,7 +70,7 @@ class FileOperations:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             os.close(descriptor)
             return b""
-        with os.fdopen(descriptor, "rb") as file:
+        with naming(path), os.fdopen(descriptor, "rb") as file:
             return file.read()
 
     def sha256(self, path: Path) -> str | None:

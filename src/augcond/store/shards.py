@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import lru_cache
@@ -286,7 +287,8 @@ def shard_groups(path: Path, columns: Sequence[str]) -> Iterator[pa.Table]:
         raise  # Arrow's is an error of its own, too: the file may be whole
     except (OSError, pa.ArrowException) as error:
         if isinstance(error, OSError) and error.errno not in (None, errno.ENOENT):
-            raise  # permissions, a failing disk: it may be whole
+            # Permissions, a failing disk: it may be whole.
+            raise OSError(error.errno, os.strerror(error.errno or 0), str(path)) from error
         reason = " ".join(str(error).split())
         raise CorruptRunError(
             f"the shard {path} cannot be read: {reason}. Delete it and run augcond generate again, which makes it anew"

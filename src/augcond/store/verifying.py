@@ -77,11 +77,16 @@ def verify_files(folder: RunFolder) -> FilesFound:
     return found
 
 
-_PATTERNS: Final = {
-    kind: re.compile(
-        "[^/]+".join(map(re.escape, re.split(r"\{.*?\}", file.pattern))) + ("(/.*)?" if kind in _FOLDERS else "")
+def _regex(pattern: str) -> str:
+    """Return what matches a pattern of `FILES`; numbers are digits, or the file of an attempt were a plain one."""
+    parts = re.split(r"(\{.*?\})", pattern)
+    return "".join(
+        r"\d+" if re.search(r":\d+d\}$", part) else "[^/]+" if part[:1] == "{" else re.escape(part) for part in parts
     )
-    for kind, file in FILES.items()
+
+
+_PATTERNS: Final = {
+    kind: re.compile(_regex(file.pattern) + ("(/.*)?" if kind in _FOLDERS else "")) for kind, file in FILES.items()
 }
 
 

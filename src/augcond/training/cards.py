@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save
 from augcond.config import TrainingConfig
 from augcond.config.base import with_neutral
 from augcond.errors import CorruptRunError, RunError
-from augcond.files import TEMPORARY, write_atomically
+from augcond.files import TEMPORARY, is_special, write_atomically
 from augcond.sealed import BLANK, SEAL, fits, read_json, seal, typed, unfit, write_json
 from augcond.store.folder import RunFolder
 from augcond.store.names import CARD, CHECKPOINT, FILES, UNFIT_CARD, WEIGHTS
@@ -32,6 +32,8 @@ logger = logging.getLogger(__name__)
 
 FORMAT = 2
 """Of a model's card; goes up where an older augcond would misread it. Cards of 0.1 have none: 1."""
+
+_MEND = FILES["card"].mend
 
 LossHistory = list[tuple[int, float]]
 """(step, loss) now and then."""
@@ -89,8 +91,16 @@ class ModelCard:
 
     @property
     def config(self) -> TrainingConfig:
-        """Its settings."""
-        return TrainingConfig.model_validate(with_neutral(TrainingConfig, self.training))
+        """Its settings.
+
+        Raises:
+            CorruptRunError: they are none of this augcond.
+        """
+        try:
+            return TrainingConfig.model_validate(with_neutral(TrainingConfig, self.training))
+        except ValueError as error:
+            said = " ".join(str(error).split())
+            raise CorruptRunError(f"the card of the model {self.arm!r} holds no settings ({said}); {_MEND}") from error
 
 
 def save_model(folder: Path, card: ModelCard, module: nn.Module) -> ModelCard:
@@ -124,13 +134,11 @@ def read_card(folder: Path) -> ModelCard | None:
                 f"{path} is of format {values['format']}, which a newer augcond wrote (this one reads up to {FORMAT}): "
                 "update augcond"
             )
-        card = typed(ModelCard, values)
-        _ = card.config  # which has to be one
-        return card
+        return typed(ModelCard, values)
     except FileNotFoundError:
         return None
     except (ValueError, TypeError) as error:
-        raise unfit(path, error, FILES["card"].mend) from error
+        raise unfit(path, error, _MEND) from error
 
 
 def read_cards(run: Path) -> list[ModelCard]:
@@ -218,9 +226,13 @@ def load_checkpoint(path: Path, module: nn.Module, optimizer: Optimizer, fingerp
         fingerprint: of the training; a checkpoint of another is passed over.
     """
     try:
+        if is_special(path):
+            raise ValueError("it is no file")
+        # Read before it is mapped: where a disk fails under a mapping, the system ends the process.
+        data = path.read_bytes()
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata()
-            if not fits(path.read_bytes(), metadata.get(SEAL)):
+            if not fits(data, metadata.get(SEAL)):
                 raise ValueError("its sha256 is another")
             about = json.loads(metadata["augcond"])
             trained = about["fingerprint"]

@@ -13,7 +13,7 @@ from augcond.evaluation.results import REAL_ONLY
 from augcond.experiments.tuning.candidates import RECIPE, Candidate, arm_of, config_of, value_of
 from augcond.experiments.tuning.folds import common_counts, draw_folds, first_clean
 from augcond.generators import load_generator
-from augcond.sealed import read_json, write_json
+from augcond.sealed import read_json, unfit, write_json
 from augcond.store import RunFolder
 from augcond.store.names import FILES
 from augcond.training.arm_images import RunImages
@@ -161,14 +161,19 @@ def record_path(bench: Bench, standing: Standing, name: str, training: int) -> P
     )
 
 
-def read_right(path: Path) -> np.ndarray:
+def read_right(bench: Bench, path: Path) -> np.ndarray:
     """Return which real images a training got right, bool (N,); False for those that are never held out.
 
     Raises:
-        CorruptRunError: the record is not what was written, or of other images.
+        CorruptRunError: the record is not what was written, or of another candidate, study, or other images.
     """
-    values = read_json(path, FILES["folded"].mend).content
-    return np.array([letter == "1" for letter in values["right"]], dtype=bool)
+    mend = FILES["folded"].mend
+    values = read_json(path, mend).content
+    right = values.get("right")
+    its_own = (values.get("candidate"), values.get("study", bench.study)) == (path.parent.name, bench.study)
+    if not its_own or not isinstance(right, str) or len(right) != len(bench.real.images):
+        raise unfit(path, "it is of another candidate, or of other images", mend)
+    return np.array([letter == "1" for letter in right], dtype=bool)
 
 
 def train_folds(bench: Bench, standing: Standing, candidate: Candidate | None, training: int) -> None:
@@ -187,7 +192,8 @@ def train_folds(bench: Bench, standing: Standing, candidate: Candidate | None, t
     path = record_path(bench, standing, name, training)
     path.parent.mkdir(parents=True, exist_ok=True)
     letters = "".join("1" if value else "0" for value in right)
-    write_json(path, {"candidate": name, "round": standing.number, "training": training, "right": letters})
+    about = {"study": bench.study, "candidate": name, "round": standing.number, "training": training}
+    write_json(path, {**about, "right": letters})
 
 
 def used_rows(bench: Bench, standing: Standing, candidate: Candidate, held: np.ndarray) -> np.ndarray:
@@ -339,5 +345,5 @@ def probed(bench: Bench, standing: Standing, candidate: Candidate | None) -> np.
         right = probe_folds(bench, standing, candidate)
         path.parent.mkdir(parents=True, exist_ok=True)
         letters = "".join("1" if value else "0" for value in right)
-        write_json(path, {"candidate": name, "round": standing.number, "right": letters})
-    return read_right(path)
+        write_json(path, {"study": bench.study, "candidate": name, "round": standing.number, "right": letters})
+    return read_right(bench, path)

@@ -124,7 +124,7 @@ class Shared:
 
         def right(name: str) -> np.ndarray:
             paths = [record_path(self.bench, standing, name, training) for training in range(trainings)]
-            return np.stack([read_right(path)[judged] for path in paths])
+            return np.stack([read_right(self.bench, path)[judged] for path in paths])
 
         return Folded(labels, right(REAL_ONLY), {name: right(name) for name in names})
 
