@@ -120,9 +120,8 @@ class _LogFile(logging.FileHandler):
 
 @contextmanager
 def log_to(path: Path) -> Iterator[None]:
-    """Append what augcond logs to the file `path`."""
+    """Append what augcond logs to the file `path`, whose folder is there."""
     root = logging.getLogger("augcond")
-    path.parent.mkdir(parents=True, exist_ok=True)
     handler = _LogFile(path, encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(process)d %(name)s: %(message)s"))
     level = root.level
