@@ -189,3 +189,29 @@ def test_a_table_without_rows_is_read_with_its_columns(tmp_path):
     with path.open("wb") as file:
         write_parquet(file, [pa.table({"a": pa.array([], pa.int32()), "b": pa.array([], pa.string())})])
     assert [group.schema.names for group in read_groups(path, ["b"])] == [["b"]]
+
+
+def test_folders_are_made_so_deep_and_no_deeper(tmp_path):
+    files.make_folder(tmp_path / "a" / "b", 2)
+    assert (tmp_path / "a" / "b").is_dir()
+    with pytest.raises(FileNotFoundError):
+        files.make_folder(tmp_path / "gone" / "a" / "b", 2)
+    assert not (tmp_path / "gone").exists()
+
+
+@pytest.mark.parametrize("moved", [False, True], ids=["writing", "moving in"])
+def test_what_was_killed_is_no_contents_until_it_is_done_again(tmp_path, moved):
+    folder = tmp_path / "out"
+    (folder / ".augcond-partial").mkdir(parents=True)
+    if moved:
+        (folder / ".augcond-unfinished").mkdir()
+        (folder / "half").touch()
+    assert not files.is_written(folder)
+    with pytest.raises(KeyboardInterrupt), replacing_contents(folder):
+        raise KeyboardInterrupt
+    assert not files.is_written(folder)
+    with replacing_contents(folder) as partial:
+        (partial / "half").write_text("whole")
+    assert files.is_written(folder)
+    assert (folder / "half").read_text() == "whole"
+    assert not [path for path in folder.iterdir() if path.is_dir()]

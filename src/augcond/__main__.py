@@ -19,7 +19,7 @@ FAILED = 1
 
 MEND_AND_GO_ON = "what was committed is safe: mend the cause, and run the same command again to go on"
 
-_MEMORY = ("out of memory", "can't allocate memory")
+_MEMORY = ("out of memory", "can't allocate memory", "Cannot allocate memory", "bad_alloc", "can't start new thread")
 
 _SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1")
 """SIGUSR1 is what Slurm is asked to send ahead of its SIGTERM (`--signal=B:USR1@120`)."""
@@ -62,12 +62,13 @@ def _run() -> int:
     except AugcondError as error:
         say(f"error: {error}")
         return error.exit_code
-    except OSError as error:
-        # A full disk, a lost mount, no permission: nothing half-done was committed.
-        say(f"error: {error}; {MEND_AND_GO_ON}")
-    except (MemoryError, RuntimeError) as error:
-        if isinstance(error, RuntimeError) and not any(text in str(error) for text in _MEMORY):
-            raise
+    except (MemoryError, RuntimeError, ImportError, OSError) as error:
+        if not isinstance(error, MemoryError) and not any(text in str(error) for text in _MEMORY):
+            if not isinstance(error, OSError):
+                raise
+            # A full disk, a lost mount, no permission: nothing half-done was committed.
+            say(f"error: {error}; {MEND_AND_GO_ON}")
+            return FAILED
         say(
             f"error: out of memory ({str(error) or 'the machine has no more'}): lower engine.batch_size, "
             f"training.batch_size or training.max_memory_gb; {GO_ON}"

@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 TEMPORARY = ".tmp"
 """How the name of a file ends that is not whole yet."""
 _PARTIAL = ".augcond-partial"
-_WHOLE = ".augcond-whole"
+_UNFINISHED = ".augcond-unfinished"
 _LIST = ".augcond-files.txt"
-"""In a folder of `replacing_contents`: what it writes to, how that is called once all is written, and the list of what
-it wrote."""
+"""In a folder of `replacing_contents`: what it writes to, what lies there while that moves in, and the list of what it
+wrote."""
 
 _LEFTOVER_AGE = 600.0
 """Seconds since anything was written to it."""
@@ -138,30 +138,44 @@ def links_outside(folder: Path) -> Iterator[Path]:
                 yield path
 
 
+def make_folder(folder: Path, levels: int) -> None:
+    """Make `folder`, and the folders that it lies in, so many in all; what they lie in has to be there.
+
+    A disk that is gone is not written beside, in the folder where it was mounted.
+
+    Raises:
+        FileNotFoundError: it is not.
+    """
+    if levels > 1:
+        make_folder(folder.parent, levels - 1)
+    folder.mkdir(exist_ok=True)
+
+
 @contextmanager
-def replacing_contents(folder: Path) -> Iterator[Path]:
+def replacing_contents(folder: Path, *, parents: bool = False) -> Iterator[Path]:
     """Give an empty folder to write to, whose files move into `folder` once all are written.
 
     What was written there last time goes, and nothing else: `folder` keeps a list of it. Where writing fails or is
-    stopped, what was there stays. `folder` itself may be new, a link, or where a disk is mounted.
+    stopped, what was there stays. `folder` itself may be new, a link, or where a disk is mounted; what it lies in is
+    made only where `parents` says so.
 
     Raises:
         OSError: the disk is full or gone; it names a file, or `folder`.
     """
     new_folder = not folder.exists()
-    folder.mkdir(parents=True, exist_ok=True)
-    partial, whole = folder / _PARTIAL, folder / _WHOLE
-    for left in (partial, whole):
-        shutil.rmtree(left, ignore_errors=True)
+    folder.mkdir(parents=parents, exist_ok=True)
+    partial, unfinished = folder / _PARTIAL, folder / _UNFINISHED
+    shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir()
     try:
         with naming(folder):
             yield partial
-            partial.rename(whole)
-            _take_in(whole, folder)
+            unfinished.mkdir(exist_ok=True)
+            _take_in(partial, folder)
+            shutil.rmtree(partial)
+            unfinished.rmdir()
     finally:
-        for left in (partial, whole):
-            shutil.rmtree(left, ignore_errors=True)
+        shutil.rmtree(partial, ignore_errors=True)
         if new_folder:
             with suppress(OSError):  # it is not empty
                 folder.rmdir()
@@ -170,7 +184,7 @@ def replacing_contents(folder: Path) -> Iterator[Path]:
 def is_written(folder: Path) -> bool:
     """Return whether something lies in `folder`, beside what a killed `replacing_contents` has not finished."""
     names = {path.name for path in folder.iterdir()}
-    return _WHOLE not in names and bool(names - {_PARTIAL})
+    return _UNFINISHED not in names and bool(names - {_PARTIAL})
 
 
 def _take_in(partial: Path, folder: Path) -> None:
@@ -201,7 +215,7 @@ def foreign_entries(folder: Path) -> Iterator[str]:
 def _entries(folder: Path) -> Iterator[str]:
     for parent, folders, files in os.walk(folder):
         if Path(parent) == folder:
-            folders[:] = [name for name in folders if name not in (_PARTIAL, _WHOLE)]
+            folders[:] = [name for name in folders if name not in (_PARTIAL, _UNFINISHED)]
             files = [name for name in files if not name.startswith(_LIST)]
         for name in (*folders, *files):
             yield (Path(parent) / name).relative_to(folder).as_posix()

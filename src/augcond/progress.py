@@ -122,9 +122,8 @@ class _LogFile(logging.FileHandler):
 
 @contextmanager
 def log_to(path: Path) -> Iterator[None]:
-    """Append what augcond logs to the file `path`."""
+    """Append what augcond logs to the file `path`, whose folder is there."""
     root = logging.getLogger("augcond")
-    path.parent.mkdir(parents=True, exist_ok=True)
     if path.is_fifo():
         # Who opens a pipe to write to it waits for a reader.
         raise RunError(f"{path} is no file: remove it, and augcond begins one there")

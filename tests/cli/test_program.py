@@ -46,6 +46,9 @@ def end_of(monkeypatch, raised: BaseException | None) -> int:
         (OSError(5, "Input/output error", "run/x"), 1, f"error: [Errno 5] Input/output error: 'run/x'; {MEND}\n"),
         (MemoryError(), 1, "error: out of memory (the machine has no more): lower engine.batch_size"),
         (RuntimeError("CUDA out of memory. Tried to"), 1, "error: out of memory (CUDA out of memory."),
+        (RuntimeError("can't start new thread"), 1, "error: out of memory (can't start new thread): lower"),
+        (OSError(12, "Cannot allocate memory"), 1, "error: out of memory ([Errno 12] Cannot allocate memory): lower"),
+        (ImportError("x.so: cannot map: Cannot allocate memory"), 1, "error: out of memory (x.so: cannot map: "),
         (SystemExit(2), 2, ""),
         (SystemExit(None), 0, ""),
     ],
@@ -133,9 +136,10 @@ def test_ctrl_c_while_modules_are_imported_is_one_line(project):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_signals_at_random_moments_lose_nothing(project):
     rng = random.Random(0)
-    for _ in range(30):
+    for _ in range(60):
         stop(project, rng.uniform(0, 8), rng.choice([signal.SIGINT, signal.SIGTERM]))
         assert list((project / "run").rglob("*.tmp")) == []
     done = subprocess.run([sys.executable, "-m", "augcond", "generate", "c.yaml"], cwd=project, check=False)

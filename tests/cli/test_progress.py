@@ -79,7 +79,7 @@ def test_there_is_one_progress():
 
 
 def test_log_file_gets_what_augcond_logs_and_is_released(tmp_path):
-    path = tmp_path / "run" / "log.txt"
+    path = tmp_path / "log.txt"
     with log_to(path):
         logging.getLogger("augcond.engine").info("shard 1")
     logging.getLogger("augcond.engine").info("not here")

@@ -182,3 +182,23 @@ def test_of_several_that_publish_one_succeeds(tmp_path, monkeypatch):
 
 def refuse(*_: object) -> None:
     raise OSError(95, "Operation not supported")
+
+
+def test_nobody_waits_for_a_folder_that_is_gone(tmp_path):
+    with Claims(tmp_path / "locks") as claims:
+        (tmp_path / "locks").rename(tmp_path / "away")
+        with pytest.raises(FileNotFoundError), claims.held("plan"):
+            pytest.fail("it was claimed")
+    assert not (tmp_path / "locks").exists()
+
+
+def test_what_ends_a_command_is_said_and_not_that_its_claim_cannot_be_given_back(tmp_path, monkeypatch):
+    def broken(*_):
+        raise OSError(5, "Input/output error", "locks")
+
+    with Claims(tmp_path / "locks") as claims:
+        with pytest.raises(OSError, match="No space"), claims.held("plan"):
+            monkeypatch.setattr(claims, "_take_back", broken)
+            raise OSError(28, "No space left on device", "shard")
+        monkeypatch.undo()
+    assert list((tmp_path / "locks").iterdir()) == []

@@ -108,6 +108,9 @@ class Turns(FileOperations):
     def remove(self, path):
         self._turn(lambda files: files.pop(path, None) and None)
 
+    def is_there(self, folder):
+        return True
+
     def names(self, folder):
         return list(self._turn(lambda files: tuple(sorted(path.name for path in files if path.parent == folder))))
 

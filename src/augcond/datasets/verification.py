@@ -23,6 +23,7 @@ from augcond.datasets.decoding import available_cores, background_colour
 from augcond.datasets.examining import Examiners, Outcome, outcome_of
 from augcond.datasets.formats import PLUGIN_KINDS, missing_plugin
 from augcond.errors import AugcondError, CorruptRunError, DatasetError
+from augcond.files import user_cache
 from augcond.progress import NoProgress
 from augcond.sealed import read_table, write_table
 
@@ -344,7 +345,8 @@ class OutcomeCache:
         table = pa.Table.from_batches(self._batches, schema=self._schema)
         for path in self._paths:
             try:
-                path.parent.mkdir(parents=True, exist_ok=True)
+                if path.is_relative_to(user_cache()):
+                    path.parent.mkdir(parents=True, exist_ok=True)
                 write_table(path, table)
             except OSError as error:
                 # The job can do without; only the next one will take longer.

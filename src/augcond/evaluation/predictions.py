@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from augcond.errors import CorruptRunError
 from augcond.evaluation.metrics import Predictions
+from augcond.files import make_folder
 from augcond.sealed import read_table, write_table
 from augcond.store.names import FILES
 
@@ -36,7 +37,7 @@ def save_predictions(path: Path, predictions: Predictions, classes: Sequence[str
             "probabilities": pa.FixedSizeListArray.from_arrays(flat, width),
         }
     )
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent, 3)  # RUN/predictions/ON/ARM
     return write_table(path, table)
 
 

@@ -68,7 +68,7 @@ def write_comparison(
     results = compare_runs(folders)
     config = "---\n".join(map(_config_text, folders))
     command = "augcond report " + " ".join(folder.path.resolve().name for folder in folders)
-    with replacing_contents(to) as partial:
+    with replacing_contents(to, parents=True) as partial:
         on_stage("drawing figures")
         name = " and ".join(folder.path.resolve().name for folder in folders)
         disk = sum(disk_use(folder.path) for folder in folders)

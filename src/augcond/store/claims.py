@@ -227,6 +227,8 @@ class Claims:
             self._held.setdefault(name, claim)
             taken = self._operations.publish(temporary, path)
         except FileNotFoundError:
+            if not self._operations.is_there(self._folder):
+                raise  # the disk is gone
             taken = False  # somebody believed us dead, and cleared up
         finally:
             self._operations.remove(temporary)

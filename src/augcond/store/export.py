@@ -99,7 +99,7 @@ def export_run(
     progress.start(sum(marker.ok for marker in done) - len(rejected_keys(folder)))
     names = folder_names(plan.classes)
     rows = finished_rows(folder, plan)
-    with replacing_contents(to) as partial:
+    with replacing_contents(to, parents=True) as partial:
         _write_classes(plan, names, partial)
         return _WRITERS[layout](_marked_rows(rows) if mark else rows, plan, partial, progress)
 

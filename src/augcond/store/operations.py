@@ -132,6 +132,10 @@ class FileOperations:
         """Delete a file, if it is there."""
         path.unlink(missing_ok=True)
 
+    def is_there(self, folder: Path) -> bool:
+        """Return whether a folder is there."""
+        return folder.is_dir()
+
     def names(self, folder: Path) -> list[str]:
         """Return the names in a folder, sorted."""
         return sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []

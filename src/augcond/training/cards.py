@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save
 from augcond.config import TrainingConfig
 from augcond.config.base import with_neutral
 from augcond.errors import CorruptRunError, RunError
-from augcond.files import TEMPORARY, is_special, write_atomically
+from augcond.files import TEMPORARY, is_special, make_folder, write_atomically
 from augcond.sealed import BLANK, SEAL, fits, read_json, seal, typed, unfit, write_json
 from augcond.store.folder import RunFolder
 from augcond.store.names import CARD, CHECKPOINT, FILES, UNFIT_CARD, WEIGHTS
@@ -105,7 +105,7 @@ class ModelCard:
 
 def save_model(folder: Path, card: ModelCard, module: nn.Module) -> ModelCard:
     """Write weights and then the card, which is returned; a folder with a card is a whole model."""
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder, 3)  # RUN/models/ARM/SEED
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in module.state_dict().items()}
     weights = save(tensors)
     # An older card must not vouch for them.

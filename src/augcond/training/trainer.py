@@ -15,7 +15,7 @@ import torch
 from augcond.config import TrainingConfig
 from augcond.config.base import counted, setting_of, with_neutral
 from augcond.errors import ConfigError, RunMismatchError, TrainingError
-from augcond.files import file_sha256
+from augcond.files import file_sha256, make_folder
 from augcond.progress import Interrupted, NoProgress
 from augcond.store.names import CARD, CHECKPOINT, WEIGHTS
 from augcond.store.verifying import model_flaw, set_aside_model
@@ -147,7 +147,7 @@ def _clear(run: Experiment, card: ModelCard) -> None:
 def _train(images: RunImages, arm: Arm, card: ModelCard, progress: Progress) -> ModelCard:
     run, seed = images.experiment, card.seeds.training
     folder = run.folder.model_path(arm.name, seed)
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder, 3)  # RUN/models/ARM/SEED
     model, inputs = prepare_training(images, arm, seed)
     best = run.protocol.best_epoch(partial(_accuracy, images, arm, card, model), arm.config.steps)
 

@@ -12,6 +12,7 @@ from augcond.datasets.splits import Split, subset
 from augcond.evaluation.results import REAL_ONLY
 from augcond.experiments.tuning.candidates import RECIPE, Candidate, arm_of, config_of, value_of
 from augcond.experiments.tuning.folds import common_counts, draw_folds, first_clean
+from augcond.files import make_folder
 from augcond.generators import load_generator
 from augcond.sealed import read_json, unfit, write_json
 from augcond.store import RunFolder
@@ -190,7 +191,7 @@ def train_folds(bench: Bench, standing: Standing, candidate: Candidate | None, t
             right[held] = _fold(bench, standing, candidate, held, training)
     name = REAL_ONLY if candidate is None else candidate.name
     path = record_path(bench, standing, name, training)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent, 3)  # RUN/tuning/ROUND/CANDIDATE
     letters = "".join("1" if value else "0" for value in right)
     about = {"study": bench.study, "candidate": name, "round": standing.number, "training": training}
     write_json(path, {**about, "right": letters})
@@ -343,7 +344,7 @@ def probed(bench: Bench, standing: Standing, candidate: Candidate | None) -> np.
     path = bench.folder.path / FILES["probed"].pattern.format(round=f"{standing.name}-{bench.study}", candidate=name)
     if not path.exists():
         right = probe_folds(bench, standing, candidate)
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent, 3)  # RUN/tuning/ROUND/CANDIDATE
         letters = "".join("1" if value else "0" for value in right)
         write_json(path, {"study": bench.study, "candidate": name, "round": standing.number, "right": letters})
     return read_right(bench, path)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from augcond.errors import MissingExtraError, RunMismatchError
 from augcond.experiments.tuning.candidates import Candidate, candidate_of, parameters, suggested
+from augcond.files import make_folder
 from augcond.store.fingerprint import differences
 
 try:
@@ -217,7 +218,7 @@ def settled(path: Path, wanted: Mapping[str, Any], images: int | None) -> int:
 
 
 def _open(path: Path, pruner: BasePruner | None = None) -> Study:
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent, 1)  # RUN/tuning
     _mend(path)
     lock = JournalFileOpenLock(str(path), grace_period=_GRACE)
     storage = JournalStorage(JournalFileBackend(str(path), lock_obj=lock))
