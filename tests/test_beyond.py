@@ -179,6 +179,8 @@ def test_the_page_tells_what_is_missing_what_went_on_and_what_led_nowhere(beyond
     pilots = len(list(beyond.units("pilots")))
     assert f"| pilots | {pilots} | {pilots} | {pilots:.1f} |" in text
     assert "Not complete: final, senses." in text
+    assert "not measured yet" not in text.partition("## Pilots")[2].partition("## A probe")[0]
+    assert "| `real-strong` | 1 | 50.0 |" in text and "| `ceiling` | 1 | 50.0 |" in text
     assert "**Went on: `useful`, `useful+tilted`.**" in text
     assert "- `across`, k = 2, coarse: " in text and "- `useful`, k = 2" not in text
     for unit in beyond.units("final"):
@@ -233,7 +235,7 @@ def test_a_step_ends_once_others_are_done_too_and_goes_on_past_what_fails(beyond
 @pytest.mark.timeout(1800)
 def test_the_whole_chain_runs_and_resumes(tmp_path):
     """Ideas that are paths of their own: keeping, rounds, how to train; and the probe."""
-    names = ("useful", "rounds", "phased", "probe", "probe-dropout")
+    names = ("useful", "rounds", "phased", "probe", "probe-text", "probe-dropout")
     size = replace(SMALL, ideas=tuple(idea for idea in SMALL.ideas if idea.name in names))
     options = ["--smoke", "--work", str(tmp_path)]
     assert command.main(options, size) == 0

@@ -103,7 +103,8 @@ class _Page:
         return "\n".join(parts)
 
     def _row(self, step: str, cell: Cell, name: str) -> Row | None:
-        if name in {spec.name for spec in PROMPTLESS}:
+        # In the final step they are measured once for all kinds of prompts.
+        if step == "final" and name in {spec.name for spec in PROMPTLESS}:
             cell = Cell("any", cell.shots)
         return self._measured.row(f"{step}/{cell.name}/{name}", name)
 
@@ -174,9 +175,10 @@ class _Page:
                 "pilots", cell, [*(n for n in rows if self._row("pilots", cell, n)), *names], validation=True
             )
             yield ""
-            (told,) = gains([(self._row("pilots", cell, "useful"), self._row("pilots", cell, "screened"))])
-            yield f"`useful` against `screened`: {told}."
-            yield ""
+            if {"useful", "screened"} <= {*names}:
+                (told,) = gains([(self._row("pilots", cell, "useful"), self._row("pilots", cell, "screened"))])
+                yield f"`useful` against `screened`: {told}."
+                yield ""
         yield from self._went_on(names)
 
     def _went_on(self, names: Sequence[str]) -> Iterator[str]:
@@ -334,12 +336,13 @@ class _Page:
             yield ""
             rows = [self._row("senses", cell, name) for name in names]
             told = gains([(row, rows[0]) for row in rows])
-            beside = [self._row("final", Cell("named", shots), name) for name in names]
+            kind = "named" if "named" in self._size.kinds else self._size.kinds[0]
+            beside = [self._row("final", Cell(kind, shots), name) for name in names]
             lines = [
                 [f"`{name}`", _seeds(row), accuracy(row), "" if name == "text" else gain, accuracy(other)]
                 for name, row, gain, other in zip(names, rows, told, beside, strict=True)
             ]
-            yield markdown(["row", "seeds", "accuracy", "against `text`", "named, all its seeds"], lines)
+            yield markdown(["row", "seeds", "accuracy", "against `text`", f"{kind}, all its seeds"], lines)
             yield ""
 
     def _against(self, step: str, cell: Cell, names: Sequence[str], *, validation: bool = False) -> str:
