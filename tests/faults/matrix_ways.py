@@ -39,6 +39,7 @@ _TO_DO = (
 _SAME_BYTES: Final = ("link outside", "unreadable", "read-only", "read error")
 _STATES: Final = frozenset(
     {
+        "plan",
         "rounds",
         "rejected",
         "results",

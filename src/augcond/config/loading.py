@@ -23,6 +23,7 @@ from augcond.config.protocols import with_protocol
 from augcond.config.reading import read_yaml
 from augcond.config.run import RunConfig
 from augcond.errors import ConfigError, CorruptRunError, RunError
+from augcond.files import is_special
 
 logger = logging.getLogger(__name__)
 
@@ -35,7 +36,7 @@ _EXPECTED: Final = {
     **dict.fromkeys(("float_parsing", "float_type"), _NUMBER),
     **dict.fromkeys(("bool_parsing", "bool_type"), "expected true or false"),
     **dict.fromkeys(("tuple_type", "list_type"), _LIST),
-    "dict_type": "expected a mapping",
+    **dict.fromkeys(("dict_type", "model_type"), "expected a mapping"),
     "string_type": "expected a text",
 }
 """Our words for what pydantic finds, by its type."""
@@ -57,7 +58,7 @@ def load_config(path: Path | str, overrides: tuple[str, ...] = ()) -> RunConfig:
     try:
         values = _read_yaml(path)
     except FileNotFoundError:
-        raise ConfigError(f"no config file at {path}") from None
+        raise ConfigError(f"no config file at {path}: expected a YAML config, or a run folder") from None
     except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         raise ConfigError(f"{path} cannot be read as YAML: {error}; mend it there") from error
     if not isinstance(values, dict):
@@ -126,6 +127,8 @@ def _read_yaml(path: Path) -> Any:
         OSError: it cannot be read.
         yaml.YAMLError: it is no YAML, or holds more than any config.
     """
+    if is_special(path):
+        raise yaml.YAMLError("it is no file")
     if path.stat().st_size > _MOST_BYTES:
         raise yaml.YAMLError(f"it has more than {_MOST_BYTES:,} bytes")
     try:

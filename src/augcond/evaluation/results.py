@@ -313,7 +313,7 @@ def results_of(folder: RunFolder, on: HeldOut = "test") -> Results:
         RunError: see `read_results`; or a model that lies there is another one than was judged.
         CorruptRunError: see `read_results`; or a card is not what augcond wrote.
     """
-    kind, path = ("sweep", folder.sweep_path) if folder.sweep_path.is_file() else ("results", folder.results_path(on))
+    kind, path = ("sweep", folder.sweep_path) if folder.sweep_path.exists() else ("results", folder.results_path(on))
     results = read_results(path, FILES[kind].mend)
     for arm in results.arms:
         for seed in arm.seeds:

@@ -32,7 +32,7 @@ _MOST_BARS = 60
 
 def is_sweep(folder: Path) -> bool:
     """Return whether `folder` holds the table of a sweep."""
-    return RunFolder(folder).sweep_path.is_file()
+    return RunFolder(folder).sweep_path.exists()
 
 
 def write_sweep_report(
@@ -115,11 +115,12 @@ def write_table_page(folder: Path, results: Results, about: TableSubject) -> str
 def _origin(folder: RunFolder, results: Results) -> Origin:
     """Return the provenance of a sweep: what its runs share, and the command, as the sweep kept them."""
     path = folder.sweep_table_path("yaml")
-    if not path.is_file():  # a sweep of 0.1
+    if not path.exists():  # a sweep of 0.1
         return origin_of_table(results, None, "", "augcond sweep config.yaml --over ... (not recorded)")
+    config = load_config(path)
     text = path.read_text(encoding="utf-8")
     command, _, values = text.removeprefix("# ").partition("\n")
-    return origin_of_table(results, load_config(path), values, command)
+    return origin_of_table(results, config, values, command)
 
 
 def write_tables(folder: Path, results: Results | None) -> tuple[str, ...]:

@@ -16,7 +16,9 @@ from typing import TYPE_CHECKING, Any
 from augcond.errors import MissingExtraError, RunMismatchError
 from augcond.experiments.tuning.candidates import Candidate, candidate_of, parameters, suggested
 from augcond.files import make_folder
+from augcond.sealed import unfit
 from augcond.store.fingerprint import differences
+from augcond.store.names import FILES
 
 try:
     import optuna
@@ -233,6 +235,8 @@ def _mend(path: Path) -> None:
     """Cut off a line that is not whole."""
     if not path.exists():
         return
+    if not path.is_file():
+        raise unfit(path, "it is no file: remove it", FILES["study"].mend)
     with path.open("r+b") as file:
         data = file.read()
         whole = data.rfind(b"\n") + 1
