@@ -165,10 +165,9 @@ class Project:
         found, expected = self.contents(), self._expected[stage]
         unequal = [name for name in sorted(found.keys() | expected.keys()) if found.get(name) != expected.get(name)]
         assert not unequal, unequal
-        for top in {path.relative_to(self.folder).parts[0] for path in self._half_written()}:
-            # Of a file that is not written again; that was the comparison.
-            assert self.host.run(self.folder, "clean", top).code == 0
-        left = [*self._half_written(), *self.folder.glob("**/locks/*")]
+        # A config of a run is not written again: what is left of one is for `augcond clean`.
+        half = [path for path in self._half_written() if not path.name.startswith("config.yaml.")]
+        left = [*half, *self.folder.glob("**/locks/*")]
         assert not left, left
 
     def _half_written(self) -> list[Path]:
