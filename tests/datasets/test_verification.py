@@ -127,6 +127,7 @@ def test_a_wrong_background_is_told_before_any_work(listing):
 def test_cache_saves_all_decoding(listing, tmp_path, monkeypatch):
     monkeypatch.setattr(verification, "_CHUNK", 10)
     cache = tmp_path / "run" / "images.parquet"
+    cache.parent.mkdir()
     first = verify(listing, PLAIN, cache=cache)
     again = counting(listing)
     assert same(verify(again, PLAIN, cache=cache), first)
@@ -212,6 +213,8 @@ def test_a_failed_write_leaves_the_old_cache_and_no_temporary_file(listing, tmp_
 
 def test_of_several_caches_the_first_that_is_there_is_read_and_all_are_written(listing, tmp_path, caplog):
     own, shared = tmp_path / "run" / "cache.parquet", tmp_path / "home" / "cache.parquet"
+    own.parent.mkdir()
+    shared.parent.mkdir()
     expected = verify(listing, PLAIN, cache=shared)
     again = counting(listing)
     assert same(verify(again, PLAIN, cache=(own, shared)), expected)

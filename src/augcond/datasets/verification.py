@@ -71,9 +71,10 @@ def verify(
         listing: what to decode.
         settings: how to decode.
         max_bad_share: the share of files, in [0, 1], that may be unusable.
-        cache: a parquet file of earlier outcomes, read and written; files of unchanged size and time of change are not
-            decoded again. Of several the first that can be read is, and all are written; only the first is sorely
-            missed where it cannot be. Used where the reader can tell size and time (see `StatReader`).
+        cache: a parquet file of earlier outcomes, read and written where its folder is there; files of unchanged size
+            and time of change are not decoded again. Of several the first that can be read is, and all are written;
+            only the first is sorely missed where it cannot be. Used where the reader can tell size and time (see
+            `StatReader`).
         workers: threads, or of many images processes; one per available core where None.
         progress: is told of every image, in the thread that called; one that cannot be used has failed.
 
