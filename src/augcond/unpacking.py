@@ -35,16 +35,11 @@ class BoundedFile(pq.ParquetFile):  # type: ignore[misc]
 
     def __init__(self, source: Path | pa.Buffer, *, vouched: bool) -> None:
         super().__init__(_opened(source))
-        self._reopened = source
-        if not vouched:
-            self._try_footer()
+        self._reopened, self._vouched = source, vouched
         for number in range(self.num_row_groups):
             group = self.metadata.row_group(number)
-            if not (0 <= group.num_rows <= _MOST_ROWS and 0 <= _said(group) <= _MOST_BYTES):
-                raise pa.ArrowInvalid(
-                    f"row group {number} says that it unpacks to {group.num_rows:,} rows of {_said(group):,} bytes; "
-                    "augcond writes no such"
-                )
+            if not (0 <= group.num_rows <= _MOST_ROWS and 0 <= group.total_byte_size <= _MOST_BYTES):
+                raise _no_such(number, group.num_rows, group.total_byte_size)
 
     def read_row_group(self, i: int, columns: Sequence[str] | None = None, **options: Any) -> pa.Table:
         """Return a row group; see `pyarrow.parquet.ParquetFile`.
@@ -61,34 +56,29 @@ class BoundedFile(pq.ParquetFile):  # type: ignore[misc]
             self._refuse(number, columns)
         return super().read(columns=columns, **options)
 
-    def _try_footer(self) -> None:
-        """Read a row of every row group, to raise where its columns are described wrongly.
-
-        Asked for the description of such a column, Arrow would end the process. Lists of numbers, of which a row may
-        have any number, are left out.
-        """
-        columns = [self.schema.column(place) for place in range(len(self.schema.names))]
-        texts = [column.path for column in columns if column.physical_type == _TEXT]
-        flat = [column.path for column in columns if column.max_repetition_level == 0]
-        with pq.ParquetFile(_opened(self._reopened), read_dictionary=texts) as kept_once:
-            for number in range(self.num_row_groups):
-                next(kept_once.iter_batches(1, row_groups=[number], columns=[*{*texts, *flat}]), None)
-
     def _refuse(self, number: int, columns: Sequence[str] | None) -> None:
-        """Raise where texts that are kept once, and stand in many rows, make more than is written.
+        """Raise where numbers or texts that are kept once, and stand in many rows, make more than is written.
 
-        A file of 534 bytes can stand for 256 GiB of them.
+        A file of 534 bytes can stand for 256 GiB of text.
         """
-        group = self.metadata.row_group(number)
-        chunks = [group.column(place) for place in range(group.num_columns)]
-        texts = [
-            chunk
-            for chunk in chunks
-            if chunk.physical_type == _TEXT and (columns is None or chunk.path_in_schema.partition(".")[0] in columns)
+        described = [(place, self.schema.column(place)) for place in range(len(self.schema.names))]
+        asked = [
+            (place, column)
+            for place, column in described
+            if columns is None or column.path.partition(".")[0] in columns
         ]
+        names = [column.path for _, column in asked if column.physical_type == _TEXT]
+        if not self._vouched:
+            flat = [column.path for _, column in asked if not column.max_repetition_level]
+            self._try_footer(number, names, {*names, *flat})
+        group = self.metadata.row_group(number)
+        chunks = [group.column(place) for place, _ in asked]
+        numbers: list[int] = [chunk.num_values * _WIDTHS.get(chunk.physical_type, 8) for chunk in chunks]
+        if min(numbers, default=0) < 0 or sum(numbers) > _MOST_BYTES:
+            raise _no_such(number, group.num_rows, sum(numbers))
+        texts = [chunk for chunk in chunks if chunk.physical_type == _TEXT]
         if sum(chunk.total_uncompressed_size * chunk.num_values for chunk in texts) <= _MOST_BYTES:
             return
-        names = [chunk.path_in_schema for chunk in texts]
         with pq.ParquetFile(_opened(self._reopened), read_dictionary=names) as kept_once:
             size = sum(
                 _unpacked(part)
@@ -98,17 +88,24 @@ class BoundedFile(pq.ParquetFile):  # type: ignore[misc]
         if size > _MOST_BYTES:
             raise pa.ArrowInvalid(f"row group {number} unpacks to {size:,} bytes of text; augcond writes no such")
 
+    def _try_footer(self, number: int, texts: Sequence[str], columns: set[str]) -> None:
+        """Read a row of these columns, to raise where they are described wrongly.
+
+        Asked for such a description, Arrow would end the process. Lists of numbers, of which a row may have any number,
+        are not tried.
+        """
+        with pq.ParquetFile(_opened(self._reopened), read_dictionary=texts) as kept_once:
+            next(kept_once.iter_batches(1, row_groups=[number], columns=[*columns]), None)
+
 
 def _opened(source: Path | pa.Buffer) -> Any:
     return source if isinstance(source, Path) else pa.BufferReader(source)
 
 
-def _said(group: Any) -> int:
-    """Return how many bytes a row group says that it unpacks to, texts that are kept once counted once."""
-    chunks = [group.column(place) for place in range(group.num_columns)]
-    whole = int(group.total_byte_size)
-    numbers: list[int] = [chunk.num_values * _WIDTHS.get(chunk.physical_type, 8) for chunk in chunks]
-    return -1 if min([whole, *numbers]) < 0 else max(whole, sum(numbers))
+def _no_such(number: int, rows: int, size: int) -> pa.ArrowInvalid:
+    return pa.ArrowInvalid(
+        f"row group {number} says that it unpacks to {rows:,} rows of {size:,} bytes; augcond writes no such"
+    )
 
 
 def _unpacked(array: pa.Array) -> int:

@@ -53,7 +53,7 @@ def test_shares_and_pairs(facts, monkeypatch):
     def repeated(facts, recipe, samples):
         rows = made(facts, recipe, samples)
         for number, one in enumerate(rows):
-            image = one.image
+            image = one.opened()
             if recipe == "image":
                 image = squared(photos.open(one.row.source_keys[0]))
                 image = decode(encode(ImageOps.mirror(image), "JPEG", quality=80), DecodeSettings())
@@ -62,7 +62,7 @@ def test_shares_and_pairs(facts, monkeypatch):
                 image = squared(photos.open(other))
             elif recipe == "text" and number == 0:
                 image = squared(scene(100 + 10 * 1 + 3))
-            yield module._Made(one.row, image)
+            yield module._Made(one.row, encode(image, "PNG"), module.view_of_image(image))
 
     monkeypatch.setattr(module, "_made", lambda *given: list(repeated(*given)))
     found = measure_copies(facts, photos, samples=100)

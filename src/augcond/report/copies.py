@@ -22,6 +22,7 @@ from augcond.report.sample import SampledRow, read_rows, real_positions, recipe_
 from augcond.store.images import decode_stored
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
     from PIL.Image import Image
 
     from augcond.report.facts import RunFacts
@@ -97,7 +98,7 @@ def measure_copies(facts: RunFacts, sources: SourceImages, *, samples: int) -> C
     first = next(iter(_made(facts, facts.recipes[0], 1) if facts.recipes else ()), None)
     if first is None or sources.problem:
         return None
-    shape = first.image.size
+    shape = first.opened().size
     listed = facts.folder.read_sources()
     keys = list(listed)
     chosen = real_positions([label for label, _ in listed.values()], min(_MOST_REAL, len(keys)))
@@ -120,13 +121,19 @@ def measure_copies(facts: RunFacts, sources: SourceImages, *, samples: int) -> C
 
 @dataclass(frozen=True, slots=True)
 class _Made:
+    """A generated image, of which as little is kept as it takes: a decoded WebP holds a megabyte."""
+
     row: SampledRow
-    image: Image
+    image: bytes
+    view: NDArray[np.uint8]
+
+    def opened(self) -> Image:
+        return decode_stored(self.image)
 
 
 def _made(facts: RunFacts, recipe: str, samples: int) -> list[_Made]:
     rows = read_rows(facts, recipe_positions(facts, recipe, samples))
-    return [_Made(row, decode_stored(row.image)) for row in rows if row.image is not None]
+    return [_Made(row, row.image, view_of_image(decode_stored(row.image))) for row in rows if row.image is not None]
 
 
 class _Views:
@@ -142,11 +149,11 @@ class _Views:
         """Yield what each generated image looks most like; nothing where there are no real ones."""
         if not self.keys:
             return
-        views = np.stack([view_of_image(one.image) for one in made])
+        views = np.stack([one.view for one in made])
         for one, error, place, mirrored in zip(made, *nearest_views(views, np.stack(self._views)), strict=True):
             key = self.keys[place]
             real = self._open(key) if error < VIEW_ERROR else None
-            same = real is not None and compare(one.image, _cut(real, self._shape), mirrored=bool(mirrored))[1]
+            same = real is not None and compare(one.opened(), _cut(real, self._shape), mirrored=bool(mirrored))[1]
             row = one.row
             yield NearestPair(row.position, row.key, row.recipe, key, of, float(error), same, bool(mirrored))
 
