@@ -18,7 +18,7 @@ from queue import LifoQueue
 from typing import IO, TYPE_CHECKING, Any, cast
 
 import augcond
-from augcond.errors import AugcondError
+from augcond.errors import AugcondError, RunError
 from augcond.interruption import names
 
 if TYPE_CHECKING:
@@ -26,6 +26,10 @@ if TYPE_CHECKING:
 
 _PIPE_BYTES = 1 << 20
 """Small requests fit: writing one waits for nobody."""
+
+
+_END = 5.0
+"""Seconds in which a process whose output has ended has to end."""
 
 
 class HelperEndedError(Exception):
@@ -79,19 +83,18 @@ class Helpers:
 
         Raises:
             HelperEndedError: the process has ended; another one takes its place.
+            RunError: no process can be started.
             AugcondError: what it raised.
             RuntimeError: it raised something else.
         """
         process = self._places.get()
+        kept = None  # only one that has answered whole is asked again
         try:
             process = process or self._start()
-            _tell(process.stdin, request)
-            answer, error = pickle.load(cast("IO[bytes]", process.stdout))  # noqa: S301 - of ourselves
-        except (BrokenPipeError, EOFError, pickle.UnpicklingError):
-            code, process = cast("subprocess.Popen[bytes]", process).wait(), None
-            raise HelperEndedError(code) from None
+            answer, error = _exchange(process, request)
+            kept = process
         finally:
-            self._places.put(process)
+            self._places.put(kept)
         if error is not None:
             raise error
         return answer
@@ -99,7 +102,12 @@ class Helpers:
     def _start(self) -> subprocess.Popen[bytes]:
         process = start_process(self._module, stdin=subprocess.PIPE, stdout=subprocess.PIPE, pipesize=_PIPE_BYTES)
         self._started.append(process)
-        _tell(process.stdin, self._settings)
+        try:
+            _exchange(process, self._settings)
+        except HelperEndedError as ended:
+            raise RunError(
+                f"a process of augcond ({self._module}) ended as it started, with {ended.how}: what it said is above"
+            ) from None
         return process
 
     def close(self) -> None:
@@ -127,6 +135,7 @@ def serve(make: Callable[[Any], Callable[[Any], object]]) -> None:
     os.dup2(2, 1)
     with suppress(EOFError, BrokenPipeError):
         settings = pickle.load(requests)  # noqa: S301 - of our parent
+        _tell(answers, (None, None))
         call: Callable[[Any], object] | None = None
         while True:
             request = pickle.load(requests)  # noqa: S301
@@ -139,6 +148,23 @@ def serve(make: Callable[[Any], Callable[[Any], object]]) -> None:
             except Exception:
                 error = RuntimeError(traceback.format_exc())
             _tell(answers, (answer, error))
+
+
+def _exchange(process: subprocess.Popen[bytes], request: object) -> tuple[Any, Exception | None]:
+    """Return what a process answers, and what it raised.
+
+    Raises:
+        HelperEndedError: it has ended.
+    """
+    try:
+        _tell(process.stdin, request)
+        found: tuple[Any, Exception | None] = pickle.load(cast("IO[bytes]", process.stdout))  # noqa: S301 - of ourselves
+    except (BrokenPipeError, EOFError, pickle.UnpicklingError):
+        with suppress(subprocess.TimeoutExpired):
+            raise HelperEndedError(process.wait(_END)) from None
+        process.kill()  # what it says is no answer, but it goes on
+        raise HelperEndedError(process.wait()) from None
+    return found
 
 
 def _tell(pipe: IO[bytes] | None, what: object) -> None:

@@ -14,7 +14,7 @@ from augcond.datasets.base import DecodeSettings
 from augcond.datasets.examining import Examiners, outcome_of
 from augcond.datasets.folder import list_folder
 from augcond.datasets.verification import verify
-from augcond.errors import ConfigError
+from augcond.errors import ConfigError, RunError
 from tests.datasets.photos import encode, make_photo_folder, picture
 
 PLAIN = DecodeSettings()
@@ -82,3 +82,10 @@ def test_what_is_wrong_with_the_settings_is_raised_here():
     with pytest.raises(ConfigError, match=r"data\.background: 'no colour'"):
         list(wrong.examine([GOOD]))
     wrong.close()
+
+
+def test_a_process_that_cannot_start_is_said_and_blames_no_image(examiners, monkeypatch):
+    code = lambda module, **options: subprocess.Popen([sys.executable, "-c", "raise SystemExit(3)"], **options)  # noqa: E731
+    monkeypatch.setattr("augcond.processes.start_process", code)
+    with pytest.raises(RunError, match=r"augcond\.datasets\.examiner\) ended as it started, with code 3"):
+        list(examiners.examine([GOOD]))

@@ -119,7 +119,6 @@ class _Verification:
         self._stat = partial(_stat_all, reader) if isinstance(reader, StatReader) else None
         self._cache = OutcomeCache(caches, listing.keys, settings) if caches and self._stat else None
         self._unsaved = 0
-        self._examine: Callable[[Sequence[str]], list[Outcome]]
 
     def run(self, workers: int) -> None:
         self._progress.start(len(self._listing.keys), "images read")
@@ -132,24 +131,22 @@ class _Verification:
                 closing(Examiners(self._settings, processes)) as examiners,
                 ThreadPoolExecutor(threads, thread_name_prefix="verify") as pool,
             ):
-                self._examine = partial(
-                    _examine, self._listing.reader, self._settings, examiners if processes else None
-                )
+                examine = partial(_examine, self._listing.reader, self._settings, examiners if processes else None)
                 for start in range(0, len(self._listing.keys), _CHUNK):
-                    self._chunk(pool, start)
+                    self._chunk(pool, examine, start)
                     if self._unsaved >= _SAVE_EVERY:
                         self._save()
         finally:
             # Also when interrupted: what has been decoded need not be decoded again.
             self._save()
 
-    def _chunk(self, pool: ThreadPoolExecutor, start: int) -> None:
+    def _chunk(self, pool: ThreadPoolExecutor, examine: Callable[[Sequence[str]], list[Outcome]], start: int) -> None:
         keys = self._listing.keys[start : start + _CHUNK]
         # Before the files are read: one that changes in between is then seen to differ the next time.
         stats = self._stats(pool, keys)
         known = self._cache.get(start, stats) if self._cache else [None] * len(keys)
         unknown = [(key, stat) for key, stat, outcome in zip(keys, stats, known, strict=True) if outcome is None]
-        found = chain.from_iterable(pool.map(self._examine, _blocks(unknown)))
+        found = chain.from_iterable(pool.map(examine, _blocks(unknown)))
         outcomes: list[Outcome] = []
         for offset, outcome in enumerate(known):
             outcomes.append(outcome or next(found))
