@@ -91,7 +91,9 @@ def _torch() -> Iterator[None]:
     with ExitStack() as stack:
         stack.enter_context(torch.inference_mode(mode=False))
         stack.enter_context(torch.enable_grad())
-        stack.enter_context(torch.device("cpu"))
+        if torch.get_default_device() != torch.device("cpu"):
+            # Only then: under it every single operation passes through Python.
+            stack.enter_context(torch.device("cpu"))
         for device in _DEVICES:
             if torch.is_autocast_enabled(device):
                 stack.enter_context(torch.autocast(device, enabled=False))

@@ -125,7 +125,7 @@ def _key(file: File) -> str:
 
 
 def _is_at(cell: Cell, name: str) -> bool:
-    return name == _key(cell.file) or name.startswith(f"{HERE}/{cell.file.path.as_posix()}/")
+    return name == _key(cell.file) or name.startswith(f"{_key(cell.file)}/")
 
 
 def _is_to_be_found(cell: Cell) -> bool:

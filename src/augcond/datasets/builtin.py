@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 from dataclasses import dataclass
@@ -42,6 +43,11 @@ class ParquetReader:
             return _load(self.name, self.folder).images[key]
         except KeyError:
             raise FileNotFoundError(f"no image {key} in the {self.name} of the built-in world") from None
+
+    def stat(self, key: str) -> tuple[int, int] | None:
+        """Return size in bytes, and in the place of a time of change, which installers set as they like, a checksum."""
+        image = _load(self.name, self.folder).images.get(key)
+        return None if image is None else (len(image), int.from_bytes(hashlib.sha256(image).digest()[:7]))
 
 
 @dataclass(frozen=True, slots=True)
