@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from augcond.datasets import DecodeSettings, decode, list_builtin
+from augcond.datasets import DecodeSettings, decode, list_builtin, verification
 from augcond.errors import DatasetError
 from tests.datasets.photos import CLASSES, encode, picture
 
@@ -40,10 +40,10 @@ def test_reader_is_picklable_and_refuses_unknown_keys():
         reader.read("x")
 
 
-def write_world(folder, numbers):
+def write_world(folder, numbers, seed=0):
     import numpy as np
 
-    data = encode(picture(np.random.default_rng(0), 8, 8), "PNG")
+    data = encode(picture(np.random.default_rng(seed), 8, 8), "PNG")
     rows = [
         {"image": {"bytes": data, "path": None}, "label": 1, "source_file": "train", "source_index": number}
         for number in numbers
@@ -58,6 +58,24 @@ def test_another_folder(tmp_path):
     listing = list_builtin(folder=tmp_path)
     assert listing.classes == CLASSES
     assert listing.keys == ("golden_retriever/train-00003.png", "golden_retriever/train-00014.png")
+
+
+def test_what_decoding_found_is_kept_until_an_image_is_another(tmp_path, monkeypatch):
+    examined = []
+
+    def examine(reader, settings, examiners, keys, own=verification._examine):
+        examined.extend(keys)
+        return own(reader, settings, examiners, keys)
+
+    monkeypatch.setattr(verification, "_examine", examine)
+    found = []
+    for folder, seed in (("a", 0), ("a", 0), ("b", 1)):
+        (tmp_path / folder).mkdir(exist_ok=True)
+        write_world(tmp_path / folder, [3, 14], seed)
+        listing = list_builtin(folder=tmp_path / folder)
+        found.append(verification.verify(listing, DecodeSettings(), cache=tmp_path / "kept.parquet").images)
+    assert found[0] == found[1] != found[2]
+    assert examined == [*listing.keys, *listing.keys]
 
 
 def test_damaged_worlds(tmp_path):
