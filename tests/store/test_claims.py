@@ -202,3 +202,42 @@ def test_what_ends_a_command_is_said_and_not_that_its_claim_cannot_be_given_back
             raise OSError(28, "No space left on device", "shard")
         monkeypatch.undo()
     assert list((tmp_path / "locks").iterdir()) == []
+
+
+class Interrupted(FileOperations):
+    """Operations of which the main thread's `nth` is interrupted, before or after it is done."""
+
+    def __init__(self, nth: int, *, done: bool) -> None:
+        self.left, self.done = nth, done
+
+    def __getattribute__(self, name):
+        found = super().__getattribute__(name)
+        if name.startswith("_") or not callable(found):
+            return found
+
+        def operation(*arguments, **more):
+            self.left -= 1
+            if self.left or self.done:
+                result = found(*arguments, **more)
+            if not self.left:
+                raise KeyboardInterrupt
+            return result
+
+        return operation
+
+
+@pytest.mark.parametrize("done", [False, True])
+def test_an_interrupt_at_any_operation_leaves_nothing_but_a_dead_worker(tmp_path, done):
+    left = []
+    for nth in range(2, 100):
+        folder, operations = tmp_path / str(nth), Interrupted(nth, done=done)
+        try:
+            with Claims(folder, operations=operations) as claims, claims.held("00000"):
+                claims.take("00001")
+        except KeyboardInterrupt:
+            left.append(sorted(path.name for path in folder.iterdir()))
+        else:
+            break
+    assert len(left) > 6
+    # Only as it ends anyway is a worker not unregistered; then it is found dead, and what it left is cleared away.
+    assert [names for names in left if names and not any(name.endswith(".worker") for name in names)] == []

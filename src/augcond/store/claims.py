@@ -190,6 +190,7 @@ class Claims:
         with suppress(OSError) if kind else nullcontext():
             for claim in list(self._held.values()):
                 self.give_back(claim)
+            self._remove_temporary(self.worker)  # a signal comes between any two operations
             self._operations.remove(self._path)
 
     def _register(self) -> None:
@@ -291,10 +292,13 @@ class Claims:
         for claim in claims.values():
             if claim.worker == worker:
                 self._remove(claim)
+        self._remove_temporary(worker)
+        self._operations.remove(self._folder / f"{worker}{WORKER}")
+
+    def _remove_temporary(self, worker: str) -> None:
         for name in self._operations.names(self._folder):
             if name.endswith(f".{worker}{TEMPORARY}"):
                 self._operations.remove(self._folder / name)
-        self._operations.remove(self._folder / f"{worker}{WORKER}")
 
     def _remove(self, claim: Claim) -> None:
         logger.info("the worker that claimed %s is gone: its claim is removed", claim.name)

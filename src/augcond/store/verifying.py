@@ -47,7 +47,7 @@ class FilesFound:
 def verify_files(folder: RunFolder) -> FilesFound:
     """Compare every file of a run with what was recorded, but shards and their markers; nothing is changed."""
     found = FilesFound()
-    recorded = _recorded(folder)
+    recorded = _all_recorded(folder)
     for path in sorted(folder.path.rglob("*")):
         name = path.relative_to(folder.path).as_posix()
         kind = kind_of(name)
@@ -75,6 +75,10 @@ def verify_files(folder: RunFolder) -> FilesFound:
             if not os.path.lexists(card.parent / WEIGHTS):
                 found.problems.append(flaw)
     return found
+
+
+_Recorded = tuple[str, str]
+"""The sha256 that another file records for a file, and that one's name."""
 
 
 def _regex(pattern: str) -> str:
@@ -134,7 +138,7 @@ def _weights_sha256(folder: Path) -> str | None:
     return found
 
 
-def _is_verified(folder: RunFolder, path: Path, kind: str, sha256: str | None) -> bool:
+def _is_verified(folder: RunFolder, path: Path, kind: str, recorded: _Recorded | None) -> bool:
     """Return whether a file is what was recorded, or else nothing was.
 
     Raises:
@@ -146,16 +150,18 @@ def _is_verified(folder: RunFolder, path: Path, kind: str, sha256: str | None) -
         case "json":
             return read_json(path, file.mend).sealed
         case "parquet":
-            return read_table(path, file.mend, sha256=sha256).sealed
+            sha256, by = (None, "") if recorded is None else recorded
+            return read_table(path, file.mend, sha256=sha256, by=by).sealed
         case "safetensors":
             return _is_sealed_tensors(path, file.mend)
     if kind == "weights":
         if flaw := model_flaw(path.parent):
             raise CorruptRunError(flaw)
         return bool(_weights_sha256(path.parent))
-    if kind == "study" and sha256 is not None:
+    if kind == "study" and recorded is not None:
+        sha256, by = recorded
         if known_sha256(path) != sha256:
-            raise CorruptRunError(f"{path} is not the study that tuning.json was written of: {file.mend}")
+            raise CorruptRunError(f"{path} is not the study that {by} was written of: {file.mend}")
         return True
     if kind == "config":
         # It may be edited; what it decides is compared with plan and cards.
@@ -175,12 +181,12 @@ def _is_sealed_tensors(path: Path, mend: str) -> bool:
     raise CorruptRunError(f"{path} is not what augcond wrote: {reason}; {mend}")
 
 
-def _recorded(folder: RunFolder) -> dict[str, str]:
-    """Return the sha256 that other files of the run record for a file, by its path in the run folder."""
-    recorded: dict[str, str | None] = {}
+def _all_recorded(folder: RunFolder) -> dict[str, _Recorded]:
+    """Return what other files of the run record for a file, by its path in the run folder."""
+    found: dict[str, tuple[object, Path]] = {}
     # What is wrong with a file that records is a problem of its own.
     with suppress(CorruptRunError):
-        recorded[folder.sources_path.name] = sources_sha256(folder.plan_path)
+        found[folder.sources_path.name] = sources_sha256(folder.plan_path), folder.plan_path
     for path in (
         folder.results_path("test"),
         folder.results_path("validation"),
@@ -190,9 +196,9 @@ def _recorded(folder: RunFolder) -> dict[str, str]:
         with suppress(FileNotFoundError, CorruptRunError, KeyError, TypeError, AttributeError):
             values = read_json(path, "").content
             if "margins_sha256" in values:
-                recorded[folder.margins_path.name] = values["margins_sha256"]
+                found[folder.margins_path.name] = values["margins_sha256"], path
             if "study_sha256" in values:
-                recorded[folder.study_path.relative_to(folder.path).as_posix()] = values["study_sha256"]
+                found[folder.study_path.relative_to(folder.path).as_posix()] = values["study_sha256"], path
             for arm in values.get("arms", ()):
-                recorded |= {seed["predictions"]: seed.get("predictions_sha256") for seed in arm["seeds"]}
-    return {name: sha256 for name, sha256 in recorded.items() if sha256}
+                found |= {seed["predictions"]: (seed.get("predictions_sha256"), path) for seed in arm["seeds"]}
+    return {name: (str(sha256), path.name) for name, (sha256, path) in found.items() if sha256}
