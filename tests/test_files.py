@@ -128,11 +128,35 @@ def test_what_somebody_else_wrote_stays(tmp_path):
     (folder / "link").symlink_to(tmp_path)
     assert sorted(foreign_entries(folder)) == ["a/theirs", "link"]
     names = folder / ".augcond-files.txt"
-    names.write_text(f"{names.read_text()}../photo.jpg\n{outside}\nlink/photo.jpg\n")
+    _, *entries = names.read_text().splitlines()  # as 0.1 wrote it, without a sum
+    names.write_text("\n".join([*entries, "../photo.jpg", str(outside), "link/photo.jpg", ""]))
     with replacing_contents(folder) as partial:
         (partial / "b").touch()
     assert outside.exists()
     assert contents(folder) == ["a", "a/theirs", "b", "link"]
+
+
+@pytest.mark.parametrize("damage", ["truncated", "flipped", "empty", "zeroed", "not UTF-8", "pipe"])
+def test_by_a_damaged_list_nothing_goes(tmp_path, caplog, damage):
+    folder = tmp_path / "out"
+    with replacing_contents(folder) as partial:
+        (partial / "a").touch()
+        (partial / "b").touch()
+    path = folder / ".augcond-files.txt"
+    data = path.read_bytes()
+    path.unlink()
+    if damage == "pipe":
+        os.mkfifo(path)
+    else:
+        new = {"truncated": data[:-2], "flipped": data[:-2] + b"c\n", "empty": b"", "zeroed": bytes(9)}
+        path.write_bytes(new.get(damage, b"\xff"))
+    with replacing_contents(folder) as partial:
+        (partial / "a").touch()
+    assert contents(folder) == ["a", "b"]
+    assert [record.message for record in caplog.records] == [
+        f"{path} is not what augcond wrote: what lies there from before, and is not replaced, stays"
+    ]
+    assert list(foreign_entries(folder)) == ["b"]
 
 
 @pytest.mark.parametrize("stop", range(1, 8))

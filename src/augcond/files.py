@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import hashlib
+import logging
 import os
 import shutil
 import time
@@ -26,6 +27,10 @@ _UNFINISHED = ".augcond-unfinished"
 _LIST = ".augcond-files.txt"
 """In a folder of `replacing_contents`: what it writes to, what lies there while that moves in, and the list of what it
 wrote."""
+_SUM = "# sha256 of the other lines: "
+"""How its first line begins."""
+
+logger = logging.getLogger(__name__)
 
 _LEFTOVER_AGE = 600.0
 """Seconds since anything was written to it."""
@@ -222,16 +227,29 @@ def _entries(folder: Path) -> Iterator[str]:
 
 
 def _listed(folder: Path) -> set[str]:
-    if is_special(folder / _LIST):
-        return set()
+    """Return what the list in `folder` names; nothing, with a warning, where it is not what was written."""
+    path = folder / _LIST
     try:
-        return set((folder / _LIST).read_text(encoding="utf-8").split("\n"))
-    except (FileNotFoundError, UnicodeDecodeError):
+        text = "" if is_special(path) else path.read_text(encoding="utf-8")
+    except FileNotFoundError:
         return set()
+    except UnicodeDecodeError:
+        text = ""
+    head, _, entries = text.partition("\n")
+    # Lists of 0.1 have no sum.
+    if head == _sum_of(entries) if head.startswith(_SUM) else text and "\0" not in text:
+        return set(entries.split("\n") if head.startswith(_SUM) else text.split("\n"))
+    logger.warning("%s is not what augcond wrote: what lies there from before, and is not replaced, stays", path)
+    return set()
+
+
+def _sum_of(entries: str) -> str:
+    return f"{_SUM}{hashlib.sha256(entries.encode()).hexdigest()}"
 
 
 def _write_list(folder: Path, entries: set[str]) -> None:
-    write_atomically(folder / _LIST, "".join(f"{entry}\n" for entry in sorted(entries)).encode())
+    text = "".join(f"{entry}\n" for entry in sorted(entries))
+    write_atomically(folder / _LIST, f"{_sum_of(text)}\n{text}".encode())
 
 
 def _temporary_beside(path: Path) -> Path:
