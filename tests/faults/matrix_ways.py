@@ -32,6 +32,7 @@ _TO_DO = (
     "did you mean",
     "expected",
     "must hold",
+    "update",
     "--overwrite",
 )
 """Words of what to do."""

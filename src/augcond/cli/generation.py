@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -230,7 +231,7 @@ def clean(
     from augcond.store import clean_run, spare_files
 
     folder = run_folder(run)
-    for each in folder.cells() if folder.sweep_path.is_file() else [folder]:
+    for each in folder.cells() if os.path.lexists(folder.sweep_path) else [folder]:
         print_spare(spare_files(each), each.path, console())
         if not dry:
             clean_run(each)

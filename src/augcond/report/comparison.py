@@ -204,7 +204,10 @@ def _check_alike(one: _Run, other: _Run) -> None:
         )
     contents = [_contents(run.folder) for run in (one, other)]
     if contents[0] and contents[1] and contents[0] != contents[1]:
-        raise RunError(f"{both}: some of their test images are other files")
+        raise RunError(
+            f"{both}: some of their test images are other files, by {one.folder.decoded_path('test').name} of each: "
+            "evaluate both on the same files again"
+        )
     bounds = [(run.config.evaluation.many, run.config.evaluation.few) for run in (one, other)]
     if bounds[0] != bounds[1]:
         raise RunError(f"{both}: their shot groups have other bounds (evaluation.many, evaluation.few)")
@@ -213,7 +216,7 @@ def _check_alike(one: _Run, other: _Run) -> None:
 def _contents(folder: RunFolder) -> dict[str, str]:
     """Return the sha256 of each test image's file, where that was recorded."""
     path = folder.decoded_path("test")
-    if not path.is_file():
+    if not path.exists():
         return {}
     table = read_table(path, FILES["decoded held-out"].mend, ("key", "sha256")).content
     return dict(zip(table["key"].to_pylist(), table["sha256"].to_pylist(), strict=True))

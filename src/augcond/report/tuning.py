@@ -56,7 +56,7 @@ def tuned_facts(folder: RunFolder, results: Results | None) -> TunedFacts | None
         CorruptRunError: the tuning is not what augcond wrote.
     """
     parent = type(folder)(folder.path.resolve().parent)
-    if parent.tuned_run_path.resolve() != folder.path.resolve() or not parent.tuning_path.is_file():
+    if parent.tuned_run_path.resolve() != folder.path.resolve() or not parent.tuning_path.exists():
         return None
     try:
         found = read_tuning(parent.tuning_path)

@@ -175,8 +175,8 @@ def _compare_photos(
         return 0, []
 
     recorded = {key: sha256 for key, (_, sha256) in sources.items()}
-    changed = changed_images(reader, recorded)
-    return len(recorded), [f"source image {key!r}: {reason}" for key, reason in changed]
+    mend = "bring it back, or name another folder as `run`"
+    return len(recorded), [f"source image {key!r}: {why}; {mend}" for key, why in changed_images(reader, recorded)]
 
 
 @dataclass(slots=True)
@@ -204,7 +204,9 @@ def _audit_shards(folder: RunFolder, plan: RunPlan, sources: dict[str, tuple[int
             problems = list(_shard_problems(folder, plan, number, marker, sources))
         except OSError as error:
             # It may be whole, so that nothing is set aside.
-            found.problems.append(f"shard {number:05d}: cannot be read: {error.strerror}")
+            found.problems.append(
+                f"shard {number:05d}: cannot be read: {error.strerror}; let it be read again, or {FILES['shard'].mend}"
+            )
             continue
         now = folder.done(number, plan.fingerprints[number]) if problems else marker
         if now is not None and now != marker:
@@ -212,7 +214,9 @@ def _audit_shards(folder: RunFolder, plan: RunPlan, sources: dict[str, tuple[int
             marker = now
             problems = list(_shard_problems(folder, plan, number, marker, sources))
         found.problems += (f"shard {number:05d}: {text}" for text in problems)
-        found.unfit += [(number, marker)] if problems else []
+        if problems:
+            found.problems[-1] += "; augcond check --repair sets it aside, and augcond generate makes it anew"
+            found.unfit.append((number, marker))
         found.ok += marker.ok
         found.failed += marker.failed
         progress.advance(1, 0)
@@ -237,7 +241,10 @@ def _stray_files(folder: RunFolder, plan: RunPlan) -> Iterator[str]:
             yield f"file {path.name} belongs to no shard of the plan"
     for number, fingerprint in enumerate(plan.fingerprints):
         if folder.marker_path(number).exists() and folder.done(number, fingerprint) is None:
-            yield f"shard {number:05d}: its marker is broken, of another plan, or of a file of another size"
+            yield (
+                f"shard {number:05d}: its marker is broken, of another plan, or of a file of another size; "
+                f"{FILES['marker'].mend}"
+            )
 
 
 def _shard_problems(

@@ -17,6 +17,7 @@ from augcond.files import TEMPORARY, is_special, known_sha256
 from augcond.sealed import SEAL, fits, read_json, read_table
 from augcond.store.folder import RunFolder
 from augcond.store.names import CARD, FILES, RUNS, UNFIT_CARD, WEIGHTS
+from augcond.store.operations import REAL
 from augcond.store.plans import sources_sha256
 
 _FOLDERS: Final = (*RUNS, "tracking")
@@ -124,9 +125,12 @@ def model_flaw(folder: Path) -> str | None:
 
 
 def set_aside_model(folder: Path) -> None:
-    """Keep the card of an unfit model under another name, so that the next training makes the model anew."""
-    with suppress(FileNotFoundError):
-        (folder / CARD).replace(folder / UNFIT_CARD)
+    """Keep the card of an unfit model under another name, so that the next training makes the model anew.
+
+    Raises:
+        IsADirectoryError: a folder is in its place, which is somebody's.
+    """
+    REAL.move(folder / CARD, folder / UNFIT_CARD)
 
 
 def _weights_sha256(folder: Path) -> str | None:

@@ -223,7 +223,12 @@ def _open(path: Path, pruner: BasePruner | None = None) -> Study:
     make_folder(path.parent, 1)  # RUN/tuning
     _mend(path)
     lock = JournalFileOpenLock(str(path), grace_period=_GRACE)
-    storage = JournalStorage(JournalFileBackend(str(path), lock_obj=lock))
+    try:
+        storage = JournalStorage(JournalFileBackend(str(path), lock_obj=lock))
+    except OSError:
+        raise
+    except Exception as error:  # whatever Optuna makes of a line that it did not write
+        raise unfit(path, f"{type(error).__name__}: {error}", FILES["study"].mend) from error
     try:
         # To ask for it by creating it would write a line each time.
         return optuna.load_study(study_name=_NAME, storage=storage, pruner=pruner)
