@@ -34,6 +34,8 @@ from tests.faults.project import BEFALLS, DEAR, STAGES, Project, project
 from augcond.errors import RunLockedError
 
 WORK = Path(__file__).parents[1] / "runs" / "faults"
+EACH = 8
+"""Calls of each stage that takes seconds."""
 OF_FILES = [fault for fault in FAULTS if fault != "read error"]
 Found = dict[str, Any]
 """How often each fault ended in which way, by fault; and in words what is wrong."""
@@ -77,7 +79,7 @@ def system(times: int | None) -> Iterator[Callable[[str], Found]]:
     """Give what lets each thing befall a stage, and the same command go on to the same bytes.
 
     Args:
-        times: at so many random calls that change files; None: at every one, and at 20 of stages that take seconds.
+        times: at so many random calls that change files; None: at every one, and at `EACH` of stages that take seconds.
     """
     with tempfile.TemporaryDirectory() as folder, project(Path(folder) / "small", *STAGES) as small:
         yield lambda stage: _befall(small, stage, times)
@@ -88,7 +90,7 @@ def _befall(small: Project, stage: str, times: int | None) -> Found:
     ended: list[tuple[str, str]] = []
     wrong = []
     for what in BEFALLS:
-        every = range(1, calls + 1, calls // 20 if stage in DEAR else 1)
+        every = range(1, calls + 1, calls // EACH if stage in DEAR else 1)
         for nth in every if times is None else [rng.randint(1, calls) for _ in range(times)]:
             small.reset(stage)
             try:

@@ -113,7 +113,7 @@ def plain_name(name: str) -> str:
 
 
 def _is_passing(name: str) -> bool:
-    return "/locks/" in name or name.endswith(("log.txt", "study.log", "study.log.lock", TEMPORARY, ".unfit.json"))
+    return "/locks/" in name or name.endswith(("log.txt", "study.log", TEMPORARY, ".unfit.json"))
 
 
 def _content(path: Path) -> str:

@@ -101,7 +101,6 @@ FILES: Final[Mapping[str, RunFile]] = {
     "tuned run": RunFile("tuned", goes=False),
     "tuning table": RunFile("tuning.{ending}", goes=False),
     "study": RunFile("tuning/study.log", goes=False, mend=_TUNE),
-    "study lock": RunFile("tuning/study.log.lock", goes=False),
     "folded": RunFile("tuning/{round}/{candidate}/training-{training}.json", goes=False, seal="json", mend=_TUNE),
     "probed": RunFile("tuning/{round}/{candidate}/probe.json", goes=False, seal="json", mend=_TUNE),
 }

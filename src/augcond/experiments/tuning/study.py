@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from augcond.errors import MissingExtraError, RunMismatchError
 from augcond.experiments.tuning.candidates import Candidate, candidate_of, parameters, suggested
-from augcond.files import make_folder
+from augcond.files import make_folder, naming
 from augcond.sealed import unfit
 from augcond.store.fingerprint import differences
 from augcond.store.names import FILES
@@ -36,9 +36,18 @@ if TYPE_CHECKING:
     from augcond.experiments.tuning.schedule import Schedule
 
 _NAME = "tuning"
-_GRACE = 5
-"""Seconds until the lock of a killed process is broken; the claim keeps all others away meanwhile."""
 _OPEN = (TrialState.RUNNING, TrialState.WAITING)
+
+
+class _NoLock(JournalFileOpenLock):
+    """Locks nothing: the claim keeps all others away, and a lock whose disk fails has an error of its own."""
+
+    def acquire(self) -> bool:
+        """Return that it is there."""
+        return True
+
+    def release(self) -> None:
+        """Do nothing."""
 
 
 class Halving(BasePruner):
@@ -88,12 +97,12 @@ class Search:
     def __init__(self, path: Path, config: RunConfig, schedule: Schedule, recipes: Sequence[str]) -> None:
         self._path, self._config, self._recipes = path, config, tuple(recipes)
         self._pruner = Halving(schedule)
-        with _quiet():
+        with _at(self._path):
             self._study = _open(path, self._pruner)
 
     def add(self, candidates: Sequence[Candidate]) -> None:
         """Enqueue candidates; those that are there already stay as they are."""
-        with _quiet():
+        with _at(self._path):
             for each in candidates:
                 if each.name not in self._trials():
                     self._enqueue(each, {})
@@ -118,7 +127,7 @@ class Search:
 
     def report(self, number: int, scores: Mapping[str, float]) -> None:
         """Say what candidates scored in round `number`; scores that are there already stay."""
-        with _quiet():
+        with _at(self._path):
             self._begin()
             for name, score in scores.items():
                 trial = self._trials()[name]
@@ -127,14 +136,14 @@ class Search:
 
     def cut(self, number: int) -> None:
         """Prune what does not go on from round `number`."""
-        with _quiet():
+        with _at(self._path):
             for trial in self._trials().values():
                 if trial.state in _OPEN and trial.last_step == number and self._resumed(trial).should_prune():
                     self._study.tell(trial.number, state=TrialState.PRUNED)
 
     def finish(self, scores: Mapping[str, float]) -> None:
         """Complete the trials of the last round."""
-        with _quiet():
+        with _at(self._path):
             for name, score in scores.items():
                 trial = self._trials()[name]
                 if trial.state in _OPEN:
@@ -149,7 +158,7 @@ class Search:
             count: how many sets are to be proposed in all.
             number: of the round whose scores it learns from.
         """
-        with _quiet():
+        with _at(self._path):
             sampler = optuna.samplers.TPESampler(seed=0, n_startup_trials=4, constant_liar=True)
             learned = optuna.create_study(direction="maximize", sampler=sampler)
             for trial in self._trials().values():
@@ -202,7 +211,7 @@ def settled(path: Path, wanted: Mapping[str, Any], images: int | None) -> int:
     Raises:
         RunMismatchError: it is of something else; the message names what differs.
     """
-    with _quiet():
+    with _at(path):
         study = _open(path)
         known = study.user_attrs.get("about")
         if known is None:
@@ -222,9 +231,8 @@ def settled(path: Path, wanted: Mapping[str, Any], images: int | None) -> int:
 def _open(path: Path, pruner: BasePruner | None = None) -> Study:
     make_folder(path.parent, 1)  # RUN/tuning
     _mend(path)
-    lock = JournalFileOpenLock(str(path), grace_period=_GRACE)
     try:
-        storage = JournalStorage(JournalFileBackend(str(path), lock_obj=lock))
+        storage = JournalStorage(JournalFileBackend(str(path), lock_obj=_NoLock(str(path))))
     except OSError:
         raise
     except Exception as error:  # whatever Optuna makes of a line that it did not write
@@ -250,12 +258,12 @@ def _mend(path: Path) -> None:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep Optuna from logging every trial."""
+def _at(path: Path) -> Iterator[None]:
+    """Let Optuna work on a study: it logs no trial, and an error of the disk says for which file."""
     before = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), naming(path):
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             yield
     finally:
