@@ -15,6 +15,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
+from augcond.files import naming
 from augcond.guest import figures_as_they_come
 from augcond.report.facts import ClassFacts
 
@@ -155,20 +156,26 @@ def save_figure(figure: Figure, folder: Path, name: str) -> str:
     Texts are texts in SVG and PDF, and nothing is cut off.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    text = io.StringIO()
+    text, files = io.StringIO(), {"png": io.BytesIO(), "pdf": io.BytesIO()}
     # A salt for each figure: the ids of two figures in one page must not meet.
     with drawing(), mpl.rc_context({"svg.hashsalt": f"augcond-{name}"}):
         # Laid out once: what follows is the same figure, whole, three times.
         figure.draw_without_rendering()
         figure.set_layout_engine("none")
         box = figure.get_tightbbox().padded(0.1)
-        figure.savefig(folder / f"{name}.png", dpi=200, metadata={"Software": None}, bbox_inches=box)
-        figure.savefig(folder / f"{name}.pdf", metadata={"CreationDate": None, "Creator": None}, bbox_inches=box)
+        plain = {"CreationDate": None, "Creator": None}
+        figure.savefig(files["png"], format="png", dpi=200, metadata={"Software": None}, bbox_inches=box)
+        figure.savefig(files["pdf"], format="pdf", metadata=plain, bbox_inches=box)
         # For a page, on transparent ground.
         for patch in (figure.patch, *(axes.patch for axes in figure.axes)):
             patch.set_alpha(0.0)
         figure.savefig(text, format="svg", metadata={"Date": None, "Creator": None}, bbox_inches=box)
-    (folder / f"{name}.svg").write_text(text.getvalue(), encoding="utf-8")
+    # Not by matplotlib, whose PDFs say of a full disk that some attribute is missing.
+    files["svg"] = io.BytesIO(text.getvalue().encode())
+    for ending, file in files.items():
+        path = folder / f"{name}.{ending}"
+        with naming(path):
+            path.write_bytes(file.getvalue())
     return text.getvalue()
 
 
