@@ -95,7 +95,7 @@ def _befall(small: Project, stage: str, times: int | None) -> Found:
             small.reset(stage)
             try:
                 code = small.befall(stage, what, nth)
-                small.check_goes_on(stage)
+                small.check_goes_on(stage, done=code == 0)
             except AssertionError as error:
                 wrong.append(f"{stage}, {what} at call {nth}: {str(error)[:600]}")
                 ended.append((what, "wrong"))

@@ -65,8 +65,8 @@ def test_at_every_call(small, stage, what):
     calls = small.calls[stage]
     for nth in range(1, calls + 1, calls // 20 if stage in DEAR else 1):
         small.reset(stage)
-        small.befall(stage, what, nth)
-        small.check_goes_on(stage)
+        code = small.befall(stage, what, nth)
+        small.check_goes_on(stage, done=code == 0)
 
 
 @pytest.mark.slow
@@ -84,7 +84,7 @@ def test_signals_at_random_moments_lose_nothing(small):
         # In its first moments, before anything was begun, it ends as any program does.
         assert command.code in (0, 75, -number), command.said
         assert "Traceback" not in command.said
-        small.check_goes_on(stage)
+        small.check_goes_on(stage, done=command.code == 0)
 
 
 @pytest.mark.parametrize("stage", ["generate", "train"])
