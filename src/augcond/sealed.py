@@ -30,7 +30,8 @@ SEAL = "seal"
 """The key of the digest in JSON, and in the footer of a parquet file."""
 BLANK = "0" * 64
 """What stands in the place of the digest before there is one."""
-_MEND_DISK = "it may be whole: mend that, and run the same command again"
+MEND_DISK = "it may be whole: mend that, and run the same command again"
+"""What is to be done where a disk, or a permission, keeps a file from being read."""
 _IN_FOOTER = re.compile(SEAL.encode() + rb"\x18@[0-9a-f]{64}")
 """A seal as it lies in a footer of parquet: a bit that changed before it can hide it from who reads the footer."""
 _OTHER_KEYS = (b"ARROW:schema", b"augcond", b"augcond.warnings")
@@ -268,5 +269,5 @@ def unfit(path: Path, reason: object, mend: str) -> CorruptRunError:
     """Return the error for a file that is not what augcond wrote, or cannot be read at all."""
     if isinstance(reason, OSError) and reason.errno is not None:
         # Permissions, a failing disk: what is there may be whole, and is not to be deleted or written anew for that.
-        return CorruptRunError(f"{path} cannot be read: {reason.strerror}; {_MEND_DISK}")
+        return CorruptRunError(f"{path} cannot be read: {reason.strerror}; {MEND_DISK}")
     return CorruptRunError(f"{path} is not what augcond wrote: {' '.join(str(reason).split())}; {mend}")

@@ -87,7 +87,9 @@ def test_check_compares_the_photos(tmp_path):
     [problem] = audit_run(folder).problems
     assert problem.startswith(f"source image {key!r}: its contents are not those that were recorded")
     (config.data.path / key).unlink()
-    assert audit_run(folder).problems == (f"source image {key!r}: file not found",)
+    assert audit_run(folder).problems == (
+        f"source image {key!r}: file not found; bring it back, or name another folder as `run`",
+    )
     shutil.rmtree(config.data.path)
     audit = audit_run(folder)
     assert audit.sources == 0 and audit.uncovered[0].startswith("source images: ")
@@ -117,6 +119,6 @@ def test_what_cannot_be_read_now_is_not_called_changed(copy, monkeypatch):
     assert sorted(audit.problems) == [
         f"{copy.run / 'results.json'} cannot be read: Permission denied; it may be whole: mend that, and run the same "
         "command again",
-        "shard 00000: cannot be read: Permission denied",
+        "shard 00000: cannot be read: Permission denied; it may be whole: mend that, and run the same command again",
     ]
     assert audit.repaired == ()

@@ -14,6 +14,7 @@ from augcond.errors import AugcondError, CorruptRunError, ImageError, RunError
 from augcond.files import TEMPORARY, file_sha256
 from augcond.planning import PlanRow
 from augcond.progress import NoProgress, Progress
+from augcond.sealed import MEND_DISK
 from augcond.store.commit import ShardMarker
 from augcond.store.folder import RunFolder
 from augcond.store.images import decode_stored
@@ -204,9 +205,7 @@ def _audit_shards(folder: RunFolder, plan: RunPlan, sources: dict[str, tuple[int
             problems = list(_shard_problems(folder, plan, number, marker, sources))
         except OSError as error:
             # It may be whole, so that nothing is set aside.
-            found.problems.append(
-                f"shard {number:05d}: cannot be read: {error.strerror}; let it be read again, or {FILES['shard'].mend}"
-            )
+            found.problems.append(f"shard {number:05d}: cannot be read: {error.strerror}; {MEND_DISK}")
             continue
         now = folder.done(number, plan.fingerprints[number]) if problems else marker
         if now is not None and now != marker:
