@@ -22,8 +22,8 @@ def main() -> None:
         lay_out(root, command)
         reference = call(root, command)
         for file in files_of(root, command.folder)[:: about["every"]]:
-            if file.path.as_posix() in reference.opened:
-                cell = Cell(root, command, file, "read error")
+            cell = Cell(root, command, file, "read error")
+            if cell.is_one and file.path.as_posix() in reference.opened:
                 lay_out(root, command)
                 damage(cell)
                 os.environ["READ_ERROR_OF"] = str((root / HERE / file.path).resolve())

@@ -171,11 +171,15 @@ PROVED = [
 def test_a_process_of_its_own_ends_alike(root, name, kind, fault):
     command = COMMANDS[name]
     file = next(file for file in files_of(root, "run") if file.kind == kind)
-    here = lay_out(root, command)
-    damage(Cell(root, command, file, fault))
-    argv = [word.format(here=here) for word in command.argv]
+    argv = [word.format(here=root / HERE) for word in command.argv]
+
+    def damaged() -> None:
+        lay_out(root, command)
+        damage(Cell(root, command, file, fault))
+
+    damaged()
     process = subprocess.run([sys.executable, "-m", "augcond", *argv], capture_output=True, text=True)
+    damaged()
     code, out, said = ended(*argv)
     assert (process.returncode, process.stdout) == (code, out)
     assert process.stderr.splitlines()[-1] == said.splitlines()[-1]
-    assert here == root / HERE
