@@ -230,7 +230,8 @@ def _listed(folder: Path) -> set[str]:
     """Return what the list in `folder` names; nothing, with a warning, where it is not what was written."""
     path = folder / _LIST
     try:
-        text = "" if is_special(path) else path.read_text(encoding="utf-8")
+        with naming(path):
+            text = "" if is_special(path) else path.read_text(encoding="utf-8")
     except FileNotFoundError:
         return set()
     except UnicodeDecodeError:

@@ -9,6 +9,7 @@ import typer
 
 from augcond.cli.arguments import AsJson, ConfigFile, Set, load_run_config
 from augcond.cli.output import logged, print_json, say, show_progress
+from augcond.files import naming
 
 if TYPE_CHECKING:
     from augcond.evaluation.tuning import Tuning
@@ -59,5 +60,6 @@ def tune(
 
 def _print_outcome(found: Tuning, folder: RunFolder) -> None:
     table = folder.tuning_path.with_suffix(".md")
-    typer.echo(table.read_text(encoding="utf-8").rstrip() if found.rounds else found.sentence)
+    with naming(table):
+        typer.echo(table.read_text(encoding="utf-8").rstrip() if found.rounds else found.sentence)
     typer.echo(f"{folder.tuned_path}")
