@@ -122,7 +122,11 @@ def test_all_faults_have_their_turn(root, references):
 @pytest.mark.parametrize("fault", IN_PROCESS)
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_cell(root, references, name, fault):
-    cells = [Cell(root, COMMANDS[name], file, fault) for file in files_of(root, COMMANDS[name].folder)]
+    command = COMMANDS[name]
+    files = files_of(root, command.folder)
+    if command.slow:  # half a minute each
+        files = [file for file in files if file.path.as_posix() in references[name].opened]
+    cells = [Cell(root, command, file, fault) for file in files]
     assert bad({str(cell): walked(cell, references) for cell in cells if cell.is_one}) == []
 
 
