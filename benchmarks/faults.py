@@ -118,12 +118,14 @@ def summed(units: dict[str, Found]) -> dict[str, Any]:
     for found in units.values():
         for fault, counts in found["ways"].items():
             ways.setdefault(fault, Counter()).update(counts)
-    each = {name: {key: value for key, value in found.items() if key != "wrong"} for name, found in units.items()}
     return {
         "cells": sum(counts.total() for counts in ways.values()),
         "ways": {fault: dict(sorted(counts.items())) for fault, counts in ways.items()},
         "wrong": [one for found in units.values() for one in found["wrong"]],
-        "units": {name: {**found, "ways": None, "cells": _total(found)} for name, found in each.items()},
+        "units": {
+            name: {"cells": _total(found)} | {key: found[key] for key in sorted(found.keys() - {"ways", "wrong"})}
+            for name, found in units.items()
+        },
     }
 
 

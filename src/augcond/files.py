@@ -237,9 +237,11 @@ def _listed(folder: Path) -> set[str]:
     except UnicodeDecodeError:
         text = ""
     head, _, entries = text.partition("\n")
-    # Lists of 0.1 have no sum.
-    if head == _sum_of(entries) if head.startswith(_SUM) else text and "\0" not in text:
-        return set(entries.split("\n") if head.startswith(_SUM) else text.split("\n"))
+    if head.startswith(_SUM):
+        if head == _sum_of(entries):
+            return set(entries.split("\n"))
+    elif text and "\0" not in text:  # of 0.1
+        return set(text.split("\n"))
     logger.warning("%s is not what augcond wrote: what lies there from before, and is not replaced, stays", path)
     return set()
 

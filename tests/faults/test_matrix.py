@@ -67,7 +67,7 @@ def cells_of(root, name, references):
     if command.folder != "run":
         opened = [each for each in opened if not each.inner]  # runs are walked as runs
     if name == "run":
-        opened = opened[::12]  # it is the commands before it, one after the other
+        opened = opened[::6]  # it is the commands before it, one after the other
     for number, file in enumerate(opened):
         for turn in range(len(IN_PROCESS)):
             cell = Cell(root, command, file, IN_PROCESS[(place + number + turn) % len(IN_PROCESS)])
