@@ -275,7 +275,8 @@ class Line:
     Attributes:
         point: which.
         seconds: per image, the median of the rounds; None where it was not timed.
-        accuracy: mean over recipes, cells and seeds, as a share.
+        accuracy: mean over recipes, cells and seeds, as a share of the test images.
+        validation: by seed, the same of the validation images.
         difference: to the default, over the mean of recipes and cells, with its interval; None for the default.
         by_recipe: the same for each recipe.
     """
@@ -283,6 +284,7 @@ class Line:
     point: Point
     seconds: float | None
     accuracy: float
+    validation: Mapping[int, float]
     difference: Difference | None
     by_recipe: Mapping[str, Difference | None]
 
@@ -304,13 +306,22 @@ def lines(plan: Plan) -> list[Line]:
         seconds = [times[point.name] for times in timed if point.name in times]
         accuracy = statistics.fmean(row.mean() or 0.0 for row in rows[RECIPES])
         own = {recipe: to_default[recipe,] for recipe in RECIPES}
-        found.append(Line(point, statistics.median(seconds) if seconds else None, accuracy, to_default[RECIPES], own))
+        time_of_one = statistics.median(seconds) if seconds else None
+        found.append(Line(point, time_of_one, accuracy, _validation(rows[RECIPES]), to_default[RECIPES], own))
     return found
 
 
 def _rows(plan: Plan, measured: Measured, point: Point, recipes: Sequence[str]) -> list[Row]:
     named = [(table(*cell, recipe, point), recipe) for cell in plan.cells for recipe in recipes]
     return [row for where in named if (row := measured.row(*where)) is not None]
+
+
+def _validation(rows: Sequence[Row]) -> dict[int, float]:
+    """Return the mean accuracy on the validation images, by the seeds that all rows have."""
+    return {
+        seed: statistics.fmean(row.only(seed).mean(part="validation") or 0.0 for row in rows)
+        for seed in sorted(set.intersection(*(set(row.records) for row in rows)))
+    }
 
 
 def paired(mine: Sequence[Row], base: Sequence[Row]) -> Difference | None:
@@ -343,15 +354,19 @@ def show(plan: Plan, figure: Path) -> None:
     """Print the table as Markdown, and draw accuracy over seconds with the frontier."""
     found = lines(plan)
     best = frontier(found)
-    heads = ("sampling", "UNet calls: whole", "outer", "s/image", "accuracy", "to 20 steps", *RECIPES)
+    heads = ("sampling", "UNet calls", "outer", "s/image", "validation", "test", "to 20 steps", *RECIPES)
     rows = [heads, ("---",) * len(heads)]
     for line in found:
         whole, outer = line.point.calls
         seconds = "" if line.seconds is None else f"{line.seconds:.4f}"
         name = f"**{line.point.name}**" if line.point in best else line.point.name
         differences = (line.difference, *(line.by_recipe[recipe] for recipe in RECIPES))
-        rows.append((name, f"{whole}", f"{outer}", seconds, f"{100 * line.accuracy:.1f}", *map(_interval, differences)))
+        shares = (statistics.fmean(line.validation.values()), line.accuracy)
+        accuracies = (f"{100 * share:.1f}" for share in shares)
+        rows.append((name, f"{whole}", f"{outer}", seconds, *accuracies, *map(_interval, differences)))
     sys.stdout.write("".join(f"| {' | '.join(row)} |\n" for row in rows))
+    choice = chosen(found)
+    sys.stdout.write(f"\nDefault by the validation images: {choice.name if choice else 'not decided'}\n")
     if any(line.seconds is not None for line in found):
         draw(found, best, figure)
 
@@ -360,6 +375,33 @@ def frontier(found: Sequence[Line]) -> list[Point]:
     """Return the points than which none is both faster and as accurate, the fastest first."""
     timed = sorted((line for line in found if line.seconds is not None), key=lambda line: line.seconds or 0.0)
     return [line.point for at, line in enumerate(timed) if all(one.accuracy < line.accuracy for one in timed[:at])]
+
+
+def chosen(found: Sequence[Line]) -> Point | None:
+    """Return the default that the validation images speak for; None where there are not two seeds of all, or no times.
+
+    Of the ways that cost at most a third of the default's calls of the UNet and are at least 2.5 times as fast by the
+    clock, the fastest whose shortfall to the most accurate is at most one standard error of it, paired over seeds
+    (Breiman et al., Classification and Regression Trees, 1984, section 3.4.3).
+    """
+    default = next((line for line in found if line.point == DEFAULT), None)
+    if default is None or default.seconds is None:
+        return None
+    allowed = [
+        line
+        for line in found
+        if line.seconds and 2.5 * line.seconds <= default.seconds and 3 * line.point.calls[0] <= DEFAULT.calls[0]
+    ]
+    seeds = sorted(set.intersection(*(set(line.validation) for line in allowed))) if allowed else []
+    if len(seeds) < 2:
+        return None
+    best = max(allowed, key=lambda line: statistics.fmean(line.validation[seed] for seed in seeds))
+
+    def as_good(line: Line) -> bool:
+        shortfalls = [best.validation[seed] - line.validation[seed] for seed in seeds]
+        return statistics.fmean(shortfalls) <= statistics.stdev(shortfalls) / math.sqrt(len(seeds))
+
+    return min(filter(as_good, allowed), key=lambda line: line.seconds or 0.0).point
 
 
 def _interval(difference: Difference | None) -> str:

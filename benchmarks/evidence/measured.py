@@ -62,6 +62,10 @@ class Row:
         records = {seed: found for seed, found in self.records.items() if seed >= first}
         return replace(self, records=records) if records else None
 
+    def only(self, seed: int) -> Row:
+        """Return this row at one of its seeds."""
+        return replace(self, records={seed: self.records[seed]})
+
     def mean(self, metric: str = "overall", part: str = "test") -> float | None:
         """Return the mean over the seeds; None where it was not measured."""
         values = [model[part][metric] for model in self.models if model[part] is not None]
