@@ -152,3 +152,14 @@ def test_numbers_are_finite(key, number):
 def test_wrong_numbers_are_told_in_our_words(override, message):
     with pytest.raises(ConfigError, match=re.escape(message)):
         parse_config({"data": {"path": "photos"}, "run": "run"}, (override,))
+
+
+def test_a_default_that_waits_for_a_wrong_key_is_nothing_wrong_of_its_own():
+    with pytest.raises(ConfigError, match=r"generator\.name: no generator 'x'") as error:
+        parse_config({"data": {"source": "builtin"}, "run": "a", "generator": {"name": "x"}})
+    assert "steps" not in str(error.value)
+    steps = {
+        model: parse_config({"data": {"source": "builtin"}, "run": "a", "generator": {"model": model}}).generator.steps
+        for model in ("builtin", "somebody/else")
+    }
+    assert steps == {"builtin": 5, "somebody/else": 20}

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 from pydantic import Field
 
-from augcond.config import ConditioningConfig, RunConfig, TrainingConfig, loading
+from augcond.config import ConditioningConfig, RunConfig, TrainingConfig, generation, loading
 from augcond.config.base import Setting
 from augcond.errors import RunMismatchError
 from augcond.pipeline import generate, train
@@ -240,6 +240,21 @@ def test_a_run_begun_before_large_jpegs_were_reduced_goes_on_as_it_began(tmp_pat
     rows = RunFolder(config("now").run).read_plan().plan
     assert {row.class_id for number in other for row in rows.shard(number) if row.source_keys} == {"b"}
     assert {name for name in now if now[name] != before[name]} == {f"{number:05d}.parquet" for number in other}
+
+
+def test_a_run_goes_on_in_the_steps_that_it_was_begun_in(tmp_path, monkeypatch):
+    def config(per_class, **steps):
+        kept = {"generator": {"name": "fake", **steps}, "plan": {"per_class": per_class}}
+        return toy_config(tmp_path, {"a": 2}, conditioning={"recipe": ["text"]}, **kept)
+
+    generate(config(1))
+    monkeypatch.setattr(generation, "default_steps", lambda values: 5)
+    assert generate(config(2)).ok == 1
+    assert RunFolder(tmp_path / "run").read_plan().settings["generator"]["steps"] == 20
+    with pytest.raises(RunMismatchError, match=r"generator\.steps: the run has 20, this config 5"):
+        generate(config(2, steps=5))
+    generate(config(2), overwrite=True)
+    assert RunFolder(tmp_path / "run").read_plan().settings["generator"]["steps"] == 5
 
 
 def test_a_run_goes_on_in_the_format_that_it_was_begun_in(tmp_path):

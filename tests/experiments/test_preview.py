@@ -14,7 +14,7 @@ def test_few_steps_are_enough_to_look_at(steps, strength, expected):
     assert expected * strength >= 1 or steps * strength < 1
 
 
-@pytest.mark.parametrize(("asked", "expected"), [((), 8), (("--set", "generator.steps=13"), 13)])
+@pytest.mark.parametrize(("asked", "expected"), [((), 5), (("--set", "generator.steps=13"), 13)])
 def test_the_command_says_how_many(tmp_path, monkeypatch, asked, expected):
     from typer.testing import CliRunner
 

@@ -77,7 +77,9 @@ MODELS = {
 
 def fingerprint_of(values, name):
     data = {"source": "builtin", **values.get("data", {})}
-    config = parse_config({**values, "data": data, "run": "runs/a"})
+    # The default of 0.1, as it resolved it.
+    generator = {"steps": 20, **values.get("generator", {})}
+    config = parse_config({**values, "data": data, "generator": generator, "run": "runs/a"})
     dataset = toy_dataset({"cat": 2, "dog": 3})
     plan = make_plan(dataset, config.plan, config.conditioning, prompts=config.prompt)
     edge = config.generator.size or 32

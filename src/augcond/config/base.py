@@ -116,10 +116,17 @@ class Section(BaseModel):
 def _described(key: str, field: FieldInfo) -> str:
     """Return a key with what it holds, its default and its description, for `help()`."""
     inner = [section for section in sections_in(field.annotation) if section is not Section]
-    default = "required" if field.is_required() else f"default {field.default!r}"
-    about = f"see {inner[0].__name__}" if inner else f"{_in_words(field.annotation)}, {default}"
+    about = f"see {inner[0].__name__}" if inner else f"{_in_words(field.annotation)}, {_default(field)}"
     said = field.description or (inner[0].purpose if inner else "")
     return f"  {key}: {about}\n" + textwrap.indent(said, "    ")
+
+
+def _default(field: FieldInfo) -> str:
+    if field.is_required():
+        return "required"
+    if field.default_factory_takes_validated_data:
+        return "default by other keys"
+    return f"default {field.get_default(call_default_factory=True)!r}"
 
 
 def _in_words(annotation: Any) -> str:

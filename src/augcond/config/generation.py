@@ -151,6 +151,12 @@ class LoraConfig(Section, decides="images"):
     """How strongly it counts: 1 as trained, 0 not at all."""
 
 
+def default_steps(values: Mapping[str, Any]) -> int:
+    """Return how many denoising steps a generator takes whose config, as far as it is validated, says nothing."""
+    builtin = values.get("name") == "stable-unclip" and values.get("model") == "builtin"
+    return 5 if builtin else 20
+
+
 class GeneratorConfig(Section, decides="images"):
     """Which pretrained generator, and how it samples."""
 
@@ -167,8 +173,8 @@ class GeneratorConfig(Section, decides="images"):
     away_from: Annotated[Literal["similar-class"] | None, Setting(neutral=None)] = None
     """What guidance leads away from, where an image conditions: no image (null), or the mean embedding of the training
     images of the most similar other class (arXiv 2509.22635)."""
-    steps: Annotated[int, Field(ge=1, le=1000)] = 20
-    """Denoising steps."""
+    steps: Annotated[int, Field(ge=1, le=1000)] = Field(default_factory=lambda values: default_steps(values))
+    """Denoising steps; 5 by default of the built-in model (docs/performance.md says why), 20 of any other."""
     scheduler: str = "dpmsolver++"
     """ddim, dpmsolver++, euler, pndm, ... (some with -karras), or the class name of any diffusers scheduler;
     `default`: the model's own."""

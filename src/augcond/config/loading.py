@@ -306,6 +306,8 @@ def _problems(error: ValidationError, root: type[Section]) -> Iterator[tuple[str
     """Yield the key below `root`, and the message, of everything that is wrong."""
     keys = set(_keys_of(root))
     for problem in error.errors():
+        if problem["type"] == "default_factory_not_called":
+            continue  # what it would depend on is wrong, and told
         location = problem["loc"]
         # Unions add the tried type to the location; only keys that a user could write are shown.
         key = ".".join(str(part) for part in location if part in keys)

@@ -133,12 +133,14 @@ def with_kept_defaults(config: RunConfig, kept: RunConfig) -> RunConfig:
         config: as it is asked for now.
         kept: the config that the run keeps, whose keys of a later version have their neutral values.
     """
-    training, evaluation = config.training, config.evaluation
+    generator, training, evaluation = config.generator, config.training, config.evaluation
+    if "steps" not in generator.model_fields_set:
+        generator = generator.model_copy(update={"steps": kept.generator.steps})
     if "ceiling_counts" not in training.model_fields_set:
         training = training.model_copy(update={"ceiling_counts": kept.training.ceiling_counts})
     if "features" not in evaluation.model_fields_set:
         evaluation = evaluation.model_copy(update={"features": kept.evaluation.features})
-    return config.model_copy(update={"training": training, "evaluation": evaluation})
+    return config.model_copy(update={"generator": generator, "training": training, "evaluation": evaluation})
 
 
 def spelled_out(settings: Mapping[str, Any], native_size: tuple[int, int] | None) -> dict[str, Any]:
