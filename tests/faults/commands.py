@@ -118,6 +118,7 @@ class Host:
         """Start `augcond ARGUMENTS` in a folder."""
         number = str(next(self._numbers))
         command = self._commands[number] = Running(arguments, self.folder / f"{number}.txt")
+        command.output.touch()  # one that is killed before it opens it has said nothing
         order = {
             "id": number,
             "arguments": arguments,
