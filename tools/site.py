@@ -14,6 +14,7 @@ from typing import Any
 
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
+from pydantic.fields import FieldInfo
 
 from augcond import registry
 from augcond.config import RunConfig
@@ -81,17 +82,22 @@ def _keys(section: type[Section], path: str, only: list[str] | None = None) -> I
             continue
         inner = _sections(field.annotation)
         about = schema["properties"][key]
-        default = (
-            "required" if field.is_required() else f"default `{_value(field.get_default(call_default_factory=True))}`"
-        )
         decides = "" if inner else f" · decides {DECIDES[str(setting_of(section, key).decides)]}"
         kind = "a section" if inner else _words(about, schema)
         yield from (f"#### `{path}{key}`", "")
-        yield from (f"{kind}{'' if inner else ', ' + default}{decides}", "")
+        yield from (f"{kind}{'' if inner else ', ' + _default(field)}{decides}", "")
         yield from (_text(field.description or inner[0].purpose), "")
         # The keys of arms.overrides are those of training.
         for each in inner:
             yield from _keys(each, f"{path}{key}.")
+
+
+def _default(field: FieldInfo) -> str:
+    if field.is_required():
+        return "required"
+    if field.default_factory_takes_validated_data:
+        return "default by other keys"
+    return f"default `{_value(field.get_default(call_default_factory=True))}`"
 
 
 def _sections(annotation: Any) -> list[type[Section]]:
