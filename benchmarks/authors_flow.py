@@ -51,7 +51,7 @@ from augcond.generators import Family, Generated, Generator, load_generator
 from augcond.generators.loading import quiet_progress
 from augcond.pipeline import generate, plan_for
 
-ROUNDS, OURS, THEIRS = 5, 64, 12
+ROUNDS, OURS, THEIRS = 5, 640, 24
 CELLS: tuple[Cell, ...] = (("few-shot", 2), ("few-shot", 4))
 RECIPE = "dropout"
 STEPS, GUIDANCE, DROPOUT = 30, 10.0, 0.4
