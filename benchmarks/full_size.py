@@ -166,7 +166,7 @@ def measure(folder: Path) -> None:
             "on disk": "float16",
             "unet": str(generator._denoiser.network.dtype),
             "vae": str(generator._vae.dtype),
-            "text_encoder": str(generator._text_encoders[0].dtype),
+            "text_encoder": str(generator._others[0].dtype),
             "embeddings": str(embeddings.dtype),
         },
         "shapes": {

@@ -80,7 +80,7 @@ def main() -> None:
         stopwatch = Stopwatch()
         networks_of = {
             "image_encoder": generator._image_encoder._model,
-            "text_encoder": generator._text_encoders[0],
+            "text_encoder": generator._others[0],
             "unet": generator._denoiser.network,
         }
         for name, module in networks_of.items():
