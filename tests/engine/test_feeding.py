@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 import warnings
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
@@ -158,6 +159,39 @@ def test_rows_are_readied_while_the_generator_works_and_no_further_than_said():
         making.settle(leave=0)
     assert len(making.made) == len(plan)
     assert most[:3] == [4 * (1 + BATCHES_AHEAD + done) for done in range(3)]
+
+
+def test_rows_are_readied_before_a_generator_works_that_needs_the_same_cores():
+    begun, found = [], []
+
+    class OnCPU(FakeGenerator):
+        on_cpu = True
+
+        def view(self, image):
+            begun.append(image)
+            time.sleep(0.01)
+            found.append(image)
+            return super().view(image)
+
+        def generate(self, conditioning, seeds):
+            made.append((taken[0], len(begun) - len(found)))
+            return super().generate(conditioning, seeds)
+
+    def counted():
+        for row in ROWS:
+            taken[0] += 1
+            yield row
+
+    made, taken = [], [0]
+    of = materials(OnCPU())
+    with Feeding(of, threads=2, max_memory_gb=0) as feeding:
+        making = rows.Making(len(ROWS), feeding, feeding.ahead(counted()), BatchSize(4), lambda made: None, bool)
+        while not making.complete:
+            making.step()
+            making.settle(leave=1)
+        making.settle(leave=0)
+    assert making.made == REFERENCE
+    assert made == [(min(4 * n, len(ROWS)), 0) for n in range(1, len(made) + 1)]
 
 
 def test_no_more_is_readied_than_fits(monkeypatch):

@@ -138,6 +138,10 @@ def test_rows_keep_their_own_prompt_embedding_and_seed(tiny_generator, condition
     assert [bool((images[row] - straight[row]).abs().max() > 1e-3) for row in range(4)] == [True, False, False, False]
 
 
+def test_says_that_it_needs_the_cores_that_feed_it(tiny_generator):
+    assert tiny_generator().on_cpu
+
+
 def test_repeated_batches_are_bit_equal(tiny_generator, conditioning):
     generator = tiny_generator(scheduler="dpmsolver++-sde")
     first = generator.generate(conditioning, SEEDS)

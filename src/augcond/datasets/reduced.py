@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from augcond.datasets.decoding import background_colour, opened_image, short_reasons, to_rgb, upright
+from augcond.datasets.formats import kind_of
 
 if TYPE_CHECKING:
     from PIL.Image import Image, Resampling
@@ -69,8 +70,10 @@ def jpeg_size(data: bytes, settings: DecodeSettings) -> tuple[int, int] | None:
     """Return width and height of a JPEG as `decode` gives it, read off its header; None of what is no JPEG.
 
     Raises:
-        ImageError: the header says that it cannot be decoded.
+        ImageError: the header of the JPEG says that it cannot be decoded.
     """
+    if kind_of(data) != "JPEG":
+        return None
     with short_reasons(data, settings), opened_image(data, settings) as opened:
         width, height = opened.image.size
         if opened.image.format != "JPEG":

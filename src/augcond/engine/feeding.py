@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, ParamSpec, Self, TypeVar
 
@@ -123,23 +123,32 @@ class Ahead:
         rows: all of them, in the order in which they will be taken; read no further than is readied.
         prepare: what readies one; called by the threads.
         threads: that do it.
+        meanwhile: whether they ready the rows that come next while those that are taken are made.
     """
 
     def __init__(
-        self, rows: Iterable[PlanRow], prepare: Callable[[PlanRow], Prepared | Unprepared], threads: Threads
+        self,
+        rows: Iterable[PlanRow],
+        prepare: Callable[[PlanRow], Prepared | Unprepared],
+        threads: Threads,
+        *,
+        meanwhile: bool = True,
     ) -> None:
-        self._rows, self._prepare, self._threads = iter(rows), prepare, threads
+        self._rows, self._prepare, self._threads, self._meanwhile = iter(rows), prepare, threads, meanwhile
         self._begun: deque[Readied] = deque()
         self._largest = 0  # bytes of a prepared row, of those that were taken
 
     def take(self, count: int, batch: int) -> list[Readied]:
-        """Return the next `count` rows, and have those after them readied: some batches of `batch` rows.
+        """Return the next `count` rows, and have those after them readied meanwhile: some batches of `batch` rows.
 
         Raises:
             Exception: what the iterable of rows raises.
         """
         self._begin(count)
         taken = [self._begun.popleft() for _ in range(min(count, len(self._begun)))]
+        if not self._meanwhile:
+            wait(readied.future for readied in taken)
+            return taken
         self._largest = max([self._largest, *(readied.bytes() for readied in (*taken, *self._begun))])
         self._begin(min(BATCHES_AHEAD * batch, _BYTES_AHEAD // max(1, self._largest)))
         return taken
@@ -212,7 +221,7 @@ class Feeding:
 
     def ahead(self, rows: Iterable[PlanRow]) -> Ahead:
         """Return `rows` in their order, readied before they are asked for."""
-        return Ahead(rows, self._prepare, self.threads)
+        return Ahead(rows, self._prepare, self.threads, meanwhile=not self.materials.generator.on_cpu)
 
     def _prepare(self, row: PlanRow) -> Prepared | Unprepared:
         images = self._sources.row(row.source_keys)

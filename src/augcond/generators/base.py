@@ -93,6 +93,8 @@ class Generator(ABC):
         inputs: what recipes may condition it by; other recipes are refused before any work is done.
         framing: what `view` does, where that is to resize and to crop: pictures more than 3.8 times as large as the
             view are then shown by it, and JPEGs decoded no further than that takes; None: `view` is given whole ones.
+        on_cpu: whether it computes on the cores that ready its rows; they are then readied before it works, not
+            meanwhile, where they would be in its way.
     """
 
     inputs: ClassVar[frozenset[Input]] = frozenset({"text", "image"})
@@ -102,6 +104,7 @@ class Generator(ABC):
     embedding_shape: tuple[int, ...]
     image_size: tuple[int, int]
     framing: Framing | None = None
+    on_cpu: bool = False
 
     @property
     def native_size(self) -> tuple[int, int] | None:

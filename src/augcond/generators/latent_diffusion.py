@@ -91,6 +91,7 @@ class LatentDiffusion(Generator):
         self._native_size, self.image_size = settled.native_size, settled.image_size
         self._guidance = Guidance(config.guidance_scale, config.guidance_interval)
         self._device = resolve_device(config.device)
+        self.on_cpu = self._device.type == "cpu"
         self._dtype = resolve_dtype(config, self._device, self.half)
         self._image_encoder: ImageEncoder | None = None
         self._others: tuple[nn.Module, ...] = ()
