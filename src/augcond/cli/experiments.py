@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 def demo(
     to: Annotated[Path, typer.Argument(help="Where the demo's run and pictures go.")] = Path("demo"),
 ) -> None:
-    """Show every stage on the built-in world: a table, a report and pictures in about five minutes on two CPU cores.
+    """Show every stage on the built-in world: a table, a report and pictures in about three minutes on two CPU cores.
 
     Real images of a long tail, alone and filled up by two recipes, two training seeds each. The same command resumes.
 

@@ -1,4 +1,4 @@
-"""The demo: the built-in world through every stage, in about five minutes on two idle CPU cores.
+"""The demo: the built-in world through every stage, in about three minutes on two idle CPU cores.
 
 A long tail of real garments is filled up with generated ones; classifiers are trained with and without them and judged
 on the real test set; a page shows it all. Two training seeds show how it goes, and prove nothing.
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from augcond.evaluation.results import Results
     from augcond.store import Audit
 
-# Two idle cores make some 7 images and 13 training steps a second; these numbers are what five minutes allow.
+# Two idle cores make some 40 images and 13 training steps a second; these numbers are what three minutes allow.
 HEAD = 50
 """Real images of the largest class, and what every class is filled to."""
 SMALLEST = 2
