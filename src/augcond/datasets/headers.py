@@ -134,7 +134,7 @@ def _segments(data: bytes) -> Iterator[tuple[int, bytes]]:
 def _scans(data: bytes) -> bytes:
     """Return the scans of a JPEG: `data` begins with the first."""
     # A file allocated in full but written in part ends in zeros, which libjpeg decodes to grey without an error.
-    if data.find(b"\xff\xd9") < 0:
+    if data.rfind(b"\xff\xd9") < 0:  # from the end, where it stands: megabytes take milliseconds
         raise ImageError("truncated JPEG file")
     # Whatever a decoder takes for a scan begins with these bytes; other pictures after the end may have some too.
     if data.count(b"\xff\xda") > MOST_SCANS:

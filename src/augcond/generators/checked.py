@@ -127,9 +127,12 @@ def generate_images(generator: Generator, conditioning: Conditioning, seeds: Seq
     if not isinstance(made.errors, (tuple, list)) or len(made.errors) != len(seeds):
         found = len(made.errors) if isinstance(made.errors, (tuple, list)) else type(made.errors).__name__
         raise GeneratorError(f"the generator's generate gave errors: {found}; expected one for each of {len(seeds)}")
-    flat = images.flatten(1, 2)
-    constant = (flat == flat[:, :1]).flatten(1).all(1).tolist()
-    return Generated(images, tuple(map(_error, made.errors, constant)))
+    return Generated(images, tuple(map(_error, made.errors, map(_is_constant, images))))
+
+
+def _is_constant(image: Tensor) -> bool:
+    """Return whether an image (H, W, 3) has one colour; a few rows tell for nearly all, while the GPU waits."""
+    return bool((image[:2] == image[0, 0]).all()) and bool((image == image[0, 0]).all())
 
 
 def _error(said: object, constant: bool) -> str | None:
