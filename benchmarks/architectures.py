@@ -153,7 +153,8 @@ class Architecture:
 def _clip(dimensions: dict[str, Any], *, projected: bool) -> nn.Module:
     from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
-    return (CLIPTextModelWithProjection if projected else CLIPTextModel)(CLIPTextConfig(**dimensions))
+    found: nn.Module = (CLIPTextModelWithProjection if projected else CLIPTextModel)(CLIPTextConfig(**dimensions))
+    return found
 
 
 def _klein() -> dict[str, nn.Module]:

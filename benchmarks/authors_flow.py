@@ -81,13 +81,14 @@ class Published:
     def make(self, embedding: Tensor, mask: Tensor, prompt: str, seed: int, steps: int = STEPS) -> Image.Image:
         """Return one image; the mask (2D,) is over the embedding and the noise level, as published."""
         self._pipeline.noise_image_embeddings = lambda *args, **kwargs: self._noised(*args, **kwargs) * mask
-        return self._pipeline(
+        made: Image.Image = self._pipeline(
             image_embeds=embedding,
             prompt=prompt,
             num_inference_steps=steps,
             guidance_scale=GUIDANCE,
             generator=torch.Generator().manual_seed(seed),
         ).images[0]
+        return made
 
 
 class PublishedGenerator(Generator):
@@ -161,7 +162,7 @@ def accuracies(scale: Scale, options: argparse.Namespace) -> dict[str, Any]:
     campaign = Campaign(scale, EVIDENCE, options.work, identity.revision, options.seeds, guess=options.smoke)
     about = {"name": identity.name, "model": identity.model, "revision": identity.revision}
     measuring = Measuring(options.results, about)
-    flows = {
+    flows: dict[str, dict[str, Any]] = {
         "augcond": {"generator.steps": GeneratorConfig().steps, "generator.guidance_scale": GUIDANCE},
         "published flow": {
             "generator.name": "benchmarks.authors_flow:FAMILY",

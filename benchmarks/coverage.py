@@ -21,6 +21,7 @@ import time
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -135,7 +136,7 @@ def _bootstrap(rng: np.random.Generator, per_seed: np.ndarray, spread: Spread, t
     return bool(low <= truth <= high), float(high - low) / 2
 
 
-def summary(cells: Sequence[dict[str, object]]) -> str:
+def summary(cells: Sequence[dict[str, Any]]) -> str:
     """Return a table of coverage and width by seeds and ratio."""
     lines = []
     for kind in KINDS:

@@ -12,6 +12,7 @@ import json
 import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import torch
 
@@ -39,7 +40,7 @@ VARIANTS = {
 
 def run_config(folder: Path, seed: int) -> RunConfig:
     """Return the few-shot run of one seed."""
-    values = {
+    values: dict[str, Any] = {
         "run": str(folder / f"seed-{seed}"),
         "data": {"source": "builtin", "split": {"name": "few-shot", "k": SHOTS, "seed": seed}},
         "training": {"steps": STEPS, "batch_size": 32, "optimizer": "adam", "lr": RATE, "weight_decay": 0.0},
@@ -89,8 +90,8 @@ def _measure(folder: Path) -> None:
         sys.stdout.write(f"{name}: {100 * sum(values) / len(values):.1f} %\n")
     for gain in gains:
         sys.stdout.write(f"{gain.arm} against published: {gain.text}\n")
-    values = {"seeds": SEEDS, "shots": SHOTS, "accuracy": accuracy, "gains": {gain.arm: gain.text for gain in gains}}
-    RESULT.write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
+    result = {"seeds": SEEDS, "shots": SHOTS, "accuracy": accuracy, "gains": {gain.arm: gain.text for gain in gains}}
+    RESULT.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

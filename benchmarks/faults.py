@@ -15,7 +15,6 @@ import argparse
 import json
 import logging
 import random
-import sys
 import tempfile
 import time
 from collections import Counter
@@ -181,4 +180,4 @@ def read(folder: Path) -> dict[str, Found]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

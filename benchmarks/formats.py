@@ -43,7 +43,7 @@ PIXELS = 768 * 768
 
 def load_network(weights: Path) -> torch.nn.Module:
     """Return EfficientNet-Lite0 with weights whose tensors stand in the order of timm's own."""
-    network = timm.create_model("tf_efficientnet_lite0", pretrained=False)
+    network: torch.nn.Module = timm.create_model("tf_efficientnet_lite0", pretrained=False)
     given = torch.load(weights, weights_only=True, map_location="cpu")
     found = [value for name, value in given.items() if not name.endswith("num_batches_tracked")]
     names = [name for name in network.state_dict() if not name.endswith("num_batches_tracked")]
@@ -55,8 +55,8 @@ def squares(folder: Path) -> list[np.ndarray]:
     """Return the squares that tile the middle of every photograph that is large enough."""
     cut = []
     for path in sorted(path for path in folder.rglob("*") if path.suffix in (".jpg", ".png")):
-        image = Image.open(path)
-        image = image.resize([round(SMALLER * edge) for edge in image.size], Image.Resampling.LANCZOS)
+        opened = Image.open(path)
+        image = opened.resize([round(SMALLER * edge) for edge in opened.size], Image.Resampling.LANCZOS)
         if image.mode != "RGB" or min(image.size) < EDGE:
             continue
         across, down = (max(1, edge // EDGE) for edge in image.size)
@@ -68,7 +68,7 @@ def squares(folder: Path) -> list[np.ndarray]:
     return cut
 
 
-def thinks(network: torch.nn.Module, images: list[np.ndarray]) -> tuple[torch.Tensor, torch.Tensor]:
+def thinks(network: Any, images: list[np.ndarray]) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the network's features and its classes of some images."""
     mean, std = (torch.tensor(v).view(3, 1, 1) for v in ((123.675, 116.28, 103.53), (58.395, 57.12, 57.375)))
     shown = [np.asarray(Image.fromarray(image).resize((224, 224), Image.Resampling.BICUBIC)) for image in images]
@@ -105,7 +105,7 @@ def measure(way: ImageFormat, images: list[np.ndarray], network: torch.nn.Module
         "ms": round(1000 * scale * statistics.mean(seconds), 1),
         "ms to decode": round(1000 * scale * statistics.mean(back), 1),
         "kB": round(scale * statistics.mean(sizes) / 1000, 1),
-        "dB": round(float(10 * np.log10(255**2 / max(np.mean(noise), 1e-9))), 2) if any(noise) else None,
+        "dB": round(float(10 * np.log10(255**2 / max(float(np.mean(noise)), 1e-9))), 2) if any(noise) else None,
         "features moved": round(float(moved.mean()), 4),
         "another class": int((classes != classes_before).sum()),
     }

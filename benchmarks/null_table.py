@@ -35,7 +35,7 @@ def draw_table(rng: np.random.Generator, seeds: int, images: int) -> list[Differ
     keys = tuple(map(str, range(images)))
     easy = rng.normal(0, 1, images)
     said = np.eye(CLASSES)
-    models = {}
+    models: dict[str, dict[Seeds, SeedPredictions]] = {}
     for arm in ("real-only", *(f"recipe-{number}" for number in range(RECIPES))):
         models[arm] = {}
         for seed in range(seeds):

@@ -77,13 +77,13 @@ def make_run(root: Path) -> RunFolder:
             "generator": {"name": "fake"},
         }
     )
-    folder = RunFolder(config.run)
-    folder.create()
+    run = RunFolder(config.run)
+    run.create()
     dataset = load_dataset(config.data)
     generator = FakeGenerator(image_size=(EDGE, EDGE))
     run_plan, _ = assemble(config, dataset, plan_for(config, dataset), generator)
-    run_plan = settle_plan(folder, run_plan, dataset, shard_size=config.engine.shard_size)
-    folder.write_plan(run_plan, config, dataset)
+    run_plan = settle_plan(run, run_plan, dataset, shard_size=config.engine.shard_size)
+    run.write_plan(run_plan, config, dataset)
     pool = pictures("WEBP", POOL, (EDGE, EDGE))
 
     for number, fingerprint in enumerate(run_plan.fingerprints):
@@ -95,11 +95,11 @@ def make_run(root: Path) -> RunFolder:
         ]
         commit_shard(
             shard_tables(rows, run_plan.classes, run_plan.columns),
-            folder.shard_files(number, "a"),
+            run.shard_files(number, "a"),
             ShardFacts(fingerprint, batch_size=16, threads=1, notes=(), seconds=1.0, versions={}),
             lambda data: False,
         )
-    return folder
+    return run
 
 
 def measure(run: Path) -> dict[str, float]:

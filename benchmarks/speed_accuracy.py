@@ -41,7 +41,7 @@ from augcond.evaluation.metrics import Predictions
 from augcond.evaluation.results import Difference
 from augcond.generators import load_generator
 from augcond.generators.denoising import Guidance
-from augcond.training.arms import Seeds
+from augcond.training.arms import HeldOut, Seeds
 
 REPOSITORY = Path(__file__).parents[1]
 RESULTS = REPOSITORY / "benchmarks" / "results" / "speed_accuracy"
@@ -142,8 +142,10 @@ class Plan:
 
     def _unit(self, name: str, setting: Setting, point: Point) -> Unit:
         own = replace(setting, overrides={**setting.overrides, **point.overrides})
-        where = {"work": self.work, "revision": self.revision}
-        return make_unit(f"{name}/seed-{setting.seed}", own, self.scale, **where, judged=("validation", "test"))
+        judged: tuple[HeldOut, ...] = ("validation", "test")
+        return make_unit(
+            f"{name}/seed-{setting.seed}", own, self.scale, work=self.work, revision=self.revision, judged=judged
+        )
 
 
 def table(protocol: Protocol, shots: int | None, recipe: str, point: Point) -> str:
@@ -239,7 +241,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def pending(plan: Plan, measuring: Measuring) -> Iterator[tuple[str, Unit | int]]:
     """Yield what is not measured yet: rounds of the clock by their number, and units."""
-    rounds = [(f"time/round-{number}", number) for number in range(plan.rounds)]
+    rounds: list[tuple[str, Unit | int]] = [(f"time/round-{number}", number) for number in range(plan.rounds)]
     for name, work in (*rounds, *((unit.name, unit) for unit in plan.units())):
         if not _is_there(plan, measuring, name, work):
             yield name, work

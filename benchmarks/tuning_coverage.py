@@ -21,6 +21,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -155,12 +156,12 @@ def simulate(cell: Cell, seed: int) -> dict[str, tuple[bool, float, float]]:
     }
 
 
-def measure(repetitions: int) -> list[dict[str, object]]:
+def measure(repetitions: int) -> list[dict[str, Any]]:
     """Return coverage, mean half width and mean error of each kind of interval, cell by cell."""
     cells = []
     for number, cell in enumerate(grid()):
         drawn = [simulate(cell, 1000 * number + repetition) for repetition in range(repetitions)]
-        found: dict[str, object] = dict(asdict(cell))
+        found = asdict(cell)
         for kind in KINDS:
             held, width, error = np.array([one[kind] for one in drawn if kind in one], dtype=float).T
             means = {"coverage": held.mean(), "half_width": width.mean(), "bias": error.mean()}
@@ -169,7 +170,7 @@ def measure(repetitions: int) -> list[dict[str, object]]:
     return cells
 
 
-def summary(cells: Sequence[dict[str, object]]) -> str:
+def summary(cells: Sequence[dict[str, Any]]) -> str:
     """Return the table as Markdown: coverage in percent, half width and bias in points."""
     lines = ["| real images a class | candidates | " + " | ".join(f"{kind}: holds, +-, bias" for kind in KINDS) + " |"]
     lines.append("|" + "---|" * (2 + len(KINDS)))

@@ -25,7 +25,7 @@ REPOSITORY = Path(__file__).parents[1]
 PAGE = REPOSITORY / "docs" / "tuning.md"
 FIGURE = REPOSITORY / "docs" / "img" / "tuning" / "regret.svg"
 _MARKS = "<!-- from the records: python -m benchmarks.tuning --page -->", "<!-- end of what the records say -->"
-_STYLE = {"svg.hashsalt": "augcond", "font.size": 9, "axes.spines.top": False, "axes.spines.right": False}
+_STYLE: Any = {"svg.hashsalt": "augcond", "font.size": 9, "axes.spines.top": False, "axes.spines.right": False}
 
 FIXED: Mapping[str, str] = {
     "embed-cutmix-dropout,guidance=2": "the paper's default, guidance 2",

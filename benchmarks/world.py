@@ -213,7 +213,7 @@ def _fit_probe(embeddings: Tensor, labels: Tensor) -> nn.Module:
     optimizer.step(closure)
     with torch.no_grad():
         probe.weight /= std
-        probe.bias -= probe.weight @ mean
+        probe.bias.sub_(probe.weight @ mean)
     return probe
 
 
@@ -227,7 +227,7 @@ def _pairwise_distance(pictures: Tensor, per_class: int) -> float:
     """Mean over classes of the root mean square difference, in [0, 1], between two different pictures of a class."""
     classes = _flat(pictures).reshape(len(CLASS_NAMES), per_class, -1)
     distances = torch.cdist(classes, classes).sum((1, 2)) / (per_class * (per_class - 1))
-    return (distances.mean() / classes.shape[2] ** 0.5).item()
+    return float(distances.mean() / classes.shape[2] ** 0.5)
 
 
 def _flat(pictures: Tensor) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 
@@ -12,7 +13,7 @@ from matplotlib import pyplot as plt
 
 from augcond.evaluation.results import Difference
 
-_STYLE = {"svg.hashsalt": "augcond", "font.size": 8, "axes.spines.top": False, "axes.spines.right": False}
+_STYLE: Any = {"svg.hashsalt": "augcond", "font.size": 8, "axes.spines.top": False, "axes.spines.right": False}
 _COLUMNS = 3
 
 

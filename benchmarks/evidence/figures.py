@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 
@@ -16,7 +17,7 @@ from matplotlib.axes import Axes
 
 from augcond.evaluation.results import Difference
 
-_STYLE = {"svg.hashsalt": "augcond", "font.size": 9, "axes.spines.top": False, "axes.spines.right": False}
+_STYLE: Any = {"svg.hashsalt": "augcond", "font.size": 9, "axes.spines.top": False, "axes.spines.right": False}
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#666666")
 _MARKERS = "osD^vPX"
 _GAIN = f"points of accuracy over {REAL_STRONG}, 95 % paired interval (seeds)"

@@ -126,7 +126,7 @@ def names_file(names: str) -> Path:
 
 
 def _values(setting: Setting, scale: Scale) -> dict[str, Any]:
-    values = json.loads(json.dumps(scale.base))
+    values: dict[str, Any] = json.loads(json.dumps(scale.base))
     few = setting.protocol == "few-shot"
     values["protocol"] = "published" if setting.published else setting.protocol
     # The seed draws which class is rare too: shot groups then differ by their counts, not by which classes they hold.
