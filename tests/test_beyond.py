@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +16,7 @@ from benchmarks.evidence import __main__ as evidence
 from benchmarks.evidence.campaign import Campaign, NotMeasured
 from benchmarks.evidence.locks import exclusive
 from benchmarks.evidence.measured import Measured, compared
+from benchmarks.evidence.measuring import without_folders
 from benchmarks.evidence.records import FORMAT, pack_labels, read_records, write_record
 from benchmarks.evidence.settings import FULL
 from benchmarks.evidence.units import images_keys
@@ -113,6 +116,16 @@ def record_of(unit, accuracy, wrong=()):
         "seconds": {"generate": 1800.0, "train": 1800.0},
         "images": {"attempted": 4, "failed": 0},
     }
+
+
+def test_a_record_does_not_tell_where_files_lie(beyond):
+    for unit in beyond.units("pilots"):
+        values = without_folders(unit.config)
+        assert str(unit.config.run.parent) not in json.dumps(values)
+        assert values["plan"]["rounds"] in (None, "rounds.json")
+        assert values["data"]["class_names"] in (None, "coarse.tsv")
+    folders = (ROOT / "benchmarks" / "results").rglob("*.json")
+    assert not [path for path in folders if re.search(r'"/\w', path.read_text(encoding="utf-8"))]
 
 
 def test_the_ideas_that_go_on_did_best_on_validation_images(beyond):

@@ -18,6 +18,7 @@ from benchmarks.evidence.units import Unit, folder_name, images_keys
 
 from augcond.checks import ensure_ready
 from augcond.config import RunConfig
+from augcond.config.loading import paths_in
 from augcond.evaluation.evaluator import evaluate_models
 from augcond.evaluation.predictions import read_predictions
 from augcond.evaluation.results import ArmResult, Results, SeedResult
@@ -120,13 +121,22 @@ def trained_and_judged(config: RunConfig, judged: Sequence[HeldOut]) -> tuple[di
     return results, {stage: round(value, 1) for stage, value in seconds.items()}
 
 
+def without_folders(config: RunConfig) -> dict[str, Any]:
+    """Return a config's values, its files by name alone: where they lie says nothing of what was measured."""
+    values = config.model_dump(mode="json")
+    for name, path in paths_in(config):
+        *sections, key = name.split(".")
+        section = values
+        for each in sections:
+            section = section[each]
+        section[key] = path.name
+    del values["run"]
+    return values
+
+
 def _record(unit: Unit, results: dict[HeldOut, Results]) -> Record:
     first = next(iter(results.values()))
-    config = unit.config.model_dump(mode="json", exclude={"run"})
-    # Where this machine keeps its files says nothing about what was measured.
-    for key in ("path", "validation", "test", "class_names"):
-        if config["data"].get(key):
-            config["data"][key] = Path(config["data"][key]).name
+    config = without_folders(unit.config)
     record: Record = {
         "format": FORMAT,
         "unit": unit.name,
