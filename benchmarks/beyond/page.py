@@ -83,7 +83,8 @@ class _Page:
             "",
             "All are training-free, and each is a setting of augcond ([conditioning](conditioning.md), "
             "[protocols](protocols.md)). A row generates as many images as `dropout`, however many it keeps, and has "
-            "as many optimiser steps; nothing of an idea is tuned: it takes what was found for the row it changes.",
+            "as many optimiser steps; nothing of an idea is tuned: it takes what was found for the row it changes. The "
+            "rows whose judge is the encoder were thought of when five seeds of the others had been looked at.",
             "",
             markdown(
                 ["row", "changes", "how"],
@@ -175,10 +176,11 @@ class _Page:
                 "pilots", cell, [*(n for n in rows if self._row("pilots", cell, n)), *names], validation=True
             )
             yield ""
-            if {"useful", "screened"} <= {*names}:
-                (told,) = gains([(self._row("pilots", cell, "useful"), self._row("pilots", cell, "screened"))])
-                yield f"`useful` against `screened`: {told}."
-                yield ""
+            for one, other in (("useful", "screened"), ("useful-encoder", "screened-encoder")):
+                if {one, other} <= {*names}:
+                    (told,) = gains([(self._row("pilots", cell, one), self._row("pilots", cell, other))])
+                    yield f"`{one}` against `{other}`: {told}."
+                    yield ""
         yield from self._went_on(names)
 
     def _went_on(self, names: Sequence[str]) -> Iterator[str]:

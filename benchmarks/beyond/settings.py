@@ -146,14 +146,30 @@ IDEAS: tuple[Idea, ...] = (
     Idea(_of("half-text", ("dropout", "text")), "half of the images from `text`"),
     Idea(
         _of("screened", "dropout"),
-        "drops what a judge of real images places in another class",
+        "drops what a classifier of real images places in another class",
         overrides={"screening.by": "classifier"},
     ),
     Idea(
         _of("useful", "dropout"),
-        "keeps half of what is made: of what the judge finds right, the least certain",
+        "keeps half of what is made: of what that classifier finds right, the least certain",
         overrides={"screening.by": "classifier", "plan.oversample": 2},
         halved=True,
+    ),
+    Idea(
+        _of("screened-encoder", "dropout"),
+        "drops what lies nearer another class's mean of real images, in the generator's encoder",
+        overrides={"screening.by": "encoder"},
+    ),
+    Idea(
+        _of("useful-encoder", "dropout"),
+        "keeps half of what is made: of what these means find right, the least certain",
+        overrides={"screening.by": "encoder", "plan.oversample": 2},
+        halved=True,
+    ),
+    Idea(
+        _of("half-text-screened", ("dropout", "text")),
+        "half of the images from `text`, and these means drop what they place in another class",
+        overrides={"screening.by": "encoder"},
     ),
     Idea(
         _of("rounds", "dropout"),
