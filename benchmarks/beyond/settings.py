@@ -172,6 +172,12 @@ IDEAS: tuple[Idea, ...] = (
         overrides={"screening.by": "encoder"},
     ),
     Idea(
+        _of("half-text-useful", ("dropout", "text")),
+        "half of the images from `text`, and half of what is made is kept as of `useful-encoder`",
+        overrides={"screening.by": "encoder", "plan.oversample": 2},
+        halved=True,
+    ),
+    Idea(
         _of("rounds", "dropout"),
         "half of the images in two rounds, where a small judge is weakest (deliberate practice)",
         halved=True,
