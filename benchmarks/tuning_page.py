@@ -192,8 +192,8 @@ def state_of(pairs: Sequence[Pair], records: Sequence[Record], studies: Sequence
     Raises:
         ValueError: records are of other settings than the benchmark has now.
     """
-    wanted = {pair.name: pair.fingerprint for pair in pairs}
-    stale = [r["unit"] for r in records if wanted.get("/".join(r["unit"].split("/")[:2])) != r["fingerprint"]]
+    wanted = {unit.name: unit.fingerprint for pair in pairs for unit in pair.units()}
+    stale = [record["unit"] for record in records if wanted.get(record["unit"]) != record["fingerprint"]]
     if stale:
         raise ValueError(
             f"{len(stale)} records were measured with other settings than python -m benchmarks.tuning has now, such as "

@@ -31,6 +31,9 @@ COARSE = REPOSITORY / "benchmarks" / "evidence" / "names" / "coarse.tsv"
 _ALL_SOURCES = 99
 """Of the grid: every recipe of the design, also those that folds could not judge."""
 
+METHOD = 2
+"""How a tuning goes about it; goes up with what makes it choose otherwise, and the grid stays as it was measured."""
+
 Prompts = Mapping[str, Mapping[str, Any]]
 PROMPTS: Prompts = {
     "named": {},
@@ -168,28 +171,33 @@ class Pair:
 
     def units(self) -> Iterator[Unit]:
         """Yield the units: tunings first, whose images the grid takes over; what they chose last."""
+        grid = [(REAL_ONLY, None), *((each.name, each) for each in self.grid())]
         for budget in self.scale.budgets:
-            yield self._unit(f"tune-{budget}", partial(self._tune, budget))
-        yield self._unit(f"grid/{REAL_ONLY}", partial(self._measure, None))
-        for each in self.grid():
-            yield self._unit(f"grid/{each.name}", partial(self._measure, each))
+            yield Unit(f"{self.name}/tune-{budget}", self.tuned_fingerprint, partial(self._tune, budget))
+        for name, candidate in grid:
+            yield Unit(f"{self.name}/grid/{name}", self.grid_fingerprint, partial(self._measure, candidate))
         for budget in self.scale.budgets:
-            yield self._unit(f"outcome-{budget}", partial(self._outcome, budget))
-
-    def _unit(self, name: str, measure: Callable[[], dict[str, Any]]) -> Unit:
-        return Unit(f"{self.name}/{name}", self.fingerprint, measure)
+            yield Unit(f"{self.name}/outcome-{budget}", self.tuned_fingerprint, partial(self._outcome, budget))
 
     @property
-    def fingerprint(self) -> str:
-        """Of all that decides what is measured of it; where files lie does not."""
+    def tuned_fingerprint(self) -> str:
+        """Of all that decides what a tuning finds; where files lie does not."""
+        return self._fingerprint({"effort": asdict(self.scale.effort), "method": METHOD})
+
+    @property
+    def grid_fingerprint(self) -> str:
+        """Of all that decides what is measured without a tuning."""
+        return self._fingerprint({})
+
+    def _fingerprint(self, more: Mapping[str, Any]) -> str:
         about = {
             "base": self.scale.base,
             "world": asdict(self.world),
             "names": file_sha256(COARSE) if self.world.prompts == "coarse" else "",
             "prompt": PROMPTS[self.world.prompts].get("prompt"),
             "seed": self.seed,
-            "effort": asdict(self.scale.effort),
             "revision": self.revision,
+            **more,
         }
         return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()
 
@@ -214,7 +222,7 @@ class Pair:
         found: Any = SimpleNamespace(chosen=tuned["chosen"], settings=tuned["settings"])
         name = candidate_of(found.settings).name if found.chosen != REAL_ONLY else REAL_ONLY
         known = read_record(self.results, f"{self.name}/grid/{name}")
-        if known is not None and known["fingerprint"] == self.fingerprint:
+        if known is not None and known["fingerprint"] == self.grid_fingerprint:
             return {"chosen": name, **{on: known[on] for on in ("test", "validation")}}
         return {"chosen": name, **measured(tuned_config(folder, config, found), folder.cells())}
 

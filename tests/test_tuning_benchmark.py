@@ -18,11 +18,11 @@ def write(folder, name, fingerprint="", **values):
     write_record(folder, name, {**about, **values})
 
 
-def records(folder, pairs=4, fingerprints=lambda seed: ""):
+def records(folder, pairs=4, fingerprints=lambda seed: ("", "")):
     for seed in range(pairs):
-        name, own = f"2-shot-named/seed-{seed}", fingerprints(seed)
+        name, (grid, own) = f"2-shot-named/seed-{seed}", fingerprints(seed)
         for candidate, value in GRID.items():
-            write(folder, f"{name}/grid/{candidate}", own, test=[value, value + 0.01], validation=[1 - value])
+            write(folder, f"{name}/grid/{candidate}", grid, test=[value, value + 0.01], validation=[1 - value])
         chosen = "as-configured" if seed else "real-only"
         found = {"gain": {"mean": 0.05, "low": 0.0, "high": 0.2 if seed % 2 else 0.06}}
         write(folder, f"{name}/tune-500", own, **found)
@@ -58,7 +58,8 @@ def test_the_page_is_written_between_its_marks(tmp_path, monkeypatch):
     page.write_text(f"before\n{tuning_page._MARKS[0]}\nold\n{tuning_page._MARKS[1]}\nafter\n")
     tuning_page.write(tmp_path / "none", pairs, page, figure)
     assert "Nothing is measured yet." in page.read_text() and not figure.exists()
-    records(tmp_path / "results", fingerprints=lambda seed: pairs[seed].fingerprint)
+    own = [(pair.grid_fingerprint, pair.tuned_fingerprint) for pair in pairs]
+    records(tmp_path / "results", fingerprints=lambda seed: own[seed])
     # A pair of which a unit is missing has no best.
     (tmp_path / "results" / "2-shot-named" / "seed-3" / "grid" / "text,guidance=4.json").unlink()
     tuning_page.write(tmp_path / "results", pairs, page, figure)
@@ -94,18 +95,22 @@ def test_there_are_forty_pairs_and_an_outcome_comes_after_its_tuning(tmp_path):
 def test_what_is_measured_with_other_settings_is_measured_again(tmp_path):
     scale = tuning_units.Scale(worlds=(TWO_SHOTS,), seeds=1)
     (pair,) = tuning.pairs_of(scale, tmp_path / "here", tmp_path)
-    unit = next(pair.units())
-    write(tmp_path, unit.name, unit.fingerprint)
-    assert unit.known(tmp_path) is not None
+    units = {unit.name: unit for unit in pair.units()}
+    for unit in units.values():
+        write(tmp_path, unit.name, unit.fingerprint)
+        assert unit.known(tmp_path) is not None
     (elsewhere,) = tuning.pairs_of(scale, tmp_path / "there", tmp_path)
-    assert elsewhere.fingerprint == pair.fingerprint
+    assert [unit.fingerprint for unit in elsewhere.units()] == [unit.fingerprint for unit in units.values()]
     for other in (
-        replace(pair, scale=replace(scale, effort=replace(scale.effort, folds=2))),
-        replace(pair, seed=1),
         replace(pair, revision="of other weights"),
-        replace(pair, world=replace(TWO_SHOTS, prompts="coarse")),
+        replace(pair, world=replace(TWO_SHOTS, plan={"per_class": 31})),
+        replace(pair, scale=replace(scale, base={**scale.base, "prompt": ["{class_name}"]})),
     ):
-        assert replace(unit, fingerprint=other.fingerprint).known(tmp_path) is None
+        assert [unit for unit in other.units() if unit.known(tmp_path)] == []
+    # How a tuning goes about it is nothing to the grid.
+    other = replace(pair, scale=replace(scale, effort=replace(scale.effort, folds=2)))
+    known = [unit.name for unit in other.units() if unit.known(tmp_path)]
+    assert known == [name for name in units if "/grid/" in name] != []
 
 
 class _Pair:
