@@ -84,7 +84,7 @@ class _Page:
             "All are training-free, and each is a setting of augcond ([conditioning](conditioning.md), "
             "[protocols](protocols.md)). A row generates as many images as `dropout`, however many it keeps, and has "
             "as many optimiser steps; nothing of an idea is tuned: it takes what was found for the row it changes. The "
-            "rows whose judge is the encoder were thought of when five seeds of the others had been looked at, the last "
+            "rows whose judge is the encoder were thought of when five seeds of the others had been seen, the last "
             "of them after seven.",
             "",
             markdown(
