@@ -12,7 +12,7 @@ every set of images of the design and real images alone, trained and judged on t
 a tuning for each budget, which sees training images alone (`tune-BUDGET`); and what that chose, measured on test images
 (`outcome-BUDGET`). Each leaves one JSON record under --results, written whole and last, and the runs lie under --work.
 Several processes share the work: each takes units that no other is at. Records say nothing of where they were made:
-those of several machines go into one folder. Images that a tuning made are taken over by the grid.
+those of several machines go into one folder.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
@@ -27,9 +27,6 @@ from augcond.store import RunFolder
 REPOSITORY = Path(__file__).parents[1]
 COARSE = REPOSITORY / "benchmarks" / "evidence" / "names" / "coarse.tsv"
 """Names that several classes share."""
-
-_ALL_SOURCES = 99
-"""Of the grid: every recipe of the design, also those that folds could not judge."""
 
 METHOD = 2
 """How a tuning goes about it; goes up with what makes it choose otherwise, and the grid stays as it was measured."""
@@ -105,7 +102,7 @@ class Scale:
 SMOKE = Scale(
     worlds=(_shots(3, "named"),),
     seeds=1,
-    budgets=(60,),
+    budgets=(160,),
     base={
         "data": {"source": "builtin"},
         "generator": {"name": "stable-unclip", "model": "builtin", "guidance_scale": 4.0, "steps": 1},
@@ -167,10 +164,10 @@ class Pair:
 
     def grid(self) -> list[Candidate]:
         """Return the sets of images that are measured, trained on as configured."""
-        return designed(self.config("unused"), _ALL_SOURCES)[0][: self.scale.sets]
+        return designed(self.config("unused"))[0][: self.scale.sets]
 
     def units(self) -> Iterator[Unit]:
-        """Yield the units: tunings first, whose images the grid takes over; what they chose last."""
+        """Yield the units: tunings first, what they chose last."""
         grid = [(REAL_ONLY, None), *((each.name, each) for each in self.grid())]
         for budget in self.scale.budgets:
             yield Unit(f"{self.name}/tune-{budget}", self.tuned_fingerprint, partial(self._tune, budget))
@@ -206,10 +203,7 @@ class Pair:
             given = self.config(f"grid/{REAL_ONLY}")
             return measured(_real_alone(given))
         run = self.config(f"grid/{candidate.name}").run
-        config = self.config("unused")
-        tunings = [RunFolder(self.config(f"tune-{budget}").run) for budget in self.scale.budgets]
-        pilots = [RunFolder(each.cell_path("pilot", candidate.set_name, config.plan.seed)) for each in tunings]
-        return measured(config_of(config, candidate.settings, run, None), pilots)
+        return measured(config_of(self.config("unused"), candidate.settings, run, None))
 
     def _tune(self, budget: int) -> dict[str, Any]:
         return asdict(tune(self.config(f"tune-{budget}"), str(budget), effort=self.scale.effort))
@@ -224,7 +218,7 @@ class Pair:
         known = read_record(self.results, f"{self.name}/grid/{name}")
         if known is not None and known["fingerprint"] == self.grid_fingerprint:
             return {"chosen": name, **{on: known[on] for on in ("test", "validation")}}
-        return {"chosen": name, **measured(tuned_config(folder, config, found), folder.cells())}
+        return {"chosen": name, **measured(tuned_config(folder, config, found))}
 
 
 def _real_alone(config: RunConfig) -> RunConfig:
@@ -232,14 +226,14 @@ def _real_alone(config: RunConfig) -> RunConfig:
     return config.model_copy(update={"training": type(config.training).model_validate(training)})
 
 
-def measured(config: RunConfig, known: Sequence[RunFolder] = ()) -> dict[str, Any]:
+def measured(config: RunConfig) -> dict[str, Any]:
     """Return the mean accuracy per class of each training of a run's last arm, on test and on validation images."""
     real_alone = [arm.name for arm in config.training.arms or ()] == [REAL_ONLY]
     if not real_alone:
         recipe = config.conditioning.recipe_names[0]
         training = config.training.model_dump() | {"arms": [{"name": recipe, "recipe": recipe}]}
         config = config.model_copy(update={"training": type(config.training).model_validate(training)})
-        generate(config, reuse=[folder.path for folder in known if folder.plan_path.exists()])
+        generate(config)
     found, _ = trained_and_judged(config, ("test", "validation"))
     return {on: _class_means(results) for on, results in found.items()}
 

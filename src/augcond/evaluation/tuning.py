@@ -87,7 +87,7 @@ class Round:
     """One round of the halving.
 
     Attributes:
-        images: made for each set of images by its end.
+        images: that a fold uses of each set by its end.
         made: made in the whole study by its end.
         judge: what ranked: `training`, or `probe`, the generator's image encoder with a linear classifier.
         tried: its candidates, the best first.

@@ -101,6 +101,7 @@ FILES: Final[Mapping[str, RunFile]] = {
     "tuned run": RunFile("tuned", goes=False),
     "tuning table": RunFile("tuning.{ending}", goes=False),
     "study": RunFile("tuning/study.log", goes=False, mend=_TUNE),
+    "blocks": RunFile("tuning/blocks-{round}.json", goes=False, seal="json", mend=_TUNE),
     "folded": RunFile("tuning/{round}/{candidate}/training-{training}.json", goes=False, seal="json", mend=_TUNE),
     "probed": RunFile("tuning/{round}/{candidate}/probe.json", goes=False, seal="json", mend=_TUNE),
 }

@@ -6,7 +6,9 @@ from augcond.experiments.tuning.candidates import (
     config_of,
     designed,
     parameters,
+    recipe_of,
     suggested,
+    takes_sources,
     value_of,
     with_models,
 )
@@ -26,12 +28,12 @@ class Fixed:
 
 def test_every_candidate_is_a_config_of_its_own(tmp_path):
     config = toy_run(tmp_path, conditioning={"recipe": "mixup"})
-    sets, left_out = designed(config, 6)
+    sets, left_out = designed(config)
     found = with_models(config, sets, 24)
     assert len(sets) >= 12 and len(found) == 24
     assert len({each.name for each in found}) == len(found)
     assert len({each.set_name for each in found}) == len(sets)
-    assert left_out == []
+    assert [text.partition(":")[0] for text in left_out] == ["embed-mixup-across"]
     for each in found:
         own = config_of(config, each.settings, tmp_path / "x", {"a": 2, "b": 1, "c": 0})
         assert all(value_of(own, key) == value for key, value in each.settings.items() if key != "amount")
@@ -49,15 +51,14 @@ def test_a_candidate_knows_its_images(tmp_path):
     assert candidate_of({}).name == "as-configured"
 
 
-def test_with_one_image_left_nothing_that_mixes_two_is_tried(tmp_path):
-    config = toy_run(tmp_path, conditioning={"recipe": "mixup"})
-    sets, left_out = designed(config, 1)
-    tried = {each.settings["conditioning.recipe"] for each in sets}
-    # One of two classes takes one image of each.
-    assert tried == {"image", "dropout", "text", "real-guidance", "embed-mixup-across"}
-    assert any(text.startswith("mixup: it takes 2 images") for text in left_out)
+def test_what_takes_images_of_other_classes_is_left_out(tmp_path):
+    config = toy_run(tmp_path, conditioning={"recipe": "embed-mixup-across"})
+    sets, left_out = designed(config)
+    assert not any("across" in recipe_of(config, each) for each in sets)
+    assert [text.partition(":")[0] for text in left_out] == ["embed-mixup-across"]
+    assert [takes_sources(config, each) for each in sets] == [recipe_of(config, each) != "text" for each in sets]
 
 
 def test_counts_are_tried_only_where_a_loss_uses_them(tmp_path):
     config = toy_run(tmp_path, conditioning={"recipe": "mixup"}, training={"loss": "cross-entropy"})
-    assert not any("training.counts" in each.settings for each in with_models(config, designed(config, 6)[0], 24))
+    assert not any("training.counts" in each.settings for each in with_models(config, designed(config)[0], 24))

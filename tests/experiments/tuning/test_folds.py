@@ -4,7 +4,16 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from augcond.experiments.tuning.folds import clean_rows, common_counts, draw_folds, first_clean, most_folds
+from augcond.experiments.tuning.folds import (
+    block_counts,
+    block_rounds,
+    clean_rows,
+    common_counts,
+    draw_folds,
+    even_clean,
+    made_in_blocks,
+    most_folds,
+)
 
 COUNTS = st.lists(st.integers(1, 9), min_size=1, max_size=5)
 
@@ -44,7 +53,39 @@ def test_no_source_of_a_used_row_is_held_out():
     counts = common_counts([(labels, mixed), (labels, single)], held, 2)
     assert counts.tolist() == [clean[:30].sum(), clean[30:].sum()]
     for sources in (mixed, single):
-        used = first_clean(labels, sources, held, counts)
+        used = even_clean(labels, sources, held, counts)
         assert np.bincount(labels[used]).tolist() == counts.tolist()
         assert not any(held & set(sources[place]) for place in used)
         assert used.tolist() == sorted(used)
+
+
+@given(COUNTS, st.integers(2, 6), st.lists(st.integers(0, 40), min_size=5, max_size=5))
+def test_every_fold_uses_as_many_images_of_each_class_as_any_other(counts, folds, amounts):
+    labels = np.repeat(np.arange(len(counts)), counts)
+    keys, classes = [f"k{place}" for place in range(len(labels))], [f"c{label}" for label in range(len(counts))]
+    amounts = amounts[: len(counts)]
+    held = draw_folds(labels, folds, 0)
+    each, used = block_counts(labels, held, amounts)
+    smaller = [amount // 3 for amount in amounts]
+    grown = [block_counts(labels, held, some)[0] for some in (smaller, amounts)]
+    rounds = block_rounds(keys, labels, held, classes, grown)
+    made = [(classes.index(name), one.sources, one.count) for some in rounds for name, one in some.items()]
+    # The images of a set, each of all sources of its block at worst.
+    of_set = np.array([label for label, _, count in made for _ in range(count)], dtype=int)
+    sources = [names for _, names, count in made for _ in range(count)]
+    assert np.bincount(of_set, minlength=len(counts)).tolist() == made_in_blocks(labels, held, amounts).tolist()
+    for fold in range(folds):
+        out = frozenset(keys[place] for place in np.flatnonzero(held == fold))
+        clean = np.bincount(of_set[clean_rows(sources, out)], minlength=len(counts))
+        assert (clean >= used).all()
+        chosen = even_clean(of_set, sources, out, used)
+        assert np.bincount(of_set[chosen], minlength=len(counts)).tolist() == used.tolist()
+        assert not any(out & set(sources[place]) for place in chosen)
+    # Whole blocks: as many as were asked for, but for what does not divide, and one image of each at least.
+    for asked, one, found in zip(amounts, each, used, strict=True):
+        parts = found // max(1, one)
+        assert (found == 0) == (asked == 0)
+        assert found == parts or asked - parts < found <= asked
+    # A smaller set is the beginning of a larger one.
+    first = block_rounds(keys, labels, held, classes, grown[:1])
+    assert rounds[: len(first)] == first

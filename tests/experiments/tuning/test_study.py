@@ -19,7 +19,7 @@ def config(tmp_path_factory):
 
 def begun(path, config):
     search = Search(path, config, SCHEDULE, RECIPES)
-    search.add(with_models(config, designed(config, 6)[0][:6], 10))
+    search.add(with_models(config, designed(config)[0][:6], 10))
     search.report(0, {each.name: place / 100 for place, each in enumerate(search.candidates(0))})
     return search
 

@@ -54,7 +54,7 @@ def root(tmp_path_factory):
 def outcome(root):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(loading, "list_held_out", lambda *_: pytest.fail("a tuning opened held-out images"))
-        return tune(small(root), "16", effort=SMALL)
+        return tune(small(root), "40", effort=SMALL)
 
 
 def test_no_test_image_is_opened(outcome):
@@ -63,7 +63,7 @@ def test_no_test_image_is_opened(outcome):
     assert outcome.trainings == 2 and outcome.folds == 2
     assert (outcome.real_images, outcome.judged_images, outcome.classes) == (8, 7, 2)
     assert any("one real image" in note and note.endswith("1.") for note in outcome.notes)
-    assert outcome.images <= 16
+    assert outcome.images <= 40
 
 
 def test_it_ends_with_a_config_a_table_and_a_figure(root, outcome):
@@ -83,11 +83,11 @@ def test_it_ends_with_a_config_a_table_and_a_figure(root, outcome):
 def test_what_is_done_is_not_done_again(root, outcome, monkeypatch, unopened):
     for module, name in ((sharing, "train_folds"), (sharing, "generate"), (tuning, "measured_rates")):
         monkeypatch.setattr(module, name, lambda *_, **__: pytest.fail("done again"))
-    assert tune(small(root), "16", effort=SMALL) == outcome
+    assert tune(small(root), "40", effort=SMALL) == outcome
     with pytest.raises(RunMismatchError, match=r"generator\.steps: the run has 20, this config 5"):
-        tune(small(root, generator={"steps": 5}), "16", effort=SMALL)
+        tune(small(root, generator={"steps": 5}), "40", effort=SMALL)
     with pytest.raises(RunMismatchError, match="budget"):
-        tune(small(root), "17", effort=SMALL)
+        tune(small(root), "41", effort=SMALL)
 
 
 def test_its_files_are_verified(root, outcome):
@@ -110,7 +110,7 @@ def test_a_damaged_record_is_not_read(root, outcome):
     kept = path.read_text(encoding="utf-8")
     path.write_text(kept.replace('"right": "', '"right": "1', 1), encoding="utf-8")
     with pytest.raises(CorruptRunError, match="augcond tune"):
-        tune(small(root), "16", effort=SMALL)
+        tune(small(root), "40", effort=SMALL)
     path.write_text(kept, encoding="utf-8")
 
 
@@ -126,9 +126,9 @@ def test_an_interrupted_tuning_comes_to_the_same(root, outcome, tmp_path, monkey
 
     monkeypatch.setattr(sharing, "train_folds", train_some)
     with pytest.raises(KeyboardInterrupt):
-        tune(config, "16", effort=SMALL)
+        tune(config, "40", effort=SMALL)
     monkeypatch.setattr(sharing, "train_folds", judging.train_folds)
-    again = tune(config, "16", effort=SMALL)
+    again = tune(config, "40", effort=SMALL)
     assert (again.chosen, again.gain, again.rounds) == (outcome.chosen, outcome.gain, outcome.rounds)
 
 
@@ -174,7 +174,7 @@ SCRIPT = """
     from tests.experiments.tuning.test_tune import MANY, many
 
     if __name__ == "__main__":
-        print(tune(many(Path(sys.argv[1]), sys.argv[2]), "60", effort=MANY).sentence)
+        print(tune(many(Path(sys.argv[1]), sys.argv[2]), "360", effort=MANY).sentence)
 """
 MANY = Effort(candidates=12, sets=6, proposed=2, finalists=2, folds=2, trainings=2, calibrating=4)
 
@@ -190,7 +190,7 @@ def start(root, name):
 
 @pytest.mark.slow
 def test_killed_and_shared_by_several_it_comes_to_the_same(tmp_path):
-    alone = tune(many(tmp_path, "alone"), "60", effort=MANY)
+    alone = tune(many(tmp_path, "alone"), "360", effort=MANY)
     assert len(alone.rounds) > 1 and alone.compared == 4
 
     def records():
@@ -215,7 +215,7 @@ def test_killed_and_shared_by_several_it_comes_to_the_same(tmp_path):
 def test_what_was_tuned_is_measured_once_and_reported_beside_the_estimate(tmp_path):
     write_colours(tmp_path / "no test images", 8, seed=3)
     config = small(tmp_path, training={"steps": 6, "seeds": 3})
-    found = tune(config, "16", effort=SMALL)
+    found = tune(config, "40", effort=SMALL)
     folder = RunFolder(config.run)
     tuned = load_config(folder.tuned_path)
     results = run(tuned, reuse=[cell.path for cell in folder.cells()])

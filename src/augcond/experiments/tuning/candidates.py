@@ -1,8 +1,8 @@
 """The candidates of a tuning: which sets of images are tried, and how each is trained on.
 
 The design is a list, not a grid: every row sets recipe, guidance and another key at once, so that each value of one key
-meets several of the others, and the first rows alone are a design of fewer sets. The first is the config as it is, the
-next two are the paper's own.
+meets several of the others, and the first rows alone are a design of fewer sets. The first is the config as it is; then
+come the words alone, and the paper's own two.
 """
 
 from __future__ import annotations
@@ -38,11 +38,11 @@ _HALF = "half"
 
 _DESIGN: tuple[Settings, ...] = (
     {},
+    {RECIPE: "text", GUIDANCE: 4.0},
     {RECIPE: "embed-cutmix-dropout", GUIDANCE: 2.0},
     {RECIPE: "embed-cutmix-dropout", GUIDANCE: 10.0},
-    {RECIPE: "image", GUIDANCE: 4.0},
     {RECIPE: "dropout", GUIDANCE: 7.0, DROPOUT: 0.6},
-    {RECIPE: "text", GUIDANCE: 4.0},
+    {RECIPE: "image", GUIDANCE: 4.0},
     {RECIPE: "embed-mixup-dropout", GUIDANCE: 7.0, DROPOUT: 0.2, ALPHA: 0.5},
     {RECIPE: "embed-mixup", GUIDANCE: 4.0, ALPHA: 2.0},
     {RECIPE: "mixup-dropout", GUIDANCE: 10.0},
@@ -117,12 +117,11 @@ def _plain(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def designed(config: RunConfig, fewest: int) -> tuple[list[Candidate], list[str]]:
+def designed(config: RunConfig) -> tuple[list[Candidate], list[str]]:
     """Return the sets of images of the design, and the recipes that are left out, each with the reason.
 
     Args:
         config: what they start from.
-        fewest: sources that a fold leaves of most classes.
     """
     known: dict[str, str | None] = {}
     found: dict[str, Candidate] = {}
@@ -131,7 +130,7 @@ def designed(config: RunConfig, fewest: int) -> tuple[list[Candidate], list[str]
         if RECIPE in row and recipe not in registry.recipes:
             continue  # of another version
         if recipe not in known:
-            known[recipe] = _obstacle(config, recipe, fewest)
+            known[recipe] = _obstacle(config, recipe)
         if known[recipe] is None:
             values = {key: _levels(config, STEPS)[0] if value == _HALF else value for key, value in row.items()}
             candidate = candidate_of({key: value for key, value in values.items() if value != value_of(config, key)})
@@ -139,18 +138,15 @@ def designed(config: RunConfig, fewest: int) -> tuple[list[Candidate], list[str]
     return list(found.values()), [f"{recipe}: {why}" for recipe, why in known.items() if why]
 
 
-def _obstacle(config: RunConfig, recipe: str, fewest: int) -> str | None:
+def _obstacle(config: RunConfig, recipe: str) -> str | None:
     """Return why a recipe cannot be tried with this generator and these images; None where it can."""
     conditioning = config.conditioning.model_copy(update={"recipe": (_full(config, recipe),)})
     try:
         check_recipes(config.generator, conditioning)
-        found = find_recipe(_full(config, recipe))
-        # Its second source is of another class.
-        takes = 1 if found.across else found.source_count(conditioning)
     except (ConfigError, GeneratorError) as error:
         return str(error)
-    if takes > fewest:
-        return f"it takes {takes} images of a class, and a fold leaves most classes {fewest}: no image can be judged"
+    if find_recipe(_full(config, recipe)).across:
+        return "its second source is of another class, where another fold may hold it out"
     return None
 
 
@@ -244,7 +240,18 @@ def _applies(config: RunConfig, recipe: Recipe, key: str) -> bool:
     }.get(key, True)
 
 
-def config_of(config: RunConfig, settings: Settings, run: Path, amounts: Mapping[str, int] | None) -> RunConfig:
+def takes_sources(config: RunConfig, candidate: Candidate) -> bool:
+    """Return whether a candidate's images are made from real ones."""
+    return find_recipe(_full(config, recipe_of(config, candidate))).source_count(config.conditioning) > 0
+
+
+def config_of(
+    config: RunConfig,
+    settings: Settings,
+    run: Path,
+    amounts: Mapping[str, int] | None,
+    rounds: Path | None = None,
+) -> RunConfig:
     """Return the config of a run with these settings.
 
     Args:
@@ -252,12 +259,15 @@ def config_of(config: RunConfig, settings: Settings, run: Path, amounts: Mapping
         settings: of a candidate.
         run: its folder.
         amounts: images per class, by class id; the config's own plan where None.
+        rounds: file of further ones, from sources that are chosen.
     """
     overrides = {key: value for key, value in settings.items() if key != AMOUNT} | {"run": str(run)}
     overrides[RECIPE] = _full(config, str(settings.get(RECIPE, value_of(config, RECIPE))))
     overrides |= {"training.arms": None, "evaluation.primary": []}
     if amounts is not None:
         overrides |= {"plan.fill_to": None, "plan.per_class": dict(amounts)}
+    if rounds is not None:
+        overrides["plan.rounds"] = str(rounds)
     texts = tuple(f"{key}={json.dumps(value)}" for key, value in overrides.items())
     return parse_config(config.model_dump(mode="json"), texts, origin="a candidate")
 

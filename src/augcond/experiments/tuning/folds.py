@@ -1,4 +1,12 @@
-"""Folds over the real training images, and the generated images that each may use."""
+"""Folds over the real training images, and the generated images that each may use.
+
+**One generation serves every fold.** A fold may use no image that a held-out one went into. Were sources drawn from all
+real images, most mixes would have a held-out source: of two sources and three folds five in nine, and in a class of two
+or three images all of them. A fold would train on other amounts, class by class, than the run does, and images that
+help would look as if they did harm. So folds are drawn once, and the sources of each image are of one *block*: the
+images of a class that the same fold holds out. A fold then uses whole blocks, as many images of each class as of any
+other recipe. Of a class that has one image left, a mix is of that one with itself, as in a run with one image.
+"""
 
 from __future__ import annotations
 
@@ -6,25 +14,26 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from augcond.amounts import ChosenImages, Round
 from augcond.conditioning.streams import numpy_stream, row_seed
 
 FOLDS = "tuning-folds"
 """The purpose that folds are drawn for."""
 
 
-def draw_folds(labels: np.ndarray, folds: int, training: int) -> np.ndarray:
+def draw_folds(labels: np.ndarray, folds: int, seed: int) -> np.ndarray:
     """Return the fold that holds each image out, (N,), from 0 on; -1 for the only image of its class.
 
     Args:
         labels: of the images, (N,), whose order is part of the draw.
         folds: how many.
-        training: which cross-validation it is.
+        seed: of the draw.
     """
     found = np.full(len(labels), -1)
     for label in np.unique(labels):
         members = np.flatnonzero(labels == label)
         if len(members) > 1:
-            rng = numpy_stream(row_seed(training, FOLDS, int(label)), FOLDS)
+            rng = numpy_stream(row_seed(seed, FOLDS, int(label)), FOLDS)
             # A class that is smaller than there are folds starts anywhere, or the last folds would be the smallest.
             found[rng.permutation(members)] = (np.arange(len(members)) + rng.integers(folds)) % folds
     return found
@@ -59,12 +68,71 @@ def common_counts(
     return np.asarray(np.min(counts, axis=0))
 
 
-def first_clean(
+def even_clean(
     labels: np.ndarray, sources: Sequence[Sequence[str]], held_out: frozenset[str], counts: np.ndarray
 ) -> np.ndarray:
-    """Return the positions of the first `counts[c]` clean images of each class c, in their order."""
+    """Return the positions of `counts[c]` clean images of each class c, in their order: every so many, of all blocks.
+
+    Args:
+        labels: of the images of a set, (M,).
+        sources: of each.
+        held_out: see `clean_rows`.
+        counts: how many, (C,); at most as many as are clean.
+    """
     clean = clean_rows(sources, held_out)
     chosen = np.zeros(len(labels), dtype=bool)
     for label, count in enumerate(counts):
-        chosen[np.flatnonzero(clean & (labels == label))[:count]] = True
+        own = np.flatnonzero(clean & (labels == label))
+        chosen[own[np.arange(count) * len(own) // max(1, count)]] = True
     return np.flatnonzero(chosen)
+
+
+def block_counts(labels: np.ndarray, folds: np.ndarray, amounts: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+    """Return how many images of each class are made of each of its blocks, and how many of them a fold uses, both (C,).
+
+    A class of B blocks has B - 1 in each fold that holds one out; its only image, which none does, is one block.
+
+    Args:
+        labels: of the real images, (N,).
+        folds: of each, from `draw_folds`.
+        amounts: images that a fold is to use of each class, (C,); it uses as many in whole blocks, one at least.
+    """
+    asked = np.asarray(amounts)
+    blocks = np.array([len(np.unique(folds[labels == label])) for label in range(len(asked))])
+    parts = np.maximum(1, blocks - 1)
+    each = np.where(asked > 0, np.maximum(1, asked // parts), 0)
+    return each, each * parts
+
+
+def made_in_blocks(labels: np.ndarray, folds: np.ndarray, amounts: Sequence[int]) -> np.ndarray:
+    """Return how many images of each class are made in all, (C,); see `block_counts`."""
+    each, _ = block_counts(labels, folds, amounts)
+    blocks = [len(np.unique(folds[labels == label])) for label in range(len(each))]
+    return np.asarray(each * blocks)
+
+
+def block_rounds(
+    keys: Sequence[str], labels: np.ndarray, folds: np.ndarray, classes: Sequence[str], counts: Sequence[np.ndarray]
+) -> list[Round]:
+    """Return what is made of which sources, as rounds of a plan: those of a smaller set come first.
+
+    Args:
+        keys: of the real images.
+        labels: of the same.
+        folds: of each, from `draw_folds`.
+        classes: ids.
+        counts: images of each block of each class, (C,), of ever larger sets.
+    """
+    found: list[Round] = []
+    before = np.zeros(len(classes), dtype=np.int64)
+    for now in counts:
+        for fold in np.unique(folds):
+            chosen: dict[str, ChosenImages] = {}
+            for label, more in enumerate((now - before).tolist()):
+                own = np.flatnonzero((labels == label) & (folds == fold)).tolist()
+                if own and more:
+                    chosen[classes[label]] = ChosenImages(more, tuple(keys[place] for place in own))
+            if chosen:
+                found.append(chosen)
+        before = now
+    return found

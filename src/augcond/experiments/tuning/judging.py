@@ -11,7 +11,7 @@ import torch
 from augcond.datasets.splits import Split, subset
 from augcond.evaluation.results import REAL_ONLY
 from augcond.experiments.tuning.candidates import RECIPE, Candidate, arm_of, config_of, value_of
-from augcond.experiments.tuning.folds import common_counts, draw_folds, first_clean
+from augcond.experiments.tuning.folds import common_counts, draw_folds, even_clean
 from augcond.files import make_folder
 from augcond.generators import load_generator
 from augcond.sealed import read_json, unfit, write_json
@@ -67,6 +67,11 @@ class Bench:
     def labels(self) -> np.ndarray:
         """Labels of the real images, (N,)."""
         return np.array([image.label for image in self.real.images], dtype=np.int64)
+
+    @property
+    def held(self) -> np.ndarray:
+        """The fold that holds each real image out, (N,); see `draw_folds`. The same for every training."""
+        return draw_folds(self.labels, self.folds, self.config.plan.seed)
 
     @property
     def keys(self) -> list[str]:
@@ -137,11 +142,13 @@ class Standing:
     Attributes:
         number: of the round.
         images: that each pilot was to have.
+        used: how many of them a fold uses of each class, (C,).
         sets: their names.
     """
 
     number: int
     images: int
+    used: tuple[int, ...]
     sets: tuple[str, ...]
 
     @property
@@ -183,7 +190,7 @@ def train_folds(bench: Bench, standing: Standing, candidate: Candidate | None, t
     Raises:
         TrainingError: a training cannot be done, or diverged.
     """
-    folds = draw_folds(bench.labels, bench.folds, training)
+    folds = bench.held
     right = np.zeros(len(folds), dtype=bool)
     for fold in range(bench.folds):
         held = np.flatnonzero(folds == fold)
@@ -202,9 +209,10 @@ def used_rows(bench: Bench, standing: Standing, candidate: Candidate, held: np.n
     out = frozenset(bench.keys[place] for place in held)
     sets = [bench.rows(name, standing.images) for name in standing.sets]
     counts = common_counts([(rows.labels, rows.sources) for rows in sets], out, len(bench.real.classes))
-    counts = np.ceil(counts * candidate.amount).astype(int)
+    # Images that failed are missing of all sets alike.
+    counts = np.ceil(np.minimum(counts, standing.used) * candidate.amount).astype(int)
     rows = bench.rows(candidate.set_name, standing.images)
-    return first_clean(rows.labels, rows.sources, out, counts)
+    return even_clean(rows.labels, rows.sources, out, counts)
 
 
 def _fold(bench: Bench, standing: Standing, candidate: Candidate | None, held: np.ndarray, training: int) -> np.ndarray:
@@ -285,7 +293,7 @@ class _FoldImages(RunImages):
 
 def probe_folds(bench: Bench, standing: Standing, candidate: Candidate | None) -> np.ndarray:
     """Return which real images the cheap judge gets right, bool (N,), each without having seen it."""
-    folds = draw_folds(bench.labels, bench.folds, 0)
+    folds = bench.held
     right = np.zeros(len(folds), dtype=bool)
     real = bench.real_features()
     labels = torch.from_numpy(bench.labels)

@@ -70,8 +70,9 @@ class Schedule:
     images: int
 
 
-FEWEST = 2
-"""Images of a class in a pilot, on average: with fewer, two sets of images could hardly differ."""
+FEWEST = 8
+"""Images of a class in a pilot, on average. Half of each batch is drawn from them: seen too often they harm, however
+good they are."""
 
 
 def parse_budget(text: str) -> tuple[float, bool]:

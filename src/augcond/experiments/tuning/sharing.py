@@ -9,15 +9,21 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from augcond.amounts import rounds_content
 from augcond.evaluation.results import REAL_ONLY
 from augcond.evaluation.tuning import Folded
-from augcond.experiments.tuning.candidates import Candidate, Settings, config_of
-from augcond.experiments.tuning.folds import draw_folds
+from augcond.experiments.tuning.candidates import Candidate, Settings, candidate_of, config_of, takes_sources
+from augcond.experiments.tuning.folds import block_counts, block_rounds, made_in_blocks
 from augcond.experiments.tuning.judging import Bench, Standing, probed, read_right, record_path, train_folds
 from augcond.experiments.tuning.schedule import Schedule, pilot_amounts
+from augcond.files import make_folder
 from augcond.pipeline import generate
+from augcond.sealed import write_json
+from augcond.store.names import FILES
 
 if TYPE_CHECKING:
+    from augcond.config import RunConfig
+    from augcond.experiments.tuning.survey import Ground
     from augcond.progress import Stage
     from augcond.store.claims import Claims
 
@@ -31,28 +37,27 @@ class Shared:
 
     Attributes:
         bench: the real images and what is made of them.
-        planned: images per class of the run that is tuned.
+        ground: what the tuning starts from.
         schedule: the rounds.
         claims: this process's part.
         progress: is told how far the work is.
     """
 
     bench: Bench
-    planned: tuple[int, ...]
+    ground: Ground
     schedule: Schedule
     claims: Claims
     progress: Stage
 
     def grow(self, sets: dict[str, Settings], number: int) -> None:
         """Make the images that these sets lack: first of those that nobody is at, then with the others."""
-        amounts = self.amounts(number)
         here = f"(round {number + 1} of {len(self.schedule.pilots)})"
 
         def left() -> list[str]:
-            return [name for name in sets if not self._is_grown(name, sum(amounts.values()))]
+            return [name for name in sets if not self._is_grown(name, self.made(sets[name], number))]
 
         def make(name: str) -> None:
-            run = config_of(self.bench.config, sets[name], self.bench.run(name).path, amounts)
+            run = self._set_config(name, sets[name], number)
             with self.progress(f"images of {name} {here}") as told:
                 generate(run, progress=told)
 
@@ -60,7 +65,7 @@ class Shared:
             claim = self.claims.take(f"images-{number}-{name}")
             if claim is not None:
                 with self.claims.giving_back(claim):
-                    if not self._is_grown(name, sum(amounts.values())):
+                    if not self._is_grown(name, self.made(sets[name], number)):
                         make(name)
         for name in left():
             make(name)
@@ -72,10 +77,33 @@ class Shared:
         plan = run.read_plan()
         return len(plan.plan) >= images and None not in run.markers(plan)
 
-    def amounts(self, number: int) -> dict[str, int]:
-        """Return how many images of each class a pilot of round `number` has, by class id."""
-        amounts = pilot_amounts(self.planned, self.schedule.pilots[number].images)
-        return dict(zip(self.bench.real.classes, amounts, strict=True))
+    def _set_config(self, name: str, images: Settings, number: int) -> RunConfig:
+        """Return the config of the run that makes a set of images, as large as it is by the end of a round."""
+        config, run, classes = self.bench.config, self.bench.run(name).path, self.bench.real.classes
+        if not takes_sources(config, candidate_of(images)):
+            return config_of(config, images, run, dict(zip(classes, self.used(number).tolist(), strict=True)))
+        labels, held = self.bench.labels, self.bench.held
+        grown = [block_counts(labels, held, self._asked(each))[0] for each in range(number + 1)]
+        path = self.bench.folder.path / FILES["blocks"].pattern.format(round=number)
+        make_folder(path.parent, 2)  # RUN/tuning
+        write_json(path, rounds_content(block_rounds(self.bench.keys, labels, held, classes, grown)))
+        return config_of(config, images, run, dict.fromkeys(classes, 0), path)
+
+    def _asked(self, number: int) -> list[int]:
+        """Return how many images a fold is to use of each class in round `number`."""
+        planned = self.ground.planned
+        share = self.schedule.pilots[number].images / self.ground.whole
+        return pilot_amounts(planned, int(share * sum(planned)))
+
+    def used(self, number: int) -> np.ndarray:
+        """Return how many images a fold uses of each class in round `number`, (C,)."""
+        return block_counts(self.bench.labels, self.bench.held, self._asked(number))[1]
+
+    def made(self, images: Settings, number: int) -> int:
+        """Return how many images a set has by the end of round `number`."""
+        if not takes_sources(self.bench.config, candidate_of(images)):
+            return int(self.used(number).sum())
+        return int(made_in_blocks(self.bench.labels, self.bench.held, self._asked(number)).sum())
 
     def trained(self, standing: Standing, candidates: Sequence[Candidate], trainings: int) -> dict[str, float]:
         """Return the gain of each candidate over so many trainings, which are done where they are not yet."""
@@ -146,7 +174,7 @@ class Shared:
 
     def _judged_images(self) -> tuple[np.ndarray, np.ndarray]:
         """Return the places of the real images that are ever held out, and their classes, counted from 0."""
-        judged = np.flatnonzero(draw_folds(self.bench.labels, self.bench.folds, 0) >= 0)
+        judged = np.flatnonzero(self.bench.held >= 0)
         return judged, np.unique(self.bench.labels[judged], return_inverse=True)[1]
 
 

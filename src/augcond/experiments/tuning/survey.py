@@ -17,7 +17,7 @@ from augcond.evaluation.power import POWER
 from augcond.evaluation.tuning import ASSUMED_SPREAD, half_width_of
 from augcond.experiments.forecast import estimate_cost
 from augcond.experiments.tuning.candidates import Candidate, arm_of, designed, recipe_of
-from augcond.experiments.tuning.folds import most_folds
+from augcond.experiments.tuning.folds import draw_folds, made_in_blocks, most_folds
 from augcond.experiments.tuning.schedule import Effort, Schedule, parse_budget, schedule_of
 from augcond.generators import load_generator
 from augcond.guest import as_guest
@@ -67,6 +67,17 @@ class Ground:
         return sum(1 for count in self.planned if count)
 
     @property
+    def labels(self) -> np.ndarray:
+        """Labels of the real images, (N,)."""
+        return np.array([image.label for image in self.real.images], dtype=np.int64)
+
+    @property
+    def whole(self) -> int:
+        """Images of a set of which every fold uses as many as the run plans."""
+        held = draw_folds(self.labels, self.folds, self.config.plan.seed)
+        return int(made_in_blocks(self.labels, held, self.planned).sum())
+
+    @property
     def judged(self) -> list[int]:
         """Real images of each class that has any that is held out."""
         return [count for count in self.real.counts() if count > 1]
@@ -103,8 +114,7 @@ def ground_of(
     folds = most_folds(labels, effort.folds)
     if folds < 2:
         return Ground(config, real, planned, folds, (), ())
-    left = [count - -(-count // folds) for count in real.counts() if count > 1]
-    sets, left_out = designed(config, int(np.median(left)))
+    sets, left_out = designed(config)
     if not sets:
         raise ConfigError(f"conditioning.recipe: there is none to try ({'; '.join(left_out)})")
     return Ground(config, real, planned, folds, tuple(sets), tuple(left_out))
@@ -117,8 +127,9 @@ def without_held_out(config: RunConfig) -> RunConfig:
     """
     data = config.data.model_copy(update={"test": None, "validation": None})
     screening = config.screening.model_copy(update={"by": "none"})
+    plan = config.plan.model_copy(update={"oversample": 1})
     # Trackers would be told of dozens of pilots.
-    update: dict[str, object] = {"data": data, "screening": screening, "tracking": ()}
+    update: dict[str, object] = {"data": data, "screening": screening, "plan": plan, "tracking": ()}
     for section, key in (("generator", "away_from"), ("conditioning", "neighbours")):
         if getattr(getattr(config, section), key, None) is not None:
             update[section] = getattr(config, section).model_copy(update={key: None})
@@ -193,7 +204,7 @@ def survey(config: RunConfig, budget: str, effort: Effort | None = None) -> Surv
         return survey_of(ground, None, effort, None)
     rates = measured_rates(ground)
     images = images_of(budget, rates)
-    schedule = schedule_of(images, ground.classes, sum(ground.planned), len(ground.designed), effort)
+    schedule = schedule_of(images, ground.classes, ground.whole, len(ground.designed), effort)
     return survey_of(ground, schedule, effort, rates)
 
 

@@ -90,7 +90,7 @@ def tune(
         with claims.held(_TUNING):
             schedule = _settle(bench, ground, budget, effort, say)
             search = Search(folder.study_path, bench.config, schedule, ground.recipes)
-        shared = Shared(bench, ground.planned, schedule, claims, progress)
+        shared = Shared(bench, ground, schedule, claims, progress)
         return _Work(config, bench, ground, schedule, effort, claims, search, shared).run(budget)
 
 
@@ -102,7 +102,7 @@ def _settle(bench: Bench, ground: Ground, budget: str, effort: Effort, say: Call
     known = settled(bench.folder.study_path, about, None)
     rates = None if known else measured_rates(ground)
     images = known if rates is None else images_of(budget, rates)
-    schedule = schedule_of(images, ground.classes, sum(ground.planned), len(ground.designed), effort)
+    schedule = schedule_of(images, ground.classes, ground.whole, len(ground.designed), effort)
     settled(bench.folder.study_path, about, images)
     text = json.dumps({**about, "images": images}, sort_keys=True)
     bench.study = hashlib.sha256(text.encode()).hexdigest()[:8]
@@ -198,7 +198,8 @@ class _Work:
         """Make the images of a round, and return which sets it has."""
         sets = {each.set_name: each.images for each in self._candidates(number)}
         self.shared.grow(sets, number)
-        return Standing(number, self.schedule.pilots[number].images, tuple(sets))
+        used = tuple(self.shared.used(number).tolist())
+        return Standing(number, self.schedule.pilots[number].images, used, tuple(sets))
 
     def _first(self, standing: Standing) -> tuple[dict[str, float], str, tuple[float | None, int]]:
         """Return the scores of the first round, what judged, and how far the cheap judge agreed with training."""
@@ -208,7 +209,6 @@ class _Work:
                 self.search.report(0, scores)
                 proposed = self.search.propose(self.schedule.proposed, 0)
             self.shared.grow({each.set_name: each.images for each in proposed}, 0)
-            # In a fold they get as many images as the designed ones, whose scores stand.
             shared = self.shared
             scores |= shared.probed(standing, proposed) if judge == "probe" else shared.trained(standing, proposed, 1)
         return scores, judge, agreed
@@ -241,11 +241,13 @@ class _Work:
             if judge == "training"
             else self.shared.probed_folds(standing, [known[name] for name in order])
         )
-        grown = sum(self.shared.amounts(number).values())
-        more = grown - (before[-1].images if before else 0)
-        made = (before[-1].made if before else 0) + len({known[name].set_name for name in order}) * more
+        sets = {known[name].set_name: known[name].images for name in order}
+        made = (before[-1].made if before else 0) + sum(
+            self.shared.made(images, number) - (self.shared.made(images, number - 1) if number else 0)
+            for images in sets.values()
+        )
         tried = tuple(Tried(name, dict(known[name].settings), scores[name], name in kept) for name in order)
-        return Round(grown, made, judge, tried, best_gain(folded, later=later)[1])
+        return Round(sum(standing.used), made, judge, tried, best_gain(folded, later=later)[1])
 
     def _found(
         self,
@@ -296,8 +298,8 @@ def _alone(counts: Sequence[int]) -> list[str]:
         found.append(f"Classes of one real image, which are trained on and never judged: {single}.")
     if pairs:
         found.append(
-            f"Classes of two real images: {pairs}. Where one is held out, images that mix both are left out, and so is "
-            "the same number of every other candidate's."
+            f"Classes of two real images: {pairs}. Where one is held out, what mixes two images mixes the other with "
+            "itself, as a run with one image of the class would."
         )
     return found
 

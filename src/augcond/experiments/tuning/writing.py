@@ -74,24 +74,13 @@ def tuned_text(folder: RunFolder, config: RunConfig, found: Tuning) -> str:
     own = "training on real images alone" if found.chosen == REAL_ONLY else _told(found.settings)
     lines += [f"What is not the config's own: {own}.", *found.notes]
     lines += [f"Left out: {each}" for each in found.left_out]
-    pilot = _pilot(folder, config, found)
-    reuse = "" if pilot is None else f" --reuse {pilot}"
-    lines.append(f"Measure it once on the test images: augcond run {folder.tuned_path}{reuse}")
+    lines.append(f"Measure it once on the test images: augcond run {folder.tuned_path}")
     comment = "".join(f"# {line}\n" for text in lines for line in text.splitlines())
     return comment + yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
 
 
 def _told(settings: Mapping[str, Any]) -> str:
     return ", ".join(f"{key}={value}" for key, value in settings.items()) or "nothing"
-
-
-def _pilot(folder: RunFolder, config: RunConfig, found: Tuning) -> str | None:
-    """Return the folder of the images that the tuning made of what it chose; None where it made none."""
-    from augcond.experiments.tuning.candidates import candidate_of
-
-    if found.gain is None or found.chosen == REAL_ONLY:
-        return None
-    return str(folder.cell_path("pilot", candidate_of(found.settings).set_name, config.plan.seed))
 
 
 def to_csv(found: Tuning) -> str:
