@@ -5,11 +5,11 @@
 
 A whole last round of `augcond tune`, simulated with classifiers that take microseconds, so that folds share training
 images as they really do: classes are normal distributions in eight dimensions, a training is the class means of a
-random four fifths of the images (what differs between trainings), a candidate's images are made from one or two real
-ones and drawn towards a wrong place of their own. Candidates differ in how far. Then the chosen one is trained three
-times on all real images and judged on 300 test images a class. Compared are the interval of `best_gain`; the same where
-its estimate is above 0, so that `tune` would choose it; and that of the best candidate read off the very trainings and
-images that picked it.
+random four fifths of the images (what differs between trainings), a candidate's images are made from real ones, for the
+folds from those that one fold holds out, and drawn towards a wrong place of their own. Candidates differ in how far.
+Then the chosen one is trained three times on all real images, with images made from all of them, and judged on 300 test
+images a class. Compared are the interval of `best_gain`; the same where its estimate is above 0, so that `tune` would
+choose it; and that of the best candidate read off the very trainings and images that picked it.
 """
 
 from __future__ import annotations
@@ -26,9 +26,12 @@ from typing import Any
 import numpy as np
 
 from augcond.evaluation.tuning import Folded, best_gain, own_gain
+from augcond.experiments.tuning.folds import block_counts, draw_folds
 
 RESULT = Path(__file__).parent / "results" / "tuning_coverage.json"
 CLASSES, WIDTH, TESTED = 8, 8, 300
+AMOUNT = 12
+"""Images of a class that a candidate makes, and that each fold uses."""
 TRAININGS, LATER = 4, 3
 KINDS = ("cross-fitted", "the same, where chosen", "not cross-fitted")
 
@@ -58,14 +61,19 @@ def grid() -> Iterator[Cell]:
 
 
 @dataclass(frozen=True, slots=True)
+class _Made:
+    images: np.ndarray  # (candidates, M, WIDTH)
+    sources: np.ndarray  # (M,)
+    labels: np.ndarray
+
+
+@dataclass(frozen=True, slots=True)
 class _World:
-    means: np.ndarray
-    wrong: np.ndarray  # (candidates, CLASSES, WIDTH)
     real: np.ndarray
     labels: np.ndarray
-    made: np.ndarray  # (candidates, M, WIDTH)
-    sources: np.ndarray  # (candidates, M, 2)
-    made_labels: np.ndarray
+    held: np.ndarray
+    pilot: _Made  # of which each fold uses as many as the run has
+    whole: _Made
     test: np.ndarray
     test_labels: np.ndarray
 
@@ -77,15 +85,22 @@ def _world(cell: Cell, rng: np.random.Generator) -> _World:
     real = means[labels] + rng.standard_normal((len(labels), WIDTH))
     reach = cell.wrong * rng.uniform(0.6, 1.4, (cell.candidates, 1, 1))
     wrong = reach * rng.standard_normal((cell.candidates, CLASSES, WIDTH)) / np.sqrt(WIDTH) * 2
-    made_labels = np.repeat(np.arange(CLASSES), 12)
-    first = np.array([rng.choice(np.flatnonzero(labels == label)) for label in made_labels])
-    sources = np.stack([first, first], axis=1)[None].repeat(cell.candidates, axis=0)
     pretrained = means + 0.5 * rng.standard_normal((CLASSES, WIDTH))
-    centre = 0.4 * real[first] + 0.6 * pretrained[made_labels]
-    made = centre + wrong[:, made_labels] + 0.7 * rng.standard_normal((cell.candidates, len(first), WIDTH))
+
+    def made(sources: np.ndarray) -> _Made:
+        own = labels[sources]
+        centre = 0.4 * real[sources] + 0.6 * pretrained[own]
+        noise = 0.7 * rng.standard_normal((cell.candidates, len(sources), WIDTH))
+        return _Made(centre + wrong[:, own] + noise, sources, own)
+
+    held = draw_folds(labels, cell.folds, int(rng.integers(1 << 30)))
+    each, _ = block_counts(labels, held, [AMOUNT] * CLASSES)
+    blocks = [np.flatnonzero((labels == c) & (held == f)) for c in range(CLASSES) for f in range(cell.folds)]
+    pilot = np.concatenate([rng.choice(block, each[labels[block[0]]]) for block in blocks if len(block)])
+    whole = np.concatenate([rng.choice(np.flatnonzero(labels == c), AMOUNT) for c in range(CLASSES)])
     test_labels = np.repeat(np.arange(CLASSES), TESTED)
     test = means[test_labels] + rng.standard_normal((len(test_labels), WIDTH))
-    return _World(means, wrong, real, labels, made, sources, made_labels, test, test_labels)
+    return _World(real, labels, held, made(pilot), made(whole), test, test_labels)
 
 
 def _right(
@@ -101,24 +116,17 @@ def _right(
     totals = np.bincount(world.labels[real], weight, CLASSES)
     centres = sums / np.maximum(totals, 1e-9)[:, None]
     if candidate is not None:
-        clean = seen[world.sources[candidate]].all(axis=1)
+        made = world.whole if seen.all() else world.pilot
+        clean = seen[made.sources]
         weight = clean * ((rng.random(len(clean)) < 0.8) + 1e-3)
         sums = np.zeros((CLASSES, WIDTH))
-        np.add.at(sums, world.made_labels, world.made[candidate] * weight[:, None])
-        totals = np.bincount(world.made_labels, weight, CLASSES)
+        np.add.at(sums, made.labels, made.images[candidate] * weight[:, None])
+        totals = np.bincount(made.labels, weight, CLASSES)
         some = totals > 0
         centres[some] = (centres[some] + sums[some] / totals[some][:, None]) / 2
     images, labels = judged
     nearest = ((images**2).sum(1)[:, None] - 2 * images @ centres.T + (centres**2).sum(1)).argmin(1)
     return np.asarray(nearest == labels)
-
-
-def _folds(labels: np.ndarray, folds: int, rng: np.random.Generator) -> np.ndarray:
-    found = np.empty(len(labels), dtype=int)
-    for label in range(CLASSES):
-        members = rng.permutation(np.flatnonzero(labels == label))
-        found[members] = (np.arange(len(members)) + rng.integers(folds)) % folds
-    return found
 
 
 def simulate(cell: Cell, seed: int) -> dict[str, tuple[bool, float, float]]:
@@ -128,9 +136,8 @@ def simulate(cell: Cell, seed: int) -> dict[str, tuple[bool, float, float]]:
     arms: list[int | None] = [None, *range(cell.candidates)]
     right = np.zeros((len(arms), TRAININGS, len(world.labels)), dtype=bool)
     for training in range(TRAININGS):
-        held = _folds(world.labels, cell.folds, rng)
         for fold in range(cell.folds):
-            out = held == fold
+            out = world.held == fold
             for place, arm in enumerate(arms):
                 judged = (world.real[out], world.labels[out])
                 drawn = 10_000 * seed + 100 * training + 10 * fold + place
@@ -163,8 +170,11 @@ def measure(repetitions: int) -> list[dict[str, Any]]:
         drawn = [simulate(cell, 1000 * number + repetition) for repetition in range(repetitions)]
         found = asdict(cell)
         for kind in KINDS:
-            held, width, error = np.array([one[kind] for one in drawn if kind in one], dtype=float).T
-            means = {"coverage": held.mean(), "half_width": width.mean(), "bias": error.mean()}
+            known = [one[kind] for one in drawn if kind in one]
+            if not known:
+                continue  # nothing was ever chosen
+            held, width, error = np.array(known, dtype=float).T
+            means = {"rounds": len(known), "coverage": held.mean(), "half_width": width.mean(), "bias": error.mean()}
             found[kind] = {name: round(float(value), 4) for name, value in means.items()}
         cells.append(found)
     return cells
@@ -176,11 +186,14 @@ def summary(cells: Sequence[dict[str, Any]]) -> str:
     lines.append("|" + "---|" * (2 + len(KINDS)))
     for cell in cells:
         head = f"| {'-'.join(map(str, dict.fromkeys(cell['counts'])))} | {cell['candidates']} (wrong {cell['wrong']}) |"
-        told = [cell[kind] for kind in KINDS]
-        cols = [f"{100 * one['coverage']:.1f}, {100 * one['half_width']:.1f}, {100 * one['bias']:+.1f}" for one in told]
+        told = [cell.get(kind) for kind in KINDS]
+        cols = [
+            f"{100 * one['coverage']:.1f}, {100 * one['half_width']:.1f}, {100 * one['bias']:+.1f}" if one else ""
+            for one in told
+        ]
         lines.append(f"{head} {' | '.join(cols)} |")
     for kind in KINDS:
-        every = [100 * cell[kind]["coverage"] for cell in cells]
+        every = [100 * cell[kind]["coverage"] for cell in cells if kind in cell]
         lines.append(f"\n{kind}: {np.mean(every):.1f} % of all cases, {min(every):.1f} in the worst cell")
     return "\n".join(lines) + "\n"
 

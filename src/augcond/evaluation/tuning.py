@@ -12,8 +12,8 @@ Halves of the trainings alone would not do: all trainings are judged on the same
 ones, so what is luck there is luck in both halves.
 
 **The interval.** It is for what will be measured once, by a few trainings on the full set, so it has three parts: the
-real images that the gain is read off (their variance within classes); the trainings that it is read off, each with
-folds of its own; the trainings of the run that will measure it. Folds share training images, so a mean over folds could
+real images that the gain is read off (their variance within classes); the trainings that it is read off; the trainings
+of the run that will measure it. Folds share training images, so a mean over folds could
 vary more than that; `python -m benchmarks.tuning --coverage` simulates it with classifiers that do, and the interval
 holds what is measured in more than 95 %. What it cannot know: that a pilot has fewer images than the run, and a fold
 fewer real ones.

@@ -15,6 +15,7 @@ from augcond.evaluation.tuning import read_tuning
 from augcond.experiments.tuning import judging, sharing
 from augcond.experiments.tuning import survey as surveying
 from augcond.experiments.tuning import tune as tuning
+from augcond.experiments.tuning.folds import draw_folds
 from augcond.experiments.tuning.schedule import Effort
 from augcond.experiments.tuning.survey import survey, survey_lines
 from augcond.experiments.tuning.tune import tune
@@ -31,7 +32,7 @@ TRAINING = {"steps": 1, "seeds": 1}
 def small(root, **sections):
     if not (root / "train").exists():
         write_colours(root / "train", [4, 3, 1])
-    sections = {"conditioning": {"recipe": "image"}, "training": TRAINING} | sections
+    sections = {"conditioning": {"recipe": "mixup"}, "training": TRAINING} | sections
     return toy_run(root, data={"validation": None, "test": root / "no test images"}, **sections)
 
 
@@ -64,6 +65,20 @@ def test_no_test_image_is_opened(outcome):
     assert (outcome.real_images, outcome.judged_images, outcome.classes) == (8, 7, 2)
     assert any("one real image" in note and note.endswith("1.") for note in outcome.notes)
     assert outcome.images <= 40
+
+
+def test_the_sources_of_an_image_are_held_out_by_one_fold(root, outcome):
+    ground = surveying.ground_of(small(root), SMALL)
+    held = dict(zip([image.key for image in ground.real.images], draw_folds(ground.labels, 2, 0).tolist(), strict=True))
+    assert sorted(tried.name for tried in outcome.rounds[0].tried) == ["as-configured", "text,guidance=4"]
+    made = {cell.path.parent.name: [*cell.read_plan().plan.rows()] for cell in RunFolder(root / "run").cells()}
+    assert {row.source_keys for row in made["text,guidance=4"]} == {()}
+    mixed = [row.source_keys for row in made["as-configured"]]
+    assert all(len({held[key] for key in keys}) == 1 for keys in mixed)
+    assert any(len(set(keys)) == 2 for keys in mixed) and {held[keys[0]] for keys in mixed} == {-1, 0, 1}
+    # A fold uses half of what is made from sources, and all of the others.
+    assert outcome.images == len(mixed) + len(made["text,guidance=4"])
+    assert len(made["text,guidance=4"]) == outcome.rounds[0].images
 
 
 def test_it_ends_with_a_config_a_table_and_a_figure(root, outcome):
@@ -138,7 +153,7 @@ def test_with_one_image_a_class_nothing_is_judged(tmp_path, unopened):
     assert found.gain is None and found.images == 0
     assert "one real image" in found.sentence
     tuned = load_config(tmp_path / "run" / "tuned.yaml")
-    assert tuned.conditioning.recipe == ("image",)
+    assert tuned.conditioning.recipe == ("mixup",)
     assert survey_lines(survey(small(tmp_path), "20"))[0].startswith("Every class has one")
 
 
