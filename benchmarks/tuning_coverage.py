@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 
 from augcond.evaluation.tuning import Folded, best_gain, own_gain
-from augcond.experiments.tuning.folds import block_counts, draw_folds
+from augcond.experiments.tuning.folds import block_counts, blocks_of, draw_folds
 
 RESULT = Path(__file__).parent / "results" / "tuning_coverage.json"
 CLASSES, WIDTH, TESTED = 8, 8, 300
@@ -94,7 +94,7 @@ def _world(cell: Cell, rng: np.random.Generator) -> _World:
         return _Made(centre + wrong[:, own] + noise, sources, own)
 
     held = draw_folds(labels, cell.folds, int(rng.integers(1 << 30)))
-    each, _ = block_counts(labels, held, [AMOUNT] * CLASSES)
+    each = block_counts(blocks_of(labels, held, CLASSES), [AMOUNT] * CLASSES)
     blocks = [np.flatnonzero((labels == c) & (held == f)) for c in range(CLASSES) for f in range(cell.folds)]
     pilot = np.concatenate([rng.choice(block, each[labels[block[0]]]) for block in blocks if len(block)])
     whole = np.concatenate([rng.choice(np.flatnonzero(labels == c), AMOUNT) for c in range(CLASSES)])

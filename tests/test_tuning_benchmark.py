@@ -175,7 +175,7 @@ def test_the_whole_chain_runs_and_resumes(tmp_path, monkeypatch):
     assert tuning.main([*command, "--page"]) == 0
     assert "1 of 1 pairs" in page.read_text(encoding="utf-8")
     # Records that come without the runs are enough: what is chosen stands in them.
-    (tmp_path / "results" / "3-shot-named" / "seed-0" / "outcome-160.json").unlink()
+    (tmp_path / "results" / "3-shot-named" / "seed-0" / "outcome-240.json").unlink()
     assert tuning.main([*command[:2], str(tmp_path / "elsewhere"), *command[3:]]) == 0
     again = {record["unit"]: record for record in read_records(tmp_path / "results")}
     assert again.keys() == found.keys()

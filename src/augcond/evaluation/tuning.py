@@ -13,10 +13,10 @@ ones, so what is luck there is luck in both halves.
 
 **The interval.** It is for what will be measured once, by a few trainings on the full set, so it has three parts: the
 real images that the gain is read off (their variance within classes); the trainings that it is read off; the trainings
-of the run that will measure it. Folds share training images, so a mean over folds could
-vary more than that; `python -m benchmarks.tuning --coverage` simulates it with classifiers that do, and over all its
-cells the interval holds what is measured in 96 % (with two images a class in 89 to 95.5 %). What it cannot know: that a pilot has fewer images than the run, and a fold
-fewer real ones.
+of the run that will measure it. Folds share training images, so a mean over folds could vary more than that; `python -m
+benchmarks.tuning --coverage` simulates it with classifiers that do, and over all its cells the interval holds what is
+measured in 96 % (with two images a class in 89 to 95 %). What it cannot know: that a pilot has fewer images than the
+run, and a fold fewer real ones.
 """
 
 from __future__ import annotations

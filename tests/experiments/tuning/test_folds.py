@@ -7,12 +7,14 @@ from hypothesis import strategies as st
 from augcond.experiments.tuning.folds import (
     block_counts,
     block_rounds,
+    blocks_of,
     clean_rows,
     common_counts,
     draw_folds,
     even_clean,
-    made_in_blocks,
+    made_of_blocks,
     most_folds,
+    used_of_blocks,
 )
 
 COUNTS = st.lists(st.integers(1, 9), min_size=1, max_size=5)
@@ -65,15 +67,16 @@ def test_every_fold_uses_as_many_images_of_each_class_as_any_other(counts, folds
     keys, classes = [f"k{place}" for place in range(len(labels))], [f"c{label}" for label in range(len(counts))]
     amounts = amounts[: len(counts)]
     held = draw_folds(labels, folds, 0)
-    each, used = block_counts(labels, held, amounts)
+    blocks = blocks_of(labels, held, len(counts))
+    used = used_of_blocks(blocks, amounts)
     smaller = [amount // 3 for amount in amounts]
-    grown = [block_counts(labels, held, some)[0] for some in (smaller, amounts)]
+    grown = [block_counts(blocks, some) for some in (smaller, amounts)]
     rounds = block_rounds(keys, labels, held, classes, grown)
     made = [(classes.index(name), one.sources, one.count) for some in rounds for name, one in some.items()]
     # The images of a set, each of all sources of its block at worst.
     of_set = np.array([label for label, _, count in made for _ in range(count)], dtype=int)
     sources = [names for _, names, count in made for _ in range(count)]
-    assert np.bincount(of_set, minlength=len(counts)).tolist() == made_in_blocks(labels, held, amounts).tolist()
+    assert len(of_set) == made_of_blocks(blocks, amounts)
     for fold in range(folds):
         out = frozenset(keys[place] for place in np.flatnonzero(held == fold))
         clean = np.bincount(of_set[clean_rows(sources, out)], minlength=len(counts))
@@ -81,11 +84,10 @@ def test_every_fold_uses_as_many_images_of_each_class_as_any_other(counts, folds
         chosen = even_clean(of_set, sources, out, used)
         assert np.bincount(of_set[chosen], minlength=len(counts)).tolist() == used.tolist()
         assert not any(out & set(sources[place]) for place in chosen)
-    # Whole blocks: as many as were asked for, but for what does not divide, and one image of each at least.
-    for asked, one, found in zip(amounts, each, used, strict=True):
-        parts = found // max(1, one)
+    # Whole blocks: as near as they come to what was asked for, and one image of each at least.
+    for asked, parts, found in zip(amounts, np.maximum(1, blocks - 1), used, strict=True):
         assert (found == 0) == (asked == 0)
-        assert found == parts or asked - parts < found <= asked
+        assert found == parts or abs(found - asked) <= parts / 2
     # A smaller set is the beginning of a larger one.
     first = block_rounds(keys, labels, held, classes, grown[:1])
     assert rounds[: len(first)] == first

@@ -9,7 +9,7 @@ from augcond.experiments.tuning.schedule import Effort, parse_budget, pilot_amou
 
 
 @pytest.mark.parametrize(
-    ("budget", "classes", "designed"), [*itertools.product((160, 500, 2000, 9000), (3, 10), (2, 6, 14))]
+    ("budget", "classes", "designed"), [*itertools.product((240, 500, 2000, 9000), (3, 10), (2, 6, 14))]
 )
 def test_budgets_hold_and_pilots_grow(budget, classes, designed):
     planned = 60 * classes
@@ -27,7 +27,7 @@ def test_budgets_hold_and_pilots_grow(budget, classes, designed):
 
 
 def test_more_images_buy_more_sets():
-    few, many = (schedule_of(budget, 10, 1000, 14, Effort()) for budget in (500, 4000))
+    few, many = (schedule_of(budget, 10, 1000, 14, Effort()) for budget in (500, 6000))
     assert few.pilots[0].sets < many.pilots[0].sets == 12
     assert len(many.pilots) == 3
 
@@ -39,8 +39,8 @@ def test_what_a_budget_is():
     for wrong in ("", "0", "-3", "2.5", "2 days", "h"):
         with pytest.raises(ConfigError, match="--budget"):
             parse_budget(wrong)
-    with pytest.raises(ConfigError, match="160 images at least"):
-        schedule_of(159, 10, 1000, 14, Effort())
+    with pytest.raises(ConfigError, match="240 images at least"):
+        schedule_of(239, 10, 1000, 14, Effort())
     with pytest.raises(ConfigError, match="even"):
         Effort(trainings=3)
 

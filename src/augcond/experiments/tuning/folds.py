@@ -87,28 +87,39 @@ def even_clean(
     return np.flatnonzero(chosen)
 
 
-def block_counts(labels: np.ndarray, folds: np.ndarray, amounts: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
-    """Return how many images of each class are made of each of its blocks, and how many of them a fold uses, both (C,).
-
-    A class of B blocks has B - 1 in each fold that holds one out; its only image, which none does, is one block.
+def blocks_of(labels: np.ndarray, folds: np.ndarray, classes: int) -> np.ndarray:
+    """Return how many blocks each class has, (C,); its only image, which no fold holds out, is one.
 
     Args:
         labels: of the real images, (N,).
         folds: of each, from `draw_folds`.
-        amounts: images that a fold is to use of each class, (C,); it uses as many in whole blocks, one at least.
+        classes: number of classes.
+    """
+    return np.array([len(np.unique(folds[labels == label])) for label in range(classes)])
+
+
+def block_counts(blocks: np.ndarray, amounts: Sequence[int]) -> np.ndarray:
+    """Return how many images of each class are made of each of its blocks, (C,).
+
+    A class of B blocks has B - 1 in each fold that holds one out.
+
+    Args:
+        blocks: see `blocks_of`.
+        amounts: images that a fold is to use of each class, (C,); it gets as many as whole blocks come closest to.
     """
     asked = np.asarray(amounts)
-    blocks = np.array([len(np.unique(folds[labels == label])) for label in range(len(asked))])
-    parts = np.maximum(1, blocks - 1)
-    each = np.where(asked > 0, np.maximum(1, asked // parts), 0)
-    return each, each * parts
+    each = np.round(asked / np.maximum(1, blocks - 1)).astype(np.int64)
+    return np.where(asked > 0, np.maximum(1, each), 0)
 
 
-def made_in_blocks(labels: np.ndarray, folds: np.ndarray, amounts: Sequence[int]) -> np.ndarray:
-    """Return how many images of each class are made in all, (C,); see `block_counts`."""
-    each, _ = block_counts(labels, folds, amounts)
-    blocks = [len(np.unique(folds[labels == label])) for label in range(len(each))]
-    return np.asarray(each * blocks)
+def used_of_blocks(blocks: np.ndarray, amounts: Sequence[int]) -> np.ndarray:
+    """Return how many images of each class a fold uses, (C,); see `block_counts`."""
+    return np.asarray(block_counts(blocks, amounts) * np.maximum(1, blocks - 1))
+
+
+def made_of_blocks(blocks: np.ndarray, amounts: Sequence[int]) -> int:
+    """Return how many images a set has then; see `block_counts`."""
+    return int((block_counts(blocks, amounts) * blocks).sum())
 
 
 def block_rounds(

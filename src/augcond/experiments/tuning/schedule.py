@@ -70,7 +70,7 @@ class Schedule:
     images: int
 
 
-FEWEST = 8
+FEWEST = 12
 """Images of a class in a pilot, on average. Half of each batch is drawn from them: seen too often they harm, however
 good they are."""
 

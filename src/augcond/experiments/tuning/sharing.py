@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -13,7 +14,7 @@ from augcond.amounts import rounds_content
 from augcond.evaluation.results import REAL_ONLY
 from augcond.evaluation.tuning import Folded
 from augcond.experiments.tuning.candidates import Candidate, Settings, candidate_of, config_of, takes_sources
-from augcond.experiments.tuning.folds import block_counts, block_rounds, made_in_blocks
+from augcond.experiments.tuning.folds import block_counts, block_rounds, made_of_blocks, used_of_blocks
 from augcond.experiments.tuning.judging import Bench, Standing, probed, read_right, record_path, train_folds
 from augcond.experiments.tuning.schedule import Schedule, pilot_amounts
 from augcond.files import make_folder
@@ -83,27 +84,32 @@ class Shared:
         if not takes_sources(config, candidate_of(images)):
             return config_of(config, images, run, dict(zip(classes, self.used(number).tolist(), strict=True)))
         labels, held = self.bench.labels, self.bench.held
-        grown = [block_counts(labels, held, self._asked(each))[0] for each in range(number + 1)]
+        grown = [block_counts(self.ground.blocks, self._asked(each)) for each in range(number + 1)]
         path = self.bench.folder.path / FILES["blocks"].pattern.format(round=number)
         make_folder(path.parent, 2)  # RUN/tuning
         write_json(path, rounds_content(block_rounds(self.bench.keys, labels, held, classes, grown)))
         return config_of(config, images, run, dict.fromkeys(classes, 0), path)
 
     def _asked(self, number: int) -> list[int]:
-        """Return how many images a fold is to use of each class in round `number`."""
-        planned = self.ground.planned
-        share = self.schedule.pilots[number].images / self.ground.whole
-        return pilot_amounts(planned, int(share * sum(planned)))
+        """Return how many images a fold is to use of each class in round `number`: the most that its pilots allow."""
+        planned, blocks = self.ground.planned, self.ground.blocks
+        totals = range(sum(planned) + 1)
+        fitting = bisect_right(
+            totals,
+            self.schedule.pilots[number].images,
+            key=lambda total: made_of_blocks(blocks, pilot_amounts(planned, total)),
+        )
+        return pilot_amounts(planned, max(0, fitting - 1))
 
     def used(self, number: int) -> np.ndarray:
         """Return how many images a fold uses of each class in round `number`, (C,)."""
-        return block_counts(self.bench.labels, self.bench.held, self._asked(number))[1]
+        return used_of_blocks(self.ground.blocks, self._asked(number))
 
     def made(self, images: Settings, number: int) -> int:
         """Return how many images a set has by the end of round `number`."""
         if not takes_sources(self.bench.config, candidate_of(images)):
             return int(self.used(number).sum())
-        return int(made_in_blocks(self.bench.labels, self.bench.held, self._asked(number)).sum())
+        return made_of_blocks(self.ground.blocks, self._asked(number))
 
     def trained(self, standing: Standing, candidates: Sequence[Candidate], trainings: int) -> dict[str, float]:
         """Return the gain of each candidate over so many trainings, which are done where they are not yet."""

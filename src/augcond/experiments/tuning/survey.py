@@ -17,7 +17,7 @@ from augcond.evaluation.power import POWER
 from augcond.evaluation.tuning import ASSUMED_SPREAD, half_width_of
 from augcond.experiments.forecast import estimate_cost
 from augcond.experiments.tuning.candidates import Candidate, arm_of, designed, recipe_of
-from augcond.experiments.tuning.folds import draw_folds, made_in_blocks, most_folds
+from augcond.experiments.tuning.folds import blocks_of, draw_folds, made_of_blocks, most_folds
 from augcond.experiments.tuning.schedule import Effort, Schedule, parse_budget, schedule_of
 from augcond.generators import load_generator
 from augcond.guest import as_guest
@@ -74,8 +74,13 @@ class Ground:
     @property
     def whole(self) -> int:
         """Images of a set of which every fold uses as many as the run plans."""
+        return made_of_blocks(self.blocks, self.planned)
+
+    @property
+    def blocks(self) -> np.ndarray:
+        """Blocks of each class, (C,); see `blocks_of`."""
         held = draw_folds(self.labels, self.folds, self.config.plan.seed)
-        return int(made_in_blocks(self.labels, held, self.planned).sum())
+        return blocks_of(self.labels, held, len(self.planned))
 
     @property
     def judged(self) -> list[int]:
