@@ -15,6 +15,7 @@ from augcond.evaluation.tuning import read_tuning
 from augcond.experiments.tuning import judging, sharing
 from augcond.experiments.tuning import survey as surveying
 from augcond.experiments.tuning import tune as tuning
+from augcond.experiments.tuning.candidates import config_of
 from augcond.experiments.tuning.folds import draw_folds
 from augcond.experiments.tuning.schedule import Effort
 from augcond.experiments.tuning.survey import survey, survey_lines
@@ -179,6 +180,15 @@ def test_what_cannot_be_tuned_is_refused(tmp_path):
         tune(small(tmp_path, plan={"per_class": 0}), "20", effort=SMALL)
     with pytest.raises(ConfigError, match="leaks"):
         tune(small(tmp_path, leaks=["best-epoch"]), "20", effort=SMALL)
+
+
+def test_oversampling_is_left_out_with_its_judge(tmp_path):
+    config = small(tmp_path, plan={"per_class": 4, "oversample": 2}, screening={"by": "encoder"})
+    ground = surveying.ground_of(config, SMALL)
+    assert ground.planned == (4, 4, 4)
+    pilot = config_of(ground.config, {}, tmp_path / "pilot", {"a": 2})
+    assert (pilot.plan.oversample, pilot.screening.by) == (1, "none")
+    assert any("Screening is left out" in note for note in surveying.set_as_none(config))
 
 
 SCRIPT = """
