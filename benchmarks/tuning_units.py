@@ -18,7 +18,7 @@ from augcond.config import RunConfig, parse_config
 from augcond.evaluation.results import REAL_ONLY, Results
 from augcond.experiments.tuning.candidates import Candidate, candidate_of, config_of, designed
 from augcond.experiments.tuning.schedule import Effort
-from augcond.experiments.tuning.tune import tune
+from augcond.experiments.tuning.tune import METHOD, tune
 from augcond.experiments.tuning.writing import tuned_config
 from augcond.files import file_sha256
 from augcond.pipeline import generate
@@ -27,9 +27,6 @@ from augcond.store import RunFolder
 REPOSITORY = Path(__file__).parents[1]
 COARSE = REPOSITORY / "benchmarks" / "evidence" / "names" / "coarse.tsv"
 """Names that several classes share."""
-
-METHOD = 3
-"""How a tuning goes about it; goes up with what makes it choose otherwise, and the grid stays as it was measured."""
 
 Prompts = Mapping[str, Mapping[str, Any]]
 PROMPTS: Prompts = {

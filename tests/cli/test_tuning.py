@@ -30,14 +30,14 @@ def config(tmp_path):
 
 
 def test_a_dry_tuning_says_what_it_buys_and_writes_nothing(config):
-    told = CliRunner().invoke(app, ["tune", str(config), "--budget", "24", "--dry"])
+    told = CliRunner().invoke(app, ["tune", str(config), "--budget", "72", "--dry"])
     assert told.exit_code == 0
     assert "sets of" in told.output and "12 of 12 real images are judged, in 4 folds" in told.output
     assert "in 80 % of all cases" in told.output
     assert not (config.parent / "run").exists()
-    told = CliRunner().invoke(app, ["tune", str(config), "--budget", "24", "--dry", "--folds", "2", "--json"])
+    told = CliRunner().invoke(app, ["tune", str(config), "--budget", "72", "--dry", "--folds", "2", "--json"])
     found = json.loads(told.stdout)
-    assert found["folds"] == 2 and found["schedule"]["images"] <= 24
+    assert found["folds"] == 2 and found["schedule"]["images"] <= 72
     assert found["image_seconds"] > 0 and found["training_seconds"] > 0
 
 

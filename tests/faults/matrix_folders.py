@@ -38,7 +38,7 @@ MODEL = "models/mixup/seed-0"
 HERE, KEPT, OTHER = "here", "kept", "other"
 """Where commands find the folders, where they are kept as they were made, and those of other seeds and photos."""
 
-TUNE = ("--budget", "16", "--candidates", "4", "--folds", "2")
+TUNE = ("--budget", "24", "--candidates", "4", "--folds", "2")
 SWEEP = ("--over", "plan.per_class=1", "--seeds", "1")
 
 

@@ -76,7 +76,7 @@ def test_every_file_of_a_run_is_in_the_list_and_all_of_the_list_is_there(run):
     none_left = {"marker set aside", "card set aside", "shard made again", "claim", "worker", "lock"}
     # Its report measured nothing. No recipe of this run shows whole views; tests/engine/test_embeddings.py audits one.
     # Those of a tuning: tests/experiments/tuning/test_tune.py.
-    tuning = {"tuning", "tuned config", "tuned run", "tuning table", "study", "folded", "probed"}
+    tuning = {"tuning", "tuned config", "tuned run", "tuning table", "study", "blocks", "folded", "probed"}
     assert missing == {"sweep", "sweep table", "cell", "embeddings", "judged images", "rounds"} | tuning | none_left
 
 

@@ -104,6 +104,9 @@ def test_what_is_done_is_not_done_again(root, outcome, monkeypatch, unopened):
         tune(small(root, generator={"steps": 5}), "40", effort=SMALL)
     with pytest.raises(RunMismatchError, match="budget"):
         tune(small(root), "41", effort=SMALL)
+    monkeypatch.setattr(tuning, "METHOD", 0)
+    with pytest.raises(RunMismatchError, match="method of tuning: the run has 3"):
+        tune(small(root), "40", effort=SMALL)
 
 
 def test_its_files_are_verified(root, outcome):

@@ -43,6 +43,9 @@ if TYPE_CHECKING:
 AGREEING = 0.5
 """Rank correlation with training from which the cheap judge ranks."""
 
+METHOD = 3
+"""How a tuning goes about it: goes up with what makes it judge or choose otherwise, so that none goes on as another."""
+
 _TUNING = "tuning"
 """What is claimed by who reads or writes the study."""
 
@@ -115,6 +118,7 @@ def _about(bench: Bench, ground: Ground, budget: str, effort: Effort) -> dict[st
     """Return all that decides what comes out of a tuning."""
     config = ground.config
     return {
+        "method of tuning": METHOD,
         "budget": budget.strip(),
         "effort": asdict(effort),
         "real images": ground.real.contents_sha256(),
