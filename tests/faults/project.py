@@ -33,7 +33,7 @@ STAGES = {
     "push": ("push", "run", "me/toys"),
     "report": ("report", "run"),
     "sweep": ("sweep", "c.yaml", "--over", "plan.per_class=2", "--seeds", "1", "--set", "run=sweep"),
-    "tune": ("tune", "c.yaml", "--budget", "24", "--set", "run=tune", "--set", "data.validation=null"),
+    "tune": ("tune", "c.yaml", "--budget", "60", "--set", "run=tune", "--set", "data.validation=null"),
 }
 """What is done, in this order, by name."""
 DEAR = ("report", "sweep", "tune")
