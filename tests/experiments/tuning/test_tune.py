@@ -183,6 +183,8 @@ def test_what_cannot_be_tuned_is_refused(tmp_path):
         tune(small(tmp_path, plan={"per_class": 0}), "20", effort=SMALL)
     with pytest.raises(ConfigError, match="leaks"):
         tune(small(tmp_path, leaks=["best-epoch"]), "20", effort=SMALL)
+    with pytest.raises(ConfigError, match=r"plan\.rounds"):
+        tune(small(tmp_path, plan={"per_class": 4, "rounds": tmp_path / "rounds.json"}), "40", effort=SMALL)
 
 
 def test_oversampling_is_left_out_with_its_judge(tmp_path):

@@ -105,11 +105,13 @@ def ground_of(
         progress: see there.
 
     Raises:
-        ConfigError: the config leaks, or what it plans is nothing.
+        ConfigError: the config leaks or names rounds, or what it plans is nothing.
         DatasetError: the real images cannot be used.
     """
     if config.leaks:
         raise ConfigError(f"leaks: a tuning judges on images that no training saw; leave {', '.join(config.leaks)} out")
+    if config.plan.rounds is not None:
+        raise ConfigError("plan.rounds: a tuning chooses the sources of its images itself: leave the key out")
     config = without_held_out(config)
     real = load_training_images(config, cache=cache, progress=progress)
     planned = tuple(checked_amounts(real, config.plan, config.conditioning))
