@@ -16,7 +16,6 @@ from augcond.experiments.tuning import judging, sharing
 from augcond.experiments.tuning import survey as surveying
 from augcond.experiments.tuning import tune as tuning
 from augcond.experiments.tuning.candidates import config_of
-from augcond.experiments.tuning.folds import draw_folds
 from augcond.experiments.tuning.schedule import Effort
 from augcond.experiments.tuning.survey import survey, survey_lines
 from augcond.experiments.tuning.tune import tune
@@ -70,7 +69,7 @@ def test_no_test_image_is_opened(outcome):
 
 def test_the_sources_of_an_image_are_held_out_by_one_fold(root, outcome):
     ground = surveying.ground_of(small(root), SMALL)
-    held = dict(zip([image.key for image in ground.real.images], draw_folds(ground.labels, 2, 0).tolist(), strict=True))
+    held = dict(zip([image.key for image in ground.real.images], ground.held.tolist(), strict=True))
     assert sorted(tried.name for tried in outcome.rounds[0].tried) == ["as-configured", "text,guidance=4"]
     made = {cell.path.parent.name: [*cell.read_plan().plan.rows()] for cell in RunFolder(root / "run").cells()}
     assert {row.source_keys for row in made["text,guidance=4"]} == {()}

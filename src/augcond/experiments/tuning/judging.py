@@ -11,7 +11,7 @@ import torch
 from augcond.datasets.splits import Split, subset
 from augcond.evaluation.results import REAL_ONLY
 from augcond.experiments.tuning.candidates import RECIPE, Candidate, arm_of, config_of, value_of
-from augcond.experiments.tuning.folds import common_counts, draw_folds, even_clean
+from augcond.experiments.tuning.folds import common_counts, even_clean
 from augcond.files import make_folder
 from augcond.generators import load_generator
 from augcond.sealed import read_json, unfit, write_json
@@ -49,6 +49,7 @@ class Bench:
         folder: of the tuning.
         real: the real training images.
         folds: of each cross-validation.
+        held: the fold that holds each real image out, (N,); see `draw_folds`. The same for every training.
         study: hex digest of what is tuned by what: records of another study, whose journal is gone, are none of this.
     """
 
@@ -56,6 +57,7 @@ class Bench:
     folder: RunFolder
     real: Dataset
     folds: int
+    held: np.ndarray
     study: str = ""
     _generator: Generator | None = None
     _features: dict[str, Tensor] = field(default_factory=dict)
@@ -67,11 +69,6 @@ class Bench:
     def labels(self) -> np.ndarray:
         """Labels of the real images, (N,)."""
         return np.array([image.label for image in self.real.images], dtype=np.int64)
-
-    @property
-    def held(self) -> np.ndarray:
-        """The fold that holds each real image out, (N,); see `draw_folds`. The same for every training."""
-        return draw_folds(self.labels, self.folds, self.config.plan.seed)
 
     @property
     def keys(self) -> list[str]:

@@ -50,6 +50,8 @@ class Ground:
         real: its real training images.
         planned: images per class of its plan.
         folds: of each cross-validation; fewer than two where no class has two images.
+        held: the fold that holds each real image out, (N,); see `draw_folds`.
+        blocks: of each class, (C,); see `blocks_of`.
         designed: the sets of images to choose from.
         left_out: recipes that cannot be tried, each with the reason.
     """
@@ -58,6 +60,8 @@ class Ground:
     real: Dataset
     planned: tuple[int, ...]
     folds: int
+    held: np.ndarray
+    blocks: np.ndarray
     designed: tuple[Candidate, ...]
     left_out: tuple[str, ...]
 
@@ -67,20 +71,9 @@ class Ground:
         return sum(1 for count in self.planned if count)
 
     @property
-    def labels(self) -> np.ndarray:
-        """Labels of the real images, (N,)."""
-        return np.array([image.label for image in self.real.images], dtype=np.int64)
-
-    @property
     def whole(self) -> int:
         """Images of a set of which every fold uses as many as the run plans."""
         return made_of_blocks(self.blocks, self.planned)
-
-    @property
-    def blocks(self) -> np.ndarray:
-        """Blocks of each class, (C,); see `blocks_of`."""
-        held = draw_folds(self.labels, self.folds, self.config.plan.seed)
-        return blocks_of(self.labels, held, len(self.planned))
 
     @property
     def judged(self) -> list[int]:
@@ -120,11 +113,13 @@ def ground_of(
     labels = np.array([image.label for image in real.images], dtype=np.int64)
     folds = most_folds(labels, effort.folds)
     if folds < 2:
-        return Ground(config, real, planned, folds, (), ())
+        return Ground(config, real, planned, folds, np.full(len(labels), -1), np.ones(len(planned)), (), ())
     sets, left_out = designed(config)
     if not sets:
         raise ConfigError(f"conditioning.recipe: there is none to try ({'; '.join(left_out)})")
-    return Ground(config, real, planned, folds, tuple(sets), tuple(left_out))
+    held = draw_folds(labels, folds, config.plan.seed)
+    blocks = blocks_of(labels, held, len(planned))
+    return Ground(config, real, planned, folds, held, blocks, tuple(sets), tuple(left_out))
 
 
 def without_held_out(config: RunConfig) -> RunConfig:

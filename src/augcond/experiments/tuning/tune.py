@@ -88,7 +88,7 @@ def tune(
         found = _unjudged(ground, config, budget)
         write_outcome(folder, config, found)
         return found
-    bench = Bench(ground.config, folder, ground.real, ground.folds)
+    bench = Bench(ground.config, folder, ground.real, ground.folds, ground.held)
     with folder.claims() as claims:
         with claims.held(_TUNING):
             schedule = _settle(bench, ground, budget, effort, say)
