@@ -1,6 +1,6 @@
 """How often does the interval of a tuned gain hold what is then measured?
 
-    python -m benchmarks.tuning --coverage                      # writes benchmarks/results/tuning_coverage.json
+    python -m benchmarks.tuning --coverage                      # the table of docs/tuning.md, and its JSON
     python -m benchmarks.tuning --coverage --repetitions 50     # a look
 
 A whole last round of `augcond tune`, simulated with classifiers that take microseconds, so that folds share training
@@ -18,7 +18,7 @@ import itertools
 import json
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,7 @@ CLASSES, WIDTH, TESTED = 8, 8, 300
 AMOUNT = 12
 """Images of a class that a candidate makes, and that each fold uses."""
 TRAININGS, LATER = 4, 3
+MARKS = "<!-- simulated: python -m benchmarks.tuning --coverage -->", "<!-- end of what was simulated -->"
 KINDS = ("cross-fitted", "the same, where chosen", "not cross-fitted")
 
 
@@ -198,10 +199,38 @@ def summary(cells: Sequence[dict[str, Any]]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def run(repetitions: int, result: Path = RESULT) -> None:
-    """Simulate the grid, print it and write it."""
+def table(values: Mapping[str, Any]) -> str:
+    """Return the table of docs/tuning.md from what `run` writes, and a sentence on how often the interval holds."""
+    cells = values["cells"]
+    heads = ["candidates of the last round", "estimate", "holds what is measured", "in the worst cell", "half width"]
+    lines = [f"| {' | '.join([*heads, 'off by, on average'])} |", "|" + "---|" * (len(heads) + 1)]
+    for candidates, kind in itertools.product(sorted({cell["candidates"] for cell in cells}), KINDS):
+        told = [cell[kind] for cell in cells if cell["candidates"] == candidates and kind in cell]
+        held, width, bias = (100 * np.array([one[key] for one in told]) for key in ("coverage", "half_width", "bias"))
+        means = f"{held.mean():.1f} % | {held.min():.1f} % | {width.mean():.1f} | {bias.mean():+.1f}"
+        lines.append(f"| {candidates} | {kind} | {means} |")
+    every = [(100 * cell[KINDS[0]]["coverage"], cell["counts"]) for cell in cells]
+    least, counts = min(every)
+    images = " to ".join(map(str, dict.fromkeys(counts)))
+    chosen, where = min(
+        (100 * cell[KINDS[1]]["coverage"], cell[KINDS[1]]["rounds"]) for cell in cells if KINDS[1] in cell
+    )
+    told_of = (
+        f"{len(cells)} cells of {values['repetitions']} rounds. Over all of them the cross-fitted interval holds what "
+        f"is measured in {np.mean([held for held, _ in every]):.1f} %, least often with {images} images a class "
+        f"({least:.1f} %); where anything is chosen, least often in a cell in which that happened in {where:.0f} rounds "
+        f"({chosen:.1f} %)."
+    )
+    return "\n".join([*lines, "", told_of])
+
+
+def run(repetitions: int, result: Path = RESULT, page: Path | None = None) -> None:
+    """Simulate the grid, print it, and write it and the table of `page`, docs/tuning.md where None."""
+    from benchmarks import tuning_page  # what draws takes seconds to import
+
     started = time.perf_counter()
     cells = measure(repetitions)
     sys.stdout.write(summary(cells))
     values = {"repetitions": repetitions, "seconds": round(time.perf_counter() - started), "cells": cells}
     result.write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
+    tuning_page.fill(page or tuning_page.PAGE, MARKS, table(values))

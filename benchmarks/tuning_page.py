@@ -265,10 +265,19 @@ def write(results: Path, pairs: Sequence[Pair], page: Path | None = None, figure
     if studies:
         draw(studies, figure)
         text += f"\n\n![Regret of every way to choose](img/tuning/{figure.name})"
-    begin, end = map(re.escape, _MARKS)
+    fill(page, _MARKS, text)
+    return text
+
+
+def fill(page: Path, marks: tuple[str, str], text: str) -> None:
+    """Put a text between two marks of a page.
+
+    Raises:
+        ValueError: the page lacks the marks.
+    """
+    begin, end = map(re.escape, marks)
     whole = page.read_text(encoding="utf-8")
     if not re.search(f"{begin}.*{end}", whole, re.DOTALL):
-        raise ValueError(f"{page} lacks the marks {_MARKS}")
-    inside = "\n".join([_MARKS[0], text, _MARKS[1]])
+        raise ValueError(f"{page} lacks the marks {marks}")
+    inside = "\n".join([marks[0], text, marks[1]])
     page.write_text(re.sub(f"{begin}.*{end}", lambda _: inside, whole, flags=re.DOTALL), encoding="utf-8")
-    return text

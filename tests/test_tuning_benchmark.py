@@ -1,5 +1,6 @@
 """The benchmark of `augcond tune`: its units, its page, its simulation, and the whole chain where there is time."""
 
+import json
 from dataclasses import replace
 
 import pytest
@@ -179,3 +180,16 @@ def test_the_whole_chain_runs_and_resumes(tmp_path, monkeypatch):
     assert tuning.main([*command[:2], str(tmp_path / "elsewhere"), *command[3:]]) == 0
     again = {record["unit"]: record for record in read_records(tmp_path / "results")}
     assert again.keys() == found.keys()
+
+
+def test_the_simulated_table_is_what_its_command_makes_of_the_record(tmp_path, monkeypatch):
+    values = json.loads(tuning_coverage.RESULT.read_text(encoding="utf-8"))
+    text = tuning_page.PAGE.read_text(encoding="utf-8")
+    assert "\n".join([tuning_coverage.MARKS[0], tuning_coverage.table(values), tuning_coverage.MARKS[1]]) in text
+    cells = [tuning_coverage.Cell((2, 2), 1, 0.5, 2), tuning_coverage.Cell((4, 4), 1, 1.5, 2)]
+    monkeypatch.setattr(tuning_coverage, "grid", lambda: iter(cells))
+    page, result = tmp_path / "page.md", tmp_path / "found.json"
+    page.write_text("\n".join(("before", *tuning_coverage.MARKS, "after")))
+    tuning_coverage.run(6, result, page)
+    found = json.loads(result.read_text(encoding="utf-8"))
+    assert tuning_coverage.table(found) in page.read_text() and "2 cells of 6 rounds" in page.read_text()
