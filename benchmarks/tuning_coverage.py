@@ -218,8 +218,8 @@ def table(values: Mapping[str, Any]) -> str:
     told_of = (
         f"{len(cells)} cells of {values['repetitions']} rounds. Over all of them the cross-fitted interval holds what "
         f"is measured in {np.mean([held for held, _ in every]):.1f} %, least often with {images} images a class "
-        f"({least:.1f} %); where anything is chosen, least often in a cell in which that happened in {where:.0f} rounds "
-        f"({chosen:.1f} %)."
+        f"({least:.1f} %); where anything is chosen, least often in a cell in which that happened in {where:.0f} "
+        f"rounds ({chosen:.1f} %)."
     )
     return "\n".join([*lines, "", told_of])
 
