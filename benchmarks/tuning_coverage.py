@@ -3,8 +3,8 @@
     python -m benchmarks.tuning --coverage                      # the table of docs/tuning.md, and its JSON
     python -m benchmarks.tuning --coverage --repetitions 50     # a look
 
-A whole last round of `augcond tune`, simulated with classifiers that take microseconds, so that folds share training
-images as they really do: classes are normal distributions in eight dimensions, a training is the class means of a
+The last round of `augcond tune`, and the first where that leaves few of many, simulated with classifiers that take
+microseconds, so that folds share training images as they really do: classes are normal distributions in eight dimensions, a training is the class means of a
 random four fifths of the images (what differs between trainings), a candidate's images are made from real ones, for the
 folds from those that one fold holds out, and drawn towards a wrong place of their own. Candidates differ in how far.
 Then the chosen one is trained three times on all real images, with images made from all of them, and judged on 300 test
@@ -25,14 +25,18 @@ from typing import Any
 
 import numpy as np
 
-from augcond.evaluation.tuning import Folded, best_gain, own_gain
+from augcond.evaluation.tuning import Folded, Lines, best_gain, own_gain
 from augcond.experiments.tuning.folds import block_counts, blocks_of, draw_folds
+from augcond.experiments.tuning.schedule import Pilot
+from augcond.experiments.tuning.study import by_turns
 
 RESULT = Path(__file__).parent / "results" / "tuning_coverage.json"
 CLASSES, WIDTH, TESTED = 8, 8, 300
 AMOUNT = 12
 """Images of a class that a candidate makes, and that each fold uses."""
 TRAININGS, LATER = 4, 3
+FINALISTS = 3
+"""Candidates of the last round, where there were more in the first."""
 MARKS = "<!-- simulated: python -m benchmarks.tuning --coverage -->", "<!-- end of what was simulated -->"
 KINDS = ("cross-fitted", "the same, where chosen", "not cross-fitted")
 
@@ -43,7 +47,7 @@ class Cell:
 
     Attributes:
         counts: real images of each class, of which those of a long tail fall from the first to the second.
-        candidates: of the last round.
+        candidates: of the only round; more than four are cut to `FINALISTS` by a first one.
         wrong: how far, on average, a candidate's images are drawn away; far ones harm.
         folds: of each cross-validation.
     """
@@ -53,11 +57,16 @@ class Cell:
     wrong: float
     folds: int
 
+    @property
+    def is_cut(self) -> bool:
+        """Whether a round before the last cuts the candidates."""
+        return self.candidates > 4
+
 
 def grid() -> Iterator[Cell]:
     """Yield the cells."""
     counts = ((2, 2), (4, 4), (8, 8), (16, 16), (60, 3))
-    for one, candidates, wrong in itertools.product(counts, (1, 4), (0.5, 1.5)):
+    for one, candidates, wrong in itertools.product(counts, (1, 4, 24), (0.5, 1.5)):
         yield Cell(one, candidates, wrong, min(5, one[0]))
 
 
@@ -105,7 +114,7 @@ def _world(cell: Cell, rng: np.random.Generator) -> _World:
 
 
 def _right(
-    world: _World, real: np.ndarray, candidate: int | None, judged: tuple[np.ndarray, np.ndarray], seed: int
+    world: _World, real: np.ndarray, candidate: int | None, judged: tuple[np.ndarray, np.ndarray], seed: list[int]
 ) -> np.ndarray:
     """Return which of the judged images a training on `real` (places) and the candidate's images gets right."""
     rng = np.random.default_rng(seed)
@@ -134,27 +143,41 @@ def simulate(cell: Cell, seed: int) -> dict[str, tuple[bool, float, float]]:
     """Return of each kind of interval whether it held the measured gain, its half width, and the estimate's error."""
     rng = np.random.default_rng(seed)
     world = _world(cell, rng)
-    arms: list[int | None] = [None, *range(cell.candidates)]
-    right = np.zeros((len(arms), TRAININGS, len(world.labels)), dtype=bool)
-    for training in range(TRAININGS):
-        for fold in range(cell.folds):
-            out = world.held == fold
-            for place, arm in enumerate(arms):
-                judged = (world.real[out], world.labels[out])
-                drawn = 10_000 * seed + 100 * training + 10 * fold + place
-                right[place, training, out] = _right(world, np.flatnonzero(~out), arm, judged, drawn)
-    made = {str(number): right[number + 1] for number in range(cell.candidates)}
-    folded = Folded(world.labels, right[0], made)
-    best, gain = best_gain(folded, later=LATER, seed=seed)
+
+    def judged(candidates: Sequence[int], trainings: Sequence[int]) -> Folded:
+        right: dict[str, np.ndarray] = {}
+        for arm in (None, *candidates):
+            rows = np.zeros((len(trainings), len(world.labels)), dtype=bool)
+            for row, training in zip(rows, trainings, strict=True):
+                for fold in range(cell.folds):
+                    out = world.held == fold
+                    drawn = [seed, training, fold, 0 if arm is None else arm + 1]
+                    row[out] = _right(world, np.flatnonzero(~out), arm, (world.real[out], world.labels[out]), drawn)
+            right[str(arm)] = rows
+        return Folded(world.labels, right.pop(str(None)), right)
+
+    candidates: list[int] = list(range(cell.candidates))
+    lines: Lines | None = None
+    if cell.is_cut:
+        first = judged(candidates, [0])
+        scores = [first.side_scores(str(number)) for number in candidates]
+        ranked = (
+            sorted(candidates, key=lambda each: -scores[each][0]),
+            sorted(candidates, key=lambda each: -scores[each][1]),
+        )
+        one, other = by_turns(ranked, {each: str(each) for each in candidates}, Pilot(FINALISTS, 0, FINALISTS))
+        lines = [str(each) for each in one], [str(each) for each in other]
+        candidates = sorted({*one, *other})
+    folded = judged(candidates, range(1, TRAININGS + 1))
+    best, gain = best_gain(folded, later=LATER, lines=lines)
     naive = own_gain(folded, best, later=LATER)
     everything, test = np.arange(len(world.labels)), (world.test, world.test_labels)
-    measured = np.mean(
-        [
-            _right(world, everything, int(best), test, 7_000_000 + 10 * seed + later).mean()
-            - _right(world, everything, None, test, 8_000_000 + 10 * seed + later).mean()
-            for later in range(LATER)
-        ]
-    )
+
+    def measured_of(arm: int | None) -> float:
+        drawn = [[seed, 1000 + later, 0 if arm is None else 1] for later in range(LATER)]
+        return float(np.mean([_right(world, everything, arm, test, each).mean() for each in drawn]))
+
+    measured = measured_of(int(best)) - measured_of(None)
     found = dict(zip(KINDS, (gain, gain, naive), strict=True))
     if gain.mean <= 0:
         del found[KINDS[1]]  # real images alone would be
@@ -202,13 +225,14 @@ def summary(cells: Sequence[dict[str, Any]]) -> str:
 def table(values: Mapping[str, Any]) -> str:
     """Return the table of docs/tuning.md from what `run` writes, and a sentence on how often the interval holds."""
     cells = values["cells"]
-    heads = ["candidates of the last round", "estimate", "holds what is measured", "in the worst cell", "half width"]
+    heads = ["candidates", "estimate", "holds what is measured", "in the worst cell", "half width"]
     lines = [f"| {' | '.join([*heads, 'off by, on average'])} |", "|" + "---|" * (len(heads) + 1)]
     for candidates, kind in itertools.product(sorted({cell["candidates"] for cell in cells}), KINDS):
         told = [cell[kind] for cell in cells if cell["candidates"] == candidates and kind in cell]
         held, width, bias = (100 * np.array([one[key] for one in told]) for key in ("coverage", "half_width", "bias"))
         means = f"{held.mean():.1f} % | {held.min():.1f} % | {width.mean():.1f} | {bias.mean():+.1f}"
-        lines.append(f"| {candidates} | {kind} | {means} |")
+        rounds = f"{candidates}, cut to {FINALISTS}" if candidates > 4 else f"{candidates}"
+        lines.append(f"| {rounds} | {kind} | {means} |")
     every = [(100 * cell[KINDS[0]]["coverage"], cell["counts"]) for cell in cells]
     least, counts = min(every)
     images = " to ".join(map(str, dict.fromkeys(counts)))

@@ -210,7 +210,7 @@ class Pair:
         folder = RunFolder(config.run)
         # Of its record, not of its run, which may lie on another machine.
         tuned = read_record(self.results, f"{self.name}/tune-{budget}") or {}
-        found: Any = SimpleNamespace(chosen=tuned["chosen"], settings=tuned["settings"])
+        found: Any = SimpleNamespace(**{key: tuned[key] for key in ("chosen", "settings", "gain")})
         name = candidate_of(found.settings).name if found.chosen != REAL_ONLY else REAL_ONLY
         known = read_record(self.results, f"{self.name}/grid/{name}")
         if known is not None and known["fingerprint"] == self.grid_fingerprint:

@@ -7,16 +7,19 @@ seldom is.
 
 **The winner's curse.** The best of many looks better than it is. So one half of the trainings and one half of the real
 images pick the best candidate, and its gain is read off the other half of the trainings on the other half of the
-images; every way round, over all pairings of the trainings and `HALVINGS` random halvings of the images within classes.
-Halves of the trainings alone would not do: all trainings are judged on the same real images and saw the same generated
-ones, so what is luck there is luck in both halves.
+images; every way round. Halves of the trainings alone would not do: all trainings are judged on the same real images
+and saw the same generated ones, so what is luck there is luck in both halves.
+
+Earlier rounds pick too: the few that are left of 24 were the lucky ones on these very images. So the images have two
+*sides*, drawn once, and each side has a *line*: the candidates that it keeps itself, round by round. Sides take turns
+at keeping, all that either keeps goes on, and what is picked from one side's line is read off the other side. In the
+only round of a tuning nothing was picked before: there, `HALVINGS` random halvings take the place of the sides.
 
 **The interval.** It is for what will be measured once, by a few trainings on the full set, so it has three parts: the
 real images that the gain is read off (their variance within classes); the trainings that it is read off; the trainings
 of the run that will measure it. Folds share training images, so a mean over folds could vary more than that; `python -m
 benchmarks.tuning --coverage` simulates it with classifiers that do, and over all its cells the interval holds what is
-measured in 96 % (with two images a class in 89 to 95 %). What it cannot know: that a pilot has fewer images than the
-run, and a fold fewer real ones.
+measured in COVERAGE. What it cannot know: that a pilot has fewer images than the run, and a fold fewer real ones.
 """
 
 from __future__ import annotations
@@ -167,8 +170,18 @@ class Folded:
     @property
     def weights(self) -> np.ndarray:
         """What each image counts in the class mean, (N,)."""
-        counts = np.bincount(self.labels)
-        return np.asarray(1 / (len(counts) * counts[self.labels]))
+        return self._weights(np.ones(len(self.labels), dtype=bool))
+
+    def _weights(self, on: np.ndarray) -> np.ndarray:
+        """Return what each image counts in the class mean over some of them, bool (N,); zero for the others."""
+        counts = np.bincount(self.labels[on], minlength=int(self.labels.max()) + 1)
+        return np.where(on, 1 / (len(counts) * np.maximum(1, counts)[self.labels]), 0.0)
+
+    @property
+    def sides(self) -> tuple[np.ndarray, np.ndarray]:
+        """The two sides of the images, each bool (N,): the same for all rounds, since they follow from the labels."""
+        half = next(_halves(self.labels, np.random.default_rng(0)))
+        return half, ~half
 
     def differences(self, name: str) -> np.ndarray:
         """Return candidate minus real images alone, (T, N)."""
@@ -178,24 +191,40 @@ class Folded:
         """Return the gain of a candidate over all its trainings and images."""
         return float((self.differences(name).mean(axis=0) * self.weights).sum())
 
+    def side_scores(self, name: str) -> tuple[float, float]:
+        """Return the gain of a candidate on each side, over all its trainings."""
+        gained = self.differences(name).mean(axis=0)
+        one, other = (float(gained @ self._weights(side)) for side in self.sides)
+        return one, other
 
-def best_gain(folded: Folded, *, later: int, seed: int = 0) -> tuple[str, Gain]:
+
+Lines = tuple[Sequence[str], Sequence[str]]
+"""Names of the candidates that each side has kept."""
+
+
+def best_gain(folded: Folded, *, later: int, lines: Lines | None = None) -> tuple[str, Gain]:
     """Return the best candidate by all trainings and images, and an estimate of its gain that is free of picking.
 
     Args:
         folded: all candidates of a round.
         later: trainings of the run that will measure the gain, which the interval is for.
-        seed: of the halvings.
+        lines: of the round's candidates; None where no round before has picked any.
     """
     names = list(folded.made)
     differences = np.stack([folded.differences(name) for name in names])
     read = np.zeros(len(folded.labels))
     count = np.zeros(len(folded.labels))
     pairings = list(_pairings(folded.real.shape[0]))
-    for half in _halves(folded.labels, np.random.default_rng(seed)):
+    halves = (
+        zip(_halves(folded.labels, np.random.default_rng(0)), itertools.repeat(names), strict=False)
+        if lines is None
+        else zip(folded.sides, lines, strict=True)
+    )
+    for half, line in halves:
+        places = np.array([names.index(name) for name in line])
         for picking, reading in pairings:
             weights = np.where(half, folded.weights, 0.0)
-            picked = int((differences[:, picking].mean(axis=1) @ weights).argmax())
+            picked = places[(differences[places][:, picking].mean(axis=1) @ weights).argmax()]
             read[~half] += differences[picked][reading].mean(axis=0)[~half]
             count[~half] += 1
     best = max(names, key=folded.score)

@@ -104,7 +104,7 @@ def test_what_is_done_is_not_done_again(root, outcome, monkeypatch, unopened):
     with pytest.raises(RunMismatchError, match="budget"):
         tune(small(root), "41", effort=SMALL)
     monkeypatch.setattr(tuning, "METHOD", 0)
-    with pytest.raises(RunMismatchError, match="method of tuning: the run has 3"):
+    with pytest.raises(RunMismatchError, match="method of tuning: the run has 4"):
         tune(small(root), "40", effort=SMALL)
 
 

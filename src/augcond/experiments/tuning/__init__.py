@@ -2,16 +2,15 @@
 
 **Judged by cross-validation.** A *training* of a candidate is one stratified cross-validation over the real training
 images: each fold is held out once and judged by a classifier that was trained on the others and on generated images.
-Every training has folds and a training seed of its own, the same for all candidates, so that these compare in pairs
+Folds are drawn once; every training has a seed of its own, the same for all candidates, so that these compare in pairs
 with each other and with real images alone. A class of two images has each left out once; a class of one is trained on
 and never judged; where every class has one there are no folds, and the config's own settings are returned, unjudged.
 The test set is never opened: the configs of all candidates name none.
 
 **One generation serves every fold** (`folds.py`). A fold leaves out every generated image any of whose sources is held
-out. A recipe of two sources keeps fewer images in a fold than a recipe of one, so all candidates of a round get as many
-of each class as the one that keeps the fewest, the first in the order of the plan. Where classes have two images each,
-a recipe of two sources keeps none: it is left out, and said so. Recipes whose images depend on real images that are no
-sources of theirs (means of classes, nearest pairs) are left out too.
+out, so each image is made of real ones that the same fold holds out: every fold then uses as many images of each class
+of any recipe. Recipes whose images depend on real images that are no sources of theirs (means of classes, nearest
+pairs, across classes) are left out, and said so.
 
 **Halving with growing pilots** (`schedule.py`). Some 24 named candidates (`candidates.py`): sets of images that differ
 in recipe, guidance, dropout, mixing and steps in several ways at once, and for each set how it is trained on (share,
@@ -24,8 +23,8 @@ the generator's image encoder judges all, training judges eight, and only where 
 more does it rank the others. What it cannot see (the counts of the loss) it does not decide between.
 
 **The last round** trains each finalist four times, and what its best is worth is estimated as `evaluation/tuning.py`
-says, so that neither luck of the training nor of the images that picked it is counted as gain. Real images alone are a
-candidate: they are chosen where that estimate is not above 0.
+says, so that neither luck of the training nor of the images that picked it, in whichever round, is counted as gain.
+Real images alone are a candidate: they are chosen where that estimate is not above 0.
 
 **Several processes** (`tune.py`) share a tuning as they share a run: what is to be done is a list that each derives
 from the study and the records on disk; who claims an entry does it, and a record is written whole and last. What a

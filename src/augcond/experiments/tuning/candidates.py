@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from augcond import registry
-from augcond.conditioning import Recipe, find_recipe
+from augcond.conditioning import Recipe, check_conditioning, find_recipe
 from augcond.config import parse_config
 from augcond.errors import ConfigError, GeneratorError
 from augcond.evaluation.results import REAL_ONLY
@@ -118,36 +118,51 @@ def _plain(value: Any) -> str:
 
 
 def designed(config: RunConfig) -> tuple[list[Candidate], list[str]]:
-    """Return the sets of images of the design, and the recipes that are left out, each with the reason.
+    """Return the sets of images of the design, and what is left out, each with the reason.
 
     Args:
         config: what they start from.
     """
-    known: dict[str, str | None] = {}
     found: dict[str, Candidate] = {}
+    left_out: dict[str, str] = {}
     for row in _DESIGN:
-        recipe = str(row.get(RECIPE, config.conditioning.recipe_names[0]))
-        if RECIPE in row and recipe not in registry.recipes:
+        if RECIPE in row and row[RECIPE] not in registry.recipes:
             continue  # of another version
-        if recipe not in known:
-            known[recipe] = _obstacle(config, recipe)
-        if known[recipe] is None:
-            values = {key: _levels(config, STEPS)[0] if value == _HALF else value for key, value in row.items()}
-            candidate = candidate_of({key: value for key, value in values.items() if value != value_of(config, key)})
+        values = {key: _levels(config, STEPS)[0] if value == _HALF else value for key, value in row.items()}
+        candidate = candidate_of({key: value for key, value in values.items() if _differs(config, key, value)})
+        why = obstacle(config, candidate)
+        if why is None:
             found.setdefault(candidate.name, candidate)
-    return list(found.values()), [f"{recipe}: {why}" for recipe, why in known.items() if why]
+        else:
+            # Of a recipe that is left out altogether one line is enough.
+            alone = {RECIPE: recipe_of(config, candidate)}
+            name = alone[RECIPE] if obstacle(config, candidate_of(alone)) == why else candidate.name
+            left_out.setdefault(name, why)
+    if not _is_guided(config):
+        left_out[GUIDANCE] = f"the config guides nothing ({value_of(config, GUIDANCE):g}), so it stays as it is"
+    return list(found.values()), [f"{name}: {why}" for name, why in left_out.items()]
 
 
-def _obstacle(config: RunConfig, recipe: str) -> str | None:
-    """Return why a recipe cannot be tried with this generator and these images; None where it can."""
-    conditioning = config.conditioning.model_copy(update={"recipe": (_full(config, recipe),)})
+def obstacle(config: RunConfig, candidate: Candidate) -> str | None:
+    """Return why a candidate cannot be tried with this generator and these images; None where it can."""
+    if find_recipe(_full(config, recipe_of(config, candidate))).across:
+        return "its second source is of another class, where another fold may hold it out"
+    full = config_of(config, candidate.settings, config.run, None)
     try:
-        check_recipes(config.generator, conditioning)
+        check_conditioning(full.conditioning)
+        check_recipes(full.generator, full.conditioning)
     except (ConfigError, GeneratorError) as error:
         return str(error)
-    if find_recipe(_full(config, recipe)).across:
-        return "its second source is of another class, where another fold may hold it out"
     return None
+
+
+def _is_guided(config: RunConfig) -> bool:
+    """Return whether guidance is on: models that were distilled to do without refuse any other value."""
+    return config.generator.guidance_scale > 1
+
+
+def _differs(config: RunConfig, key: str, value: Any) -> bool:
+    return value != value_of(config, key) and (key != GUIDANCE or _is_guided(config))
 
 
 def _full(config: RunConfig, recipe: str) -> str:
@@ -237,6 +252,7 @@ def _applies(config: RunConfig, recipe: Recipe, key: str) -> bool:
         ALPHA: recipe.mixes,
         STRENGTH: recipe.initial,
         COUNTS: config.training.loss in _COUNTING,
+        GUIDANCE: _is_guided(config),
     }.get(key, True)
 
 
@@ -252,7 +268,7 @@ def config_of(
     amounts: Mapping[str, int] | None,
     rounds: Path | None = None,
 ) -> RunConfig:
-    """Return the config of a run with these settings.
+    """Return the config of a run with these settings; what its recipe does not take is as if it were not there.
 
     Args:
         config: what they start from.
@@ -263,13 +279,24 @@ def config_of(
     """
     overrides = {key: value for key, value in settings.items() if key != AMOUNT} | {"run": str(run)}
     overrides[RECIPE] = _full(config, str(settings.get(RECIPE, value_of(config, RECIPE))))
-    overrides |= {"training.arms": None, "evaluation.primary": []}
+    overrides |= {"training.arms": None, "evaluation.primary": [], **_not_taken(config, find_recipe(overrides[RECIPE]))}
     if amounts is not None:
         overrides |= {"plan.fill_to": None, "plan.per_class": dict(amounts)}
     if rounds is not None:
         overrides["plan.rounds"] = str(rounds)
     texts = tuple(f"{key}={json.dumps(value)}" for key, value in overrides.items())
     return parse_config(config.model_dump(mode="json"), texts, origin="a candidate")
+
+
+def _not_taken(config: RunConfig, recipe: Recipe) -> dict[str, Any]:
+    """Return the neutral value of each key that the config sets and that does not apply to a recipe."""
+    takes = {
+        "conditioning.sources": recipe.source_count(config.conditioning) > 2,
+        "conditioning.interpolation": recipe.embeddings == "mixup",
+        "generator.away_from": recipe.source_count(config.conditioning) > 0 and not recipe.initial,
+    }
+    neutral = {"conditioning.sources": 2, "conditioning.interpolation": "linear", "generator.away_from": None}
+    return {key: neutral[key] for key, taken in takes.items() if not taken and value_of(config, key) != neutral[key]}
 
 
 def arm_of(config: RunConfig, recipe: str | None) -> Arm:

@@ -77,13 +77,14 @@ def even_clean(
         labels: of the images of a set, (M,).
         sources: of each.
         held_out: see `clean_rows`.
-        counts: how many, (C,); at most as many as are clean.
+        counts: how many, (C,), or all that are clean.
     """
     clean = clean_rows(sources, held_out)
     chosen = np.zeros(len(labels), dtype=bool)
     for label, count in enumerate(counts):
         own = np.flatnonzero(clean & (labels == label))
-        chosen[own[np.arange(count) * len(own) // max(1, count)]] = True
+        taken = min(count, len(own))
+        chosen[own[np.arange(taken) * len(own) // max(1, taken)]] = True
     return np.flatnonzero(chosen)
 
 

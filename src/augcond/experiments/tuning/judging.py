@@ -26,6 +26,7 @@ from augcond.training.synthetic import SyntheticRows, read_synthetic
 from augcond.training.trainer import train_one
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from torch import Tensor
@@ -86,11 +87,14 @@ class Bench:
         """Return the run folder of a set of images."""
         return RunFolder(self.folder.cell_path("pilot", set_name, self.config.plan.seed))
 
-    def rows(self, set_name: str, images: int) -> SyntheticRows:
-        """Return the images of a set, whose pilot has grown to `images`."""
-        if (set_name, images) not in self._rows:
-            self._rows[set_name, images] = read_synthetic(self.run(set_name))
-        return self._rows[set_name, images]
+    def rows(self, set_name: str, standing: Standing) -> SyntheticRows:
+        """Return the images that a set has by the end of a round, whatever it has grown to since."""
+        key = (set_name, standing.number)
+        if key not in self._rows:
+            rows = read_synthetic(self.run(set_name))
+            made = np.array(standing.sets[set_name])
+            self._rows[key] = chosen_rows(rows, np.flatnonzero(rows.index < made[rows.labels]))
+        return self._rows[key]
 
     def real_set(self, size: int, *, photos: bool) -> ImageSet:
         """Return all real images at `size` pixels."""
@@ -99,11 +103,11 @@ class Bench:
             self._loaded[key] = real_images(self.real, size, self._max_bytes, None, photos=photos)
         return self._loaded[key]
 
-    def made_set(self, set_name: str, images: int, size: int, *, photos: bool) -> ImageSet:
-        """Return all images of a set at `size` pixels; of the last set that was asked for they stay in memory."""
-        key = (set_name, images, size, photos)
+    def made_set(self, set_name: str, standing: Standing, size: int, *, photos: bool) -> ImageSet:
+        """Return what `rows` names, at `size` pixels; of the last set that was asked for it stays in memory."""
+        key = (set_name, standing.number, size, photos)
         if key not in self._loaded:
-            rows = self.rows(set_name, images)
+            rows = self.rows(set_name, standing)
             for other in [other for other in self._loaded if isinstance(other, tuple) and len(other) == len(key)]:
                 if other[:2] != key[:2]:
                     del self._loaded[other]
@@ -119,10 +123,10 @@ class Bench:
         """Return the features of the real images by the generator's encoder, (N, D)."""
         return self._known_features(REAL_ONLY, lambda size: self.real_set(size, photos=False))
 
-    def made_features(self, set_name: str, images: int) -> Tensor:
-        """Return the features of the images of a set, (M, D)."""
+    def made_features(self, set_name: str, standing: Standing) -> Tensor:
+        """Return the features of the images that `rows` names, (M, D)."""
         return self._known_features(
-            f"{set_name} {images}", lambda size: self.made_set(set_name, images, size, photos=False)
+            f"{set_name} {standing.number}", lambda size: self.made_set(set_name, standing, size, photos=False)
         )
 
     def _known_features(self, name: str, load: Any) -> Tensor:
@@ -138,15 +142,13 @@ class Standing:
 
     Attributes:
         number: of the round.
-        images: that each pilot was to have.
-        used: how many of them a fold uses of each class, (C,).
-        sets: their names.
+        used: how many images of each set a fold uses of each class, (C,).
+        sets: how many images each set has of each class by the end of the round, (C,), by its name.
     """
 
     number: int
-    images: int
     used: tuple[int, ...]
-    sets: tuple[str, ...]
+    sets: Mapping[str, tuple[int, ...]]
 
     @property
     def name(self) -> str:
@@ -204,11 +206,11 @@ def train_folds(bench: Bench, standing: Standing, candidate: Candidate | None, t
 def used_rows(bench: Bench, standing: Standing, candidate: Candidate, held: np.ndarray) -> np.ndarray:
     """Return the positions of the generated images that a candidate trains on where `held` real images are held out."""
     out = frozenset(bench.keys[place] for place in held)
-    sets = [bench.rows(name, standing.images) for name in standing.sets]
+    sets = [bench.rows(name, standing) for name in standing.sets]
     counts = common_counts([(rows.labels, rows.sources) for rows in sets], out, len(bench.real.classes))
     # Images that failed are missing of all sets alike.
     counts = np.ceil(np.minimum(counts, standing.used) * candidate.amount).astype(int)
-    rows = bench.rows(candidate.set_name, standing.images)
+    rows = bench.rows(candidate.set_name, standing)
     return even_clean(rows.labels, rows.sources, out, counts)
 
 
@@ -224,7 +226,7 @@ def _fold(bench: Bench, standing: Standing, candidate: Candidate | None, held: n
         folder = bench.run(candidate.set_name)
         config = config_of(bench.config, candidate.settings, folder.path, None)
         recipe = None if alone else str(value_of(config, RECIPE))
-        rows = chosen_rows(bench.rows(candidate.set_name, standing.images), used)
+        rows = chosen_rows(bench.rows(candidate.set_name, standing), used)
     split = Split("tuning", training, (), tuple(key for key in keys if key not in out))
     experiment = Experiment(
         config=config,
@@ -235,7 +237,7 @@ def _fold(bench: Bench, standing: Standing, candidate: Candidate | None, held: n
         rows=rows,
         held_out={},
     )
-    images = _FoldImages(bench, experiment, candidate, standing.images, used)
+    images = _FoldImages(bench, experiment, candidate, standing, used)
     arm = arm_of(config, recipe)
     model, card = train_one(images, arm, training)
     judged = images.real_set(_judged_size(images, arm), held)
@@ -262,10 +264,15 @@ class _FoldImages(RunImages):
     """The images of one fold, taken from those of all folds, which are loaded once."""
 
     def __init__(
-        self, bench: Bench, experiment: Experiment, candidate: Candidate | None, images: int, used: np.ndarray | None
+        self,
+        bench: Bench,
+        experiment: Experiment,
+        candidate: Candidate | None,
+        standing: Standing,
+        used: np.ndarray | None,
     ) -> None:
         super().__init__(experiment)
-        self._bench, self._candidate, self._images, self._used = bench, candidate, images, used
+        self._bench, self._candidate, self._standing, self._used = bench, candidate, standing, used
         self._places = {key: place for place, key in enumerate(bench.keys)}
         self._encoders = bench._encoders
 
@@ -280,7 +287,7 @@ class _FoldImages(RunImages):
     def _load_added(self, arm: Arm, size: int, photos: bool) -> ImageSet:
         if arm.kind == "real-only" or self._candidate is None or self._used is None:
             return super()._load_added(arm, size, photos)
-        whole = self._bench.made_set(self._candidate.set_name, self._images, size, photos=photos)
+        whole = self._bench.made_set(self._candidate.set_name, self._standing, size, photos=photos)
         return whole.take(self._used.tolist())
 
     @property
@@ -307,8 +314,8 @@ def probe_folds(bench: Bench, standing: Standing, candidate: Candidate | None) -
         sets = [(real[kept], labels[kept], 1.0)]
         if candidate is not None:
             used = used_rows(bench, standing, candidate, held)
-            rows = bench.rows(candidate.set_name, standing.images)
-            made = bench.made_features(candidate.set_name, standing.images)[used]
+            rows = bench.rows(candidate.set_name, standing)
+            made = bench.made_features(candidate.set_name, standing)[used]
             share = training.synthetic_share if len(used) else 0.0
             sets = [(real[kept], labels[kept], 1 - share), (made, torch.from_numpy(rows.labels[used]), share)]
         predicted = _linear(sets, len(bench.real.classes), real[held])

@@ -108,18 +108,19 @@ def schedule_of(budget: int, classes: int, planned: int, designed: int, effort: 
         raise ConfigError(
             f"--budget {budget}: two pilots of {classes} classes take {2 * fewest} images at least; more are better"
         )
+    finalists = min(effort.finalists, effort.candidates)
     # Where three rounds would begin with no more sets than the last one has, that is the only one.
-    bought = max(budget // (3 * fewest), min(effort.finalists, budget // fewest))
+    bought = max(budget // (3 * fewest), min(finalists, budget // fewest))
     sets = min(designed + effort.proposed, effort.sets, effort.candidates, bought)
     proposed = min(effort.proposed, sets // 3, max(0, sets - 4))
     sets = min(sets, designed + proposed)
-    if sets <= effort.finalists:
+    if sets <= finalists:
         sets = min(sets, designed)
         images = min(budget // sets, planned)
-        return Schedule((Pilot(sets, images, effort.finalists),), 0, sets * images)
-    steps = [sets, effort.finalists]
-    if sets > 2 * effort.finalists:
-        steps.insert(1, round((sets * effort.finalists) ** 0.5))
+        return Schedule((Pilot(sets, images, finalists),), 0, sets * images)
+    steps = [sets, finalists]
+    if sets > 2 * finalists:
+        steps.insert(1, round((sets * finalists) ** 0.5))
     pilots: list[Pilot] = []
     grown = spent = 0
     for number, count in enumerate(steps):
@@ -128,7 +129,7 @@ def schedule_of(budget: int, classes: int, planned: int, designed: int, effort: 
         spent += count * (made - grown)
         grown = made
         last = number == len(steps) - 1
-        pilots.append(Pilot(count, grown, effort.finalists if last else min(2 * count, effort.candidates)))
+        pilots.append(Pilot(count, grown, finalists if last else min(2 * count, effort.candidates)))
     return Schedule(tuple(pilots), proposed, spent)
 
 

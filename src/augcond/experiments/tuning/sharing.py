@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -55,7 +55,7 @@ class Shared:
         here = f"(round {number + 1} of {len(self.schedule.pilots)})"
 
         def left() -> list[str]:
-            return [name for name in sets if not self._is_grown(name, self.made(sets[name], number))]
+            return [name for name in sets if not self._is_grown(name, sum(self.made(sets[name], number)))]
 
         def make(name: str) -> None:
             run = self._set_config(name, sets[name], number)
@@ -66,7 +66,7 @@ class Shared:
             claim = self.claims.take(f"images-{number}-{name}")
             if claim is not None:
                 with self.claims.giving_back(claim):
-                    if not self._is_grown(name, self.made(sets[name], number)):
+                    if not self._is_grown(name, sum(self.made(sets[name], number))):
                         make(name)
         for name in left():
             make(name)
@@ -76,7 +76,8 @@ class Shared:
         if not run.plan_path.exists():
             return False
         plan = run.read_plan()
-        return len(plan.plan) >= images and None not in run.markers(plan)
+        # It grows only once a round is through: what is larger was whole, and may be growing now.
+        return len(plan.plan) > images or (len(plan.plan) == images and None not in run.markers(plan))
 
     def _set_config(self, name: str, images: Settings, number: int) -> RunConfig:
         """Return the config of the run that makes a set of images, as large as it is by the end of a round."""
@@ -105,19 +106,23 @@ class Shared:
         """Return how many images a fold uses of each class in round `number`, (C,)."""
         return used_of_blocks(self.ground.blocks, self._asked(number))
 
-    def made(self, images: Settings, number: int) -> int:
-        """Return how many images a set has by the end of round `number`."""
+    def made(self, images: Settings, number: int) -> tuple[int, ...]:
+        """Return how many images a set has of each class by the end of round `number`, (C,)."""
         if not takes_sources(self.bench.config, candidate_of(images)):
-            return int(self.used(number).sum())
-        return made_of_blocks(self.ground.blocks, self._asked(number))
+            return tuple(self.used(number).tolist())
+        blocks = self.ground.blocks
+        return tuple((block_counts(blocks, self._asked(number)) * blocks).tolist())
 
-    def trained(self, standing: Standing, candidates: Sequence[Candidate], trainings: int) -> dict[str, float]:
-        """Return the gain of each candidate over so many trainings, which are done where they are not yet."""
+    def standing(self, sets: Mapping[str, Settings], number: int) -> Standing:
+        """Return the sets of round `number`."""
+        made = {name: self.made(images, number) for name, images in sets.items()}
+        return Standing(number, tuple(self.used(number).tolist()), made)
+
+    def trained(self, standing: Standing, candidates: Sequence[Candidate], trainings: Sequence[int]) -> Folded:
+        """Return who is right over these trainings of candidates, which are done where they are not yet."""
         alone: list[Candidate | None] = [None]
-        units = [(each, training) for each in (*alone, *candidates) for training in range(trainings)]
-        self._share(standing, units)
-        folded = self.folded(standing, [each.name for each in candidates], trainings)
-        return {name: folded.score(name) for name in folded.made}
+        self._share(standing, [(each, training) for each in (*alone, *candidates) for training in trainings])
+        return self._folded(standing, candidates, trainings)
 
     def _share(self, standing: Standing, units: Sequence[tuple[Candidate | None, int]]) -> None:
         """Do trainings that are not recorded and that nobody else is at, until all are recorded."""
@@ -152,30 +157,24 @@ class Shared:
                     train_folds(self.bench, standing, candidate, training)
             yield candidate, training
 
-    def folded(self, standing: Standing, names: Sequence[str], trainings: int) -> Folded:
-        """Return what the records say of candidates."""
+    def _folded(self, standing: Standing, candidates: Sequence[Candidate], trainings: Sequence[int]) -> Folded:
         judged, labels = self._judged_images()
 
         def right(name: str) -> np.ndarray:
-            paths = [record_path(self.bench, standing, name, training) for training in range(trainings)]
+            paths = [record_path(self.bench, standing, name, training) for training in trainings]
             return np.stack([read_right(self.bench, path)[judged] for path in paths])
 
-        return Folded(labels, right(REAL_ONLY), {name: right(name) for name in names})
+        return Folded(labels, right(REAL_ONLY), {each.name: right(each.name) for each in candidates})
 
-    def probed(self, standing: Standing, candidates: Sequence[Candidate]) -> dict[str, float]:
-        """Return the gain of each candidate by the cheap judge."""
+    def probed(self, standing: Standing, candidates: Sequence[Candidate]) -> Folded:
+        """Return who is right by the cheap judge, which is asked where it was not yet."""
+        judged, labels = self._judged_images()
+        made: dict[str, np.ndarray] = {}
         with self.progress("candidates probed") as told:
             told.start(len(candidates))
             for each in candidates:
-                probed(self.bench, standing, each)
+                made[each.name] = probed(self.bench, standing, each)[judged][None]
                 told.advance(1, 0)
-        folded = self.probed_folds(standing, candidates)
-        return {name: folded.score(name) for name in folded.made}
-
-    def probed_folds(self, standing: Standing, candidates: Sequence[Candidate]) -> Folded:
-        """Return what the records of the cheap judge say of candidates."""
-        judged, labels = self._judged_images()
-        made = {each.name: probed(self.bench, standing, each)[judged][None] for each in candidates}
         return Folded(labels, probed(self.bench, standing, None)[judged][None], made)
 
     def _judged_images(self) -> tuple[np.ndarray, np.ndarray]:

@@ -10,11 +10,12 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from augcond.errors import MissingExtraError, RunMismatchError
-from augcond.experiments.tuning.candidates import Candidate, candidate_of, parameters, suggested
+from augcond.experiments.tuning.candidates import Candidate, candidate_of, obstacle, parameters, suggested
 from augcond.files import make_folder, naming
 from augcond.sealed import unfit
 from augcond.store.fingerprint import differences
@@ -33,9 +34,12 @@ if TYPE_CHECKING:
     from optuna import Study, Trial
 
     from augcond.config import RunConfig
-    from augcond.experiments.tuning.schedule import Schedule
+    from augcond.evaluation.tuning import Folded, Lines
+    from augcond.experiments.tuning.schedule import Pilot, Schedule
 
 _NAME = "tuning"
+_SIDES = "sides of round {round}"
+"""What a trial scored on each side."""
 _OPEN = (TrialState.RUNNING, TrialState.WAITING)
 
 
@@ -54,7 +58,8 @@ class Halving(BasePruner):
     """Cuts all but the best of a round, once all of the round have been reported.
 
     Optuna's own successive halving lets each trial go on as it comes, compared with those that came before; here the
-    candidates of a round are compared on the same folds, so it waits for all.
+    candidates of a round are compared on the same folds, so it waits for all. Each side of the real images keeps a line
+    of its own: see `augcond.evaluation.tuning`.
 
     Args:
         schedule: how many candidates and sets of images each round has.
@@ -69,19 +74,55 @@ class Halving(BasePruner):
         return step is not None and trial.number not in self.going_on(study.get_trials(deepcopy=False), step)
 
     def going_on(self, trials: Sequence[FrozenTrial], number: int) -> list[int]:
-        """Return the numbers of the trials that go on from round `number`, the best first."""
+        """Return the numbers of the trials that go on from round `number`: what either side keeps."""
         if number + 1 >= len(self._schedule.pilots):
             return [trial.number for trial in trials]
-        limit = self._schedule.pilots[number + 1]
-        reported = [trial for trial in trials if number in trial.intermediate_values]
-        sets: list[str] = []
-        kept: list[int] = []
-        for trial in sorted(reported, key=lambda trial: (-trial.intermediate_values[number], trial.number)):
-            own = str(trial.user_attrs["set"])
-            if len(kept) < limit.candidates and (own in sets or len(sets) < limit.sets):
-                sets += [] if own in sets else [own]
-                kept.append(trial.number)
-        return kept
+        one, other = self.lines(trials, number + 1)
+        return list(dict.fromkeys([*one, *other]))
+
+    def lines(self, trials: Sequence[FrozenTrial], number: int) -> tuple[list[int], list[int]]:
+        """Return the numbers of the trials that each side has in round `number`, the best of the round before first."""
+        if number == 0:
+            everything = [trial.number for trial in trials]
+            return everything, everything
+        before = self.lines(trials, number - 1)
+        known = {trial.number: trial for trial in trials if number - 1 in trial.intermediate_values}
+
+        def ranked(side: int) -> list[int]:
+            scores = {
+                place: trial.user_attrs[_SIDES.format(round=number - 1)][side]
+                for place, trial in known.items()
+                if place in before[side]
+            }
+            return sorted(scores, key=lambda place: (-scores[place], place))
+
+        sets = {place: str(trial.user_attrs["set"]) for place, trial in known.items()}
+        return by_turns((ranked(0), ranked(1)), sets, self._schedule.pilots[number])
+
+
+def by_turns(
+    ranked: tuple[Sequence[int], Sequence[int]], sets: Mapping[int, str], limit: Pilot
+) -> tuple[list[int], list[int]]:
+    """Return what each of two sides keeps of its own ranking: they take turns, until together they have enough.
+
+    What one side keeps decides nothing for the other, but for when there is enough.
+
+    Args:
+        ranked: candidates by number, the best first.
+        sets: the set of images of each.
+        limit: how many candidates and sets go on.
+    """
+    lines: tuple[list[int], list[int]] = ([], [])
+    waiting = tuple(map(iter, ranked))
+    for turn in range(2 * max(map(len, ranked))):
+        kept = {*lines[0], *lines[1]}
+        if len(kept) >= limit.candidates:
+            break
+        side = turn % 2
+        own, opened = {sets[place] for place in lines[side]}, {sets[place] for place in kept}
+        fits = (place for place in waiting[side] if sets[place] in own or len(opened) < limit.sets)
+        lines[side].extend(islice(fits, 1))
+    return lines
 
 
 class Search:
@@ -125,14 +166,24 @@ class Search:
         """Cut off what a killed process left half-written: nobody else writes while the claim is held."""
         _mend(self._path)
 
-    def report(self, number: int, scores: Mapping[str, float]) -> None:
+    def lines(self, number: int) -> Lines | None:
+        """Return which candidates of round `number` each side has kept; None of the first, which all are in."""
+        if number == 0:
+            return None
+        names = {trial.number: name for name, trial in self._trials().items()}
+        one, other = self._pruner.lines(list(self._trials().values()), number)
+        return [names[place] for place in one], [names[place] for place in other]
+
+    def report(self, number: int, folded: Folded) -> None:
         """Say what candidates scored in round `number`; scores that are there already stay."""
         with _at(self._path):
             self._begin()
-            for name, score in scores.items():
+            for name in folded.made:
                 trial = self._trials()[name]
                 if number not in trial.intermediate_values:
-                    self._resumed(trial).report(score, number)
+                    resumed = self._resumed(trial)
+                    resumed.set_user_attr(_SIDES.format(round=number), folded.side_scores(name))
+                    resumed.report(folded.score(name), number)
 
     def cut(self, number: int) -> None:
         """Prune what does not go on from round `number`."""
@@ -141,13 +192,13 @@ class Search:
                 if trial.state in _OPEN and trial.last_step == number and self._resumed(trial).should_prune():
                     self._study.tell(trial.number, state=TrialState.PRUNED)
 
-    def finish(self, scores: Mapping[str, float]) -> None:
+    def finish(self, folded: Folded) -> None:
         """Complete the trials of the last round."""
         with _at(self._path):
-            for name, score in scores.items():
+            for name in folded.made:
                 trial = self._trials()[name]
                 if trial.state in _OPEN:
-                    self._study.tell(trial.number, score)
+                    self._study.tell(trial.number, folded.score(name))
 
     def propose(self, count: int, number: int) -> list[Candidate]:
         """Return candidates of sets of images of their own, as Optuna's sampler proposes them after a round.
@@ -173,7 +224,8 @@ class Search:
                     break
                 # The same ones in the same order, whoever asks: those that are there already are passed over.
                 candidate = suggested(self._config, learned.ask(), self._recipes)
-                if candidate.set_name not in {str(each.user_attrs["set"]) for each in self._trials().values()}:
+                known = {str(each.user_attrs["set"]) for each in self._trials().values()}
+                if candidate.set_name not in known and obstacle(self._config, candidate) is None:
                     self._enqueue(candidate, {"proposed": True})
             return self._proposed()
 

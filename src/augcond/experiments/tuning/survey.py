@@ -29,6 +29,7 @@ from augcond.training.experiment import Experiment
 from augcond.training.trainer import train_one
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from augcond.datasets import Dataset
@@ -139,7 +140,7 @@ def without_held_out(config: RunConfig) -> RunConfig:
 
 
 def set_as_none(config: RunConfig) -> list[str]:
-    """Return in sentences what `without_held_out` leaves out that decides images or models."""
+    """Return in sentences what of a config a tuning sets aside."""
     found = []
     if config.screening.by != "none":
         found.append("Screening is left out: its threshold is set on validation images. tuned.yaml has it again.")
@@ -147,10 +148,32 @@ def set_as_none(config: RunConfig) -> list[str]:
         if getattr(getattr(config, section), key, None) is not None:
             found.append(
                 f"{section}.{key} is left out: images would lean on real ones that a fold holds out. tuned.yaml has it "
-                "again, untested."
+                "again where its recipe takes it, untested."
             )
     if len(config.conditioning.recipe) > 1:
         found.append(f"Of the config's recipes the first is what it is taken to use: {config.conditioning.recipe[0]}.")
+    if config.training.arms is not None:
+        found.append("training.arms is left out: tuned.yaml trains its one recipe, beside real images alone.")
+    return found
+
+
+def few_images(counts: Sequence[int], folds: int) -> list[str]:
+    """Return in sentences which classes have too few images for what a tuning does with others.
+
+    Args:
+        counts: real images of each class.
+        folds: of each cross-validation.
+    """
+    single, few = sum(count == 1 for count in counts), sum(1 < count <= folds for count in counts)
+    found = []
+    if single:
+        found.append(f"Classes of one real image, which are trained on and never judged: {single}.")
+    if few:
+        found.append(
+            f"Classes with no more real images than there are folds: {few}. Each fold holds one out, so what mixes two "
+            "images mixes one with itself in their pilots: how two different ones mix is not judged there. Fewer "
+            "folds (--folds 2) mix more of them."
+        )
     return found
 
 
@@ -217,7 +240,12 @@ def images_of(budget: str, rates: Rates) -> int:
         ConfigError: it is none.
     """
     amount, hours = parse_budget(budget)
-    return int(amount * 3600 / rates.image) if hours else int(amount)
+    if not hours:
+        return int(amount)
+    images = int(amount * 3600 / rates.image)
+    if not images:
+        raise ConfigError(f"--budget {budget}: an image takes {format_seconds(rates.image)} here; give more hours")
+    return images
 
 
 def measured_rates(ground: Ground) -> Rates:

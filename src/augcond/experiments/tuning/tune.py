@@ -4,24 +4,23 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from augcond.amounts import images_to_make
 from augcond.config.base import counted
-from augcond.errors import ConfigError
 from augcond.evaluation.results import REAL_ONLY
-from augcond.evaluation.tuning import Round, Tried, Tuning, best_gain, own_gain, sentence_of, spearman
-from augcond.experiments.tuning.candidates import Candidate, with_models
+from augcond.evaluation.tuning import Folded, Round, Tried, Tuning, best_gain, own_gain, sentence_of, spearman
+from augcond.experiments.tuning.candidates import Candidate, Settings, with_models
 from augcond.experiments.tuning.judging import Bench, Standing
 from augcond.experiments.tuning.schedule import Effort, Schedule, parse_budget, schedule_of
 from augcond.experiments.tuning.sharing import Shared
 from augcond.experiments.tuning.survey import (
     Ground,
+    few_images,
     ground_of,
     images_of,
     measured_rates,
@@ -43,7 +42,7 @@ if TYPE_CHECKING:
 AGREEING = 0.5
 """Rank correlation with training from which the cheap judge ranks."""
 
-METHOD = 3
+METHOD = 4
 """How a tuning goes about it: goes up with what makes it judge or choose otherwise, so that none goes on as another."""
 
 _TUNING = "tuning"
@@ -85,7 +84,7 @@ def tune(
     with progress("real images") as told:
         ground = ground_of(config, effort, cache=folder.decoded_path(), progress=told)
     if ground.folds < 2:
-        found = _unjudged(ground, config, budget)
+        found = _unjudged(ground, budget)
         write_outcome(folder, config, found)
         return found
     bench = Bench(ground.config, folder, ground.real, ground.folds, ground.held)
@@ -109,7 +108,8 @@ def _settle(bench: Bench, ground: Ground, budget: str, effort: Effort, say: Call
     settled(bench.folder.study_path, about, images)
     text = json.dumps({**about, "images": images}, sort_keys=True)
     bench.study = hashlib.sha256(text.encode()).hexdigest()[:8]
-    for line in (*survey_lines(survey_of(ground, schedule, effort, rates)), *set_as_none(bench.config)):
+    few = few_images(ground.real.counts(), ground.folds)
+    for line in (*survey_lines(survey_of(ground, schedule, effort, rates)), *set_as_none(bench.config), *few):
         say(line)
     return schedule
 
@@ -169,20 +169,20 @@ class _Work:
         rounds: list[Round] = []
         agreed: tuple[float | None, int] = (None, 0)
         for number in range(len(self.schedule.pilots)):
-            standing = self._make(number)
-            judge = "training"
+            sets, judge = _sets(self._candidates(number)), "training"
+            self.shared.grow(sets, number)
             if number == 0 and not self._is_last(0):
-                scores, judge, agreed = self._first(standing)
+                folded, judge, agreed = self._first(sets)
             else:
-                trainings = self.effort.trainings if self._is_last(number) else 1
-                scores = self.shared.trained(standing, self._candidates(number), trainings)
+                standing = self.shared.standing(sets, number)
+                folded = self.shared.trained(standing, self._candidates(number), self._trainings(number))
             with self._held():
-                self.search.report(number, scores)
+                self.search.report(number, folded)
                 self.search.cut(number)
-            rounds.append(self._round(standing, scores, judge, rounds))
+            rounds.append(self._round(number, folded, judge, rounds))
         with self._held():
-            self.search.finish(scores)
-        return self._found(rounds, standing, list(scores), budget, agreed)
+            self.search.finish(folded)
+        return self._found(rounds, folded, budget, agreed)
 
     @contextmanager
     def _held(self) -> Iterator[None]:
@@ -198,85 +198,79 @@ class _Work:
     def _is_last(self, number: int) -> bool:
         return number + 1 == len(self.schedule.pilots)
 
-    def _make(self, number: int) -> Standing:
-        """Make the images of a round, and return which sets it has."""
-        sets = {each.set_name: each.images for each in self._candidates(number)}
-        self.shared.grow(sets, number)
-        used = tuple(self.shared.used(number).tolist())
-        return Standing(number, self.schedule.pilots[number].images, used, tuple(sets))
+    def _trainings(self, number: int) -> range:
+        """Return which trainings round `number` takes: its last one none that has picked its candidates."""
+        if not self._is_last(number):
+            return range(1)
+        first = 1 if number else 0
+        return range(first, first + self.effort.trainings)
 
-    def _first(self, standing: Standing) -> tuple[dict[str, float], str, tuple[float | None, int]]:
-        """Return the scores of the first round, what judged, and how far the cheap judge agreed with training."""
-        scores, judge, agreed = self._judged(standing, self._candidates(0))
-        if self.schedule.proposed:
-            with self._held():
-                self.search.report(0, scores)
-                proposed = self.search.propose(self.schedule.proposed, 0)
-            self.shared.grow({each.set_name: each.images for each in proposed}, 0)
-            shared = self.shared
-            scores |= shared.probed(standing, proposed) if judge == "probe" else shared.trained(standing, proposed, 1)
-        return scores, judge, agreed
+    def _first(self, sets: Mapping[str, Settings]) -> tuple[Folded, str, tuple[float | None, int]]:
+        """Return who is right in the first round, what judged, and how far the cheap judge agreed with training."""
+        designed = self._candidates(0)
+        standing = self.shared.standing(sets, 0)
+        folded, judge, agreed = self._judged(standing, designed)
+        if not self.schedule.proposed:
+            return folded, judge, agreed
+        with self._held():
+            self.search.report(0, folded)
+            proposed = self.search.propose(self.schedule.proposed, 0)
+        self.shared.grow(_sets(proposed), 0)
+        everything = [*designed, *proposed]
+        standing = self.shared.standing(_sets(everything), 0)
+        if judge == "probe":
+            return self.shared.probed(standing, everything), judge, agreed
+        return self.shared.trained(standing, everything, range(1)), judge, agreed
 
     def _judged(
         self, standing: Standing, candidates: Sequence[Candidate]
-    ) -> tuple[dict[str, float], str, tuple[float | None, int]]:
+    ) -> tuple[Folded, str, tuple[float | None, int]]:
         few = self.effort.calibrating
         if len(candidates) <= few or few < 3:
-            return self.shared.trained(standing, candidates, 1), "training", (None, 0)
+            return self.shared.trained(standing, candidates, range(1)), "training", (None, 0)
         places = np.unique(np.linspace(0, len(candidates) - 1, few).round().astype(int))
         both = [candidates[place] for place in places]
-        trained = self.shared.trained(standing, both, 1)
+        trained = self.shared.trained(standing, both, range(1))
         cheap = self.shared.probed(standing, candidates)
-        agreed = spearman([cheap[each.name] for each in both], [trained[each.name] for each in both])
+        agreed = spearman([cheap.score(each.name) for each in both], [trained.score(each.name) for each in both])
         if agreed >= AGREEING:
             return cheap, "probe", (agreed, len(both))
-        return self.shared.trained(standing, candidates, 1), "training", (agreed, len(both))
+        return self.shared.trained(standing, candidates, range(1)), "training", (agreed, len(both))
 
-    def _round(self, standing: Standing, scores: dict[str, float], judge: str, before: Sequence[Round]) -> Round:
+    def _round(self, number: int, folded: Folded, judge: str, before: Sequence[Round]) -> Round:
         """Return what a round came to, once its scores are reported."""
-        number, order = standing.number, sorted(scores, key=lambda name: -scores[name])
+        order = sorted(folded.made, key=lambda name: -folded.score(name))
         kept = order[:1] if self._is_last(number) else [each.name for each in self._candidates(number + 1)]
         with self._held():
-            known = self.search.known()
-        later = len(self.given.training.training_seeds)
-        trainings = self.effort.trainings if self._is_last(number) else 1
-        folded = (
-            self.shared.folded(standing, order, trainings)
-            if judge == "training"
-            else self.shared.probed_folds(standing, [known[name] for name in order])
-        )
-        sets = {known[name].set_name: known[name].images for name in order}
-        made = (before[-1].made if before else 0) + sum(
-            self.shared.made(images, number) - (self.shared.made(images, number - 1) if number else 0)
-            for images in sets.values()
-        )
-        tried = tuple(Tried(name, dict(known[name].settings), scores[name], name in kept) for name in order)
-        return Round(sum(standing.used), made, judge, tried, best_gain(folded, later=later)[1])
+            known, lines = self.search.known(), self.search.lines(number)
+        sets = _sets([known[name] for name in order])
+        grown = sum(sum(self.shared.made(images, number)) for images in sets.values())
+        if number:
+            grown -= sum(sum(self.shared.made(images, number - 1)) for images in sets.values())
+        tried = tuple(Tried(name, dict(known[name].settings), folded.score(name), name in kept) for name in order)
+        _, best = best_gain(folded, later=self._later, lines=lines)
+        used = int(self.shared.used(number).sum())
+        return Round(used, (before[-1].made if before else 0) + grown, judge, tried, best)
 
-    def _found(
-        self,
-        rounds: Sequence[Round],
-        standing: Standing,
-        finalists: Sequence[str],
-        budget: str,
-        agreed: tuple[float | None, int],
-    ) -> Tuning:
-        later = len(self.given.training.training_seeds)
-        folded = self.shared.folded(standing, finalists, self.effort.trainings)
-        best, gain = best_gain(folded, later=later)
+    @property
+    def _later(self) -> int:
+        """How many trainings will measure what is chosen."""
+        return len(self.given.training.training_seeds)
+
+    def _found(self, rounds: Sequence[Round], folded: Folded, budget: str, agreed: tuple[float | None, int]) -> Tuning:
+        *_, last = rounds
+        (best, settings), gain = ((last.tried[0].name, last.tried[0].settings), last.best)
         chosen = best if gain.mean > 0 else REAL_ONLY
-        settings = next(each.settings for each in rounds[-1].tried if each.name == best)
-        order = sorted(finalists, key=lambda name: -folded.score(name))
         with self._held():
             study_sha256 = file_sha256(self.bench.folder.study_path)
         found = Tuning(
             chosen=chosen,
             settings={} if chosen == REAL_ONLY else settings,
             gain=gain,
-            finalists=tuple((name, own_gain(folded, name, later=later)) for name in order),
+            finalists=tuple((each.name, own_gain(folded, each.name, later=self._later)) for each in last.tried),
             sentence=sentence_of(chosen, gain, best),
             budget=budget.strip(),
-            images=rounds[-1].made,
+            images=last.made,
             real_images=len(self.bench.real.images),
             judged_images=len(folded.labels),
             classes=int(folded.labels.max()) + 1,
@@ -287,7 +281,7 @@ class _Work:
             rank_correlation=agreed[0],
             compared=agreed[1],
             left_out=self.ground.left_out,
-            notes=tuple([*set_as_none(self.given), *_alone(self.bench.real.counts())]),
+            notes=tuple([*set_as_none(self.given), *few_images(self.bench.real.counts(), self.bench.folds)]),
             study_sha256=study_sha256,
         )
         with self._held():
@@ -295,23 +289,13 @@ class _Work:
         return found
 
 
-def _alone(counts: Sequence[int]) -> list[str]:
-    single, pairs = sum(count == 1 for count in counts), sum(count == 2 for count in counts)
-    found = []
-    if single:
-        found.append(f"Classes of one real image, which are trained on and never judged: {single}.")
-    if pairs:
-        found.append(
-            f"Classes of two real images: {pairs}. Where one is held out, what mixes two images mixes the other with "
-            "itself, as a run with one image of the class would."
-        )
-    return found
+def _sets(candidates: Sequence[Candidate]) -> dict[str, Settings]:
+    """Return the sets of images of candidates by name."""
+    return {each.set_name: each.images for each in candidates}
 
 
-def _unjudged(ground: Ground, config: RunConfig, budget: str) -> Tuning:
+def _unjudged(ground: Ground, budget: str) -> Tuning:
     """Return the config's own settings, of which nothing is known: every class has one real image."""
-    if sum(images_to_make(config.plan, ground.real.classes, ground.real.counts())) == 0:
-        raise ConfigError("plan: it asks for no image, so there is nothing to tune")
     return Tuning(
         chosen="as-configured",
         settings={},

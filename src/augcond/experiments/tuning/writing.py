@@ -35,6 +35,8 @@ def write_outcome(folder: RunFolder, config: RunConfig, found: Tuning) -> None:
 
 def tuned_config(folder: RunFolder, config: RunConfig, found: Tuning) -> RunConfig:
     """Return the config that a tuning chose: that of the run, with what was chosen, in a folder of its own."""
+    if found.gain is None:
+        return config.model_copy(update={"run": folder.tuned_run_path})
     amounts = None
     share = float(found.settings.get(AMOUNT, 1.0))
     if share < 1:
