@@ -4,12 +4,13 @@
     python -m benchmarks.tuning --coverage --repetitions 50     # a look
 
 The last round of `augcond tune`, and the first where that leaves few of many, simulated with classifiers that take
-microseconds, so that folds share training images as they really do: classes are normal distributions in eight dimensions, a training is the class means of a
-random four fifths of the images (what differs between trainings), a candidate's images are made from real ones, for the
-folds from those that one fold holds out, and drawn towards a wrong place of their own. Candidates differ in how far.
-Then the chosen one is trained three times on all real images, with images made from all of them, and judged on 300 test
-images a class. Compared are the interval of `best_gain`; the same where its estimate is above 0, so that `tune` would
-choose it; and that of the best candidate read off the very trainings and images that picked it.
+microseconds, so that folds share training images as they really do: classes are normal distributions in eight
+dimensions, a training is the class means of a random four fifths of the images (what differs between trainings), a
+candidate's images are made from real ones, for the folds from those that one fold holds out, and drawn towards a wrong
+place of their own. Candidates differ in how far. Then the chosen one is trained three times on all real images, with
+images made from all of them, and judged on 300 test images a class. Compared are the interval of `best_gain`; the same
+where its estimate is above 0, so that `tune` would choose it; and that of the best candidate read off the very
+trainings and images that picked it.
 """
 
 from __future__ import annotations

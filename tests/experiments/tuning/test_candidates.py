@@ -1,10 +1,16 @@
 """Candidates are named apart, are configs, and leave out what no fold could judge."""
 
+import itertools
+
+import pytest
+
+from augcond.checks import ensure_ready
 from augcond.conditioning import ACROSS_RECIPES, RECIPES
 from augcond.experiments.tuning.candidates import (
     candidate_of,
     config_of,
     designed,
+    obstacle,
     parameters,
     recipe_of,
     suggested,
@@ -62,3 +68,42 @@ def test_what_takes_images_of_other_classes_is_left_out(tmp_path):
 def test_counts_are_tried_only_where_a_loss_uses_them(tmp_path):
     config = toy_run(tmp_path, conditioning={"recipe": "mixup"}, training={"loss": "cross-entropy"})
     assert not any("training.counts" in each.settings for each in with_models(config, designed(config)[0], 24))
+
+
+@pytest.mark.parametrize(
+    ("section", "values"),
+    [
+        ("conditioning", {"recipe": "mixup", "sources": 3}),
+        ("conditioning", {"recipe": "embed-mixup", "interpolation": "slerp"}),
+        ("generator", {"away_from": "similar-class"}),
+        ("generator", {"guidance_scale": 1.0}),
+        ("generator", {"steps": 2}),
+    ],
+)
+def test_no_candidate_is_a_config_that_is_refused(tmp_path, section, values):
+    config = toy_run(tmp_path, **{"conditioning": {"recipe": "mixup"}, section: values})
+    sets, left_out = designed(config)
+    # Each is written to tuned.yaml as it is here, whatever keys its recipe does not take.
+    for each in with_models(config, sets, 24):
+        ensure_ready(config_of(config, each.settings, tmp_path / "x", None), {"generate"})
+    recipes = {recipe_of(config, each) for each in sets}
+    assert recipes >= {config.conditioning.recipe[0], "text", "dropout", "embed-cutmix-dropout"}
+    guided = config.generator.guidance_scale > 1
+    assert len(sets) >= (12 if guided else 7)
+    assert any(text.startswith("generator.guidance_scale") for text in left_out) != guided
+    assert all("generator.guidance_scale" not in each.settings for each in sets) or guided
+
+
+def test_a_candidate_whose_values_do_not_go_together_is_refused(tmp_path):
+    config = toy_run(tmp_path, conditioning={"recipe": "mixup"}, generator={"steps": 4})
+    found = {
+        (strength, steps): obstacle(
+            config,
+            candidate_of(
+                {"conditioning.recipe": "real-guidance", "conditioning.strength": strength, "generator.steps": steps}
+            ),
+        )
+        for strength, steps in itertools.product((0.3, 0.7), (2, 4))
+    }
+    assert [values for values, why in found.items() if why] == [(0.3, 2)]
+    assert "leaves none to do" in found[0.3, 2]

@@ -43,6 +43,15 @@ def test_what_a_budget_is():
         schedule_of(239, 10, 1000, 14, Effort())
     with pytest.raises(ConfigError, match="even"):
         Effort(trainings=3)
+    with pytest.raises(ConfigError, match="two finalists"):
+        Effort(finalists=1)
+
+
+@pytest.mark.parametrize("most", [1, 2, 5])
+def test_no_round_has_more_candidates_than_were_asked_for(most):
+    for budget in (240, 2000, 9000):
+        pilots = schedule_of(budget, 10, 1000, 14, Effort(candidates=most)).pilots
+        assert all(max(pilot.sets, pilot.candidates) <= most for pilot in pilots)
 
 
 def test_pilots_have_the_proportions_of_the_run():

@@ -19,7 +19,8 @@ from augcond.experiments.tuning.candidates import config_of
 from augcond.experiments.tuning.schedule import Effort
 from augcond.experiments.tuning.survey import survey, survey_lines
 from augcond.experiments.tuning.tune import tune
-from augcond.pipeline import run
+from augcond.pipeline import generate, run
+from augcond.progress import NoProgress
 from augcond.report.tuning import tuned_facts
 from augcond.store import RunFolder, audit_run
 from augcond.store.verifying import verify_files
@@ -150,13 +151,60 @@ def test_an_interrupted_tuning_comes_to_the_same(root, outcome, tmp_path, monkey
     assert (again.chosen, again.gain, again.rounds) == (outcome.chosen, outcome.gain, outcome.rounds)
 
 
+GROWING = Effort(candidates=3, sets=3, proposed=0, finalists=2, folds=2, trainings=2)
+
+
+class Stopped(NoProgress):
+    """Is interrupted as soon as the plan of a run has grown."""
+
+    def __init__(self, run):
+        self.run = run
+        self.before = len(run.read_plan().plan)
+
+    def advance(self, made, failed):
+        if len(self.run.read_plan().plan) > self.before:
+            raise KeyboardInterrupt
+
+
+def test_a_tuning_that_stopped_while_a_pilot_grew_comes_to_the_same(tmp_path, monkeypatch):
+    config = small(tmp_path, plan={"per_class": 24}, engine={"shard_size": 32})
+    alone = tune(config, "360", effort=GROWING)
+    assert [len(each.tried) for each in alone.rounds] == [3, 2] and alone.rounds[1].made > alone.rounds[0].made
+    again = config.model_copy(update={"run": tmp_path / "again"})
+
+    def stopped(run, *, progress):
+        folder = RunFolder(run.run)
+        return generate(run, progress=Stopped(folder) if folder.plan_path.exists() else progress)
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(sharing, "generate", stopped)
+        tune(again, "360", effort=GROWING)
+    found = tune(again, "360", effort=GROWING)
+    assert (found.chosen, found.gain, found.rounds) == (alone.chosen, alone.gain, alone.rounds)
+    first = [*(again.run / "tuning").glob("round-0-*/*/*.json")]
+    # Of the last round none that picked its candidates.
+    assert {path.name for path in first} == {"training-0.json"}
+    last = {path.name for path in (again.run / "tuning").glob("round-1-*/*/*.json")}
+    assert last == {"training-1.json", "training-2.json"}
+    # A record that is deleted is made anew from the images of its round, not from those of later ones.
+    written = {path: path.read_bytes() for path in first}
+    for path in written:
+        path.unlink()
+    tune(again, "360", effort=GROWING)
+    assert {path: path.read_bytes() for path in written} == written
+
+
 def test_with_one_image_a_class_nothing_is_judged(tmp_path, unopened):
     write_colours(tmp_path / "train", 1)
     found = tune(small(tmp_path), "20")
     assert found.gain is None and found.images == 0
     assert "one real image" in found.sentence
+    given = small(
+        tmp_path, conditioning={"recipe": ["image", "mixup"]}, training={"arms": [{"name": "mine", "recipe": "mixup"}]}
+    )
+    tune(given, "20")
     tuned = load_config(tmp_path / "run" / "tuned.yaml")
-    assert tuned.conditioning.recipe == ("mixup",)
+    assert tuned.conditioning == given.conditioning and tuned.training == given.training
     assert survey_lines(survey(small(tmp_path), "20"))[0].startswith("Every class has one")
 
 
@@ -200,16 +248,19 @@ SCRIPT = """
     from pathlib import Path
     from augcond.experiments.tuning.schedule import Effort
     from augcond.experiments.tuning.tune import tune
-    from tests.experiments.tuning.test_tune import MANY, many
+    from tests.experiments.tuning.test_tune import MANY, MANY_IMAGES, many
 
     if __name__ == "__main__":
-        print(tune(many(Path(sys.argv[1]), sys.argv[2]), "360", effort=MANY).sentence)
+        print(tune(many(Path(sys.argv[1]), sys.argv[2]), MANY_IMAGES, effort=MANY).sentence)
 """
+MANY_IMAGES = "900"
 MANY = Effort(candidates=12, sets=6, proposed=2, finalists=2, folds=2, trainings=2, calibrating=4)
 
 
 def many(root, name):
-    return small(root, training={"steps": 2, "seeds": 1}).model_copy(update={"run": root / name})
+    return small(root, plan={"per_class": 60}, training={"steps": 2, "seeds": 1}).model_copy(
+        update={"run": root / name}
+    )
 
 
 def start(root, name):
@@ -219,15 +270,19 @@ def start(root, name):
 
 @pytest.mark.slow
 def test_killed_and_shared_by_several_it_comes_to_the_same(tmp_path):
-    alone = tune(many(tmp_path, "alone"), "360", effort=MANY)
+    alone = tune(many(tmp_path, "alone"), MANY_IMAGES, effort=MANY)
     assert len(alone.rounds) > 1 and alone.compared == 4
 
     def records():
         return len([*(tmp_path / "shared" / "tuning").rglob("training-*.json")])
 
-    for wanted in (1, 4):
+    def grown():
+        return len([*(tmp_path / "shared" / "tuning").glob("blocks-1.json")])
+
+    # After its first trainings, and twice while the pilots of the second round grow.
+    for reached in (lambda: records() >= 1, lambda: records() >= 4, grown, grown):
         with start(tmp_path, "shared") as process:
-            while records() < wanted and process.poll() is None:
+            while not reached() and process.poll() is None:
                 time.sleep(0.02)
             process.send_signal(signal.SIGKILL)
     workers = [start(tmp_path, "shared") for _ in range(2)]
