@@ -19,7 +19,8 @@ only round of a tuning nothing was picked before: there, `HALVINGS` random halvi
 real images that the gain is read off (their variance within classes); the trainings that it is read off; the trainings
 of the run that will measure it. Folds share training images, so a mean over folds could vary more than that; `python -m
 benchmarks.tuning --coverage` simulates it with classifiers that do, and over all its cells the interval holds what is
-measured in 96 % (with two images a class in 89 to 92 %). What it cannot know: that a pilot has fewer images than the run, and a fold fewer real ones.
+measured in 96 % (with two images a class in 89 to 92 %). What it cannot know: that a pilot has fewer images than the
+run, and a fold fewer real ones.
 """
 
 from __future__ import annotations
