@@ -39,6 +39,9 @@ def test_every_pilot_makes_as_many_images_as_its_baseline(beyond):
         assert {idea.name for idea in SMALL.ideas} < of_cell.keys()
         budget = whole_amounts(of_cell["text"].config)
         for name, unit in of_cell.items():
+            recipes = unit.config.training.arms[0].recipes
+            # Of two recipes each gives half of its images.
+            assert len(recipes) == (2 if name.startswith("half-text") else min(1, len(recipes)))
             if "useful" in name or name == "rounds":
                 plan = unit.config.plan
                 asked = whole_amounts(
@@ -136,16 +139,19 @@ def test_the_ideas_that_go_on_did_best_on_validation_images(beyond):
     assert [idea.name for idea in beyond.chosen()] == ["across", "useful"]
     names = [unit.name for unit in beyond.units("final")]
     assert len(set(names)) == len(names)
-    assert "final/k2-coarse/across/seed-0" in names
+    assert "final/k2-coarse/across/seed-1" in names
     assert not {"probe", "phased"} & {name.split("/")[2] for name in names}
+    # No model that helped to choose is measured.
+    seeds = {step: {unit.config.data.split.seed for unit in beyond.units(step)} for step in STEPS}
+    assert not seeds["pilots"] & seeds["final"] and seeds["senses"] <= seeds["final"]
 
 
 def test_the_best_images_and_the_best_training_go_on_together(beyond):
     write_pilots(beyond, {"useful": 0.7, "tilted": 0.65, "adjusted": 0.64, "dropout": 0.6})
     assert [idea.name for idea in beyond.chosen()] == ["useful", "useful+tilted"]
     units = {unit.name: unit for unit in beyond.units("final")}
-    both = units["final/long-tail-coarse/useful+tilted/seed-0"].config
-    alone = units["final/long-tail-coarse/useful/seed-0"].config
+    both = units["final/long-tail-coarse/useful+tilted/seed-1"].config
+    alone = units["final/long-tail-coarse/useful/seed-1"].config
     assert (both.plan.oversample, both.screening.by) == (2, "classifier")
     assert both.plan.per_class == alone.plan.per_class
     assert both.training.arms[0].overrides["synthetic_tilt"] == 0.5
@@ -156,27 +162,32 @@ def test_kinds_of_prompts_share_images_where_they_name_a_class_alike(beyond):
     units = {unit.name: unit.config.model_dump(mode="json") for unit in beyond.units("senses")}
     write_pilots(beyond, {})
     units |= {unit.name: unit.config.model_dump(mode="json") for unit in beyond.units("final")}
-    one, other = (f"{start}/text/seed-0" for start in ("final/k2-coarse", "senses/k2-wrong-senses"))
+    one, other = (f"{start}/text/seed-1" for start in ("final/k2-coarse", "senses/k2-wrong-senses"))
     assert images_keys(units[one]) == images_keys(units[other])
     # Images of `text` have no sources, so that splits share them; those of recipes with sources are of one split.
-    assert images_keys(units[one]) == images_keys(units["final/long-tail-coarse/text/seed-0"])
-    own = {start: images_keys(units[f"final/{start}-coarse/dropout/seed-0"]) for start in ("k2", "long-tail")}
+    assert images_keys(units[one]) == images_keys(units["final/long-tail-coarse/text/seed-1"])
+    own = {start: images_keys(units[f"final/{start}-coarse/dropout/seed-1"]) for start in ("k2", "long-tail")}
     assert not set(own["k2"]) & set(own["long-tail"])
 
 
 def test_a_row_of_several_trainings_is_the_mean_of_each_seed(beyond):
     write_pilots(beyond, {})
-    name = "final/k2-coarse/text/seed-0"
+    name = "final/k2-coarse/text/seed-1"
     unit = next(unit for unit in beyond.units("final") if unit.name == name)
     record = record_of(unit, 0.5)
     record["models"][1]["test"] = {**record["models"][1]["test"], "overall": 0.7}
     row = Measured([record]).row("final/k2-coarse/text", "text")
     assert (row.seeds, row.mean()) == (1, pytest.approx(0.6))
     assert len(row.trained()) == 2 == len(record["models"])
-    beside = next(unit for unit in beyond.units("final") if unit.name == "final/k2-coarse/dropout/seed-0")
+    beside = next(unit for unit in beyond.units("final") if unit.name == "final/k2-coarse/dropout/seed-1")
     other = Measured([record_of(beside, 0.5, wrong=(0, 1))]).row("final/k2-coarse/dropout", "dropout")
     (found,) = compared([(row, other)])
     assert (found.seeds, found.low) == (1, None)
+    # Of both its trainings.
+    record = record_of(beside, 0.5, wrong=(0, 1))
+    record["models"][1] = {**record["models"][1], "predicted": record_of(beside, 0.5)["models"][1]["predicted"]}
+    (half,) = compared([(row, Measured([record]).row("final/k2-coarse/dropout", "dropout"))])
+    assert half.mean == pytest.approx(found.mean / 2) and found.mean == pytest.approx(2 / 60)
 
 
 def test_the_page_is_what_its_command_makes_of_the_records(tmp_path):

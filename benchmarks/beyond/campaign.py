@@ -132,7 +132,7 @@ class Beyond:
 
     def _final(self) -> Iterator[_Row]:
         chosen = self.chosen()
-        for seed in range(self.size.seeds):
+        for seed in self.size.measuring_seeds:
             for shots in (None, *self.size.shots):
                 cell = Cell("any", shots)
                 for spec in PROMPTLESS:
@@ -143,11 +143,11 @@ class Beyond:
                         yield f"final/{cell.name}", idea, cell, seed, self.size.trainings
 
     def _senses(self) -> Iterator[_Row]:
-        for seed in range(self.size.sense_seeds):
+        for seed in self.size.measuring_seeds[: self.size.sense_seeds]:
             for shots in (None, *self.size.shots):
                 cell = Cell("wrong-senses", shots)
                 for spec in self.size.baselines:
-                    yield f"senses/{cell.name}", Idea(spec), cell, seed, 1
+                    yield f"senses/{cell.name}", Idea(spec), cell, seed, self.size.trainings
 
     def _unit(self, start: str, idea: Idea, cell: Cell, seed: int, trainings: int) -> Unit:
         overrides = {**cell.overrides, **idea.overrides}

@@ -3,7 +3,7 @@
 Ideas take the tuned settings of the arm that they change (`benchmarks.evidence`), and nothing of them is tuned: the
 tuning budget is that of their baselines. The generation budget is equal too: a row makes as many images as `dropout`,
 however many of them it keeps. `half-text` trains on as many, half of each recipe; the plan makes the other halves too,
-which are those of the rows `dropout` and `text`.
+which no row of them uses: they are those of the rows `dropout` and `text`.
 
 All rows are sampled in few steps alike. Of what decides a classifier that is all that differs from the evidence, whose
 tuning is taken.
@@ -127,7 +127,8 @@ PROBES = (
 IDEAS: tuple[Idea, ...] = (
     Idea(
         _of("away", "dropout"),
-        "guidance leads away from the images of the most similar other class (DIPSY)",
+        "guidance leads away from the mean image of the most similar other class (after DIPSY, without its separate "
+        "weight: at the row's own guidance, which is strong)",
         overrides={"generator.away_from": "similar-class"},
     ),
     Idea(
@@ -146,7 +147,7 @@ IDEAS: tuple[Idea, ...] = (
     Idea(_of("half-text", ("dropout", "text")), "half of the images from `text`"),
     Idea(
         _of("screened", "dropout"),
-        "drops what a classifier of real images places in another class",
+        "drops what a classifier of real images is less sure of than of all but 5 % of the labelled validation images",
         overrides={"screening.by": "classifier"},
     ),
     Idea(
@@ -157,7 +158,8 @@ IDEAS: tuple[Idea, ...] = (
     ),
     Idea(
         _of("screened-encoder", "dropout"),
-        "drops what lies nearer another class's mean of real images, in the generator's encoder",
+        "drops what lies nearer another class's mean of real images, in the generator's encoder, by more than all but "
+        "5 % of the labelled validation images do",
         overrides={"screening.by": "encoder"},
     ),
     Idea(
@@ -168,14 +170,8 @@ IDEAS: tuple[Idea, ...] = (
     ),
     Idea(
         _of("half-text-screened", ("dropout", "text")),
-        "half of the images from `text`, and these means drop what they place in another class",
+        "half of the images from `text`, and these means drop as in `screened-encoder`",
         overrides={"screening.by": "encoder"},
-    ),
-    Idea(
-        _of("half-text-useful", ("dropout", "text")),
-        "half of the images from `text`, and half of what is made is kept as of `useful-encoder`",
-        overrides={"screening.by": "encoder", "plan.oversample": 2},
-        halved=True,
     ),
     Idea(
         _of("rounds", "dropout"),
@@ -217,7 +213,7 @@ class Size:
         scale: of a unit.
         shots: numbers of images per class of the second step.
         pilot_seeds: of each pilot.
-        seeds: of each row of the second step.
+        seeds: of each row of the second step: none of those that its ideas were chosen with.
         trainings: of a seed in the second step, whose mean is its value.
         sense_seeds: of the rows with wrong senses.
         chosen: how many rows go on.
@@ -236,6 +232,11 @@ class Size:
     ideas: tuple[Idea, ...] = IDEAS
     baselines: tuple[ArmSpec, ...] = BASELINES
     kinds: tuple[str, ...] = KINDS
+
+    @property
+    def measuring_seeds(self) -> range:
+        """The seeds of the second step: a model that helped to choose a row says nothing of how good the row is."""
+        return range(self.pilot_seeds, self.pilot_seeds + self.seeds)
 
 
 STEPS = 5

@@ -138,14 +138,14 @@ def compared(pairs: Sequence[Pair], metric: str = "overall") -> list[Difference 
 def _differences(row: Row, baseline: Row) -> Mapping[str, Difference]:
     shared = row.at(baseline)
     mine, others = shared.trained(), baseline.trained()
-    if shared.seeds == 1:
-        # Trainings of one seed would pass for seeds: the first stands for it.
-        mine = dict(list(mine.items())[:1])
     if row is baseline or not comparable(mine, others) or len({p.predictions.keys for p in mine.values()}) > 1:
         return {}
     bounds = EvaluationConfig.model_validate(next(iter(row.records.values()))["config"]["evaluation"])
     # Under the rows' own tables: an arm of two tables may have one name.
     found = compare("row", "baseline", {"row": mine, "baseline": others}, bounds)
+    if shared.seeds == 1:
+        # Trainings of one seed would pass for seeds: their mean stands for it.
+        found = [replace(each, per_seed=(each.mean,), spread=None) for each in found]
     return {difference.metric: difference for difference in found}
 
 

@@ -354,6 +354,21 @@ def test_effective_counts_know_what_is_drawn_less_often_and_for_how_long(done):
     torch.testing.assert_close(shift, shown.log())
     _, inputs = prepare_training(RunImages(load_experiment(config)), arm, seed=0)
     assert [len(inputs._sampler(step).synthetic) for step in range(6)] == [4, 4, 4, 4, 0, 0]
+    # What a card says it was trained on is how many there are, not how often each is drawn.
+    assert RunImages(load_experiment(config)).added_counts(arm) == [4, 4, 4]
+
+
+def test_effective_counts_are_what_is_drawn(done):
+    config, _ = done
+    about = {"loss": "balanced-softmax", "counts": "effective", "synthetic_tilt": 2.0, "synthetic_share": 1.0}
+    config = with_arms(config, {"name": "arm", "recipe": "text", "overrides": about}, steps=800)
+    (arm,) = arms_of(config)
+    images = RunImages(load_experiment(config))
+    expected = _objective(images, arm).training_shift.exp()
+    _, inputs = prepare_training(images, arm, seed=0)
+    drawn = np.concatenate([inputs._sampler(step).synthetic for step in range(800)])
+    seen = torch.bincount(inputs._synthetic.labels[drawn], minlength=3).double()
+    torch.testing.assert_close(seen / seen.sum(), (expected / expected.sum()).double(), atol=0.002, rtol=0)
 
 
 def test_pretrained_weights_are_what_training_starts_from(done):

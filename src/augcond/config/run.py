@@ -84,6 +84,11 @@ class RunConfig(Section):
                     f"training.arms: arm {arm.name!r} takes the first per_class images of each class, and "
                     "plan.oversample the most useful: leave one of them out"
                 )
+            if len(arm.recipes) > 1:
+                raise ValueError(
+                    f"training.arms: arm {arm.name!r} takes every {len(arm.recipes)}. image of each recipe, and "
+                    "plan.oversample keeps the most useful, wherever they stand: leave one of them out"
+                )
         return self
 
     @field_validator("prompt")

@@ -61,12 +61,14 @@ def generate_in_rounds(
         The config that names the rounds as `plan.rounds`: train, evaluate and resume with it.
 
     Raises:
-        ConfigError: the config names rounds of another file.
+        ConfigError: the config names rounds of another file, or oversamples.
         AugcondError: as `augcond.pipeline.generate` does, and training.
     """
     path = RunFolder(config.run).rounds_path
     if config.plan.rounds not in (None, path):
         raise ConfigError(f"plan.rounds: {config.plan.rounds} was chosen elsewhere: leave it out to choose rounds here")
+    if config.plan.oversample > 1:
+        raise ConfigError("plan.oversample: rounds choose what is made, it chooses what is kept: leave it out")
     begun, with_rounds = (
         config.model_copy(update={"plan": config.plan.model_copy(update={"rounds": named})}) for named in (None, path)
     )

@@ -132,10 +132,15 @@ class RunImages:
             digest.update(row.encode())
         return digest.hexdigest()
 
-    def added_counts(self, arm: Arm) -> list[float]:
-        """Return their number per class, each as often as it is drawn; one of two classes counts for each in part."""
+    def added_counts(self, arm: Arm, *, drawn: bool = False) -> list[float]:
+        """Return their number per class; one of two classes counts for each in part.
+
+        Args:
+            arm: see above.
+            drawn: count each as often as it is drawn, beside one of a class with one real image.
+        """
         classes = len(self.experiment.pool.classes)
-        weights = class_weights(self.experiment.training.counts(), arm.config.synthetic_tilt)
+        weights = class_weights(self.experiment.training.counts(), arm.config.synthetic_tilt if drawn else 0.0)
         if arm.kind == "synthetic":
             shown = self._rows(arm).shown(self._positions(arm, self._dropped), weights)
             return [float(count) for count in shown]

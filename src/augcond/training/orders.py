@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -81,19 +82,21 @@ class Tilted:
         """Return the order in which they are drawn: in rounds in which each class has as many places as it is due."""
         members = members_of(self.labels)
         weights = class_weights(self.real, self.tilt)
-        due = [len(own) * weights[self.labels[int(own[0])]] for own in members]
+        each = np.array([weights[self.labels[int(own[0])]] for own in members])
         # The class that is drawn most often has each of its images once a round.
-        most = max(share / len(own) for share, own in zip(due, members, strict=True))
-        places = tuple(max(1, round(share / most)) for share in due)
-        return _TiltedRounds(members, places, seed, purpose)
+        due = each / each.max() * np.array([len(own) for own in members])
+        return _TiltedRounds(members, due, seed, purpose)
 
 
 @dataclass(frozen=True, slots=True)
 class _TiltedRounds:
-    """An endless sequence of shuffled rounds; in each, a class has some places, and fills them in rounds of its own."""
+    """An endless sequence of shuffled rounds; in each, a class has some places, and fills them in rounds of its own.
+
+    A class that is due less than a place a round, or one and a half, has what it is due over several of them.
+    """
 
     members: tuple[np.ndarray, ...]
-    places: tuple[int, ...]
+    due: np.ndarray
     seed: int
     purpose: str
 
@@ -101,16 +104,28 @@ class _TiltedRounds:
         """See `Order`."""
         if start == stop:
             return np.zeros(0, np.int64)
-        length = sum(self.places)
-        first, last = start // length, (stop - 1) // length
+        first = self._round_of(start)
+        last = self._round_of(stop - 1)
         drawn = []
         for number in range(first, last + 1):
+            places = zip(self._before(number).tolist(), self._before(number + 1).tolist(), strict=True)
             filled = [
-                own[Rounds(len(own), self.seed, f"{self.purpose}-class-{which}")(number * due, (number + 1) * due)]
-                for which, (own, due) in enumerate(zip(self.members, self.places, strict=True))
+                own[Rounds(len(own), self.seed, f"{self.purpose}-class-{which}")(*of)]
+                for which, (own, of) in enumerate(zip(self.members, places, strict=True))
             ]
-            drawn.append(np.concatenate(filled)[_round(length, self.seed, f"{self.purpose}-places-{number}")])
-        return np.concatenate(drawn)[start - first * length : stop - first * length]
+            together = np.concatenate(filled)
+            drawn.append(together[_round(len(together), self.seed, f"{self.purpose}-places-{number}")])
+        skipped = int(self._before(first).sum())
+        return np.concatenate(drawn)[start - skipped : stop - skipped]
+
+    def _before(self, number: int) -> np.ndarray:
+        """Return how many places each class has in the rounds before one, (C,)."""
+        # Whole numbers are not to be missed by a rounding error.
+        return np.floor(number * self.due + 1e-9).astype(np.int64)
+
+    def _round_of(self, place: int) -> int:
+        """Return the round in which a place is; each has one at least."""
+        return bisect_right(range(place + 2), place, key=lambda number: int(self._before(number).sum())) - 1
 
 
 def class_weights(real: Sequence[int], tilt: float) -> np.ndarray:

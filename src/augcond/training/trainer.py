@@ -192,7 +192,7 @@ def _objective(images: RunImages, arm: Arm) -> Objective:
         balanced = arm.config.sampling == "class-balanced"
         # Of all steps, those of real images alone too.
         share = arm.share * (arm.config.steps - arm.config.real_steps) / arm.config.steps
-        counts = effective_counts(run.training.counts(), images.added_counts(arm), share, balanced=balanced)
+        counts = effective_counts(run.training.counts(), images.added_counts(arm, drawn=True), share, balanced=balanced)
     return make_objective(
         arm.config.loss,
         counts,
