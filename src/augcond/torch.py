@@ -21,12 +21,12 @@ from augcond.datasets import load_dataset
 from augcond.datasets.contents import open_image
 from augcond.datasets.splits import draw_split, settle_split, subset
 from augcond.errors import ConfigError, CorruptRunError, RunError
-from augcond.screening.screen import read_screening
 from augcond.store.folder import RunFolder
 from augcond.store.images import decode_stored
 from augcond.store.mapped import MappedShard, map_shard
 from augcond.store.rejection import rejected_keys
 from augcond.store.resolving import resolve_run
+from augcond.store.screened import screened_keys
 from augcond.store.shards import OK, PROVENANCE, Provenance, shard_columns, shard_rows
 from augcond.training.batches import BatchSampler, BatchSettings
 from augcond.training.devices import Rank
@@ -113,7 +113,7 @@ class RunDataset(Dataset[tuple[Any, Any]]):
         if recipe is not None:
             table = table.filter(pc.is_in(table["recipe"], _texts(self._recipes(recipe, plan.plan.table))))
         if screening != "all" and status == OK:
-            dropped = pc.is_in(table["key"], _texts(read_screening(self._folder)))
+            dropped = pc.is_in(table["key"], _texts(screened_keys(self._folder)))
             table = table.filter(dropped if screening == "dropped" else pc.invert(dropped))
         self.keys: tuple[str, ...] = tuple(table["key"].to_pylist())
         self.labels: tuple[int, ...] = tuple(table["label"].to_pylist())

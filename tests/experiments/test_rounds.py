@@ -110,6 +110,10 @@ def test_a_run_in_rounds_resumes_and_is_what_its_choices_say(tmp_path, monkeypat
     assert {card.arm: card.synthetic_images for card in train(done)} == {"real-only": 0, "image": 18}
     with pytest.raises(ConfigError, match=r"plan\.rounds: .* was chosen elsewhere"):
         generate_in_rounds(again, rounds=1, per_class=1)
+    more = toy_run(tmp_path, plan={"oversample": 2}, screening={"by": "encoder"}, run=tmp_path / "more")
+    with pytest.raises(ConfigError, match=r"plan\.oversample: rounds choose what is made"):
+        generate_in_rounds(more, rounds=1, per_class=1)
+    assert not more.run.exists()
     # What the images are made of outlives them.
     generate(done, overwrite=True)
     assert {row.key: row for row in RunFolder(config.run).read_plan().plan.rows()} == told

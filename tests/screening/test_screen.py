@@ -16,10 +16,12 @@ from PIL import Image
 from augcond.config import GeneratorConfig
 from augcond.config.training import JudgeName
 from augcond.datasets.builtin import list_builtin
-from augcond.errors import ConfigError, LeakError
+from augcond.errors import ConfigError, LeakError, RunError
+from augcond.experiments.push import prepare_push
 from augcond.generators import load_generator
 from augcond.pipeline import generate, run, train
 from augcond.screening.screen import JUDGES, margins, most_useful, screened_out, threshold_from
+from augcond.store import RunFolder, export_run
 from augcond.testing import save_tiny_stable_unclip
 from augcond.training.experiment import load_experiment
 from tests.toy import shard_bytes
@@ -148,6 +150,32 @@ def test_an_oversampled_plan_takes_a_judge_and_whole_arms(tmp_path):
     arms = [{"name": "few", "recipe": "text", "per_class": 2}]
     with pytest.raises(ConfigError, match="arm 'few' takes the first per_class images of each class"):
         toy_run(tmp_path, plan={"oversample": 2}, screening={"by": "encoder"}, training={"arms": arms})
+
+
+def test_arms_of_several_recipes_are_not_oversampled(tmp_path):
+    arms = [{"name": "both", "recipe": ["text", "mixup"]}]
+    with pytest.raises(ConfigError, match="arm 'both' takes every 2"):
+        toy_run(tmp_path, plan={"oversample": 2}, screening={"by": "encoder"}, training={"arms": arms})
+
+
+def test_what_was_dropped_is_given_to_nobody_unless_asked_for(tmp_path):
+    config = toy_run(tmp_path, conditioning={"recipe": "text"}, plan={"oversample": 2}, screening={"by": "encoder"})
+    generate(config)
+    folder = RunFolder(config.run)
+    for give in (lambda: export_run(folder, tmp_path / "out", "imagefolder"), lambda: prepare_push(folder, "me/mine")):
+        with pytest.raises(RunError, match="was not screened since"):
+            give()
+    assert export_run(folder, tmp_path / "all", "imagefolder", screening="all") == 24
+    dropped = set(screened_out(load_experiment(config)))
+    assert len(dropped) == 12 and export_run(folder, tmp_path / "kept", "imagefolder") == 12
+    assert not dropped & set(pq.read_table(tmp_path / "kept" / "metadata.parquet")["key"].to_pylist())
+    ready = prepare_push(folder, "me/mine")
+    assert (ready.left_out.rejected, ready.left_out.screened) == (0, 12)
+    assert "12 that screening dropped" in (ready.folder / "README.md").read_text(encoding="utf-8")
+    sent = pq.read_table(ready.folder / "data")["key"].to_pylist()
+    assert len(sent) == 12 and not dropped & set(sent)
+    with pytest.raises(ConfigError, match="expected kept or all"):
+        export_run(folder, tmp_path / "out", "imagefolder", screening="some")
 
 
 def test_a_run_may_grow_by_oversampling(tmp_path):

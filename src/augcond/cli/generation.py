@@ -166,6 +166,9 @@ def reject(
         typer.echo("models were trained before that: augcond train --overwrite trains those anew that it concerns")
 
 
+_SCREENING = "Where the run screens: kept, as training takes them, or all."
+
+
 def export(
     run: RunPath,
     to: Annotated[Path, typer.Option(help="The folder to write.")],
@@ -174,6 +177,7 @@ def export(
     mark: Annotated[
         bool, typer.Option("--mark/--no-mark", help="Say in each image (XMP, IPTC) that it is generated.")
     ] = True,
+    screening: Annotated[str, typer.Option(help=_SCREENING)] = "kept",
 ) -> None:
     """Write the images as class folders with a metadata.parquet, or as WebDataset tars, and classes.json beside them.
 
@@ -188,6 +192,7 @@ def export(
             layout,  # type: ignore[arg-type]
             overwrite=overwrite,
             mark=mark,
+            screening=screening,  # type: ignore[arg-type]
             progress=progress,
         )
     typer.echo(f"{count:,} images written to {to}")
@@ -200,17 +205,18 @@ def push(
     licence: Annotated[str | None, typer.Option(help="Of the dataset, as the hub calls it, such as cc-by-4.0.")] = None,
     dry: Annotated[bool, typer.Option("--dry", help="Only write RUN/push, which would be sent.")] = False,
     anyway: Annotated[bool, typer.Option("--anyway", help="Push in spite of licences that restrict it.")] = False,
+    screening: Annotated[str, typer.Option(help=_SCREENING)] = "kept",
 ) -> None:
     """Send the images to the Hugging Face hub: a private dataset with a card; the same command resumes.
 
-    Rows that failed or were rejected are left out. No photos are sent; the names of their files (`source_keys`) and the
-    config are. Log in first: hf auth login
+    Rows that failed, were rejected or screened out are left out. No photos are sent; the names of their files
+    (`source_keys`) and the config are. Log in first: hf auth login
 
     Example: augcond push runs/my-photos me/my-synthetic-photos --dry
     """
     from augcond.experiments.push import PushSettings, prepare_push, push_run
 
-    settings = PushSettings(not public, licence, anyway)
+    settings = PushSettings(not public, licence, anyway, screening)  # type: ignore[arg-type]
     with show_progress("shards read") as progress:
         done = (prepare_push if dry else push_run)(run_folder(run), repo_id, settings, progress=progress)
     typer.echo(f"{done.url or done.folder}")

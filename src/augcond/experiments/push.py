@@ -17,6 +17,7 @@ from augcond.report.dataset_card import TAG, DatasetCard, draw_samples, render_c
 from augcond.report.facts import read_facts
 from augcond.store.pushing import DATA, LeftOut, write_data_files
 from augcond.store.rejection import rejected_keys
+from augcond.store.screened import Screened, given_screened
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -38,11 +39,13 @@ class PushSettings:
         private: whether a new dataset is; one that is there and public is refused then.
         licence: of the dataset, as the hub calls it; None leaves it out of the card.
         anyway: push in spite of licences that restrict it.
+        screening: of a run that screens, what it kept, as training takes it; or all.
     """
 
     private: bool = True
     licence: str | None = None
     anyway: bool = False
+    screening: Screened = "kept"
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +91,7 @@ def prepare_push(
 
     Raises:
         ConfigError: `repo_id` is no such name, or licences restrict publishing and `anyway` is not given.
-        RunError: there is no run, or it has no image.
+        RunError: there is no run, it has no image, or it screens and was not screened yet.
         CorruptRunError: the run is not what augcond wrote.
     """
     from huggingface_hub.errors import HFValidationError
@@ -105,12 +108,13 @@ def prepare_push(
             "\n".join(["publishing these images may not be allowed:", *found, "push with --anyway if it is"])
         )
     facts = read_facts(folder)
+    screened = given_screened(folder, settings.screening)
     with replacing_contents(folder.push_path) as partial:
-        left_out = write_data_files(folder, partial, progress)
+        left_out = write_data_files(folder, partial, screened, progress)
         licence = weights_licence(config.generator)
-        card = DatasetCard(repo_id, left_out, rejected_keys(folder), licence, settings.licence)
+        card = DatasetCard(repo_id, left_out, rejected_keys(folder) | screened, licence, settings.licence)
         (partial / "README.md").write_text(render_card(card, facts), encoding="utf-8")
-        draw_samples(card.rejected, facts).save(partial / "samples.png")
+        draw_samples(card.missing, facts).save(partial / "samples.png")
     return Pushed(folder.push_path, left_out)
 
 

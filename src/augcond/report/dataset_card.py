@@ -63,21 +63,21 @@ class DatasetCard:
     Attributes:
         repo_id: `user/name`.
         left_out: rows that are no part of the dataset.
-        rejected: keys of images that a person rejected.
+        missing: keys of images that are no part of it: a person rejected them, or screening dropped them.
         generator_licence: of the generator's weights.
         licence: of the dataset, as the hub calls it, such as `cc-by-4.0`; None where it is not said.
     """
 
     repo_id: str
     left_out: LeftOut
-    rejected: Collection[str]
+    missing: Collection[str]
     generator_licence: str
     licence: str | None
 
 
 def render_card(card: DatasetCard, facts: RunFacts) -> str:
     """Return README.md of the dataset: Markdown, in which every text of the run is escaped."""
-    labels = facts.plan.plan.table["label"].to_numpy()[_kept(card.rejected, facts)]
+    labels = facts.plan.plan.table["label"].to_numpy()[_kept(card.missing, facts)]
     counts = [int(count) for count in np.bincount(labels, minlength=len(facts.classes))]
     config = portable_config(facts)
     return (

@@ -13,12 +13,11 @@ import hashlib
 import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -28,9 +27,8 @@ from augcond.config.base import counted, uncounted
 from augcond.errors import ConfigError, CorruptRunError, LeakError, RunError
 from augcond.generators.checked import embed_prompts
 from augcond.progress import Interrupted, NoProgress
-from augcond.sealed import read_json, read_table, typed, unfit, write_json, write_table
-from augcond.store.folder import RunFolder
-from augcond.store.names import FILES
+from augcond.sealed import write_json, write_table
+from augcond.store.screened import Screening, dropped_keys, recorded_screening
 from augcond.training.arm_images import RunImages
 from augcond.training.arms import REAL_ONLY, Arm
 from augcond.training.image_sets import synthetic_images
@@ -49,31 +47,6 @@ logger = logging.getLogger(__name__)
 
 Judge = Callable[["ImageSet"], Tensor]
 """Gives scores (N, C) of images."""
-
-
-@dataclass(frozen=True, slots=True)
-class Screening:
-    """What screening found.
-
-    Attributes:
-        by: which judge.
-        threshold: images of a smaller margin are dropped; None where a plan was oversampled.
-        rejected_real: share of the real validation images that would be dropped; None likewise.
-        validation_accuracy: share of the real validation images that the judge places right; None likewise.
-        kept: number of synthetic images that stay.
-        dropped: number of those that go.
-        fingerprint: of what decided all this; screening is not done twice.
-        margins_sha256: of the bytes of `screening.parquet`; empty for screening by 0.1.
-    """
-
-    by: str
-    threshold: float | None
-    rejected_real: float | None
-    validation_accuracy: float | None
-    kept: int
-    dropped: int
-    fingerprint: str
-    margins_sha256: str = ""
 
 
 def margins(scores: Tensor, labels: Tensor, second: Tensor | None = None) -> Tensor:
@@ -194,25 +167,6 @@ def _kept_of_more(experiment: Experiment, rows: SyntheticRows, found: Tensor) ->
     return most_useful(found, groups, {group: asked[group[0]] for group in groups})
 
 
-def read_screening(folder: RunFolder) -> frozenset[str]:
-    """Return the keys of the images that screening dropped; none where the run does not screen.
-
-    Raises:
-        RunError: the run screens, and its images were not screened, or others have been made since.
-        CorruptRunError: what screening wrote is not what lies there.
-    """
-    if folder.read_config().screening.by == "none":
-        return frozenset()
-    plan = folder.read_plan()
-    try:
-        _, table = _recorded(folder)
-        if len(table) == sum(marker.ok for marker in folder.markers(plan) if marker is not None):
-            return frozenset(_dropped(table))
-    except FileNotFoundError:
-        logger.debug("%s holds no screening", folder.path)
-    raise RunError(f"{folder.path} was not screened since its images were made: augcond train {folder.path} does it")
-
-
 def refuse_leaks(config: RunConfig) -> None:
     """Refuse to screen in a protocol that leaks.
 
@@ -249,27 +203,13 @@ def _fingerprint(experiment: Experiment) -> str:
 def _read(experiment: Experiment, fingerprint: str) -> tuple[str, ...] | None:
     """Return the keys that an equal screening dropped before; None where there was none."""
     try:
-        about, table = _recorded(experiment.folder)
-        return _dropped(table) if about.fingerprint == fingerprint else None
+        about, table = recorded_screening(experiment.folder)
+        return dropped_keys(table) if about.fingerprint == fingerprint else None
     except FileNotFoundError:
         return None
     except CorruptRunError as error:
         logger.warning("%s", error)
         return None
-
-
-def _recorded(folder: RunFolder) -> tuple[Screening, pa.Table]:
-    path, mend = folder.screening_path, FILES["screening"].mend
-    try:
-        about = typed(Screening, read_json(path, mend).content)
-    except ValueError as error:
-        raise unfit(path, error, mend) from error
-    sha256 = about.margins_sha256 or None
-    return about, read_table(folder.margins_path, mend, ("key", "kept"), sha256=sha256, by=path.name).content
-
-
-def _dropped(table: pa.Table) -> tuple[str, ...]:
-    return tuple(table.filter(pc.invert(table["kept"]))["key"].to_pylist())
 
 
 def _save(experiment: Experiment, screening: Screening, table: pa.Table) -> None:

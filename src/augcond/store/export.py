@@ -24,6 +24,7 @@ from augcond.store.folder import RunFolder
 from augcond.store.marks import marked
 from augcond.store.plans import RunPlan
 from augcond.store.rejection import rejected_keys
+from augcond.store.screened import Screened, given_screened
 from augcond.store.shards import COLUMNS, OK, PROVENANCE, shard_features, shard_rows
 
 logger = logging.getLogger(__name__)
@@ -58,9 +59,10 @@ def export_run(
     *,
     overwrite: bool = False,
     mark: bool = True,
+    screening: Screened = "kept",
     progress: Progress | None = None,
 ) -> int:
-    """Write every image of the run to `to`, but those that were rejected, and return their number.
+    """Write every image of the run to `to`, but those that were rejected or screened out, and return their number.
 
     `imagefolder`: one sub-folder per class that has images, and `metadata.parquet` with every image's label and origin;
     opens in torchvision's ImageFolder and in `datasets.load_dataset("imagefolder", data_dir=...)`. `webdataset`: one
@@ -73,12 +75,13 @@ def export_run(
         layout: see above.
         overwrite: replace an earlier export there. What `export_run` did not write is never touched.
         mark: say in each image, in XMP, that it is generated; its pixels stay as they are (`augcond.store.marks`).
+        screening: of a run that screens, what it kept, as training takes it; or all.
         progress: is told how many images are written.
 
     Raises:
-        ConfigError: there is no such layout.
-        RunError: nothing is done yet; `to` holds an export and `overwrite` is not given, or files that are none; or it
-            lies in the real images.
+        ConfigError: there is no such layout, or `screening` is neither.
+        RunError: nothing is done yet, or not screened yet; `to` holds an export and `overwrite` is not given, or files
+            that are none; or it lies in the real images.
     """
     if layout not in _WRITERS:
         raise ConfigError(f"--format {layout!r}: expected {' or '.join(_WRITERS)}")
@@ -96,9 +99,10 @@ def export_run(
             len(markers),
         )
     progress = progress or NoProgress()
-    progress.start(sum(marker.ok for marker in done) - len(rejected_keys(folder)))
+    screened = given_screened(folder, screening)
+    progress.start(sum(marker.ok for marker in done) - len(rejected_keys(folder)) - len(screened))
     names = folder_names(plan.classes)
-    rows = finished_rows(folder, plan)
+    rows = finished_rows(folder, plan, screened)
     with replacing_contents(to, parents=True) as partial:
         _write_classes(plan, names, partial)
         return _WRITERS[layout](_marked_rows(rows) if mark else rows, plan, partial, progress)
@@ -120,12 +124,12 @@ def _check_place(folder: RunFolder, to: Path, *, overwrite: bool) -> None:
         raise RunError(f"{to} is not empty: name another folder, or replace the export there with --overwrite")
 
 
-def finished_rows(folder: RunFolder, plan: RunPlan) -> Rows:
+def finished_rows(folder: RunFolder, plan: RunPlan, screened: frozenset[str] = frozenset()) -> Rows:
     """Yield (shard, row as a dict of the shard's columns) of every image that was made, in plan order.
 
-    Those that were rejected are left out.
+    Those that were rejected are left out, and the `screened` ones.
     """
-    rejected = rejected_keys(folder)
+    left_out = rejected_keys(folder) | screened
     for number, marker in enumerate(folder.markers(plan)):
         if marker is not None:
             path = folder.shard_path(number)
@@ -133,7 +137,7 @@ def finished_rows(folder: RunFolder, plan: RunPlan) -> Rows:
             for row, values in zip(plan.plan.shard(number), shard_rows(path, columns), strict=True):
                 if (values["key"], values["label"]) != (row.key, row.label):
                     raise CorruptRunError(f"{path} holds other rows than the plan: augcond check says which")
-                if values["status"] == OK and values["key"] not in rejected:
+                if values["status"] == OK and values["key"] not in left_out:
                     yield number, values
 
 

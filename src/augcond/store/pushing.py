@@ -36,15 +36,19 @@ class LeftOut:
     Attributes:
         failed: rows without an image.
         rejected: images that a person rejected.
+        screened: images that screening dropped.
         unfinished: shards that are not generated yet.
     """
 
     failed: int
     rejected: int
+    screened: int
     unfinished: int
 
 
-def write_data_files(folder: RunFolder, to: Path, progress: Progress | None = None) -> LeftOut:
+def write_data_files(
+    folder: RunFolder, to: Path, screened: frozenset[str], progress: Progress | None = None
+) -> LeftOut:
     """Write `to`/data/train-NNNNN.parquet per shard that is done, and return what is left out.
 
     A shard of which every row stays is that very file (a hard link, or a copy where there are none); of others the
@@ -53,6 +57,7 @@ def write_data_files(folder: RunFolder, to: Path, progress: Progress | None = No
     Args:
         folder: the run.
         to: an empty folder.
+        screened: keys of images that screening dropped, and that are left out like those that a person rejected.
         progress: is told how many shards are written.
 
     Raises:
@@ -61,14 +66,14 @@ def write_data_files(folder: RunFolder, to: Path, progress: Progress | None = No
     """
     plan = folder.read_plan()
     markers = folder.verified_markers(plan)
-    rejected, progress = rejected_keys(folder), progress or NoProgress()
+    left_out, progress = rejected_keys(folder) | screened, progress or NoProgress()
     (to / DATA).mkdir()
     progress.start(sum(marker is not None for marker in markers))
     made = left = 0
     for number, marker in enumerate(markers):
         if marker is None:
             continue
-        mask = _kept(folder.shards / marker.file, rejected)
+        mask = _kept(folder.shards / marker.file, left_out)
         kept = pc.sum(mask).as_py() or 0
         if kept:
             _write(folder.shards / marker.file, mask, kept, to / DATA / f"train-{number:05d}.parquet")
@@ -79,18 +84,18 @@ def write_data_files(folder: RunFolder, to: Path, progress: Progress | None = No
         raise RunError(f"{folder.path} holds no image to push: run augcond generate first, or restore rejected ones")
     if unfinished:
         logger.warning("%d of %d shards are not generated yet, and not pushed", unfinished, len(markers))
-    return LeftOut(_failed(markers), left, unfinished)
+    return LeftOut(_failed(markers), left - len(screened), len(screened), unfinished)
 
 
 def _failed(markers: list[ShardMarker | None]) -> int:
     return sum(marker.failed for marker in markers if marker is not None)
 
 
-def _kept(shard: Path, rejected: frozenset[str]) -> pa.ChunkedArray:
-    """Return (rows,) bool: whether a row of the shard has an image that was not rejected."""
+def _kept(shard: Path, left_out: frozenset[str]) -> pa.ChunkedArray:
+    """Return (rows,) bool: whether a row of the shard has an image that is not left out."""
     table = shard_columns(shard, ("key", "status"))
     made = pc.equal(table["status"], OK)
-    return pc.and_(made, pc.invert(pc.is_in(table["key"], value_set=pa.array(rejected, pa.string()))))
+    return pc.and_(made, pc.invert(pc.is_in(table["key"], value_set=pa.array(left_out, pa.string()))))
 
 
 def _write(shard: Path, mask: pa.ChunkedArray, kept: int, to: Path) -> None:
