@@ -132,6 +132,11 @@ IDEAS: tuple[Idea, ...] = (
         overrides={"generator.away_from": "similar-class"},
     ),
     Idea(
+        _of("away-mild", "dropout"),
+        "the same at guidance 3",
+        overrides={"generator.away_from": "similar-class", "generator.guidance_scale": 3.0},
+    ),
+    Idea(
         _of("near", _MIXED),
         "the two images that are mixed are near each other in the encoder's space",
         _MIXED,
