@@ -87,8 +87,8 @@ class _Page:
             "of two recipes use half of the images of each; their runs made the other halves too, which they do not "
             "use.) `screened` rows need the 500 labelled validation images for one number, their threshold. The "
             "rows whose judge is the encoder were thought of when five seeds of the others had been seen, the last "
-            "of them after seven, and `away-mild` after all. One more of these was measured and taken out: two recipes, of which half of each was "
-            "to be kept, left uneven numbers (augcond refuses that now).",
+            "of them after seven, and `away-mild` after all. One more of these was measured and taken out: two "
+            "recipes, of which half of each was to be kept, left uneven numbers (augcond refuses that now).",
             "",
             markdown(
                 ["row", "changes", "how"],
