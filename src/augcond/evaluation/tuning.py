@@ -26,7 +26,7 @@ run, and a fold fewer real ones.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -216,8 +216,8 @@ def best_gain(folded: Folded, *, later: int, lines: Lines | None = None) -> tupl
     read = np.zeros(len(folded.labels))
     count = np.zeros(len(folded.labels))
     pairings = list(_pairings(folded.real.shape[0]))
-    halves = (
-        zip(_halves(folded.labels, np.random.default_rng(0)), itertools.repeat(names), strict=False)
+    halves: Iterable[tuple[np.ndarray, Sequence[str]]] = (
+        ((half, names) for half in _halves(folded.labels, np.random.default_rng(0)))
         if lines is None
         else zip(folded.sides, lines, strict=True)
     )
