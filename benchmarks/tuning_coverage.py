@@ -6,11 +6,11 @@
 The last round of `augcond tune`, and the first where that leaves few of many, simulated with classifiers that take
 microseconds, so that folds share training images as they really do: classes are normal distributions in eight
 dimensions, a training is the class means of a random four fifths of the images (what differs between trainings), a
-candidate's images are made from real ones, for the folds from those that one fold holds out, and drawn towards a wrong
-place of their own. Candidates differ in how far. Then the chosen one is trained three times on all real images, with
-images made from all of them, and judged on 300 test images a class. Compared are the interval of `best_gain`; the same
-where its estimate is above 0, so that `tune` would choose it; and that of the best candidate read off the very
-trainings and images that picked it.
+candidate's images are made from two real ones, for the folds from those that `block_rounds` chooses, and drawn towards
+a wrong place of their own. Candidates differ in how far; the first is the default. Then the best one is trained three
+times on all real images, with images made from all of them, and judged on 300 test images a class. Compared are the
+interval of `choice_of`; the same where it chooses that candidate rather than real images alone; and that of the
+candidate read off the very trainings and images that picked it.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from typing import Any
 
 import numpy as np
 
-from augcond.evaluation.tuning import Folded, Lines, best_gain, own_gain
-from augcond.experiments.tuning.folds import block_counts, blocks_of, draw_folds
+from augcond.evaluation.tuning import Folded, Lines, choice_of, own_gain
+from augcond.experiments.tuning.folds import Blocks, block_rounds, draw_folds
 from augcond.experiments.tuning.schedule import Pilot
 from augcond.experiments.tuning.study import by_turns
 
@@ -74,7 +74,7 @@ def grid() -> Iterator[Cell]:
 @dataclass(frozen=True, slots=True)
 class _Made:
     images: np.ndarray  # (candidates, M, WIDTH)
-    sources: np.ndarray  # (M,)
+    sources: np.ndarray  # (M, 2)
     labels: np.ndarray
 
 
@@ -99,19 +99,26 @@ def _world(cell: Cell, rng: np.random.Generator) -> _World:
     pretrained = means + 0.5 * rng.standard_normal((CLASSES, WIDTH))
 
     def made(sources: np.ndarray) -> _Made:
-        own = labels[sources]
-        centre = 0.4 * real[sources] + 0.6 * pretrained[own]
+        own = labels[sources[:, 0]]
+        centre = 0.4 * real[sources].mean(axis=1) + 0.6 * pretrained[own]
         noise = 0.7 * rng.standard_normal((cell.candidates, len(sources), WIDTH))
         return _Made(centre + wrong[:, own] + noise, sources, own)
 
     held = draw_folds(labels, cell.folds, int(rng.integers(1 << 30)))
-    each = block_counts(blocks_of(labels, held, CLASSES), [AMOUNT] * CLASSES)
-    blocks = [np.flatnonzero((labels == c) & (held == f)) for c in range(CLASSES) for f in range(cell.folds)]
-    pilot = np.concatenate([rng.choice(block, each[labels[block[0]]]) for block in blocks if len(block)])
-    whole = np.concatenate([rng.choice(np.flatnonzero(labels == c), AMOUNT) for c in range(CLASSES)])
+    keys, names = [f"{place}" for place in range(len(labels))], [f"{label}" for label in range(CLASSES)]
+    turns = Blocks.of(labels, held, CLASSES).turns([AMOUNT] * CLASSES)
+    chosen = [one for some in block_rounds(keys, labels, held, names, [turns]) for one in some.values()]
+    pilot = _pairs([([int(key) for key in one.sources], one.count) for one in chosen], rng)
+    whole = _pairs([(np.flatnonzero(labels == label).tolist(), AMOUNT) for label in range(CLASSES)], rng)
     test_labels = np.repeat(np.arange(CLASSES), TESTED)
     test = means[test_labels] + rng.standard_normal((len(test_labels), WIDTH))
     return _World(real, labels, held, made(pilot), made(whole), test, test_labels)
+
+
+def _pairs(pools: Sequence[tuple[list[int], int]], rng: np.random.Generator) -> np.ndarray:
+    """Return the two sources of each image, (M, 2): different ones, where its pool has two."""
+    drawn = [rng.choice(pool, 2, replace=len(pool) < 2) for pool, count in pools for _ in range(count)]
+    return np.array(drawn)
 
 
 def _right(
@@ -128,7 +135,7 @@ def _right(
     centres = sums / np.maximum(totals, 1e-9)[:, None]
     if candidate is not None:
         made = world.whole if seen.all() else world.pilot
-        clean = seen[made.sources]
+        clean = seen[made.sources].all(axis=1)
         weight = clean * ((rng.random(len(clean)) < 0.8) + 1e-3)
         sums = np.zeros((CLASSES, WIDTH))
         np.add.at(sums, made.labels, made.images[candidate] * weight[:, None])
@@ -166,11 +173,13 @@ def simulate(cell: Cell, seed: int) -> dict[str, tuple[bool, float, float]]:
             sorted(candidates, key=lambda each: -scores[each][0]),
             sorted(candidates, key=lambda each: -scores[each][1]),
         )
-        one, other = by_turns(ranked, {each: str(each) for each in candidates}, Pilot(FINALISTS, 0, FINALISTS))
+        sets = {each: str(each) for each in candidates}
+        one, other = by_turns(ranked, sets, Pilot(FINALISTS, 0, FINALISTS), [0])
         lines = [str(each) for each in one], [str(each) for each in other]
         candidates = sorted({*one, *other})
     folded = judged(candidates, range(1, TRAININGS + 1))
-    best, gain = best_gain(folded, later=LATER, lines=lines)
+    choice = choice_of(folded, later=LATER, lines=lines, default="0")
+    best, gain = choice.best, choice.gain
     naive = own_gain(folded, best, later=LATER)
     everything, test = np.arange(len(world.labels)), (world.test, world.test_labels)
 
@@ -180,8 +189,8 @@ def simulate(cell: Cell, seed: int) -> dict[str, tuple[bool, float, float]]:
 
     measured = measured_of(int(best)) - measured_of(None)
     found = dict(zip(KINDS, (gain, gain, naive), strict=True))
-    if gain.mean <= 0:
-        del found[KINDS[1]]  # real images alone would be
+    if choice.chosen != best:
+        del found[KINDS[1]]
     return {
         kind: (bool(one.low <= measured <= one.high), (one.high - one.low) / 2, float(one.mean - measured))
         for kind, one in found.items()

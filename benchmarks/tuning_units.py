@@ -92,14 +92,14 @@ class Scale:
             "training": {"model": "small-cnn", "image_size": 16, "batch_size": 32, "steps": 120, "seeds": 3},
         }
     )
-    effort: Effort = field(default_factory=lambda: Effort(candidates=12, folds=3))
+    effort: Effort = field(default_factory=lambda: Effort(candidates=12))
     sets: int | None = None
 
 
 SMOKE = Scale(
     worlds=(_shots(3, "named"),),
     seeds=1,
-    budgets=(240,),
+    budgets=(400,),
     base={
         "data": {"source": "builtin"},
         "generator": {"name": "stable-unclip", "model": "builtin", "guidance_scale": 4.0, "steps": 1},

@@ -6,12 +6,13 @@ from scipy.stats import spearmanr
 
 from augcond.errors import CorruptRunError, RunError
 from augcond.evaluation.tuning import (
+    Choice,
     Folded,
     Gain,
     Round,
     Tried,
     Tuning,
-    best_gain,
+    choice_of,
     own_gain,
     read_tuning,
     sentence_of,
@@ -59,17 +60,18 @@ def test_the_best_of_equals_is_not_estimated_to_gain():
     estimates, looks = [], []
     for seed in range(40):
         equals = folded({"real": 0.5, **{f"c{number}": 0.5 for number in range(6)}}, seed=seed)
-        best, gain = best_gain(equals, later=3)
-        estimates.append(gain.mean)
-        looks.append(equals.score(best))
+        found = choice_of(equals, later=3)
+        estimates.append(found.gain.mean)
+        looks.append(equals.score(found.best))
     assert np.mean(looks) > 0.03
     assert abs(np.mean(estimates)) < 3 * np.std(estimates) / np.sqrt(len(estimates))
 
 
 def test_a_true_gain_is_found_and_estimated():
     one = folded({"real": 0.4, "worse": 0.3, "better": 0.7}, counts=(60, 60))
-    best, gain = best_gain(one, later=3)
-    assert best == "better"
+    found = choice_of(one, later=3)
+    gain = found.gain
+    assert found.chosen == found.best == "better"
     assert gain.low < 0.3 < gain.high
     assert gain.mean == pytest.approx(0.3, abs=0.08)
     assert own_gain(one, "better", later=3).mean == pytest.approx(one.score("better"))
@@ -95,7 +97,7 @@ def _width(gain):
 
 
 def test_one_training_has_an_interval_too():
-    gain = best_gain(folded({"real": 0.5, "a": 0.6}, trainings=1), later=3)[1]
+    gain = choice_of(folded({"real": 0.5, "a": 0.6}, trainings=1), later=3).gain
     assert gain.low < gain.mean < gain.high
 
 
@@ -118,7 +120,37 @@ def test_a_file_is_read_as_it_was_written(tmp_path):
         read_tuning(path)
 
 
+def right_on(**changed):
+    """Return folds of 100 images of one class, of which real images alone are right on half.
+
+    Args:
+        changed: of each candidate, how many more it is right on and how many fewer.
+    """
+    place = np.arange(100)
+    made = {name: (place < 50 + more) & (place >= fewer) for name, (more, fewer) in changed.items()}
+    twice = {name: np.tile(one, (2, 1)) for name, one in {"real": place < 50, **made}.items()}
+    return Folded(np.zeros(100, dtype=int), twice.pop("real"), twice)
+
+
+def test_the_default_is_kept_unless_another_leads_by_more_than_one_standard_error():
+    # What differs in k of 100 images has a standard error of some sqrt(k) images.
+    for changed, best in (((4, 2), "mine"), ((6, 4), "mine"), ((9, 4), "other"), ((2, 0), "other")):
+        folds = right_on(mine=(0, 0), other=changed)
+        found = choice_of(folds, later=3, default="mine")
+        assert found.chosen == found.best == best
+        assert choice_of(folds, later=3).best == "other"
+    # Real images alone are one of what it is compared with.
+    kept, left = (choice_of(right_on(mine=changed), later=3, default="mine") for changed in ((4, 6), (0, 9)))
+    assert (kept.chosen, kept.best) == ("mine", "mine")
+    assert (left.chosen, left.best) == ("real-only", "mine")
+    assert left.gain.mean == pytest.approx(-0.09)
+    # Where nothing is kept, what is no better than they are is not chosen.
+    assert choice_of(right_on(a=(0, 1), b=(0, 2)), later=3).chosen == "real-only"
+
+
 def test_sentences():
-    assert "More real images would" in sentence_of("real-only", Gain(-0.01, -0.1, 0.1), "a")
-    assert "too few to decide" in sentence_of("a", Gain(0.01, -0.1, 0.1), "a")
-    assert sentence_of("a", Gain(0.1, 0.05, 0.15), "a").endswith("a gain.")
+    gain = Gain(-0.01, -0.1, 0.1)
+    assert "More real images would" in sentence_of(Choice("real-only", "a", gain))
+    assert "not shown to help or to harm" in sentence_of(Choice("a", "a", gain))
+    assert "too few to decide" in sentence_of(Choice("a", "a", Gain(0.01, -0.1, 0.1)))
+    assert sentence_of(Choice("a", "a", Gain(0.1, 0.05, 0.15))).endswith("a gain.")

@@ -10,6 +10,12 @@ images pick the best candidate, and its gain is read off the other half of the t
 images; every way round. Halves of the trainings alone would not do: all trainings are judged on the same real images
 and saw the same generated ones, so what is luck there is luck in both halves.
 
+**What is chosen.** With few real images the best of the candidates is as good as drawn. So the config's own settings
+are kept unless something is better than they by more than one standard error of the difference over the real images;
+then the best is chosen. (After the one-standard-error rule of Breiman, Friedman, Olshen and Stone, "Classification and
+Regression Trees", 1984, section 3.4.3, which keeps the simplest tree; here it is what the config asks for.) Real images
+alone are one of what it is compared with. Halves pick by the same rule.
+
 Earlier rounds pick too: the few that are left of 24 were the lucky ones on these very images. So the images have two
 *sides*, drawn once, and each side has a *line*: the candidates that it keeps itself, round by round. Sides take turns
 at keeping, all that either keeps goes on, and what is picked from one side's line is read off the other side. In the
@@ -203,13 +209,30 @@ Lines = tuple[Sequence[str], Sequence[str]]
 """Names of the candidates that each side has kept."""
 
 
-def best_gain(folded: Folded, *, later: int, lines: Lines | None = None) -> tuple[str, Gain]:
-    """Return the best candidate by all trainings and images, and an estimate of its gain that is free of picking.
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What a round comes to.
+
+    Attributes:
+        chosen: the best candidate, or real images alone.
+        best: the best candidate.
+        gain: of that one, an estimate which is free of picking.
+    """
+
+    chosen: str
+    best: str
+    gain: Gain
+
+
+def choice_of(folded: Folded, *, later: int, lines: Lines | None = None, default: str | None = None) -> Choice:
+    """Return which candidate is best by all trainings and images, and an estimate of its gain that is free of picking.
 
     Args:
         folded: all candidates of a round.
         later: trainings of the run that will measure the gain, which the interval is for.
         lines: of the round's candidates; None where no round before has picked any.
+        default: the candidate that is kept unless another is better by more than one standard error, of all lines; None
+            where there is none, and the best is taken whatever its lead.
     """
     names = list(folded.made)
     differences = np.stack([folded.differences(name) for name in names])
@@ -222,14 +245,35 @@ def best_gain(folded: Folded, *, later: int, lines: Lines | None = None) -> tupl
         else zip(folded.sides, lines, strict=True)
     )
     for half, line in halves:
-        places = np.array([names.index(name) for name in line])
         for picking, reading in pairings:
-            weights = np.where(half, folded.weights, 0.0)
-            picked = places[(differences[places][:, picking].mean(axis=1) @ weights).argmax()]
+            gained = {name: differences[names.index(name)][picking].mean(axis=0) for name in line}
+            picked = names.index(_best_of(gained, np.where(half, folded.weights, 0.0), default))
             read[~half] += differences[picked][reading].mean(axis=0)[~half]
             count[~half] += 1
-    best = max(names, key=folded.score)
-    return best, _gain(folded, read / count, differences, later, names.index(best))
+    overall = {name: folded.differences(name).mean(axis=0) for name in names}
+    best = _best_of(overall, folded.weights, default)
+    gain = _gain(folded, read / count, differences, later, names.index(best))
+    nothing = np.zeros(len(folded.labels))
+    return Choice(_best_of({**overall, REAL_ONLY: nothing}, folded.weights, default), best, gain)
+
+
+def _best_of(gained: Mapping[str, np.ndarray], weights: np.ndarray, default: str | None) -> str:
+    """Return the best of some candidates: the default unless another leads it by more than one standard error.
+
+    Args:
+        gained: of each candidate on each image, (N,).
+        weights: of each image, (N,); on some of them zero.
+        default: see `choice_of`.
+    """
+    scores = {name: float(values @ weights) for name, values in gained.items()}
+    best = max(scores, key=lambda name: scores[name])
+    if default is None or best == default:
+        return best
+    shares = weights / weights.sum()
+    ahead = gained[best] - gained[default]
+    lead = float(shares @ ahead)
+    variance = (shares**2 @ (ahead - lead) ** 2) / (1 - shares @ shares)  # of a weighted mean, unbiased
+    return best if lead > np.sqrt(variance) else default
 
 
 def own_gain(folded: Folded, name: str, *, later: int) -> Gain:
@@ -333,12 +377,18 @@ def read_tuning(path: Path) -> Tuning:
         raise unfit(path, error, mend) from error
 
 
-def sentence_of(chosen: str, gain: Gain, best: str) -> str:
+def sentence_of(choice: Choice) -> str:
     """Return what a tuning comes to, for people."""
-    if chosen == REAL_ONLY:
+    gain = choice.gain
+    if choice.chosen == REAL_ONLY:
         return (
-            f"None of these helps: the best, {best}, is estimated at {gain.text} points over real images alone. "
+            f"None of these helps: the best, {choice.best}, is estimated at {gain.text} points over real images alone. "
             "More real images would."
         )
-    decided = "a gain" if gain.low > 0 else "which may be nothing: the images are too few to decide it"
-    return f"{chosen}: an estimated {gain.text} points over real images alone, {decided}."
+    if gain.low > 0:
+        decided = "a gain"
+    elif gain.mean > 0:
+        decided = "which may be nothing: the images are too few to decide it"
+    else:
+        decided = "which is not shown to help or to harm: the images are too few to decide it"
+    return f"{choice.chosen}: an estimated {gain.text} points over real images alone, {decided}."

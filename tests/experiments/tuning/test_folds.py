@@ -5,16 +5,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from augcond.experiments.tuning.folds import (
-    block_counts,
+    Blocks,
     block_rounds,
-    blocks_of,
     clean_rows,
     common_counts,
     draw_folds,
     even_clean,
-    made_of_blocks,
     most_folds,
-    used_of_blocks,
 )
 
 COUNTS = st.lists(st.integers(1, 9), min_size=1, max_size=5)
@@ -67,27 +64,54 @@ def test_every_fold_uses_as_many_images_of_each_class_as_any_other(counts, folds
     keys, classes = [f"k{place}" for place in range(len(labels))], [f"c{label}" for label in range(len(counts))]
     amounts = amounts[: len(counts)]
     held = draw_folds(labels, folds, 0)
-    blocks = blocks_of(labels, held, len(counts))
-    used = used_of_blocks(blocks, amounts)
+    blocks = Blocks.of(labels, held, len(counts))
+    used = blocks.used(amounts)
     smaller = [amount // 3 for amount in amounts]
-    grown = [block_counts(blocks, some) for some in (smaller, amounts)]
+    grown = [blocks.turns(some) for some in (smaller, amounts)]
     rounds = block_rounds(keys, labels, held, classes, grown)
     made = [(classes.index(name), one.sources, one.count) for some in rounds for name, one in some.items()]
-    # The images of a set, each of all sources of its block at worst.
+    # The images of a set, each of all sources of its blocks at worst.
     of_set = np.array([label for label, _, count in made for _ in range(count)], dtype=int)
     sources = [names for _, names, count in made for _ in range(count)]
-    assert len(of_set) == made_of_blocks(blocks, amounts)
+    assert np.bincount(of_set, minlength=len(counts)).tolist() == blocks.made(amounts).tolist()
     for fold in range(folds):
         out = frozenset(keys[place] for place in np.flatnonzero(held == fold))
         clean = np.bincount(of_set[clean_rows(sources, out)], minlength=len(counts))
-        assert (clean >= used).all()
+        holds_one = np.isin(range(len(counts)), labels[held == fold])
+        assert (clean >= used).all() and (clean == used)[holds_one].all()
         chosen = even_clean(of_set, sources, out, used)
         assert np.bincount(of_set[chosen], minlength=len(counts)).tolist() == used.tolist()
         assert not any(out & set(sources[place]) for place in chosen)
-    # Whole blocks: as near as they come to what was asked for, and one image of each at least.
-    for asked, parts, found in zip(amounts, np.maximum(1, blocks - 1), used, strict=True):
+    # Whole turns: as near as they come to what was asked for, and one at least.
+    for asked, parts, found in zip(amounts, blocks.served, used, strict=True):
         assert (found == 0) == (asked == 0)
         assert found == parts or abs(found - asked) <= parts / 2
     # A smaller set is the beginning of a larger one.
     first = block_rounds(keys, labels, held, classes, grown[:1])
     assert rounds[: len(first)] == first
+
+
+@given(st.integers(3, 9), st.integers(2, 6))
+def test_where_a_fold_leaves_two_images_any_two_of_them_are_mixed(count, folds):
+    labels, keys = np.zeros(count, dtype=int), [f"{place}" for place in range(count)]
+    held = draw_folds(labels, folds, 0)
+    blocks = Blocks.of(labels, held, 1)
+    rounds = block_rounds(keys, labels, held, ["a"], [blocks.turns([100])])
+    pools = [set(one["a"].sources) for one in rounds]
+    for fold in range(folds):
+        left = [key for key, out in zip(keys, held == fold, strict=True) if not out]
+        clean = [pool for pool in pools if pool <= set(left)]
+        if blocks.count[0] > 2:
+            assert min(map(len, clean)) >= 2
+            assert all(any({one, other} <= pool for pool in clean) for one in left for other in left)
+        else:
+            assert clean == [set(left)]
+
+
+def test_large_blocks_stand_alone():
+    labels = np.repeat([0, 1], [20, 19])
+    held = draw_folds(labels, 5, 0)
+    blocks = Blocks.of(labels, held, 2)
+    assert blocks.paired.tolist() == [False, True]
+    assert blocks.used([12, 12]).tolist() == [12, 12]
+    assert blocks.made([12, 12]).tolist() == [15, 20]

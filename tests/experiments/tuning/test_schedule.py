@@ -9,7 +9,7 @@ from augcond.experiments.tuning.schedule import Effort, parse_budget, pilot_amou
 
 
 @pytest.mark.parametrize(
-    ("budget", "classes", "designed"), [*itertools.product((240, 500, 2000, 9000), (3, 10), (2, 6, 14))]
+    ("budget", "classes", "designed"), [*itertools.product((400, 500, 2000, 9000), (3, 10), (2, 6, 14))]
 )
 def test_budgets_hold_and_pilots_grow(budget, classes, designed):
     planned = 60 * classes
@@ -27,7 +27,7 @@ def test_budgets_hold_and_pilots_grow(budget, classes, designed):
 
 
 def test_more_images_buy_more_sets():
-    few, many = (schedule_of(budget, 10, 1000, 14, Effort()) for budget in (500, 6000))
+    few, many = (schedule_of(budget, 10, 1000, 14, Effort()) for budget in (500, 9000))
     assert few.pilots[0].sets < many.pilots[0].sets == 12
     assert len(many.pilots) == 3
 
@@ -39,8 +39,8 @@ def test_what_a_budget_is():
     for wrong in ("", "0", "-3", "2.5", "2 days", "h"):
         with pytest.raises(ConfigError, match="--budget"):
             parse_budget(wrong)
-    with pytest.raises(ConfigError, match="240 images at least"):
-        schedule_of(239, 10, 1000, 14, Effort())
+    with pytest.raises(ConfigError, match="400 images at least"):
+        schedule_of(399, 10, 1000, 14, Effort())
     with pytest.raises(ConfigError, match="even"):
         Effort(trainings=3)
     with pytest.raises(ConfigError, match="two finalists"):
@@ -49,7 +49,7 @@ def test_what_a_budget_is():
 
 @pytest.mark.parametrize("most", [1, 2, 5])
 def test_no_round_has_more_candidates_than_were_asked_for(most):
-    for budget in (240, 2000, 9000):
+    for budget in (400, 2000, 9000):
         pilots = schedule_of(budget, 10, 1000, 14, Effort(candidates=most)).pilots
         assert all(max(pilot.sets, pilot.candidates) <= most for pilot in pilots)
 

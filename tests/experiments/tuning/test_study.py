@@ -90,15 +90,16 @@ def test_a_study_of_something_else_is_refused(tmp_path):
 
 
 def test_each_side_keeps_a_line_of_its_own(tmp_path, config):
-    search = Search(tmp_path / "study.log", config, Schedule((Pilot(4, 4, 4), Pilot(2, 8, 2)), 0, 48), RECIPES)
+    search = Search(tmp_path / "study.log", config, Schedule((Pilot(4, 4, 4), Pilot(3, 8, 3)), 0, 48), RECIPES)
     search.add(designed(config)[0][:4])
     names = [each.name for each in search.candidates(0)]
     assert search.lines(0) is None
-    # The first is best on one side and worst on the other; the last the other way round; the second best over both.
-    search.report(0, scored(names, [(4, 0), (3, 3), (0, 1), (1, 4)]))
+    # One is best on one side and another on the other, the third best over both; the config itself is the worst.
+    search.report(0, scored(names, [(0, 0), (4, 0), (3, 3), (1, 4)]))
     search.cut(0)
-    assert search.lines(1) == ([names[0]], [names[3]])
-    assert {each.name for each in search.candidates(1)} == {names[0], names[3]}
+    assert names[0] == "as-configured"
+    assert search.lines(1) == ([names[0], names[1]], [names[0], names[3]])
+    assert {each.name for each in search.candidates(1)} == {names[0], names[1], names[3]}
 
 
 @given(st.data())
@@ -107,10 +108,13 @@ def test_sides_keep_the_best_of_their_own(data):
     sets = {place: f"set {data.draw(st.integers(0, 3))}" for place in range(count)}
     pilot = Pilot(data.draw(st.integers(1, 4)), 4, data.draw(st.integers(1, 8)))
     ranked = data.draw(st.permutations(range(count))), data.draw(st.permutations(range(count)))
-    lines = by_turns(ranked, sets, pilot)
+    default = data.draw(st.sampled_from([[], [0]]))
+    lines = by_turns(ranked, sets, pilot, default)
     kept = {*lines[0], *lines[1]}
+    assert all(list(line[: len(default)]) == default for line in lines)
     assert 0 < len(kept) <= pilot.candidates and len({sets[place] for place in kept}) <= pilot.sets
     for line, order in zip(lines, ranked, strict=True):
+        order = [*default, *(place for place in order if place not in default)]
         assert list(line) == [place for place in order if place in line]
         # What it passed over was of a set that it had not, when there were sets enough.
         own = {sets[place] for place in line}

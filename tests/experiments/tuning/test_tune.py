@@ -105,7 +105,7 @@ def test_what_is_done_is_not_done_again(root, outcome, monkeypatch, unopened):
     with pytest.raises(RunMismatchError, match="budget"):
         tune(small(root), "41", effort=SMALL)
     monkeypatch.setattr(tuning, "METHOD", 0)
-    with pytest.raises(RunMismatchError, match="method of tuning: the run has 4"):
+    with pytest.raises(RunMismatchError, match="method of tuning: the run has 5"):
         tune(small(root), "40", effort=SMALL)
 
 

@@ -33,6 +33,9 @@ SHARE, COUNTS, AMOUNT = "training.synthetic_share", "training.counts", "amount"
 Settings = Mapping[str, Any]
 """Values by key of the config; `amount` is a share of the images that the plan asks for."""
 
+AS_CONFIGURED = "as-configured"
+"""The name of the candidate that sets nothing."""
+
 _HALF = "half"
 """Half the steps of the config."""
 
@@ -110,7 +113,7 @@ def _name(settings: Settings) -> str:
     short = {RECIPE: "", GUIDANCE: "guidance=", SHARE: "share="}
     parts = [f"{short.get(key, key.rpartition('.')[2] + '=')}{_plain(value)}" for key, value in settings.items()]
     # Also the name of a folder.
-    return re.sub(r"[^\w.,=+-]", "_", ",".join(parts)) or "as-configured"
+    return re.sub(r"[^\w.,=+-]", "_", ",".join(parts)) or AS_CONFIGURED
 
 
 def _plain(value: Any) -> str:

@@ -1,16 +1,20 @@
 """Folds over the real training images, and the generated images that each may use.
 
 **One generation serves every fold.** A fold may use no image that a held-out one went into. Were sources drawn from all
-real images, most mixes would have a held-out source: of two sources and three folds five in nine, and in a class of two
-or three images all of them. A fold would train on other amounts, class by class, than the run does, and images that
-help would look as if they did harm. So folds are drawn once, and the sources of each image are of one *block*: the
-images of a class that the same fold holds out. A fold then uses whole blocks, as many images of each class as of any
-other recipe. Of a class that has one image left, a mix is of that one with itself, as in a run with one image.
+real images, each recipe and each class would keep another share of its images: of two sources and three folds four in
+nine, in a class of two images none. A fold would train on other amounts, class by class, than the run does, and images
+that help would look as if they did harm. So folds are drawn once, and where each image's sources come from is laid out
+by *blocks*, the images of a class that the same fold holds out: a fold uses as many images of each class as any other
+fold, of any recipe.
+
+An image is made of one block where that is large, else of two, so that what mixes two images finds two different ones
+in a class of few. Of a class that has one image left, a mix is of that one with itself, as in a run with one image.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -19,6 +23,9 @@ from augcond.conditioning.streams import numpy_stream, row_seed
 
 FOLDS = "tuning-folds"
 """The purpose that folds are drawn for."""
+
+ALONE = 4
+"""Images of a block from which nothing is gained by a second one: there are six pairs in it."""
 
 
 def draw_folds(labels: np.ndarray, folds: int, seed: int) -> np.ndarray:
@@ -88,63 +95,99 @@ def even_clean(
     return np.flatnonzero(chosen)
 
 
-def blocks_of(labels: np.ndarray, folds: np.ndarray, classes: int) -> np.ndarray:
-    """Return how many blocks each class has, (C,); its only image, which no fold holds out, is one.
+@dataclass(frozen=True, slots=True)
+class Blocks:
+    """The blocks of each class, and how images are made of them: in *turns* of one image that begins with each block.
 
-    Args:
-        labels: of the real images, (N,).
-        folds: of each, from `draw_folds`.
-        classes: number of classes.
+    Attributes:
+        count: blocks of each class, (C,); its only image, which no fold holds out, is one.
+        smallest: images of its smallest block, (C,).
     """
-    return np.array([len(np.unique(folds[labels == label])) for label in range(classes)])
 
+    count: np.ndarray
+    smallest: np.ndarray
 
-def block_counts(blocks: np.ndarray, amounts: Sequence[int]) -> np.ndarray:
-    """Return how many images of each class are made of each of its blocks, (C,).
+    @classmethod
+    def of(cls, labels: np.ndarray, folds: np.ndarray, classes: int) -> Blocks:
+        """Return the blocks of some real images.
 
-    A class of B blocks has B - 1 in each fold that holds one out.
+        Args:
+            labels: of the images, (N,).
+            folds: of each, from `draw_folds`.
+            classes: number of classes.
+        """
+        sizes = [np.unique(folds[labels == label], return_counts=True)[1] for label in range(classes)]
+        return cls(np.array([len(each) for each in sizes]), np.array([each.min(initial=ALONE) for each in sizes]))
 
-    Args:
-        blocks: see `blocks_of`.
-        amounts: images that a fold is to use of each class, (C,); it gets as many as whole blocks come closest to.
-    """
-    asked = np.asarray(amounts)
-    each = np.round(asked / np.maximum(1, blocks - 1)).astype(np.int64)
-    return np.where(asked > 0, np.maximum(1, each), 0)
+    @property
+    def paired(self) -> np.ndarray:
+        """Which classes have images made of two blocks, bool (C,): of small ones, and never of all there are."""
+        return np.asarray((self.count > 2) & (self.smallest < ALONE))
 
+    @property
+    def served(self) -> np.ndarray:
+        """How many images of a turn each fold uses, (C,): those without the block that it holds out."""
+        return np.asarray(np.maximum(1, self.count - np.where(self.paired, 2, 1)))
 
-def used_of_blocks(blocks: np.ndarray, amounts: Sequence[int]) -> np.ndarray:
-    """Return how many images of each class a fold uses, (C,); see `block_counts`."""
-    return np.asarray(block_counts(blocks, amounts) * np.maximum(1, blocks - 1))
+    def turns(self, amounts: Sequence[int]) -> np.ndarray:
+        """Return how many turns of each class come closest to what a fold is to use of it, (C,); at least one of any.
 
+        Args:
+            amounts: images that a fold is to use of each class, (C,).
+        """
+        asked = np.asarray(amounts)
+        nearest = np.round(asked / self.served).astype(np.int64)
+        return np.where(asked > 0, np.maximum(1, nearest), 0)
 
-def made_of_blocks(blocks: np.ndarray, amounts: Sequence[int]) -> int:
-    """Return how many images a set has then; see `block_counts`."""
-    return int((block_counts(blocks, amounts) * blocks).sum())
+    def used(self, amounts: Sequence[int]) -> np.ndarray:
+        """Return how many images of each class a fold uses, (C,); see `turns`."""
+        return np.asarray(self.turns(amounts) * self.served)
+
+    def made(self, amounts: Sequence[int]) -> np.ndarray:
+        """Return how many images of each class a set has then, (C,); see `turns`."""
+        return np.asarray(self.turns(amounts) * self.count)
 
 
 def block_rounds(
-    keys: Sequence[str], labels: np.ndarray, folds: np.ndarray, classes: Sequence[str], counts: Sequence[np.ndarray]
+    keys: Sequence[str], labels: np.ndarray, folds: np.ndarray, classes: Sequence[str], turns: Sequence[np.ndarray]
 ) -> list[Round]:
     """Return what is made of which sources, as rounds of a plan: those of a smaller set come first.
+
+    An image of two blocks is of one and of that which comes some places later, the first after the last; turn after
+    turn it is another place, so that any two blocks meet.
 
     Args:
         keys: of the real images.
         labels: of the same.
         folds: of each, from `draw_folds`.
         classes: ids.
-        counts: images of each block of each class, (C,), of ever larger sets.
+        turns: of each class, (C,), of ever larger sets; see `Blocks`.
     """
+    paired = Blocks.of(labels, folds, len(classes)).paired
+    members = [
+        [np.flatnonzero((labels == label) & (folds == fold)) for fold in np.unique(folds[labels == label])]
+        for label in range(len(classes))
+    ]
+    most = max(map(len, members))
     found: list[Round] = []
     before = np.zeros(len(classes), dtype=np.int64)
-    for now in counts:
-        for fold in np.unique(folds):
-            chosen: dict[str, ChosenImages] = {}
-            for label, more in enumerate((now - before).tolist()):
-                own = np.flatnonzero((labels == label) & (folds == fold)).tolist()
-                if own and more:
-                    chosen[classes[label]] = ChosenImages(more, tuple(keys[place] for place in own))
-            if chosen:
-                found.append(chosen)
+    for now in turns:
+        for apart in range(most // 2 + 1):
+            for place in range(most):
+                chosen: dict[str, ChosenImages] = {}
+                for label, blocks in enumerate(members):
+                    more = _turns_apart(apart, len(blocks), range(before[label], now[label]), bool(paired[label]))
+                    if more and place < len(blocks):
+                        own = np.union1d(blocks[place], blocks[(place + apart) % len(blocks)]).tolist()
+                        chosen[classes[label]] = ChosenImages(more, tuple(keys[each] for each in own))
+                if chosen:
+                    found.append(chosen)
         before = now
     return found
+
+
+def _turns_apart(apart: int, blocks: int, turns: range, paired: bool) -> int:
+    """Return how many of these turns of a class take blocks that lie so many places apart: 0 for one block alone."""
+    if not paired:
+        return len(turns) if apart == 0 else 0
+    return sum(1 + turn % (blocks // 2) == apart for turn in turns)

@@ -70,9 +70,9 @@ class Schedule:
     images: int
 
 
-FEWEST = 12
-"""Images of a class in a pilot, on average. Half of each batch is drawn from them: seen too often they harm, however
-good they are."""
+FEWEST = 20
+"""Images of a class in a pilot, on average, of which a fold uses twelve. Half of each batch is drawn from them: seen
+too often they harm, however good they are."""
 
 
 def parse_budget(text: str) -> tuple[float, bool]:
@@ -109,8 +109,8 @@ def schedule_of(budget: int, classes: int, planned: int, designed: int, effort: 
             f"--budget {budget}: two pilots of {classes} classes take {2 * fewest} images at least; more are better"
         )
     finalists = min(effort.finalists, effort.candidates)
-    # Where three rounds would begin with no more sets than the last one has, that is the only one.
-    bought = max(budget // (3 * fewest), min(finalists, budget // fewest))
+    # As many as the first round can buy; where more rounds would begin with no more sets, there are fewer rounds.
+    bought = max(budget // (3 * fewest), min(2 * finalists, budget // (2 * fewest)), min(finalists, budget // fewest))
     sets = min(designed + effort.proposed, effort.sets, effort.candidates, bought)
     proposed = min(effort.proposed, sets // 3, max(0, sets - 4))
     sets = min(sets, designed + proposed)

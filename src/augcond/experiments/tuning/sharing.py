@@ -14,7 +14,7 @@ from augcond.amounts import rounds_content
 from augcond.evaluation.results import REAL_ONLY
 from augcond.evaluation.tuning import Folded
 from augcond.experiments.tuning.candidates import Candidate, Settings, candidate_of, config_of, takes_sources
-from augcond.experiments.tuning.folds import block_counts, block_rounds, made_of_blocks, used_of_blocks
+from augcond.experiments.tuning.folds import block_rounds
 from augcond.experiments.tuning.judging import Bench, Standing, probed, read_right, record_path, train_folds
 from augcond.experiments.tuning.schedule import Schedule, pilot_amounts
 from augcond.files import make_folder
@@ -85,7 +85,7 @@ class Shared:
         if not takes_sources(config, candidate_of(images)):
             return config_of(config, images, run, dict(zip(classes, self.used(number).tolist(), strict=True)))
         labels, held = self.bench.labels, self.bench.held
-        grown = [block_counts(self.ground.blocks, self._asked(each)) for each in range(number + 1)]
+        grown = [self.ground.blocks.turns(self._asked(each)) for each in range(number + 1)]
         path = self.bench.folder.path / FILES["blocks"].pattern.format(round=number)
         make_folder(path.parent, 2)  # RUN/tuning
         write_json(path, rounds_content(block_rounds(self.bench.keys, labels, held, classes, grown)))
@@ -98,20 +98,19 @@ class Shared:
         fitting = bisect_right(
             totals,
             self.schedule.pilots[number].images,
-            key=lambda total: made_of_blocks(blocks, pilot_amounts(planned, total)),
+            key=lambda total: int(blocks.made(pilot_amounts(planned, total)).sum()),
         )
         return pilot_amounts(planned, max(0, fitting - 1))
 
     def used(self, number: int) -> np.ndarray:
         """Return how many images a fold uses of each class in round `number`, (C,)."""
-        return used_of_blocks(self.ground.blocks, self._asked(number))
+        return self.ground.blocks.used(self._asked(number))
 
     def made(self, images: Settings, number: int) -> tuple[int, ...]:
         """Return how many images a set has of each class by the end of round `number`, (C,)."""
         if not takes_sources(self.bench.config, candidate_of(images)):
             return tuple(self.used(number).tolist())
-        blocks = self.ground.blocks
-        return tuple((block_counts(blocks, self._asked(number)) * blocks).tolist())
+        return tuple(self.ground.blocks.made(self._asked(number)).tolist())
 
     def standing(self, sets: Mapping[str, Settings], number: int) -> Standing:
         """Return the sets of round `number`."""

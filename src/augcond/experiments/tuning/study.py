@@ -15,7 +15,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from augcond.errors import MissingExtraError, RunMismatchError
-from augcond.experiments.tuning.candidates import Candidate, candidate_of, obstacle, parameters, suggested
+from augcond.experiments.tuning.candidates import (
+    AS_CONFIGURED,
+    Candidate,
+    candidate_of,
+    obstacle,
+    parameters,
+    suggested,
+)
 from augcond.files import make_folder, naming
 from augcond.sealed import unfit
 from augcond.store.fingerprint import differences
@@ -97,11 +104,12 @@ class Halving(BasePruner):
             return sorted(scores, key=lambda place: (-scores[place], place))
 
         sets = {place: str(trial.user_attrs["set"]) for place, trial in known.items()}
-        return by_turns((ranked(0), ranked(1)), sets, self._schedule.pilots[number])
+        default = [place for place, trial in known.items() if trial.user_attrs["name"] == AS_CONFIGURED]
+        return by_turns((ranked(0), ranked(1)), sets, self._schedule.pilots[number], default)
 
 
 def by_turns(
-    ranked: tuple[Sequence[int], Sequence[int]], sets: Mapping[int, str], limit: Pilot
+    ranked: tuple[Sequence[int], Sequence[int]], sets: Mapping[int, str], limit: Pilot, default: Sequence[int] = ()
 ) -> tuple[list[int], list[int]]:
     """Return what each of two sides keeps of its own ranking: they take turns, until together they have enough.
 
@@ -111,9 +119,10 @@ def by_turns(
         ranked: candidates by number, the best first.
         sets: the set of images of each.
         limit: how many candidates and sets go on.
+        default: what both keep first, whatever its place.
     """
-    lines: tuple[list[int], list[int]] = ([], [])
-    waiting = tuple(map(iter, ranked))
+    lines: tuple[list[int], list[int]] = ([*default], [*default])
+    waiting = tuple(iter([place for place in order if place not in default]) for order in ranked)
     for turn in range(2 * max(map(len, ranked))):
         kept = {*lines[0], *lines[1]}
         if len(kept) >= limit.candidates:

@@ -17,7 +17,7 @@ from augcond.evaluation.power import POWER
 from augcond.evaluation.tuning import ASSUMED_SPREAD, half_width_of
 from augcond.experiments.forecast import estimate_cost
 from augcond.experiments.tuning.candidates import Candidate, arm_of, designed, recipe_of
-from augcond.experiments.tuning.folds import blocks_of, draw_folds, made_of_blocks, most_folds
+from augcond.experiments.tuning.folds import Blocks, draw_folds, most_folds
 from augcond.experiments.tuning.schedule import Effort, Schedule, parse_budget, schedule_of
 from augcond.generators import load_generator
 from augcond.guest import as_guest
@@ -52,9 +52,10 @@ class Ground:
         planned: images per class of its plan.
         folds: of each cross-validation; fewer than two where no class has two images.
         held: the fold that holds each real image out, (N,); see `draw_folds`.
-        blocks: of each class, (C,); see `blocks_of`.
+        blocks: of each class.
         designed: the sets of images to choose from.
         left_out: recipes that cannot be tried, each with the reason.
+        notes: what of the config is set aside, and which classes are judged otherwise than they will be used.
     """
 
     config: RunConfig
@@ -62,9 +63,10 @@ class Ground:
     planned: tuple[int, ...]
     folds: int
     held: np.ndarray
-    blocks: np.ndarray
+    blocks: Blocks
     designed: tuple[Candidate, ...]
     left_out: tuple[str, ...]
+    notes: tuple[str, ...]
 
     @property
     def classes(self) -> int:
@@ -74,7 +76,7 @@ class Ground:
     @property
     def whole(self) -> int:
         """Images of a set of which every fold uses as many as the run plans."""
-        return made_of_blocks(self.blocks, self.planned)
+        return int(self.blocks.made(self.planned).sum())
 
     @property
     def judged(self) -> list[int]:
@@ -106,6 +108,7 @@ def ground_of(
         raise ConfigError(f"leaks: a tuning judges on images that no training saw; leave {', '.join(config.leaks)} out")
     if config.plan.rounds is not None:
         raise ConfigError("plan.rounds: a tuning chooses the sources of its images itself: leave the key out")
+    notes = set_as_none(config)
     config = without_held_out(config)
     real = load_training_images(config, cache=cache, progress=progress)
     planned = tuple(checked_amounts(real, config.plan, config.conditioning))
@@ -113,14 +116,15 @@ def ground_of(
         raise ConfigError("plan: it asks for no image, so there is nothing to tune")
     labels = np.array([image.label for image in real.images], dtype=np.int64)
     folds = most_folds(labels, effort.folds)
+    held = draw_folds(labels, folds, config.plan.seed) if folds > 1 else np.full(len(labels), -1)
+    blocks = Blocks.of(labels, held, len(planned))
     if folds < 2:
-        return Ground(config, real, planned, folds, np.full(len(labels), -1), np.ones(len(planned)), (), ())
+        return Ground(config, real, planned, folds, held, blocks, (), (), ())
     sets, left_out = designed(config)
     if not sets:
         raise ConfigError(f"conditioning.recipe: there is none to try ({'; '.join(left_out)})")
-    held = draw_folds(labels, folds, config.plan.seed)
-    blocks = blocks_of(labels, held, len(planned))
-    return Ground(config, real, planned, folds, held, blocks, tuple(sets), tuple(left_out))
+    notes += few_images(real.counts(), blocks)
+    return Ground(config, real, planned, folds, held, blocks, tuple(sets), tuple(left_out), tuple(notes))
 
 
 def without_held_out(config: RunConfig) -> RunConfig:
@@ -157,22 +161,22 @@ def set_as_none(config: RunConfig) -> list[str]:
     return found
 
 
-def few_images(counts: Sequence[int], folds: int) -> list[str]:
+def few_images(counts: Sequence[int], blocks: Blocks) -> list[str]:
     """Return in sentences which classes have too few images for what a tuning does with others.
 
     Args:
         counts: real images of each class.
-        folds: of each cross-validation.
+        blocks: of each class.
     """
-    single, few = sum(count == 1 for count in counts), sum(1 < count <= folds for count in counts)
+    single = sum(count == 1 for count in counts)
+    few = int(((blocks.count == 2) & (blocks.smallest == 1)).sum())
     found = []
     if single:
         found.append(f"Classes of one real image, which are trained on and never judged: {single}.")
     if few:
         found.append(
-            f"Classes with no more real images than there are folds: {few}. Each fold holds one out, so what mixes two "
-            "images mixes one with itself in their pilots: how two different ones mix is not judged there. Fewer "
-            "folds (--folds 2) mix more of them."
+            f"Classes of which a fold leaves one real image: {few}. What mixes two images mixes that one with itself "
+            "in their pilots: how two different ones mix is not judged there."
         )
     return found
 
@@ -192,6 +196,7 @@ class Survey:
         image_seconds: seconds that the images take with one process; None where none was timed.
         training_seconds: the same of the trainings.
         left_out: recipes that cannot be tried, each with the reason.
+        notes: see `Ground`.
     """
 
     schedule: Schedule | None
@@ -204,6 +209,7 @@ class Survey:
     image_seconds: float | None
     training_seconds: float | None
     left_out: tuple[str, ...]
+    notes: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -290,6 +296,7 @@ def survey_of(ground: Ground, schedule: Schedule | None, effort: Effort, rates: 
         image_seconds=schedule.images * rates.image if schedule and rates else None,
         training_seconds=trainings * rates.training if schedule and rates else None,
         left_out=ground.left_out,
+        notes=ground.notes,
     )
 
 
@@ -339,4 +346,4 @@ def survey_lines(found: Survey) -> list[str]:
             f"So many real images decide a gain of {100 * found.detectable:.1f} points in 80 % of all cases; a smaller "
             "one shows, if at all, as undecided."
         )
-    return [*lines, *(f"left out: {each}" for each in found.left_out)]
+    return [*lines, *(f"left out: {each}" for each in found.left_out), *found.notes]

@@ -12,19 +12,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from augcond.config.base import counted
-from augcond.evaluation.results import REAL_ONLY
-from augcond.evaluation.tuning import Folded, Round, Tried, Tuning, best_gain, own_gain, sentence_of, spearman
-from augcond.experiments.tuning.candidates import Candidate, Settings, with_models
+from augcond.evaluation.tuning import Choice, Folded, Round, Tried, Tuning, choice_of, own_gain, sentence_of, spearman
+from augcond.experiments.tuning.candidates import AS_CONFIGURED, Candidate, Settings, with_models
 from augcond.experiments.tuning.judging import Bench, Standing
 from augcond.experiments.tuning.schedule import Effort, Schedule, parse_budget, schedule_of
 from augcond.experiments.tuning.sharing import Shared
 from augcond.experiments.tuning.survey import (
     Ground,
-    few_images,
     ground_of,
     images_of,
     measured_rates,
-    set_as_none,
     survey_lines,
     survey_of,
 )
@@ -42,7 +39,7 @@ if TYPE_CHECKING:
 AGREEING = 0.5
 """Rank correlation with training from which the cheap judge ranks."""
 
-METHOD = 4
+METHOD = 5
 """How a tuning goes about it: goes up with what makes it judge or choose otherwise, so that none goes on as another."""
 
 _TUNING = "tuning"
@@ -108,8 +105,7 @@ def _settle(bench: Bench, ground: Ground, budget: str, effort: Effort, say: Call
     settled(bench.folder.study_path, about, images)
     text = json.dumps({**about, "images": images}, sort_keys=True)
     bench.study = hashlib.sha256(text.encode()).hexdigest()[:8]
-    few = few_images(ground.real.counts(), ground.folds)
-    for line in (*survey_lines(survey_of(ground, schedule, effort, rates)), *set_as_none(bench.config), *few):
+    for line in survey_lines(survey_of(ground, schedule, effort, rates)):
         say(line)
     return schedule
 
@@ -179,10 +175,14 @@ class _Work:
             with self._held():
                 self.search.report(number, folded)
                 self.search.cut(number)
-            rounds.append(self._round(number, folded, judge, rounds))
+            with self._held():
+                lines = self.search.lines(number)
+            default = AS_CONFIGURED if AS_CONFIGURED in folded.made else None
+            choice = choice_of(folded, later=self._later, lines=lines, default=default)
+            rounds.append(self._round(number, folded, judge, choice, rounds))
         with self._held():
             self.search.finish(folded)
-        return self._found(rounds, folded, budget, agreed)
+        return self._found(rounds, folded, choice, budget, agreed)
 
     @contextmanager
     def _held(self) -> Iterator[None]:
@@ -237,38 +237,43 @@ class _Work:
             return cheap, "probe", (agreed, len(both))
         return self.shared.trained(standing, candidates, range(1)), "training", (agreed, len(both))
 
-    def _round(self, number: int, folded: Folded, judge: str, before: Sequence[Round]) -> Round:
+    def _round(self, number: int, folded: Folded, judge: str, choice: Choice, before: Sequence[Round]) -> Round:
         """Return what a round came to, once its scores are reported."""
         order = sorted(folded.made, key=lambda name: -folded.score(name))
-        kept = order[:1] if self._is_last(number) else [each.name for each in self._candidates(number + 1)]
+        kept = [choice.best] if self._is_last(number) else [each.name for each in self._candidates(number + 1)]
         with self._held():
-            known, lines = self.search.known(), self.search.lines(number)
+            known = self.search.known()
         sets = _sets([known[name] for name in order])
         grown = sum(sum(self.shared.made(images, number)) for images in sets.values())
         if number:
             grown -= sum(sum(self.shared.made(images, number - 1)) for images in sets.values())
         tried = tuple(Tried(name, dict(known[name].settings), folded.score(name), name in kept) for name in order)
-        _, best = best_gain(folded, later=self._later, lines=lines)
         used = int(self.shared.used(number).sum())
-        return Round(used, (before[-1].made if before else 0) + grown, judge, tried, best)
+        return Round(used, (before[-1].made if before else 0) + grown, judge, tried, choice.gain)
 
     @property
     def _later(self) -> int:
         """How many trainings will measure what is chosen."""
         return len(self.given.training.training_seeds)
 
-    def _found(self, rounds: Sequence[Round], folded: Folded, budget: str, agreed: tuple[float | None, int]) -> Tuning:
+    def _found(
+        self,
+        rounds: Sequence[Round],
+        folded: Folded,
+        choice: Choice,
+        budget: str,
+        agreed: tuple[float | None, int],
+    ) -> Tuning:
         *_, last = rounds
-        (best, settings), gain = ((last.tried[0].name, last.tried[0].settings), last.best)
-        chosen = best if gain.mean > 0 else REAL_ONLY
+        settings = {tried.name: tried.settings for tried in last.tried}
         with self._held():
             study_sha256 = file_sha256(self.bench.folder.study_path)
         found = Tuning(
-            chosen=chosen,
-            settings={} if chosen == REAL_ONLY else settings,
-            gain=gain,
+            chosen=choice.chosen,
+            settings=settings.get(choice.chosen, {}),
+            gain=choice.gain,
             finalists=tuple((each.name, own_gain(folded, each.name, later=self._later)) for each in last.tried),
-            sentence=sentence_of(chosen, gain, best),
+            sentence=sentence_of(choice),
             budget=budget.strip(),
             images=last.made,
             real_images=len(self.bench.real.images),
@@ -281,7 +286,7 @@ class _Work:
             rank_correlation=agreed[0],
             compared=agreed[1],
             left_out=self.ground.left_out,
-            notes=tuple([*set_as_none(self.given), *few_images(self.bench.real.counts(), self.bench.folds)]),
+            notes=self.ground.notes,
             study_sha256=study_sha256,
         )
         with self._held():
@@ -297,7 +302,7 @@ def _sets(candidates: Sequence[Candidate]) -> dict[str, Settings]:
 def _unjudged(ground: Ground, budget: str) -> Tuning:
     """Return the config's own settings, of which nothing is known: every class has one real image."""
     return Tuning(
-        chosen="as-configured",
+        chosen=AS_CONFIGURED,
         settings={},
         gain=None,
         finalists=(),
