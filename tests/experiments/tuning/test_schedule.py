@@ -13,7 +13,7 @@ from augcond.experiments.tuning.schedule import Effort, parse_budget, pilot_amou
 )
 def test_budgets_hold_and_pilots_grow(budget, classes, designed):
     planned = 60 * classes
-    found = schedule_of(budget, classes, planned, designed, Effort())
+    found = schedule_of(budget, 20 * classes, planned, designed, Effort())
     spent = sum(
         pilot.sets * (pilot.images - before)
         for pilot, before in zip(found.pilots, (0, *(pilot.images for pilot in found.pilots)), strict=False)
@@ -27,7 +27,7 @@ def test_budgets_hold_and_pilots_grow(budget, classes, designed):
 
 
 def test_more_images_buy_more_sets():
-    few, many = (schedule_of(budget, 10, 1000, 14, Effort()) for budget in (500, 9000))
+    few, many = (schedule_of(budget, 200, 1000, 14, Effort()) for budget in (500, 9000))
     assert few.pilots[0].sets < many.pilots[0].sets == 12
     assert len(many.pilots) == 3
 
@@ -40,7 +40,7 @@ def test_what_a_budget_is():
         with pytest.raises(ConfigError, match="--budget"):
             parse_budget(wrong)
     with pytest.raises(ConfigError, match="400 images at least"):
-        schedule_of(399, 10, 1000, 14, Effort())
+        schedule_of(399, 200, 1000, 14, Effort())
     with pytest.raises(ConfigError, match="even"):
         Effort(trainings=3)
     with pytest.raises(ConfigError, match="two finalists"):
@@ -50,7 +50,7 @@ def test_what_a_budget_is():
 @pytest.mark.parametrize("most", [1, 2, 5])
 def test_no_round_has_more_candidates_than_were_asked_for(most):
     for budget in (400, 2000, 9000):
-        pilots = schedule_of(budget, 10, 1000, 14, Effort(candidates=most)).pilots
+        pilots = schedule_of(budget, 200, 1000, 14, Effort(candidates=most)).pilots
         assert all(max(pilot.sets, pilot.candidates) <= most for pilot in pilots)
 
 

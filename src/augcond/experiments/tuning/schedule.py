@@ -70,9 +70,9 @@ class Schedule:
     images: int
 
 
-FEWEST = 20
-"""Images of a class in a pilot, on average, of which a fold uses twelve. Half of each batch is drawn from them: seen
-too often they harm, however good they are."""
+FEWEST = 12
+"""Images of a class in a pilot that a fold uses, on average. Half of each batch is drawn from them: seen too often they
+harm, however good they are."""
 
 
 def parse_budget(text: str) -> tuple[float, bool]:
@@ -87,7 +87,7 @@ def parse_budget(text: str) -> tuple[float, bool]:
     return float(found[1]), bool(found[2])
 
 
-def schedule_of(budget: int, classes: int, planned: int, designed: int, effort: Effort) -> Schedule:
+def schedule_of(budget: int, fewest: int, planned: int, designed: int, effort: Effort) -> Schedule:
     """Return the rounds that `budget` images buy.
 
     Each round gets an equal part of the budget, so that a set of images that goes on has as many again as the cut ones
@@ -95,19 +95,16 @@ def schedule_of(budget: int, classes: int, planned: int, designed: int, effort: 
 
     Args:
         budget: images in all.
-        classes: that get images.
-        planned: images of the run that is tuned.
+        fewest: images of a pilot, at least.
+        planned: images of a set of which every fold uses as many as the run plans.
         designed: sets of images there are to choose from.
         effort: see there.
 
     Raises:
         ConfigError: it does not buy two pilots.
     """
-    fewest = min(FEWEST * classes, planned)
     if budget < 2 * fewest:
-        raise ConfigError(
-            f"--budget {budget}: two pilots of {classes} classes take {2 * fewest} images at least; more are better"
-        )
+        raise ConfigError(f"--budget {budget}: two pilots take {2 * fewest} images at least; more are better")
     finalists = min(effort.finalists, effort.candidates)
     # As many as the first round can buy; where more rounds would begin with no more sets, there are fewer rounds.
     bought = max(budget // (3 * fewest), min(2 * finalists, budget // (2 * fewest)), min(finalists, budget // fewest))

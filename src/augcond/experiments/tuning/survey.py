@@ -18,7 +18,14 @@ from augcond.evaluation.tuning import ASSUMED_SPREAD, half_width_of
 from augcond.experiments.forecast import estimate_cost
 from augcond.experiments.tuning.candidates import Candidate, arm_of, designed, recipe_of
 from augcond.experiments.tuning.folds import Blocks, draw_folds, most_folds
-from augcond.experiments.tuning.schedule import Effort, Schedule, parse_budget, schedule_of
+from augcond.experiments.tuning.schedule import (
+    FEWEST,
+    Effort,
+    Schedule,
+    parse_budget,
+    pilot_amounts,
+    schedule_of,
+)
 from augcond.generators import load_generator
 from augcond.guest import as_guest
 from augcond.pipeline import assemble, load_training_images, plan_for
@@ -69,9 +76,10 @@ class Ground:
     notes: tuple[str, ...]
 
     @property
-    def classes(self) -> int:
-        """Classes that get images."""
-        return sum(1 for count in self.planned if count)
+    def fewest(self) -> int:
+        """Images of a pilot, at least: see `FEWEST`."""
+        used = FEWEST * sum(1 for count in self.planned if count)
+        return int(self.blocks.made(pilot_amounts(self.planned, used)).sum())
 
     @property
     def whole(self) -> int:
@@ -235,7 +243,7 @@ def survey(config: RunConfig, budget: str, effort: Effort | None = None) -> Surv
         return survey_of(ground, None, effort, None)
     rates = measured_rates(ground)
     images = images_of(budget, rates)
-    schedule = schedule_of(images, ground.classes, ground.whole, len(ground.designed), effort)
+    schedule = schedule_of(images, ground.fewest, ground.whole, len(ground.designed), effort)
     return survey_of(ground, schedule, effort, rates)
 
 

@@ -101,7 +101,7 @@ def _settle(bench: Bench, ground: Ground, budget: str, effort: Effort, say: Call
     known = settled(bench.folder.study_path, about, None)
     rates = None if known else measured_rates(ground)
     images = known if rates is None else images_of(budget, rates)
-    schedule = schedule_of(images, ground.classes, ground.whole, len(ground.designed), effort)
+    schedule = schedule_of(images, ground.fewest, ground.whole, len(ground.designed), effort)
     settled(bench.folder.study_path, about, images)
     text = json.dumps({**about, "images": images}, sort_keys=True)
     bench.study = hashlib.sha256(text.encode()).hexdigest()[:8]
