@@ -32,14 +32,11 @@ from benchmarks.evidence.locks import exclusive
 from benchmarks.evidence.records import FORMAT, write_record
 from benchmarks.tuning_units import SMOKE, Pair, Scale, Unit, pairs_of
 
-from augcond.amounts import images_to_make
 from augcond.config import GeneratorConfig
-from augcond.datasets import load_dataset
-from augcond.datasets.splits import draw_split, source_images
 from augcond.errors import AugcondError, RunLockedError
 from augcond.evaluation.results import REAL_ONLY
 from augcond.experiments.tuning.schedule import schedule_of
-from augcond.experiments.tuning.survey import training_passes
+from augcond.experiments.tuning.survey import ground_of, training_passes
 from augcond.generators import load_generator
 
 REPOSITORY = Path(__file__).parents[1]
@@ -192,12 +189,10 @@ def estimate(pairs: Sequence[Pair], results: Path) -> str:
     seconds = 0.0
     if not pairs:
         return "nothing to measure"
-    # The same real images for all; only their splits differ.
-    pool = load_dataset(pairs[0].config("unused").data)
     for pair in pairs:
-        config = pair.config("unused")
-        real = source_images(config, pool, draw_split(config, pool))
-        planned = sum(images_to_make(config.plan, real.classes, real.counts()))
+        config, effort = pair.config("unused"), pair.scale.effort
+        ground = ground_of(config, effort)
+        planned = sum(ground.planned)
         steps = config.training.steps * STEP_SECONDS
         for unit in pair.units():
             if unit.known(results) is not None:
@@ -205,12 +200,10 @@ def estimate(pairs: Sequence[Pair], results: Path) -> str:
             units += 1
             made, trained = 0, len(config.training.training_seeds)
             if "/tune-" in unit.name:
-                classes = len(real.classes)
-                schedule = schedule_of(int(unit.name.rpartition("-")[2]), classes, planned, 14, pair.scale.effort)
+                budget = int(unit.name.rpartition("-")[2])
+                schedule = schedule_of(budget, ground.fewest, ground.whole, len(ground.designed), effort)
                 made = schedule.images
-                trained = training_passes(schedule, pair.scale.effort) * min(
-                    pair.scale.effort.folds, max(real.counts())
-                )
+                trained = training_passes(schedule, effort) * ground.folds
             elif "/outcome-" in unit.name or unit.name.endswith(REAL_ONLY):
                 made = 0
             else:
