@@ -8,9 +8,9 @@ microseconds, so that folds share training images as they really do: classes are
 dimensions, a training is the class means of a random four fifths of the images (what differs between trainings), a
 candidate's images are made from two real ones, for the folds from those that `block_rounds` chooses, and drawn towards
 a wrong place of their own. Candidates differ in how far; the first is the default. Then the best one is trained three
-times on all real images, with images made from all of them, and judged on 300 test images a class. Compared are the
-interval of `choice_of`; the same where it chooses that candidate rather than real images alone; and that of the
-candidate read off the very trainings and images that picked it.
+times on all real images, with images made from all of them, and judged on 300 test images a class. Looked at is the
+interval of `choice_of`: in all rounds; in those that keep the default; in those that choose another; and in these what
+it would be were the gain read off the very trainings and images that picked it.
 """
 
 from __future__ import annotations
@@ -39,7 +39,9 @@ TRAININGS, LATER = 4, 3
 FINALISTS = 3
 """Candidates of the last round, where there were more in the first."""
 MARKS = "<!-- simulated: python -m benchmarks.tuning --coverage -->", "<!-- end of what was simulated -->"
-KINDS = ("cross-fitted", "the same, where chosen", "not cross-fitted")
+KINDS = ("estimate", "the default was kept", "another was chosen", "the same, not cross-fitted")
+FEWEST = 20
+"""Rounds of a cell that a share over them is told of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +164,7 @@ def simulate(cell: Cell, seed: int) -> dict[str, tuple[bool, float, float]]:
                     drawn = [seed, training, fold, 0 if arm is None else arm + 1]
                     row[out] = _right(world, np.flatnonzero(~out), arm, (world.real[out], world.labels[out]), drawn)
             right[str(arm)] = rows
-        return Folded(world.labels, right.pop(str(None)), right)
+        return Folded(world.labels, world.held, right.pop(str(None)), right)
 
     candidates: list[int] = list(range(cell.candidates))
     lines: Lines | None = None
@@ -180,7 +182,6 @@ def simulate(cell: Cell, seed: int) -> dict[str, tuple[bool, float, float]]:
     folded = judged(candidates, range(1, TRAININGS + 1))
     choice = choice_of(folded, later=LATER, lines=lines, default="0")
     best, gain = choice.best, choice.gain
-    naive = own_gain(folded, best, later=LATER)
     everything, test = np.arange(len(world.labels)), (world.test, world.test_labels)
 
     def measured_of(arm: int | None) -> float:
@@ -188,9 +189,11 @@ def simulate(cell: Cell, seed: int) -> dict[str, tuple[bool, float, float]]:
         return float(np.mean([_right(world, everything, arm, test, each).mean() for each in drawn]))
 
     measured = measured_of(int(best)) - measured_of(None)
-    found = dict(zip(KINDS, (gain, gain, naive), strict=True))
-    if choice.chosen != best:
-        del found[KINDS[1]]
+    found = {KINDS[0]: gain}
+    if choice.chosen == "0":
+        found[KINDS[1]] = gain
+    elif choice.chosen == best:
+        found |= {KINDS[2]: gain, KINDS[3]: own_gain(folded, best, later=LATER)}
     return {
         kind: (bool(one.low <= measured <= one.high), (one.high - one.low) / 2, float(one.mean - measured))
         for kind, one in found.items()
@@ -222,38 +225,40 @@ def summary(cells: Sequence[dict[str, Any]]) -> str:
         head = f"| {'-'.join(map(str, dict.fromkeys(cell['counts'])))} | {cell['candidates']} (wrong {cell['wrong']}) |"
         told = [cell.get(kind) for kind in KINDS]
         cols = [
-            f"{100 * one['coverage']:.1f}, {100 * one['half_width']:.1f}, {100 * one['bias']:+.1f}" if one else ""
+            f"{100 * one['coverage']:.1f}, {100 * one['half_width']:.1f}, {100 * one['bias']:+.1f} ({one['rounds']})"
+            if one
+            else ""
             for one in told
         ]
         lines.append(f"{head} {' | '.join(cols)} |")
-    for kind in KINDS:
-        every = [100 * cell[kind]["coverage"] for cell in cells if kind in cell]
-        lines.append(f"\n{kind}: {np.mean(every):.1f} % of all cases, {min(every):.1f} in the worst cell")
     return "\n".join(lines) + "\n"
 
 
 def table(values: Mapping[str, Any]) -> str:
     """Return the table of docs/tuning.md from what `run` writes, and a sentence on how often the interval holds."""
     cells = values["cells"]
-    heads = ["candidates", "estimate", "holds what is measured", "in the worst cell", "half width"]
+    heads = ["candidates", "where", "rounds", "holds what is measured", "in the worst cell", "half width"]
     lines = [f"| {' | '.join([*heads, 'off by, on average'])} |", "|" + "---|" * (len(heads) + 1)]
     for candidates, kind in itertools.product(sorted({cell["candidates"] for cell in cells}), KINDS):
         told = [cell[kind] for cell in cells if cell["candidates"] == candidates and kind in cell]
+        if not told:
+            continue  # of one candidate there is no other
+        rounds = np.array([one["rounds"] for one in told])
         held, width, bias = (100 * np.array([one[key] for one in told]) for key in ("coverage", "half_width", "bias"))
-        means = f"{held.mean():.1f} % | {held.min():.1f} % | {width.mean():.1f} | {bias.mean():+.1f}"
-        rounds = f"{candidates}, cut to {FINALISTS}" if candidates > 4 else f"{candidates}"
-        lines.append(f"| {rounds} | {kind} | {means} |")
+        least = f"{held[rounds >= FEWEST].min():.1f} %" if (rounds >= FEWEST).any() else ""
+        means = [np.average(each, weights=rounds) for each in (held, width, bias)]
+        of = f"{candidates}, cut to {FINALISTS}" if candidates > 4 else f"{candidates}"
+        where = "all rounds" if kind == KINDS[0] else kind
+        lines.append(
+            f"| {of} | {where} | {rounds.sum()} | {means[0]:.1f} % | {least} | {means[1]:.1f} | {means[2]:+.1f} |"
+        )
     every = [(100 * cell[KINDS[0]]["coverage"], cell["counts"]) for cell in cells]
     least, counts = min(every)
     images = " to ".join(map(str, dict.fromkeys(counts)))
-    chosen, where = min(
-        (100 * cell[KINDS[1]]["coverage"], cell[KINDS[1]]["rounds"]) for cell in cells if KINDS[1] in cell
-    )
     told_of = (
-        f"{len(cells)} cells of {values['repetitions']} rounds. Over all of them the cross-fitted interval holds what "
-        f"is measured in {np.mean([held for held, _ in every]):.1f} %, least often with {images} images a class "
-        f"({least:.1f} %); where anything is chosen, least often in a cell in which that happened in {where:.0f} "
-        f"rounds ({chosen:.1f} %)."
+        f"{len(cells)} cells of {values['repetitions']} rounds. Over all of them the interval holds what is measured "
+        f"in {np.mean([held for held, _ in every]):.1f} %, least often with {images} images a class ({least:.1f} %). "
+        f"The worst cell is that of cells with {FEWEST} such rounds or more."
     )
     return "\n".join([*lines, "", told_of])
 

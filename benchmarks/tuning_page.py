@@ -157,27 +157,28 @@ def text_of(studies: Sequence[Study]) -> str:
 def _regret_table(studies: Sequence[Study]) -> list[str]:
     """Return a row for each way to choose."""
     lines = ["| how it was chosen | median | mean | worst | below real images alone |", "|---|---|---|---|---|"]
+    limits = [study.regrets()[FIXED[REAL_ONLY]] + 1 + 100 * study.noise for study in studies]
     for way, regrets in _regrets_of(studies).items():
-        own = [study for study in studies if way in study.regrets()]
-        below = sum(study.regrets()[way] > study.regrets()[FIXED[REAL_ONLY]] + 1 + 100 * study.noise for study in own)
-        told = f"{np.median(regrets):.1f} | {regrets.mean():.1f} | {regrets.max():.1f}"
-        lines.append(f"| {way} | {told} | {below} of {len(own)} |")
+        below = sum(regret > limit for regret, limit in zip(regrets, limits, strict=True))
+        told = f"{np.nanmedian(regrets):.1f} | {np.nanmean(regrets):.1f} | {np.nanmax(regrets):.1f}"
+        lines.append(f"| {way} | {told} | {below} of {np.isfinite(regrets).sum()} |")
     return lines
 
 
 def _regrets_of(studies: Sequence[Study]) -> dict[str, np.ndarray]:
-    """Return the regrets of each way to choose, in the pairs that it was measured in."""
+    """Return the regret of each way to choose in each pair; NaN where it was not measured."""
     every = [study.regrets() for study in studies]
     ways = dict.fromkeys(name for each in every for name in each)
-    return {way: np.array([each[way] for each in every if way in each]) for way in ways}
+    return {way: np.array([each.get(way, np.nan) for each in every]) for way in ways}
 
 
 def _goal(studies: Sequence[Study], budget: int) -> str:
     """Return in words whether a budget does what was asked for."""
     way = f"augcond tune, {budget} images"
     regrets = _regrets_of(studies)
-    median = float(np.median(regrets[way]))
-    better = [name for name in FIXED.values() if name in regrets and regrets[way].mean() >= regrets[name].mean()]
+    median = float(np.nanmedian(regrets[way]))
+    means = {name: np.nanmean(values) for name, values in regrets.items()}
+    better = [name for name in FIXED.values() if name in means and means[way] >= means[name]]
     told = "below every fixed setting" if not better else f"not below {', '.join(better)}"
     return (
         f"Asked for: a median regret of at most 1.0 point, and on average below every fixed setting. With {budget} "

@@ -99,14 +99,14 @@ class Scale:
 SMOKE = Scale(
     worlds=(_shots(3, "named"),),
     seeds=1,
-    budgets=(400,),
+    budgets=(480,),
     base={
         "data": {"source": "builtin"},
         "generator": {"name": "stable-unclip", "model": "builtin", "guidance_scale": 4.0, "steps": 1},
         "training": {"model": "small-cnn", "image_size": 16, "batch_size": 4, "steps": 1, "seeds": 1},
         "engine": {"shard_size": 64},
     },
-    effort=Effort(candidates=3, sets=2, finalists=2, folds=2, trainings=2),
+    effort=Effort(candidates=3, sets=2, folds=2, trainings=2),
     sets=3,
 )
 """Does the whole chain run on this machine? Its numbers mean nothing."""

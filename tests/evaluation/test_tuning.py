@@ -21,12 +21,17 @@ from augcond.evaluation.tuning import (
 )
 
 
+def fives(labels):
+    """Return folds of five, one image after the other."""
+    return np.arange(len(labels)) % 5
+
+
 def folded(candidates, *, counts=(20, 20, 20), trainings=4, seed=0):
     """Return folds whose images are right with a probability for each candidate; `real` for real images alone."""
     rng = np.random.default_rng(seed)
     labels = np.repeat(np.arange(len(counts)), counts)
     right = {name: rng.random((trainings, len(labels))) < chance for name, chance in candidates.items()}
-    return Folded(labels, right.pop("real"), right)
+    return Folded(labels, fives(labels), right.pop("real"), right)
 
 
 def tuning(**changes):
@@ -81,7 +86,7 @@ def test_every_class_counts_alike():
     labels = np.array([0] * 8 + [1, 1])
     real = np.zeros((2, 10), dtype=bool)
     tail = np.tile(labels == 1, (2, 1))
-    one = Folded(labels, real, {"tail": tail, "head": ~tail})
+    one = Folded(labels, fives(labels), real, {"tail": tail, "head": ~tail})
     assert one.score("tail") == pytest.approx(0.5)
     assert one.score("head") == pytest.approx(0.5)
 
@@ -129,7 +134,8 @@ def right_on(**changed):
     place = np.arange(100)
     made = {name: (place < 50 + more) & (place >= fewer) for name, (more, fewer) in changed.items()}
     twice = {name: np.tile(one, (2, 1)) for name, one in {"real": place < 50, **made}.items()}
-    return Folded(np.zeros(100, dtype=int), twice.pop("real"), twice)
+    labels = np.zeros(100, dtype=int)
+    return Folded(labels, fives(labels), twice.pop("real"), twice)
 
 
 def test_the_default_is_kept_unless_another_leads_by_more_than_one_standard_error():
@@ -138,19 +144,30 @@ def test_the_default_is_kept_unless_another_leads_by_more_than_one_standard_erro
         folds = right_on(mine=(0, 0), other=changed)
         found = choice_of(folds, later=3, default="mine")
         assert found.chosen == found.best == best
-        assert choice_of(folds, later=3).best == "other"
+        assert found.passed == ("other" if best == "mine" else None)
+        # What is kept is not kept for its score.
+        assert found.gain == own_gain(folds, "mine", later=3) or best == "other"
     # Real images alone are one of what it is compared with.
     kept, left = (choice_of(right_on(mine=changed), later=3, default="mine") for changed in ((4, 6), (0, 9)))
     assert (kept.chosen, kept.best) == ("mine", "mine")
     assert (left.chosen, left.best) == ("real-only", "mine")
     assert left.gain.mean == pytest.approx(-0.09)
-    # Where nothing is kept, what is no better than they are is not chosen.
-    assert choice_of(right_on(a=(0, 1), b=(0, 2)), later=3).chosen == "real-only"
+    # A noisy one that scores higher hides nothing that leads for sure.
+    found = choice_of(right_on(mine=(0, 4), better=(0, 0), noisy=(40, 39)), later=3, default="mine")
+    assert (found.chosen, found.passed) == ("better", "noisy")
+    # Where the config's own cannot be tried, real images alone are kept, whatever scores a little higher.
+    for changed, best in (((0, 1), "real-only"), ((6, 4), "real-only"), ((9, 4), "a")):
+        found = choice_of(right_on(a=changed, b=(0, 2)), later=3)
+        assert (found.chosen, found.best) == (best, "a")
 
 
 def test_sentences():
     gain = Gain(-0.01, -0.1, 0.1)
-    assert "More real images would" in sentence_of(Choice("real-only", "a", gain))
-    assert "not shown to help or to harm" in sentence_of(Choice("a", "a", gain))
-    assert "too few to decide" in sentence_of(Choice("a", "a", Gain(0.01, -0.1, 0.1)))
-    assert sentence_of(Choice("a", "a", Gain(0.1, 0.05, 0.15))).endswith("a gain.")
+    for passed, helps in ((None, "None of these helps"), ("a", "None of these is shown to help")):
+        text = sentence_of(Choice("real-only", "a", gain, passed))
+        assert text.startswith(helps) and text.endswith("More real images would.")
+    assert "not shown to help or to harm" in sentence_of(Choice("a", "a", gain, None))
+    assert "too few to decide" in sentence_of(Choice("a", "a", Gain(0.01, -0.1, 0.1), None))
+    assert sentence_of(Choice("a", "a", Gain(-0.1, -0.15, -0.05), None)).endswith("a loss.")
+    assert sentence_of(Choice("a", "a", Gain(0.1, 0.05, 0.15), None)).endswith("a gain.")
+    assert "b scored higher" in sentence_of(Choice("a", "a", gain, "b"))

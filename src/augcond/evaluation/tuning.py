@@ -1,32 +1,38 @@
 """What a tuning found, and how sure that is: the schema of `tuning.json`, and the statistics behind it.
 
-**What is estimated.** The gain of the best candidate over real images alone, in mean accuracy per class, as `augcond
+**What is estimated.** The gain of what is chosen over real images alone, in mean accuracy per class, as `augcond
 run tuned.yaml` will measure it on test images. It is read off real *training* images: each is judged by models that saw
 neither it nor any image made from it. A class mean, because the folds of a long tail are long-tailed and a test set
 seldom is.
 
-**The winner's curse.** The best of many looks better than it is. So one half of the trainings and one half of the real
-images pick the best candidate, and its gain is read off the other half of the trainings on the other half of the
-images; every way round. Halves of the trainings alone would not do: all trainings are judged on the same real images
-and saw the same generated ones, so what is luck there is luck in both halves.
+**What is chosen.** With few real images the best of the candidates is as good as drawn by lot. So the config's own
+settings are kept unless something leads them by more than one standard error of the difference over the real images;
+of what does, real images alone among it, the best is chosen. (After the one-standard-error rule of Breiman, Friedman,
+Olshen and Stone, "Classification and Regression Trees", 1984, section 3.4.3, which keeps the simplest tree; here it is
+what the config asks for.) Where the config's own recipe cannot be tried, real images alone are kept in its place.
 
-**What is chosen.** With few real images the best of the candidates is as good as drawn. So the config's own settings
-are kept unless something is better than they by more than one standard error of the difference over the real images;
-then the best is chosen. (After the one-standard-error rule of Breiman, Friedman, Olshen and Stone, "Classification and
-Regression Trees", 1984, section 3.4.3, which keeps the simplest tree; here it is what the config asks for.) Real images
-alone are one of what it is compared with. Halves pick by the same rule.
+**The winner's curse.** The best of many looks better than it is. So where another candidate is chosen, one half of the
+trainings and one half of the real images pick the best, and its gain is read off the other half of the trainings on the
+other half of the images; every way round. Halves of the trainings alone would not do: all trainings are judged on the
+same real images and saw the same generated ones, so what is luck there is luck in both halves. The config's own
+settings are kept for what they are, not for their score: their gain is read off everything.
 
 Earlier rounds pick too: the few that are left of 24 were the lucky ones on these very images. So the images have two
-*sides*, drawn once, and each side has a *line*: the candidates that it keeps itself, round by round. Sides take turns
-at keeping, all that either keeps goes on, and what is picked from one side's line is read off the other side. In the
-only round of a tuning nothing was picked before: there, `HALVINGS` random halvings take the place of the sides.
+*sides*, drawn once, and each side has a *line*: the config's own settings and the candidates that it keeps itself,
+round by round. Sides take turns at keeping, all that either keeps goes on, and what is picked from one side's line is
+read off the other side. In the only round of a tuning nothing was picked before: there, `HALVINGS` random halvings take
+the place of the sides.
 
 **The interval.** It is for what will be measured once, by a few trainings on the full set, so it has three parts: the
 real images that the gain is read off (their variance within classes); the trainings that it is read off; the trainings
 of the run that will measure it. Folds share training images, so a mean over folds could vary more than that; `python -m
 benchmarks.tuning --coverage` simulates it with classifiers that do, and over all its cells the interval holds what is
-measured in 96 % (with two images a class in 89 to 92 %). What it cannot know: that a pilot has fewer images than the
-run, and a fold fewer real ones.
+measured in NN % (with two images a class in NN to NN %).
+
+A fold also has fewer real images than the run, by a share s, and generated ones gain more beside fewer. How much more
+cannot be read off; at most, it is taken, in inverse proportion: what is estimated at g may be (1 - s) g beside all real
+images, so the interval reaches that much further towards nothing. With five folds s is a fifth, in a class of two
+images a half. What the interval cannot know is that a pilot has fewer images than the run.
 """
 
 from __future__ import annotations
@@ -166,13 +172,21 @@ class Folded:
 
     Attributes:
         labels: of the judged images, (N,), from 0 to C - 1; at least two of each.
+        folds: the fold that holds each out, (N,).
         real: of real images alone, bool, (T, N), by training.
         made: of each candidate, the same.
     """
 
     labels: np.ndarray
+    folds: np.ndarray
     real: np.ndarray
     made: Mapping[str, np.ndarray]
+
+    @property
+    def left_out(self) -> float:
+        """Share of a class's real images that a fold leaves out, the mean over the classes."""
+        classes = np.unique(self.labels)
+        return float(np.mean([1 / len(np.unique(self.folds[self.labels == label])) for label in classes]))
 
     @property
     def weights(self) -> np.ndarray:
@@ -214,26 +228,53 @@ class Choice:
     """What a round comes to.
 
     Attributes:
-        chosen: the best candidate, or real images alone.
-        best: the best candidate.
-        gain: of that one, an estimate which is free of picking.
+        chosen: a candidate, or real images alone.
+        best: the same; where that is real images alone, the candidate that scored best.
+        gain: an estimate for `best`.
+        passed: what scored higher than `chosen` and was passed over; None where nothing did.
     """
 
     chosen: str
     best: str
     gain: Gain
+    passed: str | None
 
 
-def choice_of(folded: Folded, *, later: int, lines: Lines | None = None, default: str | None = None) -> Choice:
-    """Return which candidate is best by all trainings and images, and an estimate of its gain that is free of picking.
+def choice_of(folded: Folded, *, later: int, lines: Lines | None = None, default: str = REAL_ONLY) -> Choice:
+    """Return what is chosen by all trainings and images, and an estimate of its gain that is free of picking.
 
     Args:
         folded: all candidates of a round.
         later: trainings of the run that will measure the gain, which the interval is for.
         lines: of the round's candidates; None where no round before has picked any.
-        default: the candidate that is kept unless another is better by more than one standard error, of all lines; None
-            where there is none, and the best is taken whatever its lead.
+        default: what is kept unless another leads it by more than one standard error; in all rounds and lines.
     """
+    gained = {name: folded.differences(name).mean(axis=0) for name in folded.made}
+    gained[REAL_ONLY] = np.zeros(len(folded.labels))
+    scores = {name: float(values @ folded.weights) for name, values in gained.items()}
+    leading = [name for name in gained if _leads(gained[name] - gained[default], folded)]
+    chosen = max(leading, key=lambda name: scores[name], default=default)
+    highest = max(scores, key=lambda name: scores[name])
+    best = chosen if chosen != REAL_ONLY else max(folded.made, key=lambda name: scores[name])
+    # The default was not picked for what it scored.
+    gain = own_gain(folded, best, later=later) if best == default else _fitted_gain(folded, best, later, lines)
+    return Choice(chosen, best, gain, highest if scores[highest] > scores[chosen] else None)
+
+
+def _leads(ahead: np.ndarray, folded: Folded) -> bool:
+    """Return whether a lead on each image, (N,), is more than one standard error of its class mean."""
+    return float(ahead @ folded.weights) > float(np.sqrt(_variance(ahead, folded.labels)))
+
+
+def _variance(per_image: np.ndarray, labels: np.ndarray) -> float:
+    """Return the variance of a class mean of values, (N,), from the images: that within the classes."""
+    classes = int(labels.max()) + 1
+    _, images = Paired.of(per_image[None], labels, classes).under(np.full((1, classes), 1 / classes))
+    return float(images.own)
+
+
+def _fitted_gain(folded: Folded, best: str, later: int, lines: Lines | None) -> Gain:
+    """Return the gain of what halves pick for their best, each read off the other half; see `choice_of`."""
     names = list(folded.made)
     differences = np.stack([folded.differences(name) for name in names])
     read = np.zeros(len(folded.labels))
@@ -245,35 +286,13 @@ def choice_of(folded: Folded, *, later: int, lines: Lines | None = None, default
         else zip(folded.sides, lines, strict=True)
     )
     for half, line in halves:
+        places = np.array([names.index(name) for name in line])
         for picking, reading in pairings:
-            gained = {name: differences[names.index(name)][picking].mean(axis=0) for name in line}
-            picked = names.index(_best_of(gained, np.where(half, folded.weights, 0.0), default))
+            weights = np.where(half, folded.weights, 0.0)
+            picked = places[(differences[places][:, picking].mean(axis=1) @ weights).argmax()]
             read[~half] += differences[picked][reading].mean(axis=0)[~half]
             count[~half] += 1
-    overall = {name: folded.differences(name).mean(axis=0) for name in names}
-    best = _best_of(overall, folded.weights, default)
-    gain = _gain(folded, read / count, differences, later, names.index(best))
-    nothing = np.zeros(len(folded.labels))
-    return Choice(_best_of({**overall, REAL_ONLY: nothing}, folded.weights, default), best, gain)
-
-
-def _best_of(gained: Mapping[str, np.ndarray], weights: np.ndarray, default: str | None) -> str:
-    """Return the best of some candidates: the default unless another leads it by more than one standard error.
-
-    Args:
-        gained: of each candidate on each image, (N,).
-        weights: of each image, (N,); on some of them zero.
-        default: see `choice_of`.
-    """
-    scores = {name: float(values @ weights) for name, values in gained.items()}
-    best = max(scores, key=lambda name: scores[name])
-    if default is None or best == default:
-        return best
-    shares = weights / weights.sum()
-    ahead = gained[best] - gained[default]
-    lead = float(shares @ ahead)
-    variance = (shares**2 @ (ahead - lead) ** 2) / (1 - shares @ shares)  # of a weighted mean, unbiased
-    return best if lead > np.sqrt(variance) else default
+    return _gain(folded, read / count, differences, later, names.index(best))
 
 
 def own_gain(folded: Folded, name: str, *, later: int) -> Gain:
@@ -292,16 +311,16 @@ def _gain(folded: Folded, per_image: np.ndarray, differences: np.ndarray, later:
     trainings = differences.shape[1]
     weights = folded.weights
     mean = float((per_image * weights).sum())
-    classes = int(folded.labels.max()) + 1
-    _, images = Paired.of(per_image[None], folded.labels, classes).under(np.full((1, classes), 1 / classes))
+    images = _variance(per_image, folded.labels)
     if trainings > 1:
         between = (differences @ weights).var(axis=1, ddof=1)
         spreads = [Spread(trainings, float(value), 0.0, 0.0) for value in between]
         variance, freedom = moderated(spreads[place], [*spreads[:place], *spreads[place + 1 :]])
     else:
         variance, freedom = ASSUMED_SPREAD**2, 100
-    reach = half_width_of(images.own, variance, freedom, trainings=trainings, later=later)
-    return Gain(mean, mean - reach, mean + reach)
+    reach = half_width_of(images, variance, freedom, trainings=trainings, later=later)
+    less = folded.left_out * mean
+    return Gain(mean, mean - max(0.0, less) - reach, mean - min(0.0, less) + reach)
 
 
 def half_width_of(images: float, between: float, freedom: int, *, trainings: int, later: int) -> float:
@@ -381,14 +400,20 @@ def sentence_of(choice: Choice) -> str:
     """Return what a tuning comes to, for people."""
     gain = choice.gain
     if choice.chosen == REAL_ONLY:
+        helps = "is shown to help" if choice.passed else "helps"
         return (
-            f"None of these helps: the best, {choice.best}, is estimated at {gain.text} points over real images alone. "
-            "More real images would."
+            f"None of these {helps}: the best, {choice.best}, is estimated at {gain.text} points over real images "
+            "alone. More real images would."
         )
     if gain.low > 0:
         decided = "a gain"
+    elif gain.high < 0:
+        decided = "a loss"
     elif gain.mean > 0:
         decided = "which may be nothing: the images are too few to decide it"
     else:
         decided = "which is not shown to help or to harm: the images are too few to decide it"
-    return f"{choice.chosen}: an estimated {gain.text} points over real images alone, {decided}."
+    told = f"{choice.chosen}: an estimated {gain.text} points over real images alone, {decided}."
+    if choice.passed is None:
+        return told
+    return f"{told} {choice.passed} scored higher, but does not lead the config's own settings by one standard error."

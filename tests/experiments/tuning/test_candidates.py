@@ -13,8 +13,8 @@ from augcond.experiments.tuning.candidates import (
     obstacle,
     parameters,
     recipe_of,
+    source_count,
     suggested,
-    takes_sources,
     value_of,
     with_models,
 )
@@ -62,7 +62,7 @@ def test_what_takes_images_of_other_classes_is_left_out(tmp_path):
     sets, left_out = designed(config)
     assert not any("across" in recipe_of(config, each) for each in sets)
     assert [text.partition(":")[0] for text in left_out] == ["embed-mixup-across"]
-    assert [takes_sources(config, each) for each in sets] == [recipe_of(config, each) != "text" for each in sets]
+    assert [source_count(config, each) > 0 for each in sets] == [recipe_of(config, each) != "text" for each in sets]
 
 
 def test_counts_are_tried_only_where_a_loss_uses_them(tmp_path):

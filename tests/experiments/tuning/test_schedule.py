@@ -43,8 +43,8 @@ def test_what_a_budget_is():
         schedule_of(399, 200, 1000, 14, Effort())
     with pytest.raises(ConfigError, match="even"):
         Effort(trainings=3)
-    with pytest.raises(ConfigError, match="two finalists"):
-        Effort(finalists=1)
+    with pytest.raises(ConfigError, match="three finalists"):
+        Effort(finalists=2)
 
 
 @pytest.mark.parametrize("most", [1, 2, 5])

@@ -35,11 +35,11 @@ def scored(names, sides=None):
     right = {}
     for place, name in enumerate(names):
         row = real.copy()
-        one, other = (np.flatnonzero(side) for side in Folded(labels, real, {}).sides)
+        one, other = (np.flatnonzero(side) for side in Folded(labels, labels, real, {}).sides)
         better = (place, place) if sides is None else sides[place]
         row[0, one[: better[0]]] = row[0, other[: better[1]]] = True
         right[name] = row
-    return Folded(labels, real, right)
+    return Folded(labels, labels, real, right)
 
 
 def test_a_round_is_cut_to_sets_and_candidates(tmp_path, config):

@@ -1,11 +1,14 @@
 """A whole tuning of toy images: no test image is opened, it goes on where it stopped, and others share the work."""
 
+import shutil
 import signal
 import subprocess
 import sys
 import textwrap
 import time
+from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from augcond.config import load_config
@@ -15,7 +18,7 @@ from augcond.evaluation.tuning import read_tuning
 from augcond.experiments.tuning import judging, sharing
 from augcond.experiments.tuning import survey as surveying
 from augcond.experiments.tuning import tune as tuning
-from augcond.experiments.tuning.candidates import config_of
+from augcond.experiments.tuning.candidates import candidate_of, config_of
 from augcond.experiments.tuning.schedule import Effort
 from augcond.experiments.tuning.survey import survey, survey_lines
 from augcond.experiments.tuning.tune import tune
@@ -26,8 +29,12 @@ from augcond.store import RunFolder, audit_run
 from augcond.store.verifying import verify_files
 from tests.training.toys import toy_run, write_colours
 
-SMALL = Effort(candidates=2, sets=2, finalists=2, folds=2, trainings=2)
+SMALL = Effort(candidates=2, sets=2, folds=3, trainings=2)
 TRAINING = {"steps": 1, "seeds": 1}
+CANDIDATES = {
+    "as-configured": {},
+    "text,guidance=4": {"conditioning.recipe": "text", "generator.guidance_scale": 4.0},
+}
 
 
 def small(root, **sections):
@@ -56,30 +63,41 @@ def root(tmp_path_factory):
 def outcome(root):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(loading, "list_held_out", lambda *_: pytest.fail("a tuning opened held-out images"))
-        return tune(small(root), "40", effort=SMALL)
+        return tune(small(root), "60", effort=SMALL)
 
 
 def test_no_test_image_is_opened(outcome):
     # Nor could any be: the folder that data.test names is not there.
     assert outcome.rounds and outcome.gain is not None
-    assert outcome.trainings == 2 and outcome.folds == 2
+    assert outcome.trainings == 2 and outcome.folds == 3
     assert (outcome.real_images, outcome.judged_images, outcome.classes) == (8, 7, 2)
     assert any("one real image" in note and note.endswith("1.") for note in outcome.notes)
-    assert outcome.images <= 40
+    assert outcome.images <= 60
 
 
-def test_the_sources_of_an_image_are_held_out_by_one_fold(root, outcome):
+def test_an_image_is_made_of_two_blocks_and_a_fold_uses_as_many_of_each_class_as_any(root, outcome):
     ground = surveying.ground_of(small(root), SMALL)
-    held = dict(zip([image.key for image in ground.real.images], ground.held.tolist(), strict=True))
+    bench = judging.Bench(ground.config, RunFolder(root / "run"), ground.real, ground.folds, ground.held)
+    held = dict(zip(bench.keys, ground.held.tolist(), strict=True))
     assert sorted(tried.name for tried in outcome.rounds[0].tried) == ["as-configured", "text,guidance=4"]
-    made = {cell.path.parent.name: [*cell.read_plan().plan.rows()] for cell in RunFolder(root / "run").cells()}
-    assert {row.source_keys for row in made["text,guidance=4"]} == {()}
-    mixed = [row.source_keys for row in made["as-configured"]]
-    assert all(len({held[key] for key in keys}) == 1 for keys in mixed)
-    assert any(len(set(keys)) == 2 for keys in mixed) and {held[keys[0]] for keys in mixed} == {-1, 0, 1}
-    # A fold uses half of what is made from sources, and all of the others.
-    assert outcome.images == len(mixed) + len(made["text,guidance=4"])
-    assert len(made["text,guidance=4"]) == outcome.rounds[0].images
+    sets = {name: [*bench.run(name).read_plan().plan.rows()] for name in ("as-configured", "text,guidance=4")}
+    assert {row.source_keys for row in sets["text,guidance=4"]} == {()}
+    for row in sets["as-configured"]:
+        # The only image of a class is mixed with itself, and is in every fold.
+        assert len({held[key] for key in row.source_keys}) <= 2
+        assert len(set(row.source_keys)) == (1 if held[row.source_keys[0]] == -1 else 2)
+    assert {fold for row in sets["as-configured"] for fold in map(held.get, row.source_keys)} == {-1, 0, 1, 2}
+    made = {name: tuple(np.bincount([row.label for row in rows]).tolist()) for name, rows in sets.items()}
+    used = made["text,guidance=4"]
+    assert sum(used) == outcome.rounds[0].images
+    assert outcome.images == sum(map(sum, made.values()))
+    standing = judging.Standing(0, used, made)
+    for name, rows in sets.items():
+        for fold in range(3):
+            out = np.flatnonzero(ground.held == fold)
+            places = judging.used_rows(bench, standing, candidate_of(CANDIDATES[name]), out)
+            assert np.bincount(bench.rows(name, standing).labels[places]).tolist() == list(used)
+            assert not {bench.keys[place] for place in out} & {key for at in places for key in rows[at].source_keys}
 
 
 def test_it_ends_with_a_config_a_table_and_a_figure(root, outcome):
@@ -99,14 +117,14 @@ def test_it_ends_with_a_config_a_table_and_a_figure(root, outcome):
 def test_what_is_done_is_not_done_again(root, outcome, monkeypatch, unopened):
     for module, name in ((sharing, "train_folds"), (sharing, "generate"), (tuning, "measured_rates")):
         monkeypatch.setattr(module, name, lambda *_, **__: pytest.fail("done again"))
-    assert tune(small(root), "40", effort=SMALL) == outcome
+    assert tune(small(root), "60", effort=SMALL) == outcome
     with pytest.raises(RunMismatchError, match=r"generator\.steps: the run has 20, this config 5"):
-        tune(small(root, generator={"steps": 5}), "40", effort=SMALL)
+        tune(small(root, generator={"steps": 5}), "60", effort=SMALL)
     with pytest.raises(RunMismatchError, match="budget"):
-        tune(small(root), "41", effort=SMALL)
+        tune(small(root), "61", effort=SMALL)
     monkeypatch.setattr(tuning, "METHOD", 0)
-    with pytest.raises(RunMismatchError, match="method of tuning: the run has 5"):
-        tune(small(root), "40", effort=SMALL)
+    with pytest.raises(RunMismatchError, match="method of tuning: the run has 6"):
+        tune(small(root), "60", effort=SMALL)
 
 
 def test_its_files_are_verified(root, outcome):
@@ -129,7 +147,7 @@ def test_a_damaged_record_is_not_read(root, outcome):
     kept = path.read_text(encoding="utf-8")
     path.write_text(kept.replace('"right": "', '"right": "1', 1), encoding="utf-8")
     with pytest.raises(CorruptRunError, match="augcond tune"):
-        tune(small(root), "40", effort=SMALL)
+        tune(small(root), "60", effort=SMALL)
     path.write_text(kept, encoding="utf-8")
 
 
@@ -145,13 +163,13 @@ def test_an_interrupted_tuning_comes_to_the_same(root, outcome, tmp_path, monkey
 
     monkeypatch.setattr(sharing, "train_folds", train_some)
     with pytest.raises(KeyboardInterrupt):
-        tune(config, "40", effort=SMALL)
+        tune(config, "60", effort=SMALL)
     monkeypatch.setattr(sharing, "train_folds", judging.train_folds)
-    again = tune(config, "40", effort=SMALL)
+    again = tune(config, "60", effort=SMALL)
     assert (again.chosen, again.gain, again.rounds) == (outcome.chosen, outcome.gain, outcome.rounds)
 
 
-GROWING = Effort(candidates=3, sets=3, proposed=0, finalists=2, folds=2, trainings=2)
+GROWING = Effort(candidates=4, sets=4, proposed=0, folds=3, trainings=2)
 
 
 class Stopped(NoProgress):
@@ -168,8 +186,8 @@ class Stopped(NoProgress):
 
 def test_a_tuning_that_stopped_while_a_pilot_grew_comes_to_the_same(tmp_path, monkeypatch):
     config = small(tmp_path, plan={"per_class": 24}, engine={"shard_size": 32})
-    alone = tune(config, "360", effort=GROWING)
-    assert [len(each.tried) for each in alone.rounds] == [3, 2] and alone.rounds[1].made > alone.rounds[0].made
+    alone = tune(config, "700", effort=GROWING)
+    assert [len(each.tried) for each in alone.rounds] == [4, 3] and alone.rounds[1].made > alone.rounds[0].made
     again = config.model_copy(update={"run": tmp_path / "again"})
 
     def stopped(run, *, progress):
@@ -178,8 +196,8 @@ def test_a_tuning_that_stopped_while_a_pilot_grew_comes_to_the_same(tmp_path, mo
 
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
         patched.setattr(sharing, "generate", stopped)
-        tune(again, "360", effort=GROWING)
-    found = tune(again, "360", effort=GROWING)
+        tune(again, "700", effort=GROWING)
+    found = tune(again, "700", effort=GROWING)
     assert (found.chosen, found.gain, found.rounds) == (alone.chosen, alone.gain, alone.rounds)
     first = [*(again.run / "tuning").glob("round-0-*/*/*.json")]
     # Of the last round none that picked its candidates.
@@ -190,7 +208,7 @@ def test_a_tuning_that_stopped_while_a_pilot_grew_comes_to_the_same(tmp_path, mo
     written = {path: path.read_bytes() for path in first}
     for path in written:
         path.unlink()
-    tune(again, "360", effort=GROWING)
+    tune(again, "700", effort=GROWING)
     assert {path: path.read_bytes() for path in written} == written
 
 
@@ -221,6 +239,45 @@ def test_what_a_training_takes_before_its_first_step_is_told_once(tmp_path, monk
     assert surveying._training_seconds(ground) == pytest.approx(3 + 0.5 * 100)
 
 
+def test_the_config_itself_is_kept_unless_another_leads_it_clearly(root, outcome, tmp_path, monkeypatch):
+    shutil.copytree(root / "run", tmp_path / "run")
+    config = small(root).model_copy(update={"run": tmp_path / "run"})
+    right = {"real-only": [], "as-configured": [0, 1], "text,guidance=4": [1, 2, 3]}
+    for chosen, passed in (("as-configured", True), ("text,guidance=4", False)):
+        monkeypatch.setattr(sharing, "read_right", lambda _, path: np.isin(range(8), right[path.parent.name]))
+        found = tune(config, "60", effort=SMALL)
+        assert found.chosen == chosen and found.settings == CANDIDATES[chosen]
+        assert found.sentence.startswith(chosen) and ("scored higher" in found.sentence) == passed
+        assert [tried.name for tried in found.rounds[0].tried if tried.kept] == [chosen]
+        right["text,guidance=4"] = [0, 1, 2, 3, 4, 5, 6]
+
+
+def test_images_of_another_layout_are_not_taken_for_ones_of_this(root, outcome, tmp_path):
+    shutil.copytree(root / "run", tmp_path / "run")
+    config = small(root).model_copy(update={"run": tmp_path / "run"})
+    (tmp_path / "run" / "tuning" / "study.log").unlink()
+    with pytest.raises(RunMismatchError, match="other folds, images or budget"):
+        tune(config, "60", effort=replace(SMALL, folds=2))
+
+
+def test_a_class_without_images_leaves_words_alone(tmp_path):
+    write_colours(tmp_path / "train", [4, 4, 1])
+    for path in (tmp_path / "train" / "c").iterdir():
+        path.write_bytes(b"no image")
+    config = small(tmp_path, conditioning={"recipe": "text"})
+    config = config.model_copy(update={"data": config.data.model_copy(update={"max_bad_share": 0.5})})
+    ground = surveying.ground_of(config, SMALL)
+    assert ground.recipes == ["text"]
+    assert any("has none" in why for why in ground.left_out)
+
+
+def test_what_mixes_more_images_than_a_fold_leaves_is_told(tmp_path):
+    for sources, few in ((2, []), (3, ["Classes whose pilots mix fewer different images than the run will"])):
+        conditioning = {"recipe": "mixup", "sources": sources}
+        notes = surveying.ground_of(small(tmp_path, conditioning=conditioning), SMALL).notes
+        assert [note.partition(",")[0] for note in notes if "mix" in note] == few
+
+
 def test_what_cannot_be_tuned_is_refused(tmp_path):
     with pytest.raises(ConfigError, match="--budget"):
         tune(small(tmp_path), "some", effort=SMALL)
@@ -231,7 +288,7 @@ def test_what_cannot_be_tuned_is_refused(tmp_path):
     with pytest.raises(ConfigError, match="leaks"):
         tune(small(tmp_path, leaks=["best-epoch"]), "20", effort=SMALL)
     with pytest.raises(ConfigError, match=r"plan\.rounds"):
-        tune(small(tmp_path, plan={"per_class": 4, "rounds": tmp_path / "rounds.json"}), "40", effort=SMALL)
+        tune(small(tmp_path, plan={"per_class": 4, "rounds": tmp_path / "rounds.json"}), "60", effort=SMALL)
 
 
 def test_oversampling_is_left_out_with_its_judge(tmp_path):
@@ -254,7 +311,7 @@ SCRIPT = """
         print(tune(many(Path(sys.argv[1]), sys.argv[2]), MANY_IMAGES, effort=MANY).sentence)
 """
 MANY_IMAGES = "900"
-MANY = Effort(candidates=12, sets=6, proposed=2, finalists=2, folds=2, trainings=2, calibrating=4)
+MANY = Effort(candidates=12, sets=6, proposed=2, folds=2, trainings=2, calibrating=4)
 
 
 def many(root, name):
@@ -299,7 +356,7 @@ def test_killed_and_shared_by_several_it_comes_to_the_same(tmp_path):
 def test_what_was_tuned_is_measured_once_and_reported_beside_the_estimate(tmp_path):
     write_colours(tmp_path / "no test images", 8, seed=3)
     config = small(tmp_path, training={"steps": 6, "seeds": 3})
-    found = tune(config, "40", effort=SMALL)
+    found = tune(config, "60", effort=SMALL)
     folder = RunFolder(config.run)
     tuned = load_config(folder.tuned_path)
     results = run(tuned, reuse=[cell.path for cell in folder.cells()])

@@ -259,9 +259,9 @@ def _applies(config: RunConfig, recipe: Recipe, key: str) -> bool:
     }.get(key, True)
 
 
-def takes_sources(config: RunConfig, candidate: Candidate) -> bool:
-    """Return whether a candidate's images are made from real ones."""
-    return find_recipe(_full(config, recipe_of(config, candidate))).source_count(config.conditioning) > 0
+def source_count(config: RunConfig, candidate: Candidate) -> int:
+    """Return how many real images each of a candidate's is made from."""
+    return find_recipe(_full(config, recipe_of(config, candidate))).source_count(config.conditioning)
 
 
 def config_of(

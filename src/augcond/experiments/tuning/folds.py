@@ -125,6 +125,11 @@ class Blocks:
         return np.asarray((self.count > 2) & (self.smallest < ALONE))
 
     @property
+    def pools(self) -> np.ndarray:
+        """How many real images the fewest are that an image of a class is made from, (C,)."""
+        return np.asarray(self.smallest * np.where(self.paired, 2, 1))
+
+    @property
     def served(self) -> np.ndarray:
         """How many images of a turn each fold uses, (C,): those without the block that it holds out."""
         return np.asarray(np.maximum(1, self.count - np.where(self.paired, 2, 1)))

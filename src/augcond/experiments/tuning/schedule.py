@@ -19,7 +19,7 @@ class Effort:
         candidates: at most so many at once, real images alone not counted.
         sets: at most so many sets of images.
         proposed: at most so many of these are proposed by the sampler, once the designed ones are ranked.
-        finalists: candidates of the last round, of which each side of the real images keeps one or more.
+        finalists: candidates of the last round: the config as it is, and of each side of the real images its best.
         folds: of each cross-validation, as far as the classes have images.
         trainings: cross-validations of each candidate of the last round; an even number.
         calibrating: candidates that the cheap judge must agree on with training before it ranks any.
@@ -36,8 +36,8 @@ class Effort:
     def __post_init__(self) -> None:
         if self.trainings < 2 or self.trainings % 2:
             raise ConfigError(f"a tuning takes an even number of trainings, not {self.trainings}")
-        if min(self.folds, self.finalists) < 2 or min(self.candidates, self.sets) < 1:
-            raise ConfigError("a tuning takes two folds and two finalists or more, a candidate and a set of images")
+        if self.folds < 2 or self.finalists < 3 or min(self.candidates, self.sets) < 1:
+            raise ConfigError("a tuning takes two folds and three finalists or more, a candidate and a set of images")
 
 
 @dataclass(frozen=True, slots=True)

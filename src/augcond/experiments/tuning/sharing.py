@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,18 +12,21 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from augcond.amounts import rounds_content
+from augcond.errors import CorruptRunError, RunMismatchError
 from augcond.evaluation.results import REAL_ONLY
 from augcond.evaluation.tuning import Folded
-from augcond.experiments.tuning.candidates import Candidate, Settings, candidate_of, config_of, takes_sources
+from augcond.experiments.tuning.candidates import Candidate, Settings, candidate_of, config_of, source_count
 from augcond.experiments.tuning.folds import block_rounds
 from augcond.experiments.tuning.judging import Bench, Standing, probed, read_right, record_path, train_folds
 from augcond.experiments.tuning.schedule import Schedule, pilot_amounts
 from augcond.files import make_folder
 from augcond.pipeline import generate
-from augcond.sealed import write_json
+from augcond.sealed import read_json, write_json
 from augcond.store.names import FILES
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from augcond.config import RunConfig
     from augcond.experiments.tuning.survey import Ground
     from augcond.progress import Stage
@@ -53,6 +57,7 @@ class Shared:
     def grow(self, sets: dict[str, Settings], number: int) -> None:
         """Make the images that these sets lack: first of those that nobody is at, then with the others."""
         here = f"(round {number + 1} of {len(self.schedule.pilots)})"
+        self._lay_out(number)
 
         def left() -> list[str]:
             return [name for name in sets if not self._is_grown(name, sum(self.made(sets[name], number)))]
@@ -82,14 +87,32 @@ class Shared:
     def _set_config(self, name: str, images: Settings, number: int) -> RunConfig:
         """Return the config of the run that makes a set of images, as large as it is by the end of a round."""
         config, run, classes = self.bench.config, self.bench.run(name).path, self.bench.real.classes
-        if not takes_sources(config, candidate_of(images)):
+        if not source_count(config, candidate_of(images)):
             return config_of(config, images, run, dict(zip(classes, self.used(number).tolist(), strict=True)))
-        labels, held = self.bench.labels, self.bench.held
+        return config_of(config, images, run, dict.fromkeys(classes, 0), self._blocks_path(number))
+
+    def _blocks_path(self, number: int) -> Path:
+        return self.bench.folder.path / FILES["blocks"].pattern.format(round=number)
+
+    def _lay_out(self, number: int) -> None:
+        """Write what the sets of a round are made of.
+
+        Raises:
+            RunMismatchError: the folder has sets that are made of something else; their study was deleted.
+        """
+        bench, path = self.bench, self._blocks_path(number)
         grown = [self.ground.blocks.turns(self._asked(each)) for each in range(number + 1)]
-        path = self.bench.folder.path / FILES["blocks"].pattern.format(round=number)
-        make_folder(path.parent, 2)  # RUN/tuning
-        write_json(path, rounds_content(block_rounds(self.bench.keys, labels, held, classes, grown)))
-        return config_of(config, images, run, dict.fromkeys(classes, 0), path)
+        rounds = block_rounds(bench.keys, bench.labels, bench.held, bench.real.classes, grown)
+        content = json.loads(json.dumps(rounds_content(rounds)))
+        try:
+            if read_json(path, FILES["blocks"].mend).content != content:
+                raise RunMismatchError(
+                    f"{path} is of a tuning with other folds, images or budget, whose images are still there: name "
+                    f"another folder as `run`, or delete {bench.folder.path / 'cells' / 'pilot'} and {path.parent}"
+                )
+        except (FileNotFoundError, CorruptRunError):
+            make_folder(path.parent, 2)  # RUN/tuning
+            write_json(path, content)
 
     def _asked(self, number: int) -> list[int]:
         """Return how many images a fold is to use of each class in round `number`: the most that its pilots allow."""
@@ -108,7 +131,7 @@ class Shared:
 
     def made(self, images: Settings, number: int) -> tuple[int, ...]:
         """Return how many images a set has of each class by the end of round `number`, (C,)."""
-        if not takes_sources(self.bench.config, candidate_of(images)):
+        if not source_count(self.bench.config, candidate_of(images)):
             return tuple(self.used(number).tolist())
         return tuple(self.ground.blocks.made(self._asked(number)).tolist())
 
@@ -163,7 +186,9 @@ class Shared:
             paths = [record_path(self.bench, standing, name, training) for training in trainings]
             return np.stack([read_right(self.bench, path)[judged] for path in paths])
 
-        return Folded(labels, right(REAL_ONLY), {each.name: right(each.name) for each in candidates})
+        return Folded(
+            labels, self.bench.held[judged], right(REAL_ONLY), {each.name: right(each.name) for each in candidates}
+        )
 
     def probed(self, standing: Standing, candidates: Sequence[Candidate]) -> Folded:
         """Return who is right by the cheap judge, which is asked where it was not yet."""
@@ -174,7 +199,7 @@ class Shared:
             for each in candidates:
                 made[each.name] = probed(self.bench, standing, each)[judged][None]
                 told.advance(1, 0)
-        return Folded(labels, probed(self.bench, standing, None)[judged][None], made)
+        return Folded(labels, self.bench.held[judged], probed(self.bench, standing, None)[judged][None], made)
 
     def _judged_images(self) -> tuple[np.ndarray, np.ndarray]:
         """Return the places of the real images that are ever held out, and their classes, counted from 0."""

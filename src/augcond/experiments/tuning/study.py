@@ -282,9 +282,15 @@ def settled(path: Path, wanted: Mapping[str, Any], images: int | None) -> int:
             return images
     unequal = list(differences(known["settings"], dict(wanted)))
     if unequal:
+        known_method, method = (about.get("method of tuning", 0) for about in (known["settings"], wanted))
+        way = (
+            "give the config and budget that it was begun with"
+            if known_method == method
+            else "go on with the augcond that began it"
+        )
         raise RunMismatchError(
             f"{path.parent.parent} holds a tuning of another config ({'; '.join(unequal)}): name another folder as "
-            "`run`, or give the config and budget that it was begun with"
+            f"`run`, or {way}"
         )
     return int(known["images"])
 

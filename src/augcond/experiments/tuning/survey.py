@@ -16,7 +16,7 @@ from augcond.errors import ConfigError
 from augcond.evaluation.power import POWER
 from augcond.evaluation.tuning import ASSUMED_SPREAD, half_width_of
 from augcond.experiments.forecast import estimate_cost
-from augcond.experiments.tuning.candidates import Candidate, arm_of, designed, recipe_of
+from augcond.experiments.tuning.candidates import Candidate, arm_of, designed, recipe_of, source_count
 from augcond.experiments.tuning.folds import Blocks, draw_folds, most_folds
 from augcond.experiments.tuning.schedule import (
     FEWEST,
@@ -129,9 +129,12 @@ def ground_of(
     if folds < 2:
         return Ground(config, real, planned, folds, held, blocks, (), (), ())
     sets, left_out = designed(config)
+    if any(amount and not count for amount, count in zip(planned, real.counts(), strict=True)):
+        sets = [each for each in sets if not source_count(config, each)]
+        left_out.append("recipes that are made from images: a class that is to get images has none")
     if not sets:
         raise ConfigError(f"conditioning.recipe: there is none to try ({'; '.join(left_out)})")
-    notes += few_images(real.counts(), blocks)
+    notes += few_images(real.counts(), blocks, max(source_count(config, each) for each in sets))
     return Ground(config, real, planned, folds, held, blocks, tuple(sets), tuple(left_out), tuple(notes))
 
 
@@ -169,22 +172,23 @@ def set_as_none(config: RunConfig) -> list[str]:
     return found
 
 
-def few_images(counts: Sequence[int], blocks: Blocks) -> list[str]:
+def few_images(counts: Sequence[int], blocks: Blocks, mixed: int) -> list[str]:
     """Return in sentences which classes have too few images for what a tuning does with others.
 
     Args:
         counts: real images of each class.
         blocks: of each class.
+        mixed: images that an image is made from, at most.
     """
     single = sum(count == 1 for count in counts)
-    few = int(((blocks.count == 2) & (blocks.smallest == 1)).sum())
+    few = int((blocks.pools < np.minimum(counts, mixed))[np.array(counts) > 1].sum())
     found = []
     if single:
         found.append(f"Classes of one real image, which are trained on and never judged: {single}.")
     if few:
         found.append(
-            f"Classes of which a fold leaves one real image: {few}. What mixes two images mixes that one with itself "
-            "in their pilots: how two different ones mix is not judged there."
+            f"Classes whose pilots mix fewer different images than the run will, as a fold leaves no more: {few}. How "
+            "so many different ones mix is not judged there."
         )
     return found
 
@@ -299,7 +303,7 @@ def survey_of(ground: Ground, schedule: Schedule | None, effort: Effort, rates: 
         real_images=len(ground.real.images),
         judged_images=sum(ground.judged) if schedule else 0,
         folds=ground.folds if schedule else 0,
-        detectable=detectable(ground.judged, ground.config, effort) if schedule else None,
+        detectable=detectable(ground.judged, ground.folds, ground.config, effort) if schedule else None,
         trainings=trainings,
         image_seconds=schedule.images * rates.image if schedule and rates else None,
         training_seconds=trainings * rates.training if schedule and rates else None,
@@ -314,11 +318,12 @@ def training_passes(schedule: Schedule, effort: Effort) -> int:
     return sum(pilot.candidates for pilot in earlier) + (last.candidates + 1) * effort.trainings
 
 
-def detectable(counts: list[int], config: RunConfig, effort: Effort) -> float:
+def detectable(counts: list[int], folds: int, config: RunConfig, effort: Effort) -> float:
     """Return the true gain in mean accuracy per class that such images decide in 80 % of all cases.
 
     Args:
         counts: real images of each class that is judged.
+        folds: of each cross-validation.
         config: of the run.
         effort: its trainings.
     """
@@ -327,7 +332,8 @@ def detectable(counts: list[int], config: RunConfig, effort: Effort) -> float:
     between = ASSUMED_SPREAD**2
     reach = half_width_of(images, between, effort.trainings + 1, trainings=effort.trainings, later=later)
     error = float(np.sqrt(images + between / effort.trainings + between / later))
-    return reach + NormalDist().inv_cdf(POWER) * error
+    left_out = sum(1 / min(count, folds) for count in counts) / len(counts)
+    return reach / (1 - left_out) + NormalDist().inv_cdf(POWER) * error
 
 
 def survey_lines(found: Survey) -> list[str]:

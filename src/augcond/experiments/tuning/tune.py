@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from augcond.config.base import counted
+from augcond.evaluation.results import REAL_ONLY
 from augcond.evaluation.tuning import Choice, Folded, Round, Tried, Tuning, choice_of, own_gain, sentence_of, spearman
 from augcond.experiments.tuning.candidates import AS_CONFIGURED, Candidate, Settings, with_models
 from augcond.experiments.tuning.judging import Bench, Standing
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
 AGREEING = 0.5
 """Rank correlation with training from which the cheap judge ranks."""
 
-METHOD = 5
+METHOD = 6
 """How a tuning goes about it: goes up with what makes it judge or choose otherwise, so that none goes on as another."""
 
 _TUNING = "tuning"
@@ -177,7 +178,7 @@ class _Work:
                 self.search.cut(number)
             with self._held():
                 lines = self.search.lines(number)
-            default = AS_CONFIGURED if AS_CONFIGURED in folded.made else None
+            default = AS_CONFIGURED if AS_CONFIGURED in folded.made else REAL_ONLY
             choice = choice_of(folded, later=self._later, lines=lines, default=default)
             rounds.append(self._round(number, folded, judge, choice, rounds))
         with self._held():
