@@ -224,12 +224,8 @@ def summary(cells: Sequence[dict[str, Any]]) -> str:
     for cell in cells:
         head = f"| {'-'.join(map(str, dict.fromkeys(cell['counts'])))} | {cell['candidates']} (wrong {cell['wrong']}) |"
         told = [cell.get(kind) for kind in KINDS]
-        cols = [
-            f"{100 * one['coverage']:.1f}, {100 * one['half_width']:.1f}, {100 * one['bias']:+.1f} ({one['rounds']})"
-            if one
-            else ""
-            for one in told
-        ]
+        found = [[100 * one[key] for key in ("coverage", "half_width", "bias")] if one else [] for one in told]
+        cols = ["{:.1f}, {:.1f}, {:+.1f}".format(*each) if each else "" for each in found]
         lines.append(f"{head} {' | '.join(cols)} |")
     return "\n".join(lines) + "\n"
 
@@ -243,14 +239,14 @@ def table(values: Mapping[str, Any]) -> str:
         told = [cell[kind] for cell in cells if cell["candidates"] == candidates and kind in cell]
         if not told:
             continue  # of one candidate there is no other
-        rounds = np.array([one["rounds"] for one in told])
+        rounds = np.array([one["rounds"] for one in told], dtype=int)
         held, width, bias = (100 * np.array([one[key] for one in told]) for key in ("coverage", "half_width", "bias"))
         least = f"{held[rounds >= FEWEST].min():.1f} %" if (rounds >= FEWEST).any() else ""
         means = [np.average(each, weights=rounds) for each in (held, width, bias)]
         of = f"{candidates}, cut to {FINALISTS}" if candidates > 4 else f"{candidates}"
         where = "all rounds" if kind == KINDS[0] else kind
         lines.append(
-            f"| {of} | {where} | {rounds.sum()} | {means[0]:.1f} % | {least} | {means[1]:.1f} | {means[2]:+.1f} |"
+            f"| {of} | {where} | {rounds.sum():,} | {means[0]:.1f} % | {least} | {means[1]:.1f} | {means[2]:+.1f} |"
         )
     every = [(100 * cell[KINDS[0]]["coverage"], cell["counts"]) for cell in cells]
     least, counts = min(every)

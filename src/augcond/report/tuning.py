@@ -80,7 +80,7 @@ def _class_mean(results: Results, arm: str) -> tuple[float, str] | None:
 
 
 def draw_budget(found: Tuning) -> Figure | None:
-    """Return the images made against the estimated gain of the best candidate, round by round; None without rounds."""
+    """Return the images made against the estimated gain of what each round would choose; None without rounds."""
     if not found.rounds:
         return None
     figure = Figure(figsize=(6.0, 3.4))
@@ -100,7 +100,7 @@ def draw_budget(found: Tuning) -> Figure | None:
         capsize=3,
     )
     axes.plot([], [], ".", color=REAL, label="each candidate, as it scored")
-    axes.plot([], [], "o-", color=MADE, label="the best one, luck of picking taken off (95 %)")
+    axes.plot([], [], "o-", color=MADE, label="what would be chosen, luck of picking taken off (95 %)")
     axes.set_xlabel("images made in all")
     axes.set_ylabel("gain over real images alone, points", color=INK)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))

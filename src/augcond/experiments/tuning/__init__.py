@@ -8,9 +8,9 @@ and never judged; where every class has one there are no folds, and the config's
 The test set is never opened: the configs of all candidates name none.
 
 **One generation serves every fold** (`folds.py`). A fold leaves out every generated image any of whose sources is held
-out, so each image is made of real ones that the same fold holds out: every fold then uses as many images of each class
-of any recipe. Recipes whose images depend on real images that are no sources of theirs (means of classes, nearest
-pairs, across classes) are left out, and said so.
+out, so each image is made of real ones that one or two given folds hold out: every fold then uses as many images of
+each class of any recipe. Recipes whose images depend on real images that are no sources of theirs (means of classes,
+nearest pairs, across classes) are left out, and said so.
 
 **Halving with growing pilots** (`schedule.py`). Some 24 named candidates (`candidates.py`): sets of images that differ
 in recipe, guidance, dropout, mixing and steps in several ways at once, and for each set how it is trained on (share,
@@ -22,9 +22,10 @@ makes more images of the sets that are left; they grow, so nothing is made twice
 the generator's image encoder judges all, training judges eight, and only where the rank correlation of these is 0.5 or
 more does it rank the others. What it cannot see (the counts of the loss) it does not decide between.
 
-**The last round** trains each finalist four times, and what its best is worth is estimated as `evaluation/tuning.py`
-says, so that neither luck of the training nor of the images that picked it, in whichever round, is counted as gain.
-Real images alone are a candidate: they are chosen where that estimate is not above 0.
+**The last round** trains each finalist four times, the config's own settings always among them. These are kept unless
+another, or real images alone, leads them by more than one standard error; what is chosen is estimated as
+`evaluation/tuning.py` says, so that neither luck of the training nor of the images that picked it, in whichever round,
+is counted as gain.
 
 **Several processes** (`tune.py`) share a tuning as they share a run: what is to be done is a list that each derives
 from the study and the records on disk; who claims an entry does it, and a record is written whole and last. What a
