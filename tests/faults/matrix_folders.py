@@ -45,7 +45,7 @@ SWEEP = ("--over", "plan.per_class=1", "--seeds", "1")
 @contextmanager
 def in_haste() -> Iterator[None]:
     """Have tunings try little, the dead found dead at once, and no figure drawn, which reads no file."""
-    little = {"sets": 2, "proposed": 0, "finalists": 2, "trainings": 2, "calibrating": 3}
+    little = {"sets": 2, "proposed": 0, "trainings": 2, "calibrating": 3}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(schedule, "Effort", partial(schedule.Effort, **little))
         patch.setattr(tune, "AGREEING", -1.0)
