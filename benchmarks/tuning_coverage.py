@@ -26,7 +26,7 @@ from typing import Any
 
 import numpy as np
 
-from augcond.evaluation.tuning import Folded, Lines, choice_of, own_gain
+from augcond.evaluation.tuning_choice import Folded, Lines, choice_of, own_gain
 from augcond.experiments.tuning.folds import Blocks, block_rounds, draw_folds
 from augcond.experiments.tuning.schedule import Pilot
 from augcond.experiments.tuning.study import by_turns

@@ -5,20 +5,8 @@ import pytest
 from scipy.stats import spearmanr
 
 from augcond.errors import CorruptRunError, RunError
-from augcond.evaluation.tuning import (
-    Choice,
-    Folded,
-    Gain,
-    Round,
-    Tried,
-    Tuning,
-    choice_of,
-    own_gain,
-    read_tuning,
-    sentence_of,
-    spearman,
-    write_tuning,
-)
+from augcond.evaluation.tuning import Gain, Round, Tried, Tuning, read_tuning, write_tuning
+from augcond.evaluation.tuning_choice import Choice, Folded, choice_of, own_gain, sentence_of, spearman
 
 
 def fives(labels):

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from augcond.errors import RunMismatchError
-from augcond.evaluation.tuning import Folded
+from augcond.evaluation.tuning_choice import Folded
 from augcond.experiments.tuning.candidates import designed, with_models
 from augcond.experiments.tuning.schedule import Pilot, Schedule
 from augcond.experiments.tuning.study import Search, by_turns, settled

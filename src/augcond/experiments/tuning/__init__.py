@@ -24,8 +24,8 @@ more does it rank the others. What it cannot see (the counts of the loss) it doe
 
 **The last round** trains each finalist four times, the config's own settings always among them. These are kept unless
 another, or real images alone, leads them by more than one standard error; what is chosen is estimated as
-`evaluation/tuning.py` says, so that neither luck of the training nor of the images that picked it, in whichever round,
-is counted as gain.
+`evaluation/tuning_choice.py` says, so that neither luck of the training nor of the images that picked it, in whichever
+round, is counted as gain.
 
 **Several processes** (`tune.py`) share a tuning as they share a run: what is to be done is a list that each derives
 from the study and the records on disk; who claims an entry does it, and a record is written whole and last. What a

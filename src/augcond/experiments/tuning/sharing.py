@@ -14,7 +14,7 @@ import numpy as np
 from augcond.amounts import rounds_content
 from augcond.errors import CorruptRunError, RunMismatchError
 from augcond.evaluation.results import REAL_ONLY
-from augcond.evaluation.tuning import Folded
+from augcond.evaluation.tuning_choice import Folded
 from augcond.experiments.tuning.candidates import Candidate, Settings, candidate_of, config_of, source_count
 from augcond.experiments.tuning.folds import block_rounds
 from augcond.experiments.tuning.judging import Bench, Standing, probed, read_right, record_path, train_folds

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from optuna import Study, Trial
 
     from augcond.config import RunConfig
-    from augcond.evaluation.tuning import Folded, Lines
+    from augcond.evaluation.tuning_choice import Folded, Lines
     from augcond.experiments.tuning.schedule import Pilot, Schedule
 
 _NAME = "tuning"
@@ -66,7 +66,7 @@ class Halving(BasePruner):
 
     Optuna's own successive halving lets each trial go on as it comes, compared with those that came before; here the
     candidates of a round are compared on the same folds, so it waits for all. Each side of the real images keeps a line
-    of its own: see `augcond.evaluation.tuning`.
+    of its own: see `augcond.evaluation.tuning_choice`.
 
     Args:
         schedule: how many candidates and sets of images each round has.

@@ -14,7 +14,7 @@ from augcond.config import RunConfig
 from augcond.datasets.splits import Split
 from augcond.errors import ConfigError
 from augcond.evaluation.power import POWER
-from augcond.evaluation.tuning import ASSUMED_SPREAD, half_width_of
+from augcond.evaluation.tuning_choice import ASSUMED_SPREAD, half_width_of
 from augcond.experiments.forecast import estimate_cost
 from augcond.experiments.tuning.candidates import Candidate, arm_of, designed, recipe_of, source_count
 from augcond.experiments.tuning.folds import Blocks, draw_folds, most_folds

@@ -13,7 +13,8 @@ import numpy as np
 
 from augcond.config.base import counted
 from augcond.evaluation.results import REAL_ONLY
-from augcond.evaluation.tuning import Choice, Folded, Round, Tried, Tuning, choice_of, own_gain, sentence_of, spearman
+from augcond.evaluation.tuning import Round, Tried, Tuning
+from augcond.evaluation.tuning_choice import Choice, Folded, choice_of, own_gain, sentence_of, spearman
 from augcond.experiments.tuning.candidates import AS_CONFIGURED, Candidate, Settings, with_models
 from augcond.experiments.tuning.judging import Bench, Standing
 from augcond.experiments.tuning.schedule import Effort, Schedule, parse_budget, schedule_of
