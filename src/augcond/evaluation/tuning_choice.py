@@ -14,8 +14,9 @@ what the config asks for.) Where the config's own recipe cannot be tried, real i
 **The winner's curse.** The best of many looks better than it is. So where another candidate is chosen, one half of the
 trainings and one half of the real images pick the best, and its gain is read off the other half of the trainings on the
 other half of the images; every way round. Halves of the trainings alone would not do: all trainings are judged on the
-same real images and saw the same generated ones, so what is luck there is luck in both halves. The config's own
-settings are kept for what they are, not for their score: their gain is read off everything.
+same real images and saw the same generated ones, so what is luck there is luck in both halves. It is then the gain of
+picking so, to which another candidate may lend a half. The config's own settings are not the best of many: their gain
+is read off everything. That nothing leads them is a selection too, which is not paid for.
 
 Earlier rounds pick too: the few that are left of 24 were the lucky ones on these very images. So the images have two
 *sides*, drawn once, and each side has a *line*: the config's own settings and the candidates that it keeps itself,
@@ -109,6 +110,10 @@ Lines = tuple[Sequence[str], Sequence[str]]
 """Names of the candidates that each side has kept."""
 
 
+_DIGITS = 9
+"""That scores are compared to."""
+
+
 @dataclass(frozen=True, slots=True)
 class Choice:
     """What a round comes to.
@@ -118,12 +123,14 @@ class Choice:
         best: the same; where that is real images alone, the candidate that scored best.
         gain: an estimate for `best`.
         passed: what scored higher than `chosen` and was passed over; None where nothing did.
+        default: what is kept unless another leads it.
     """
 
     chosen: str
     best: str
     gain: Gain
     passed: str | None
+    default: str
 
 
 def choice_of(folded: Folded, *, later: int, lines: Lines | None = None, default: str = REAL_ONLY) -> Choice:
@@ -137,19 +144,21 @@ def choice_of(folded: Folded, *, later: int, lines: Lines | None = None, default
     """
     gained = {name: folded.differences(name).mean(axis=0) for name in folded.made}
     gained[REAL_ONLY] = np.zeros(len(folded.labels))
-    scores = {name: float(values @ folded.weights) for name, values in gained.items()}
+    # Equals are equal on every machine, in whatever order it adds up.
+    scores = {name: round(float(values @ folded.weights), _DIGITS) for name, values in gained.items()}
     leading = [name for name in gained if _leads(gained[name] - gained[default], folded)]
     chosen = max(leading, key=lambda name: scores[name], default=default)
     highest = max(scores, key=lambda name: scores[name])
     best = chosen if chosen != REAL_ONLY else max(folded.made, key=lambda name: scores[name])
     # The default was not picked for what it scored.
     gain = own_gain(folded, best, later=later) if best == default else _fitted_gain(folded, best, later, lines)
-    return Choice(chosen, best, gain, highest if scores[highest] > scores[chosen] else None)
+    return Choice(chosen, best, gain, highest if scores[highest] > scores[chosen] else None, default)
 
 
 def _leads(ahead: np.ndarray, folded: Folded) -> bool:
     """Return whether a lead on each image, (N,), is more than one standard error of its class mean."""
-    return float(ahead @ folded.weights) > float(np.sqrt(_variance(ahead, folded.labels)))
+    lead = round(float(ahead @ folded.weights), _DIGITS)
+    return lead > round(float(np.sqrt(_variance(ahead, folded.labels))), _DIGITS)
 
 
 def _variance(per_image: np.ndarray, labels: np.ndarray) -> float:
@@ -175,7 +184,7 @@ def _fitted_gain(folded: Folded, best: str, later: int, lines: Lines | None) -> 
         places = np.array([names.index(name) for name in line])
         for picking, reading in pairings:
             weights = np.where(half, folded.weights, 0.0)
-            picked = places[(differences[places][:, picking].mean(axis=1) @ weights).argmax()]
+            picked = places[(differences[places][:, picking].mean(axis=1) @ weights).round(_DIGITS).argmax()]
             read[~half] += differences[picked][reading].mean(axis=0)[~half]
             count[~half] += 1
     return _gain(folded, read / count, differences, later, names.index(best))
@@ -262,10 +271,9 @@ def sentence_of(choice: Choice) -> str:
     """Return what a tuning comes to, for people."""
     gain = choice.gain
     if choice.chosen == REAL_ONLY:
-        helps = "is shown to help" if choice.passed else "helps"
         return (
-            f"None of these {helps}: the best, {choice.best}, is estimated at {gain.text} points over real images "
-            "alone. More real images would."
+            f"None of these is shown to help: the best, {choice.best}, is estimated at {gain.text} points over real "
+            "images alone. More real images would."
         )
     if gain.low > 0:
         decided = "a gain"
@@ -278,4 +286,5 @@ def sentence_of(choice: Choice) -> str:
     told = f"{choice.chosen}: an estimated {gain.text} points over real images alone, {decided}."
     if choice.passed is None:
         return told
-    return f"{told} {choice.passed} scored higher, but does not lead the config's own settings by one standard error."
+    led = "real images alone" if choice.default == REAL_ONLY else "the config's own settings"
+    return f"{told} {choice.passed} scored higher, but does not lead {led} by more than one standard error."

@@ -39,7 +39,7 @@ def test_what_a_budget_is():
     for wrong in ("", "0", "-3", "2.5", "2 days", "h"):
         with pytest.raises(ConfigError, match="--budget"):
             parse_budget(wrong)
-    with pytest.raises(ConfigError, match="400 images at least"):
+    with pytest.raises(ConfigError, match="two pilots take 400 at least"):
         schedule_of(399, 200, 1000, 14, Effort())
     with pytest.raises(ConfigError, match="even"):
         Effort(trainings=3)

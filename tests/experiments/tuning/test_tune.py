@@ -252,36 +252,40 @@ def test_the_config_itself_is_kept_unless_another_leads_it_clearly(root, outcome
         right["text,guidance=4"] = [0, 1, 2, 3, 4, 5, 6]
 
 
-def test_images_of_another_layout_are_not_taken_for_ones_of_this(root, outcome, tmp_path):
+def test_images_of_another_layout_are_not_taken_for_ones_of_this(root, outcome, tmp_path, monkeypatch):
     shutil.copytree(root / "run", tmp_path / "run")
     config = small(root).model_copy(update={"run": tmp_path / "run"})
-    (tmp_path / "run" / "tuning" / "study.log").unlink()
-    with pytest.raises(RunMismatchError, match="other folds, images or budget"):
-        tune(config, "60", effort=replace(SMALL, folds=2))
+    shutil.rmtree(tmp_path / "run" / "tuning")
+    monkeypatch.setattr(sharing, "generate", lambda *_, **__: pytest.fail("made again"))
+    assert tune(config, "60", effort=SMALL).rounds == outcome.rounds
+    for other in ({"folds": 2}, {"folds": 4}):
+        shutil.rmtree(tmp_path / "run" / "tuning")
+        with pytest.raises(RunMismatchError, match="other folds, real images or budget"):
+            tune(config, "60", effort=replace(SMALL, **other))
 
 
-def test_a_class_without_images_leaves_words_alone(tmp_path):
+def test_a_class_without_images_cannot_be_judged(tmp_path):
     write_colours(tmp_path / "train", [4, 4, 1])
     for path in (tmp_path / "train" / "c").iterdir():
         path.write_bytes(b"no image")
     config = small(tmp_path, conditioning={"recipe": "text"})
     config = config.model_copy(update={"data": config.data.model_copy(update={"max_bad_share": 0.5})})
-    ground = surveying.ground_of(config, SMALL)
-    assert ground.recipes == ["text"]
-    assert any("has none" in why for why in ground.left_out)
+    with pytest.raises(ConfigError, match="class 'c' has no readable image to judge on"):
+        tune(config, "60", effort=SMALL)
 
 
 def test_what_mixes_more_images_than_a_fold_leaves_is_told(tmp_path):
     for sources, few in ((2, []), (3, ["Classes whose pilots mix fewer different images than the run will"])):
         conditioning = {"recipe": "mixup", "sources": sources}
         notes = surveying.ground_of(small(tmp_path, conditioning=conditioning), SMALL).notes
-        assert [note.partition(",")[0] for note in notes if "mix" in note] == few
+        assert [note.partition(":")[0] for note in notes if "mix" in note] == few
 
 
-def test_what_cannot_be_tuned_is_refused(tmp_path):
+def test_what_cannot_be_tuned_is_refused(tmp_path, monkeypatch):
     with pytest.raises(ConfigError, match="--budget"):
         tune(small(tmp_path), "some", effort=SMALL)
-    with pytest.raises(ConfigError, match="two pilots"):
+    with pytest.raises(ConfigError, match="it buys 3 images, and two pilots take"), monkeypatch.context() as patch:
+        patch.setattr(surveying, "load_generator", lambda *_: pytest.fail("loaded before it was refused"))
         tune(small(tmp_path), "3", effort=SMALL)
     with pytest.raises(ConfigError, match="asks for no image"):
         tune(small(tmp_path, plan={"per_class": 0}), "20", effort=SMALL)

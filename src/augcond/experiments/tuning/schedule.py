@@ -104,7 +104,9 @@ def schedule_of(budget: int, fewest: int, planned: int, designed: int, effort: E
         ConfigError: it does not buy two pilots.
     """
     if budget < 2 * fewest:
-        raise ConfigError(f"--budget {budget}: two pilots take {2 * fewest} images at least; more are better")
+        raise ConfigError(
+            f"--budget: it buys {budget} images, and two pilots take {2 * fewest} at least; more are better"
+        )
     finalists = min(effort.finalists, effort.candidates)
     # As many as the first round can buy; where more rounds would begin with no more sets, there are fewer rounds.
     bought = max(budget // (3 * fewest), min(2 * finalists, budget // (2 * fewest)), min(finalists, budget // fewest))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,8 +10,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from augcond.amounts import rounds_content
-from augcond.errors import CorruptRunError, RunMismatchError
+from augcond.amounts import Round, rounds_content
+from augcond.errors import RunMismatchError
 from augcond.evaluation.results import REAL_ONLY
 from augcond.evaluation.tuning_choice import Folded
 from augcond.experiments.tuning.candidates import Candidate, Settings, candidate_of, config_of, source_count
@@ -21,12 +20,10 @@ from augcond.experiments.tuning.judging import Bench, Standing, probed, read_rig
 from augcond.experiments.tuning.schedule import Schedule, pilot_amounts
 from augcond.files import make_folder
 from augcond.pipeline import generate
-from augcond.sealed import read_json, write_json
+from augcond.sealed import write_json
 from augcond.store.names import FILES
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from augcond.config import RunConfig
     from augcond.experiments.tuning.survey import Ground
     from augcond.progress import Stage
@@ -57,7 +54,6 @@ class Shared:
     def grow(self, sets: dict[str, Settings], number: int) -> None:
         """Make the images that these sets lack: first of those that nobody is at, then with the others."""
         here = f"(round {number + 1} of {len(self.schedule.pilots)})"
-        self._lay_out(number)
 
         def left() -> list[str]:
             return [name for name in sets if not self._is_grown(name, sum(self.made(sets[name], number)))]
@@ -75,6 +71,8 @@ class Shared:
                         make(name)
         for name in left():
             make(name)
+        for name, images in sets.items():
+            self._check(name, images, number)
 
     def _is_grown(self, name: str, images: int) -> bool:
         run = self.bench.run(name)
@@ -89,30 +87,39 @@ class Shared:
         config, run, classes = self.bench.config, self.bench.run(name).path, self.bench.real.classes
         if not source_count(config, candidate_of(images)):
             return config_of(config, images, run, dict(zip(classes, self.used(number).tolist(), strict=True)))
-        return config_of(config, images, run, dict.fromkeys(classes, 0), self._blocks_path(number))
+        path = self.bench.folder.path / FILES["blocks"].pattern.format(round=number)
+        make_folder(path.parent, 2)  # RUN/tuning
+        write_json(path, rounds_content(self._rounds(number)))
+        return config_of(config, images, run, dict.fromkeys(classes, 0), path)
 
-    def _blocks_path(self, number: int) -> Path:
-        return self.bench.folder.path / FILES["blocks"].pattern.format(round=number)
+    def _rounds(self, number: int) -> list[Round]:
+        """Return what sets are made of by the end of a round."""
+        bench = self.bench
+        grown = [self.ground.blocks.turns(self._asked(each)) for each in range(number + 1)]
+        return block_rounds(bench.keys, bench.labels, bench.held, bench.real.classes, grown)
 
-    def _lay_out(self, number: int) -> None:
-        """Write what the sets of a round are made of.
+    def _check(self, name: str, images: Settings, number: int) -> None:
+        """Make sure that a set is made of what this tuning lays out: folds rest on it.
 
         Raises:
-            RunMismatchError: the folder has sets that are made of something else; their study was deleted.
+            RunMismatchError: it is of another tuning, whose study was deleted.
         """
-        bench, path = self.bench, self._blocks_path(number)
-        grown = [self.ground.blocks.turns(self._asked(each)) for each in range(number + 1)]
-        rounds = block_rounds(bench.keys, bench.labels, bench.held, bench.real.classes, grown)
-        content = json.loads(json.dumps(rounds_content(rounds)))
-        try:
-            if read_json(path, FILES["blocks"].mend).content != content:
-                raise RunMismatchError(
-                    f"{path} is of a tuning with other folds, images or budget, whose images are still there: name "
-                    f"another folder as `run`, or delete {bench.folder.path / 'cells' / 'pilot'} and {path.parent}"
-                )
-        except (FileNotFoundError, CorruptRunError):
-            make_folder(path.parent, 2)  # RUN/tuning
-            write_json(path, content)
+        made = self.made(images, number)
+        pools: list[list[set[str]]] = [[] for _ in made]
+        if source_count(self.bench.config, candidate_of(images)):
+            for one in self._rounds(number):
+                for class_id, chosen in one.items():
+                    pools[self.bench.real.classes.index(class_id)] += [set(chosen.sources)] * chosen.count
+        rows = [row for row in self.bench.run(name).read_plan().plan.rows() if row.index < made[row.label]]
+        counts = np.bincount([row.label for row in rows], minlength=len(made))
+        if counts.tolist() != list(made) or any(
+            not pools[row.label][row.index].issuperset(row.source_keys) for row in rows if row.source_keys
+        ):
+            path = self.bench.run(name).path
+            raise RunMismatchError(
+                f"{path} holds images of a tuning with other folds, real images or budget: name another folder as "
+                f"`run`, or delete {self.bench.folder.path / 'cells' / 'pilot'}"
+            )
 
     def _asked(self, number: int) -> list[int]:
         """Return how many images a fold is to use of each class in round `number`: the most that its pilots allow."""

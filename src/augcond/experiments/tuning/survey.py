@@ -122,6 +122,9 @@ def ground_of(
     planned = tuple(checked_amounts(real, config.plan, config.conditioning))
     if not any(planned):
         raise ConfigError("plan: it asks for no image, so there is nothing to tune")
+    for class_id, amount, count in zip(real.classes, planned, real.counts(), strict=True):
+        if amount and not count:
+            raise ConfigError(f"class {class_id!r} has no readable image to judge on: add one, or leave the class out")
     labels = np.array([image.label for image in real.images], dtype=np.int64)
     folds = most_folds(labels, effort.folds)
     held = draw_folds(labels, folds, config.plan.seed) if folds > 1 else np.full(len(labels), -1)
@@ -129,9 +132,6 @@ def ground_of(
     if folds < 2:
         return Ground(config, real, planned, folds, held, blocks, (), (), ())
     sets, left_out = designed(config)
-    if any(amount and not count for amount, count in zip(planned, real.counts(), strict=True)):
-        sets = [each for each in sets if not source_count(config, each)]
-        left_out.append("recipes that are made from images: a class that is to get images has none")
     if not sets:
         raise ConfigError(f"conditioning.recipe: there is none to try ({'; '.join(left_out)})")
     notes += few_images(real.counts(), blocks, max(source_count(config, each) for each in sets))
@@ -187,8 +187,8 @@ def few_images(counts: Sequence[int], blocks: Blocks, mixed: int) -> list[str]:
         found.append(f"Classes of one real image, which are trained on and never judged: {single}.")
     if few:
         found.append(
-            f"Classes whose pilots mix fewer different images than the run will, as a fold leaves no more: {few}. How "
-            "so many different ones mix is not judged there."
+            f"Classes whose pilots mix fewer different images than the run will: {few}. A fold must leave all that an "
+            "image is made of."
         )
     return found
 
@@ -245,10 +245,22 @@ def survey(config: RunConfig, budget: str, effort: Effort | None = None) -> Surv
     ground = ground_of(config, effort)
     if ground.folds < 2:
         return survey_of(ground, None, effort, None)
+    check_budget(ground, budget, effort)
     rates = measured_rates(ground)
     images = images_of(budget, rates)
     schedule = schedule_of(images, ground.fewest, ground.whole, len(ground.designed), effort)
     return survey_of(ground, schedule, effort, rates)
+
+
+def check_budget(ground: Ground, budget: str, effort: Effort) -> None:
+    """Refuse a budget of images that is too small, before anything is made.
+
+    Raises:
+        ConfigError: it is.
+    """
+    images, hours = parse_budget(budget)
+    if not hours:
+        schedule_of(int(images), ground.fewest, ground.whole, len(ground.designed), effort)
 
 
 def images_of(budget: str, rates: Rates) -> int:
@@ -315,7 +327,7 @@ def survey_of(ground: Ground, schedule: Schedule | None, effort: Effort, rates: 
 def training_passes(schedule: Schedule, effort: Effort) -> int:
     """Return how many cross-validations there are at most, those of real images alone among them."""
     *earlier, last = schedule.pilots
-    return sum(pilot.candidates for pilot in earlier) + (last.candidates + 1) * effort.trainings
+    return sum(pilot.candidates for pilot in earlier) + bool(earlier) + (last.candidates + 1) * effort.trainings
 
 
 def detectable(counts: list[int], folds: int, config: RunConfig, effort: Effort) -> float:

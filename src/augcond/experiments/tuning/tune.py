@@ -21,6 +21,7 @@ from augcond.experiments.tuning.schedule import Effort, Schedule, parse_budget, 
 from augcond.experiments.tuning.sharing import Shared
 from augcond.experiments.tuning.survey import (
     Ground,
+    check_budget,
     ground_of,
     images_of,
     measured_rates,
@@ -86,6 +87,7 @@ def tune(
         found = _unjudged(ground, budget)
         write_outcome(folder, config, found)
         return found
+    check_budget(ground, budget, effort)
     bench = Bench(ground.config, folder, ground.real, ground.folds, ground.held)
     with folder.claims() as claims:
         with claims.held(_TUNING):
@@ -242,7 +244,7 @@ class _Work:
     def _round(self, number: int, folded: Folded, judge: str, choice: Choice, before: Sequence[Round]) -> Round:
         """Return what a round came to, once its scores are reported."""
         order = sorted(folded.made, key=lambda name: -folded.score(name))
-        kept = [choice.best] if self._is_last(number) else [each.name for each in self._candidates(number + 1)]
+        kept = [choice.chosen] if self._is_last(number) else [each.name for each in self._candidates(number + 1)]
         with self._held():
             known = self.search.known()
         sets = _sets([known[name] for name in order])
