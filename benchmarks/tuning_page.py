@@ -150,7 +150,7 @@ def text_of(studies: Sequence[Study]) -> str:
         told = f"The same of the {len(unseen)} pairs of other seeds than 0 and 1, which showed what to mend:"
         lines += ["", told, "", *_regret_table(unseen)]
     for budget in sorted({budget for study in studies for budget in study.gains}):
-        lines += ["", _goal(studies, budget), "", _honesty(studies, budget)]
+        lines += ["", _goal(studies, budget), "", _changes(studies, budget), "", _honesty(studies, budget)]
     return "\n".join([*lines, "", *_by_world(studies)])
 
 
@@ -184,6 +184,26 @@ def _goal(studies: Sequence[Study], budget: int) -> str:
         f"Asked for: a median regret of at most 1.0 point, and on average below every fixed setting. With {budget} "
         f"images: {median:.1f} ({'met' if median <= 1 else 'not met'}), on average {told}."
     )
+
+
+def _changes(studies: Sequence[Study], budget: int) -> str:
+    """Return how often something else than the config's own settings was chosen, and what that was worth."""
+    default = next(name for name, title in FIXED.items() if title == "our default")
+    left = {
+        study.name: 100 * (study.tuned[budget] - study.test[default])
+        for study in studies
+        if study.chosen.get(budget, default) != default and default in study.test
+    }
+    kept = f"With {budget} images the config's own settings, our default, were kept in {len(studies) - len(left)} of "
+    kept += f"{len(studies)} pairs."
+    if not left:
+        return kept
+    values = np.array(list(left.values()))
+    better = values[values > 0]
+    worst = min(left, key=lambda name: left[name])
+    told = f"{kept} What was chosen instead was better on the test images in {len(better)} of {len(left)}, and"
+    told += f" {values.mean():+.1f} points on average"
+    return told + (f"; worst in {worst}, {left[worst]:+.1f} points." if left[worst] < 0 else ".")
 
 
 def _by_world(studies: Sequence[Study]) -> list[str]:
