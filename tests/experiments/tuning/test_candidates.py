@@ -94,6 +94,14 @@ def test_no_candidate_is_a_config_that_is_refused(tmp_path, section, values):
     assert all("generator.guidance_scale" not in each.settings for each in sets) or guided
 
 
+def test_words_alone_are_left_out_where_no_prompt_names_the_class(tmp_path):
+    for prompt, tried in (["a garment"], False), (["a garment", "a {class_name}"], True):
+        config = toy_run(tmp_path, conditioning={"recipe": "mixup"}, prompt=prompt)
+        sets, left_out = designed(config)
+        assert any(recipe_of(config, each) == "text" for each in sets) == tried
+        assert ("text: no prompt names the class, so all classes would get the same images" in left_out) != tried
+
+
 def test_a_candidate_whose_values_do_not_go_together_is_refused(tmp_path):
     config = toy_run(tmp_path, conditioning={"recipe": "mixup"}, generator={"steps": 4})
     found = {

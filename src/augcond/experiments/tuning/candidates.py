@@ -150,6 +150,8 @@ def obstacle(config: RunConfig, candidate: Candidate) -> str | None:
     """Return why a candidate cannot be tried with this generator and these images; None where it can."""
     if find_recipe(_full(config, recipe_of(config, candidate))).across:
         return "its second source is of another class, where another fold may hold it out"
+    if not source_count(config, candidate) and not _is_named(config):
+        return "no prompt names the class, so all classes would get the same images"
     full = config_of(config, candidate.settings, config.run, None)
     try:
         check_conditioning(full.conditioning)
@@ -157,6 +159,11 @@ def obstacle(config: RunConfig, candidate: Candidate) -> str | None:
     except (ConfigError, GeneratorError) as error:
         return str(error)
     return None
+
+
+def _is_named(config: RunConfig) -> bool:
+    """Return whether any prompt says which class it is for."""
+    return any(template.format(class_name="a") != template.format(class_name="b") for template in config.prompt)
 
 
 def _is_guided(config: RunConfig) -> bool:
