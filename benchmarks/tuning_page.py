@@ -147,7 +147,7 @@ def text_of(studies: Sequence[Study]) -> str:
     ]
     unseen = [study for study in studies if study.name.rpartition("/")[2] not in SEEN]
     if unseen and len(unseen) < len(studies):
-        told = f"The same of the {len(unseen)} pairs of other seeds than 0 and 1, which showed what to mend:"
+        told = f"Pairs of seeds 0 and 1 showed what to mend in the method. Without them ({len(unseen)}):"
         lines += ["", told, "", *_regret_table(unseen)]
     for budget in sorted({budget for study in studies for budget in study.gains}):
         lines += ["", _goal(studies, budget), "", _changes(studies, budget), "", _honesty(studies, budget)]

@@ -47,6 +47,12 @@ def test_regrets_and_honesty_are_read_off_the_records(tmp_path):
     assert "| the paper's default, guidance 2 | 30.0 | 30.0 | 30.0 | 4 of 4 |" in text
     assert "With 500 images: 10.0 (not met), on average not below our default." in text
     assert "| 2-shot-named | 4 | 50.5 | 60.5 | 58.0 | 70.5 |" in text
+    assert "kept in 3 of 4 pairs. What was chosen instead was better on the test images in 0 of 1, and -10.0" in text
+    assert "; worst in 2-shot-named/seed-0, -10.0 points." in text
+    # Seeds that showed what to mend are told apart from those that did not.
+    before, alone = text.split("Without them (2):")
+    assert "| real images alone | 20.0 | 20.0 | 20.0 | 0 of 4 |" in before
+    assert "| augcond tune, 500 images | 10.0 | 10.0 | 10.0 | 0 of 2 |" in alone
 
 
 def test_the_page_is_written_between_its_marks(tmp_path, monkeypatch):
