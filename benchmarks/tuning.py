@@ -35,7 +35,6 @@ from benchmarks.tuning_units import SMOKE, Pair, Scale, Unit, pairs_of
 from augcond.config import GeneratorConfig
 from augcond.errors import AugcondError, RunLockedError
 from augcond.evaluation.results import REAL_ONLY
-from augcond.experiments.tuning.schedule import schedule_of
 from augcond.experiments.tuning.survey import ground_of, training_passes
 from augcond.generators import load_generator
 
@@ -201,7 +200,7 @@ def estimate(pairs: Sequence[Pair], results: Path) -> str:
             made, trained = 0, len(config.training.training_seeds)
             if "/tune-" in unit.name:
                 budget = int(unit.name.rpartition("-")[2])
-                schedule = schedule_of(budget, ground.fewest, ground.whole, len(ground.designed), effort)
+                schedule = ground.schedule(budget, effort)
                 made = schedule.images
                 trained = training_passes(schedule, effort) * ground.folds
             elif "/outcome-" in unit.name or unit.name.endswith(REAL_ONLY):

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from augcond.checks.look import Look, Problem, tried
+from augcond.config.run import names_class
 from augcond.datasets.suspicions import suspicious_names
 from augcond.errors import AugcondError
 from augcond.generators import find_family, toy_warning
@@ -58,9 +59,7 @@ def prompt_warnings(config: RunConfig, classes: list[str], names: list[tuple[str
         return
     if config.data.source != "builtin":  # whose `t-shirt` is a word
         yield from suspicious_names(classes, ["|".join(several) for several in names])
-    nameless = [
-        template for template in config.prompt if template.format(class_name="a") == template.format(class_name="b")
-    ]
+    nameless = [template for template in config.prompt if not names_class(template)]
     if nameless and len(classes) > 1:
         yield f"the prompt {nameless[0]!r} is the same for every class: write {{class_name}} where the class belongs"
     for weights in family.weights(config.generator):

@@ -100,3 +100,8 @@ class RunConfig(Section):
             except (KeyError, IndexError, ValueError) as error:
                 raise ValueError(f"template {template!r} may hold no braces but {{class_name}}") from error
         return prompt
+
+
+def names_class(template: str) -> bool:
+    """Return whether a template of prompts says which class it is for."""
+    return template.format(class_name="a") != template.format(class_name="b")

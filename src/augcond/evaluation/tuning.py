@@ -63,8 +63,8 @@ class Round:
         made: made in the whole study by its end.
         judge: what ranked: `training`, or `probe`, the generator's image encoder with a linear classifier.
         tried: its candidates, the best first.
-        best: estimated gain of what would be chosen, the winner's curse paid; where each was trained once, that of the
-            images alone, and the spread between trainings is an assumed one.
+        best: estimated gain of what would be chosen, or of the best where that is real images alone, the winner's curse
+            paid; where each was trained once, that of the images alone, with an assumed spread between trainings.
     """
 
     images: int

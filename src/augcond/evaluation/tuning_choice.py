@@ -26,9 +26,8 @@ the place of the sides.
 
 **The interval.** It is for what will be measured once, by a few trainings on the full set, so it has three parts: the
 real images that the gain is read off (their variance within classes); the trainings that it is read off; the trainings
-of the run that will measure it. Folds share training images, so a mean over folds could vary more than that; `python -m
-benchmarks.tuning --coverage` simulates it with classifiers that do, and over all its cells the interval holds what is
-measured in 98 % (with two images a class and several candidates in 93 to 99 %).
+of the run that will measure it. Folds share training images, so a mean over folds could vary more than that: how often
+the interval holds what is measured `python -m benchmarks.tuning --coverage` simulates (docs/tuning.md).
 
 A fold also has fewer real images than the run, by a share s, and generated ones gain more beside fewer. How much more
 cannot be read off; at most, it is taken, in inverse proportion: what is estimated at g may be (1 - s) g beside all real

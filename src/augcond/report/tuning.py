@@ -100,7 +100,7 @@ def draw_budget(found: Tuning) -> Figure | None:
         capsize=3,
     )
     axes.plot([], [], ".", color=REAL, label="each candidate, as it scored")
-    axes.plot([], [], "o-", color=MADE, label="what would be chosen, luck of picking taken off (95 %)")
+    axes.plot([], [], "o-", color=MADE, label="the best by the rule of choice, luck of picking taken off (95 %)")
     axes.set_xlabel("images made in all")
     axes.set_ylabel("gain over real images alone, points", color=INK)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))

@@ -113,5 +113,6 @@ def test_large_blocks_stand_alone():
     held = draw_folds(labels, 5, 0)
     blocks = Blocks.of(labels, held, 2)
     assert blocks.paired.tolist() == [False, True]
+    assert Blocks.of(np.zeros(30, dtype=int), np.arange(30) % 5, 2).smallest.tolist() == [6, 0]
     assert blocks.used([12, 12]).tolist() == [12, 12]
     assert blocks.made([12, 12]).tolist() == [15, 20]

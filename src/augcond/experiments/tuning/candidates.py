@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from augcond import registry
 from augcond.conditioning import Recipe, check_conditioning, find_recipe
 from augcond.config import parse_config
+from augcond.config.run import names_class
 from augcond.errors import ConfigError, GeneratorError
 from augcond.evaluation.results import REAL_ONLY
 from augcond.generators import check_recipes
@@ -163,7 +164,7 @@ def obstacle(config: RunConfig, candidate: Candidate) -> str | None:
 
 def _is_named(config: RunConfig) -> bool:
     """Return whether any prompt says which class it is for."""
-    return any(template.format(class_name="a") != template.format(class_name="b") for template in config.prompt)
+    return any(map(names_class, config.prompt))
 
 
 def _is_guided(config: RunConfig) -> bool:

@@ -117,7 +117,7 @@ class Blocks:
             classes: number of classes.
         """
         sizes = [np.unique(folds[labels == label], return_counts=True)[1] for label in range(classes)]
-        return cls(np.array([len(each) for each in sizes]), np.array([each.min(initial=ALONE) for each in sizes]))
+        return cls(np.array([len(each) for each in sizes]), np.array([min(each, default=0) for each in sizes]))
 
     @property
     def paired(self) -> np.ndarray:

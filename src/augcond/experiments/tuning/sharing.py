@@ -71,8 +71,7 @@ class Shared:
                         make(name)
         for name in left():
             make(name)
-        for name, images in sets.items():
-            self._check(name, images, number)
+        self._check(sets, number)
 
     def _is_grown(self, name: str, images: int) -> bool:
         run = self.bench.run(name)
@@ -98,28 +97,29 @@ class Shared:
         grown = [self.ground.blocks.turns(self._asked(each)) for each in range(number + 1)]
         return block_rounds(bench.keys, bench.labels, bench.held, bench.real.classes, grown)
 
-    def _check(self, name: str, images: Settings, number: int) -> None:
-        """Make sure that a set is made of what this tuning lays out: folds rest on it.
+    def _check(self, sets: Mapping[str, Settings], number: int) -> None:
+        """Make sure that sets are made of what this tuning lays out: folds rest on it.
 
         Raises:
-            RunMismatchError: it is of another tuning, whose study was deleted.
+            RunMismatchError: one is of another tuning, whose study was deleted.
         """
-        made = self.made(images, number)
-        pools: list[list[set[str]]] = [[] for _ in made]
-        if source_count(self.bench.config, candidate_of(images)):
-            for one in self._rounds(number):
-                for class_id, chosen in one.items():
-                    pools[self.bench.real.classes.index(class_id)] += [set(chosen.sources)] * chosen.count
-        rows = [row for row in self.bench.run(name).read_plan().plan.rows() if row.index < made[row.label]]
-        counts = np.bincount([row.label for row in rows], minlength=len(made))
-        if counts.tolist() != list(made) or any(
-            not pools[row.label][row.index].issuperset(row.source_keys) for row in rows if row.source_keys
-        ):
-            path = self.bench.run(name).path
-            raise RunMismatchError(
-                f"{path} holds images of a tuning with other folds, real images or budget: name another folder as "
-                f"`run`, or delete {self.bench.folder.path / 'cells' / 'pilot'}"
+        pools: dict[str, list[set[str]]] = {class_id: [] for class_id in self.bench.real.classes}
+        for one in self._rounds(number):
+            for class_id, chosen in one.items():
+                pools[class_id] += [set(chosen.sources)] * chosen.count
+        of_label = list(pools.values())
+        for name, images in sets.items():
+            made, run = self.made(images, number), self.bench.run(name)
+            rows = [row for row in run.read_plan().plan.rows() if row.index < made[row.label]]
+            counts = np.bincount([row.label for row in rows], minlength=len(made)).tolist()
+            strange = (
+                row for row in rows if row.source_keys and not of_label[row.label][row.index] >= {*row.source_keys}
             )
+            if counts != list(made) or next(strange, None) is not None:
+                raise RunMismatchError(
+                    f"{run.path} holds images of a tuning with other folds, real images or budget: name another folder "
+                    f"as `run`, or delete {self.bench.folder.path / 'cells' / 'pilot'}"
+                )
 
     def _asked(self, number: int) -> list[int]:
         """Return how many images a fold is to use of each class in round `number`: the most that its pilots allow."""

@@ -86,6 +86,10 @@ class Ground:
         """Images of a set of which every fold uses as many as the run plans."""
         return int(self.blocks.made(self.planned).sum())
 
+    def schedule(self, budget: int, effort: Effort) -> Schedule:
+        """Return the rounds that so many images buy; see `schedule_of`."""
+        return schedule_of(budget, self.fewest, self.whole, len(self.designed), effort)
+
     @property
     def judged(self) -> list[int]:
         """Real images of each class that has any that is held out."""
@@ -134,7 +138,8 @@ def ground_of(
     sets, left_out = designed(config)
     if not sets:
         raise ConfigError(f"conditioning.recipe: there is none to try ({'; '.join(left_out)})")
-    notes += few_images(real.counts(), blocks, max(source_count(config, each) for each in sets))
+    mixed = max(source_count(config, each) for each in sets) * (np.array(planned) > 0)
+    notes += few_images(real.counts(), blocks, mixed)
     return Ground(config, real, planned, folds, held, blocks, tuple(sets), tuple(left_out), tuple(notes))
 
 
@@ -172,13 +177,13 @@ def set_as_none(config: RunConfig) -> list[str]:
     return found
 
 
-def few_images(counts: Sequence[int], blocks: Blocks, mixed: int) -> list[str]:
+def few_images(counts: Sequence[int], blocks: Blocks, mixed: np.ndarray) -> list[str]:
     """Return in sentences which classes have too few images for what a tuning does with others.
 
     Args:
         counts: real images of each class.
         blocks: of each class.
-        mixed: images that an image is made from, at most.
+        mixed: images that an image of each class is made from, at most, (C,).
     """
     single = sum(count == 1 for count in counts)
     few = int((blocks.pools < np.minimum(counts, mixed))[np.array(counts) > 1].sum())
@@ -248,7 +253,7 @@ def survey(config: RunConfig, budget: str, effort: Effort | None = None) -> Surv
     check_budget(ground, budget, effort)
     rates = measured_rates(ground)
     images = images_of(budget, rates)
-    schedule = schedule_of(images, ground.fewest, ground.whole, len(ground.designed), effort)
+    schedule = ground.schedule(images, effort)
     return survey_of(ground, schedule, effort, rates)
 
 
@@ -260,7 +265,7 @@ def check_budget(ground: Ground, budget: str, effort: Effort) -> None:
     """
     images, hours = parse_budget(budget)
     if not hours:
-        schedule_of(int(images), ground.fewest, ground.whole, len(ground.designed), effort)
+        ground.schedule(int(images), effort)
 
 
 def images_of(budget: str, rates: Rates) -> int:

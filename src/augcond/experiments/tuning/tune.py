@@ -17,7 +17,7 @@ from augcond.evaluation.tuning import Round, Tried, Tuning
 from augcond.evaluation.tuning_choice import Choice, Folded, choice_of, own_gain, sentence_of, spearman
 from augcond.experiments.tuning.candidates import AS_CONFIGURED, Candidate, Settings, with_models
 from augcond.experiments.tuning.judging import Bench, Standing
-from augcond.experiments.tuning.schedule import Effort, Schedule, parse_budget, schedule_of
+from augcond.experiments.tuning.schedule import Effort, Schedule, parse_budget
 from augcond.experiments.tuning.sharing import Shared
 from augcond.experiments.tuning.survey import (
     Ground,
@@ -105,7 +105,7 @@ def _settle(bench: Bench, ground: Ground, budget: str, effort: Effort, say: Call
     known = settled(bench.folder.study_path, about, None)
     rates = None if known else measured_rates(ground)
     images = known if rates is None else images_of(budget, rates)
-    schedule = schedule_of(images, ground.fewest, ground.whole, len(ground.designed), effort)
+    schedule = ground.schedule(images, effort)
     settled(bench.folder.study_path, about, images)
     text = json.dumps({**about, "images": images}, sort_keys=True)
     bench.study = hashlib.sha256(text.encode()).hexdigest()[:8]
@@ -179,7 +179,6 @@ class _Work:
             with self._held():
                 self.search.report(number, folded)
                 self.search.cut(number)
-            with self._held():
                 lines = self.search.lines(number)
             default = AS_CONFIGURED if AS_CONFIGURED in folded.made else REAL_ONLY
             choice = choice_of(folded, later=self._later, lines=lines, default=default)
