@@ -115,6 +115,24 @@ def test_intervals_narrow_with_images_and_with_later_trainings():
     assert _width(own_gain(many, "a", later=10)) < _width(own_gain(many, "a", later=1))
 
 
+def test_an_interval_reaches_towards_nothing_by_the_share_of_images_that_folds_leave_out():
+    two, five = np.arange(100) % 2, np.arange(100) % 5
+    for changed, sign in (((20, 0), 1), ((0, 20), -1)):
+        one = right_on(mine=changed)
+        half, fifth = (
+            own_gain(Folded(one.labels, folds, one.real, one.made), "mine", later=3) for folds in (two, five)
+        )
+        assert half.mean == fifth.mean == pytest.approx(0.2 * sign)
+        # Away from nothing both reach as far; towards it by 0.5 and by 0.2 of the estimate further.
+        near, away = ("low", "high") if sign > 0 else ("high", "low")
+        assert getattr(half, away) == pytest.approx(getattr(fifth, away))
+        assert getattr(half, near) - getattr(fifth, near) == pytest.approx(-0.06 * sign)
+        assert abs(getattr(fifth, near) - fifth.mean) - abs(getattr(fifth, away) - fifth.mean) == pytest.approx(0.04)
+    # Of classes of unequal size each counts alike.
+    labels, right = np.array([0] * 10 + [1, 1]), np.zeros((2, 12), dtype=bool)
+    assert Folded(labels, np.array([*five[:10], 3, 1]), right, {}).left_out == pytest.approx((1 / 5 + 1 / 2) / 2)
+
+
 def _width(gain):
     return gain.high - gain.low
 
