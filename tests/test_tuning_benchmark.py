@@ -46,13 +46,31 @@ def test_regrets_and_honesty_are_read_off_the_records(tmp_path):
     assert studies[1].noise == pytest.approx(1.96 * 0.01 * 0.5**0.5)
     assert "| the paper's default, guidance 2 | 30.0 | 30.0 | 30.0 | 4 of 4 |" in text
     assert "With 500 images: 10.0 (not met), on average not below our default." in text
-    assert "| 2-shot-named | 4 | 50.5 | 60.5 | 58.0 | 70.5 |" in text
+    assert "| 2-shot-named | 4 | 40.5 |  | 60.5 | 50.5 | 58.0 | 70.5 |" in text
+    # Student's interval of 10, 0, 0, 0: 2.5 and 3.182 times 2.5.
+    assert "our default +2.5 (-5.5 to +10.5);" in text
     assert "kept in 3 of 4 pairs. What was chosen instead was better on the test images in 0 of 1, and -10.0" in text
     assert "; worst in 2-shot-named/seed-0, -10.0 points." in text
     # Seeds that showed what to mend are told apart from those that did not.
     before, alone = text.split("Without them (2):")
     assert "| real images alone | 20.0 | 20.0 | 20.0 | 0 of 4 |" in before
     assert "| augcond tune, 500 images | 10.0 | 10.0 | 10.0 | 0 of 2 |" in alone
+
+
+def study(name, **test):
+    test = {key.replace("_", "-"): value for key, value in test.items()}
+    paper = {f"embed-cutmix-dropout,guidance={guidance}": test.pop(f"g{guidance}") for guidance in (2, 10)}
+    return tuning_page.Study(name, {**test, **paper}, {"real-only": 0.5}, {500: 0.5}, {}, {500: None}, 0.0)
+
+
+def test_the_rule_of_the_paper_guides_long_tails_less_than_few_shots():
+    values = {"real_only": 0.5, "g2": 0.6, "g10": 0.7}
+    studies = [study("long-tail-50-named/seed-2", **values), study("4-shot-named/seed-2", **values)]
+    assert [each.regrets()[tuning_page.BY_PROTOCOL] for each in studies] == pytest.approx([10, 0])
+    text = tuning_page.text_of(studies)
+    assert f", {tuning_page.BY_PROTOCOL}. Its regret minus" in text
+    # Both pairs are of one seed, which has no interval.
+    assert f"{tuning_page.BY_PROTOCOL} +15.0." in text
 
 
 def test_the_page_is_written_between_its_marks(tmp_path, monkeypatch):

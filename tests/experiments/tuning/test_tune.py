@@ -19,6 +19,7 @@ from augcond.experiments.tuning import judging, sharing
 from augcond.experiments.tuning import survey as surveying
 from augcond.experiments.tuning import tune as tuning
 from augcond.experiments.tuning.candidates import candidate_of, config_of
+from augcond.experiments.tuning.notes import set_as_none, weak_guidance
 from augcond.experiments.tuning.schedule import Effort
 from augcond.experiments.tuning.survey import survey, survey_lines
 from augcond.experiments.tuning.tune import tune
@@ -303,7 +304,19 @@ def test_oversampling_is_left_out_with_its_judge(tmp_path):
     assert ground.planned == (4, 4, 4)
     pilot = config_of(ground.config, {}, tmp_path / "pilot", {"a": 2})
     assert (pilot.plan.oversample, pilot.screening.by) == (1, "none")
-    assert any("Screening is left out" in note for note in surveying.set_as_none(config))
+    assert any("Screening is left out" in note for note in set_as_none(config))
+
+
+def test_weak_guidance_in_few_shots_is_told_before_anything_is_spent(tmp_path):
+    def of(guidance, name="stable-unclip"):
+        return small(tmp_path, generator={"name": name, "guidance_scale": guidance})
+
+    assert "the 3 of this config stays unless something leads" in weak_guidance(of(3.0), [4, 16, 1])[0]
+    # What the paper had, what cannot guide, long tails, and generators whose scale may mean something else.
+    assert not any(weak_guidance(of(guidance), [4, 16, 1]) for guidance in (10.0, 1.0))
+    assert not weak_guidance(of(3.0), [17, 4]) and not weak_guidance(of(3.0, "fake"), [4])
+    notes = surveying.ground_of(of(3.0), SMALL).notes
+    assert any("set generator.guidance_scale to 10" in note for note in notes)
 
 
 SCRIPT = """

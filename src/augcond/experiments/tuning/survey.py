@@ -18,6 +18,7 @@ from augcond.evaluation.tuning_choice import ASSUMED_SPREAD, half_width_of
 from augcond.experiments.forecast import estimate_cost
 from augcond.experiments.tuning.candidates import Candidate, arm_of, designed, recipe_of, source_count
 from augcond.experiments.tuning.folds import Blocks, draw_folds, most_folds
+from augcond.experiments.tuning.notes import few_images, set_as_none, weak_guidance
 from augcond.experiments.tuning.schedule import (
     FEWEST,
     Effort,
@@ -36,7 +37,6 @@ from augcond.training.experiment import Experiment
 from augcond.training.trainer import train_one
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
     from pathlib import Path
 
     from augcond.datasets import Dataset
@@ -139,7 +139,7 @@ def ground_of(
     if not sets:
         raise ConfigError(f"conditioning.recipe: there is none to try ({'; '.join(left_out)})")
     mixed = max(source_count(config, each) for each in sets) * (np.array(planned) > 0)
-    notes += few_images(real.counts(), blocks, mixed)
+    notes += [*few_images(real.counts(), blocks, mixed), *weak_guidance(config, real.counts())]
     return Ground(config, real, planned, folds, held, blocks, tuple(sets), tuple(left_out), tuple(notes))
 
 
@@ -157,45 +157,6 @@ def without_held_out(config: RunConfig) -> RunConfig:
         if getattr(getattr(config, section), key, None) is not None:
             update[section] = getattr(config, section).model_copy(update={key: None})
     return config.model_copy(update=update)
-
-
-def set_as_none(config: RunConfig) -> list[str]:
-    """Return in sentences what of a config a tuning sets aside."""
-    found = []
-    if config.screening.by != "none":
-        found.append("Screening is left out: its threshold is set on validation images. tuned.yaml has it again.")
-    for section, key in (("generator", "away_from"), ("conditioning", "neighbours")):
-        if getattr(getattr(config, section), key, None) is not None:
-            found.append(
-                f"{section}.{key} is left out: images would lean on real ones that a fold holds out. tuned.yaml has it "
-                "again where its recipe takes it, untested."
-            )
-    if len(config.conditioning.recipe) > 1:
-        found.append(f"Of the config's recipes the first is what it is taken to use: {config.conditioning.recipe[0]}.")
-    if config.training.arms is not None:
-        found.append("training.arms is left out: tuned.yaml trains its one recipe, beside real images alone.")
-    return found
-
-
-def few_images(counts: Sequence[int], blocks: Blocks, mixed: np.ndarray) -> list[str]:
-    """Return in sentences which classes have too few images for what a tuning does with others.
-
-    Args:
-        counts: real images of each class.
-        blocks: of each class.
-        mixed: images that an image of each class is made from, at most, (C,).
-    """
-    single = sum(count == 1 for count in counts)
-    few = int((blocks.pools < np.minimum(counts, mixed))[np.array(counts) > 1].sum())
-    found = []
-    if single:
-        found.append(f"Classes of one real image, which are trained on and never judged: {single}.")
-    if few:
-        found.append(
-            f"Classes whose pilots mix fewer different images than the run will: {few}. A fold must leave all that an "
-            "image is made of."
-        )
-    return found
 
 
 @dataclass(frozen=True, slots=True)
