@@ -274,7 +274,8 @@ def state_of(pairs: Sequence[Pair], records: Sequence[Record], studies: Sequence
     left = f" **Not complete: {missing} pairs are missing; this may still change.**" if missing else ""
     return (
         f"{len(studies)} of {len(pairs)} pairs of a setting and a seed are whole.{left} "
-        f"{scale.base['generator']['steps']} sampling steps; {training['model']} at {training['image_size']} pixels, "
+        f"{scale.base['generator']['steps']} sampling steps; our default with guidance "
+        f"{scale.base['generator']['guidance_scale']:g}; {training['model']} at {training['image_size']} pixels, "
         f"{training['steps']} steps, {training['seeds']} trainings of each accuracy; {scale.effort.candidates} "
         f"candidates and {scale.effort.folds} folds. {hours:.1f} hours of wall-clock time of one process."
     )
