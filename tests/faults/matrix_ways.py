@@ -31,6 +31,7 @@ _TO_DO = (
     "name another",
     "did you mean",
     "expected",
+    "allowed:",
     "must hold",
     "update",
     "--overwrite",
