@@ -80,6 +80,7 @@ def screened_keys(folder: RunFolder) -> frozenset[str]:
     if folder.read_config().screening.by == "none":
         return frozenset()
     plan = folder.read_plan()
+    missing = [path.name for path in (folder.screening_path, folder.margins_path) if not path.exists()]
     try:
         _, table = recorded_screening(folder)
         if len(table) == sum(marker.ok for marker in folder.markers(plan) if marker is not None):
@@ -87,8 +88,8 @@ def screened_keys(folder: RunFolder) -> frozenset[str]:
     except FileNotFoundError:
         logger.debug("%s holds no screening", folder.path)
     raise RunError(
-        f"{folder.path} was not screened since its images were made: augcond train {folder.path} does it, and what it "
-        "drops is taken too where `screening` is `all`"
+        f"{folder.path} was not screened since its images were made{f' (no {missing[0]})' if missing else ''}: augcond "
+        f"train {folder.path} does it, and what it drops is taken too where `screening` is `all`"
     )
 
 
