@@ -134,9 +134,13 @@ def test_a_record_does_not_tell_where_files_lie(beyond):
 def test_the_ideas_that_go_on_did_best_on_validation_images(beyond):
     with pytest.raises(NotMeasured, match="before the second step"):
         list(beyond.units("final"))
+    guessing = replace(beyond, guess=True)
+    assert len(guessing.chosen()) == 2
     write_pilots(beyond, {"probe": 0.9, "across": 0.7, "useful": 0.65, "dropout": 0.6, "phased": 0.55})
     # No idea of how to train is better than what it changes.
     assert [idea.name for idea in beyond.chosen()] == ["across", "useful"]
+    # What is left is listed by what was measured, as soon as it is.
+    assert guessing.chosen() == beyond.chosen()
     names = [unit.name for unit in beyond.units("final")]
     assert len(set(names)) == len(names)
     assert "final/k2-coarse/across/seed-1" in names

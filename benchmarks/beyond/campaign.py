@@ -97,9 +97,12 @@ class Beyond:
             NotMeasured: a pilot is not measured yet.
         """
         asked = [idea for idea in self.size.ideas if idea.name not in NOT_CHOSEN]
-        if self.guess:
-            return tuple(asked[: self.size.chosen])
-        order = sorted(asked, key=lambda idea: self.on_validation(idea.name), reverse=True)
+        try:
+            order = sorted(asked, key=lambda idea: self.on_validation(idea.name), reverse=True)
+        except NotMeasured:
+            if self.guess:
+                return tuple(asked[: self.size.chosen])
+            raise
         own = [next((idea for idea in order if idea.of_training is kind), None) for kind in (False, True)]
         better = [one for one in own if one is not None and self.on_validation(one.name) > self.on_validation(one.of)]
         if len(better) < 2:
