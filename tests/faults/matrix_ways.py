@@ -31,7 +31,6 @@ _TO_DO = (
     "name another",
     "did you mean",
     "expected",
-    "allowed:",
     "must hold",
     "update",
     "--overwrite",

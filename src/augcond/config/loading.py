@@ -319,7 +319,8 @@ def _problems(error: ValidationError, root: type[Section]) -> Iterator[tuple[str
             allowed = sorted(_section_at(root, tuple(map(str, location[:-1]))).model_fields)
             near = difflib.get_close_matches(str(location[-1]), allowed, n=1)
             hint = f"; did you mean {near[0]!r}?" if near else ""
-            yield ".".join(map(str, location)), f"unknown key{hint} (allowed: {', '.join(allowed) or 'none'})"
+            to_do = "" if near else ": remove or rename it"
+            yield ".".join(map(str, location)), f"unknown key{hint} (allowed: {', '.join(allowed) or 'none'}){to_do}"
         else:
             message = _EXPECTED.get(problem["type"]) or problem["msg"].removeprefix("Value error, ")
             if problem["type"] != "missing":

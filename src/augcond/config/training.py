@@ -274,7 +274,7 @@ def _first_problem(error: ValidationError) -> str:
     message = first["msg"].removeprefix("Value error, ")
     if first["type"] == "extra_forbidden":
         near = difflib.get_close_matches(str(first["loc"][-1]), [*TrainingConfig.model_fields], n=1)
-        message = f"unknown key; did you mean {near[0]!r}?" if near else "unknown key"
+        message = f"unknown key; did you mean {near[0]!r}?" if near else "unknown key: remove or rename it"
     return f"{'.'.join(map(str, first['loc'])) or 'overrides'}: {message}"
 
 
