@@ -122,7 +122,7 @@ def test_a_strength_that_leaves_no_step_is_refused():
             "generator.own.noise_level: unknown key (allowed: n",
         ),
         ({"name": "kandinsky-2.2", "own": {"negative_prompt": "x"}}, "generator.own.negative_prompt: unknown key"),
-        ({"name": "fake", "own": {"negative_prompt": "x"}}, "negative_prompt: unknown key (allowed: none): remove or rename it"),
+        ({"name": "fake", "own": {"negative_prompt": "x"}}, "unknown key (allowed: none): remove or rename it"),
         (
             {"name": "ip-adapter", "own": {"adapter": {"scael": 1, "scale": -2}}},
             "generator.own.adapter.scael: unknown key; did you mean 'scale'?",
